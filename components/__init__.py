@@ -1,0 +1,1 @@
+"""Kubeflow pipeline components: thin steps around the libraries."""

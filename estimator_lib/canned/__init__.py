@@ -1,0 +1,1 @@
+"""Ready-made Estimators: short constructors over public building blocks."""

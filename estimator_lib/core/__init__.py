@@ -1,0 +1,1 @@
+"""Declarations, errors and storage; no TensorFlow, no Beam, no numpy."""

@@ -1,0 +1,149 @@
+"""The exception tree of the whole project, with reason codes and exit codes.
+
+Layer 0. Every error a user can cause or meet is one of these, says what was expected, what
+was found and where, and ends a command with `exit_code` instead of a stack trace:
+
+    EstimatorLibError
+     +- ConfigError      a declaration is wrong: run configuration, column, constructor argument
+     +- SchemaError      data and declaration disagree: a field is missing, a type changed
+     +- DataError        a value or a file is bad: file, line and field are named
+     +- CheckpointError  a checkpoint is missing, damaged or belongs to another model
+     +- TrainingError    training cannot go on: loss became NaN, the input is empty
+     +- ExportError      a model cannot be exported or does not agree with its trainer
+     +- PipelineError    a step or a compiled pipeline cannot run
+     +- StorageError     the file system refused: no space, no permission; `retryable`
+     +- SecurityError    a path leaves its root, an unsafe format, a secret in a specification
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterable
+from typing import Any, Self
+
+
+class Reason(enum.StrEnum):
+    """Why an error was raised; stable, for tests and for programs that react to errors."""
+
+    INVALID_VALUE = "invalid_value"
+    UNKNOWN_NAME = "unknown_name"
+    MISSING_VALUE = "missing_value"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    FILE_NOT_FOUND = "file_not_found"
+    EMPTY_INPUT = "empty_input"
+    FIELD_MISSING = "field_missing"
+    TYPE_MISMATCH = "type_mismatch"
+    VALUE_UNPARSABLE = "value_unparsable"
+    RECORD_MALFORMED = "record_malformed"
+    ENCODING = "encoding"
+    CORRUPT_FILE = "corrupt_file"
+    LABEL_OUT_OF_RANGE = "label_out_of_range"
+    WEIGHT_OUT_OF_RANGE = "weight_out_of_range"
+    NOT_FINITE = "not_finite"
+    TOO_MANY_VALUES = "too_many_values"
+    UNRESOLVED = "unresolved"
+    DIGEST_MISMATCH = "digest_mismatch"
+    ALREADY_EXISTS = "already_exists"
+    LEASED = "leased"
+    NO_SPACE = "no_space"
+    IO = "io"
+    PATH_ESCAPES = "path_escapes"
+    DISAGREEMENT = "disagreement"
+    UNSUPPORTED = "unsupported"
+    STEP_FAILED = "step_failed"
+
+
+class EstimatorLibError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: One to three sentences: what is wrong, expected and found, and the one thing
+            to do. Values are shortened by `quote` before they get here.
+        reason: The stable code.
+
+    Attributes:
+        retryable: True when running the same step again may succeed; it sets `exit_code`.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, reason: Reason) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.reason)
+
+    @property
+    def exit_code(self) -> int:
+        """2 for a final error, 75 (EX_TEMPFAIL of sysexits.h) for a retryable one."""
+        return 75 if self.retryable else 2
+
+    @classmethod
+    def from_exit(cls, message: str, code: int) -> Self:
+        """The error a parent process raises for a child that ended with `code`."""
+        error = cls(message, reason=Reason.STEP_FAILED)
+        error.retryable = code == 75
+        return error
+
+
+def _rebuild(
+    kind: type[EstimatorLibError], message: str, reason: Reason
+) -> EstimatorLibError:
+    return kind(message, reason=reason)
+
+
+class ConfigError(EstimatorLibError):
+    """A declaration is wrong; found before any work."""
+
+
+class SchemaError(EstimatorLibError):
+    """Data and declaration disagree."""
+
+
+class DataError(EstimatorLibError):
+    """A value or a file is bad."""
+
+
+class CheckpointError(EstimatorLibError):
+    """A checkpoint is missing, damaged or belongs to another model."""
+
+
+class TrainingError(EstimatorLibError):
+    """Training cannot go on."""
+
+
+class ExportError(EstimatorLibError):
+    """A model cannot be exported, or the export disagrees with the trainer."""
+
+
+class PipelineError(EstimatorLibError):
+    """A step or a compiled pipeline cannot run."""
+
+
+class StorageError(EstimatorLibError):
+    """The file system refused; trying again may help."""
+
+    retryable = True
+
+
+class SecurityError(EstimatorLibError):
+    """Something tried to leave the place it was given."""
+
+
+def quote(value: object, limit: int = 60) -> str:
+    """Returns `value` as a short, escaped literal that is safe to print in one line."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the nearest known name, else the list of known names."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Known: {', '.join(names)}." if names else ""

@@ -1,0 +1,1 @@
+"""Metrics worth trusting, verdicts and the report."""

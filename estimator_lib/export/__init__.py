@@ -1,0 +1,1 @@
+"""SavedModels: what is served, how it is published and checked."""

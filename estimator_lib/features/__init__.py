@@ -1,0 +1,1 @@
+"""Feature columns lowered to TensorFlow."""

@@ -1,0 +1,1 @@
+"""Heads: loss, metrics, predictions and signatures of a task."""

@@ -1,0 +1,1 @@
+"""Readers that give models their batches."""

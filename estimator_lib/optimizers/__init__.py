@@ -1,0 +1,1 @@
+"""Optimizers, gradient handling and schedules."""

@@ -1,0 +1,1 @@
+"""Pipelines, the run configuration's way into them, and the command line."""

@@ -1,0 +1,1 @@
+"""Beam jobs: what feature columns need is learned here, and applied."""
