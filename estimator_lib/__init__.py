@@ -1,1 +1,74 @@
-"""Estimators: one interface from model_fn to served model, native on TensorFlow 2."""
+"""The Estimator framework on today's TensorFlow: `import estimator_lib as tf_estimator`.
+
+Public names are loaded when first used, so that `estimator_lib.core` can be imported without
+TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_MODULES = {
+    "estimator_lib.specs": ("EstimatorSpec", "EvalSpec", "ModeKeys", "TrainSpec"),
+    "estimator_lib.estimator": ("Estimator", "add_metrics"),
+    "estimator_lib.experiment": ("Experiment", "tune"),
+    "estimator_lib.train_and_evaluate": ("train_and_evaluate",),
+    "estimator_lib.training.run_config": ("RunConfig",),
+    "estimator_lib.training.warm_start": ("VocabInfo", "WarmStartSettings"),
+    "estimator_lib.training.hooks": (
+        "CheckpointSaverHook",
+        "CheckpointSaverListener",
+        "Hook",
+        "LoggingTensorHook",
+        "NanLossDuringTrainingError",
+        "NanTensorHook",
+        "ProfilerHook",
+        "ProgressHook",
+        "SecondOrStepTimer",
+        "SessionRunHook",
+        "StepCounterHook",
+        "StopAtStepHook",
+        "SummarySaverHook",
+    ),
+    "estimator_lib.export.exporters": (
+        "BestExporter",
+        "Exporter",
+        "FinalExporter",
+        "LatestExporter",
+    ),
+    "estimator_lib.core.columns": (),
+}
+_WHERE = {name: module for module, names in _MODULES.items() for name in names}
+
+_SUBMODULES = {
+    "experimental": "estimator_lib.experimental",
+    "export": "estimator_lib.export",
+    "feature_column": "estimator_lib.core.columns",
+    "heads": "estimator_lib.heads",
+    "inputs": "estimator_lib.inputs",
+    "losses": "estimator_lib.losses",
+    "metrics": "estimator_lib.metrics",
+    "optimizers": "estimator_lib.optimizers",
+    "variables": "estimator_lib.variables",
+}
+
+__all__ = [  # noqa: PLE0604 - the map above is the one list of names
+    *sorted(_WHERE),
+    *sorted(_SUBMODULES),
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        value: Any = importlib.import_module(_SUBMODULES[name])
+    elif name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+    else:
+        raise AttributeError(f"module 'estimator_lib' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,388 @@
+"""The variables of one Estimator, kept by stable scoped name and shared by all its modes.
+
+Layer 1. A `model_fn` is traced once per mode. Whatever way it makes variables (`get_variable`,
+Keras layers and optimizers, `tf.Module`, plain `tf.Variable`), the first trace creates them
+outside the graph and keeps them in a `VariableStore`; later traces get the same objects by
+name. Outside an Estimator, `get_variable` simply makes a `tf.Variable`, so that heads and
+columns can be used eagerly on their own.
+
+Names: `scope("dnn")` and `get_variable("kernel", ...)` give `dnn/kernel`, and the same name
+asked for twice is the same variable. Variables made by Keras or `tf.Variable` are named after
+the name scopes they are made in, and a second one of the same name gets `_1`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state as keras_state
+from keras.src.backend.common.name_scope import current_path
+from tensorflow.python.eager.lift_to_graph import lift_to_graph
+
+from estimator_lib.core.errors import ConfigError, Reason, TrainingError
+
+GLOBAL_STEP = "global_step"
+_LOCAL_COLLECTIONS = frozenset(("local_variables", "metric_variables"))
+_KERAS_NAMES = "object_name_uids"
+
+
+class VariableStore:
+    """The variables of one Estimator by name.
+
+    Attributes:
+        variables: Name to variable, in creation order.
+        local: Names of variables that belong to metrics; they are not saved.
+        initial: Initial value of each local variable, to reset it before an evaluation.
+    """
+
+    def __init__(self) -> None:
+        self.variables: dict[str, Any] = {}
+        self.local: set[str] = set()
+        self.initial: dict[str, Any] = {}
+        self._names: dict[int, str] = {}
+        self._lock = threading.RLock()
+
+    def saved(self) -> dict[str, Any]:
+        """Returns the variables that a checkpoint holds."""
+        return {name: v for name, v in self.variables.items() if name not in self.local}
+
+    def name_of(self, variable: Any) -> str | None:
+        """Returns the name `variable` is kept under, or None if it is not kept here."""
+        return self._names.get(id(raw(variable)))
+
+    def adopt(self, name: str, variable: Any) -> None:
+        """Keeps a variable that was made elsewhere under `name`, unless the name is taken."""
+        with self._lock:
+            value = raw(variable)
+            if name not in self.variables and id(value) not in self._names:
+                self._put(name, value)
+
+    def mark_local(self, variables: Sequence[Any]) -> None:
+        """Says that `variables` belong to metrics: never saved, reset before evaluations."""
+        for variable in variables:
+            name = self.name_of(variable)
+            if name is not None:
+                self.local.add(name)
+
+    def reset_local(self) -> None:
+        """Puts every local variable back to its initial value (eager or traced)."""
+        for name in sorted(self.local):
+            self.variables[name].assign(self.initial[name])
+
+    def get(self, name: str, make: Callable[[], Any], *, local: bool = False) -> Any:
+        """Returns the variable `name`, made by `make` outside of any graph the first time."""
+        with self._lock:
+            if name not in self.variables:
+                with tf.init_scope(), _passing():
+                    variable = make()
+                self._put(name, variable)
+                if local:
+                    self.local.add(name)
+            return self.variables[name]
+
+    def _put(self, name: str, variable: Any) -> None:
+        self.variables[name] = variable
+        self._names[id(variable)] = name
+        # Metric variables are told apart only after the trace, so small non-trainable ones
+        # are remembered now; nothing that is reset is large.
+        if not variable.trainable:
+            with tf.init_scope():
+                self.initial[name] = np.zeros(variable.shape, variable.dtype.as_numpy_dtype)
+                if variable.shape.num_elements() <= 65_536 and variable.dtype != tf.resource:
+                    self.initial[name] = tf.convert_to_tensor(variable).numpy()
+
+
+@dataclasses.dataclass
+class Trace:
+    """One call of a model_fn: which store it reads and which variables it has used so far."""
+
+    store: VariableStore
+    seed: int = 0
+    base_scope: str = ""
+    scopes: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    used: dict[str, Any] = dataclasses.field(default_factory=dict)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    seeds: int = 0
+
+    def get_name(self, name: str) -> str:
+        """The full name of a `get_variable` call made now."""
+        prefix = self.scopes[-1][0] if self.scopes else ""
+        return f"{prefix}/{name}" if prefix else name
+
+    def made_name(self, name: str) -> str:
+        """The full, unique name of a variable that Keras or `tf.Variable` makes now."""
+        prefix, graph_scope = self.scopes[-1] if self.scopes else ("", self.base_scope)
+        # Keras's own path is preferred: TensorFlow numbers a repeated name scope per graph,
+        # so its names would depend on what else the mode has traced.
+        here = current_path() or tf.get_current_name_scope()
+        if graph_scope and (here == graph_scope or here.startswith(graph_scope + "/")):
+            here = here[len(graph_scope) :].strip("/")
+        full = "/".join(part for part in (prefix, here, name) if part)
+        count = self.counts[full] = self.counts.get(full, -1) + 1
+        return f"{full}_{count}" if count else full
+
+    def use(self, name: str, make: Callable[[], Any], *, local: bool = False) -> Any:
+        """Returns the variable and notes that this trace uses it."""
+        variable = self.store.get(name, make, local=local)
+        self.used.setdefault(name, variable)
+        return variable
+
+
+_here = threading.local()
+
+
+def _trace() -> Trace | None:
+    return getattr(_here, "trace", None)
+
+
+@contextlib.contextmanager
+def _passing() -> Iterator[None]:
+    """Lets variable creation through: the store itself is creating."""
+    outer = _trace()
+    _here.trace = None
+    try:
+        yield
+    finally:
+        _here.trace = outer
+
+
+@contextlib.contextmanager
+def trace(store: VariableStore, *, seed: int = 0) -> Iterator[Trace]:
+    """Captures the variables made inside the block (one call of a model_fn) in `store`.
+
+    Keras numbers its layers per process (`dense_1`, `dense_2`, ...); inside the block the
+    numbers start anew, so that every trace gives the same names.
+    """
+    current = Trace(store=store, seed=seed, base_scope=tf.get_current_name_scope())
+    outer = _trace()
+    keras_names = keras_state.get_global_attribute(_KERAS_NAMES)
+    keras_state.set_global_attribute(_KERAS_NAMES, None)
+    _here.trace = current
+    try:
+        with tf.variable_creator_scope(_creator):
+            yield current
+    finally:
+        _here.trace = outer
+        keras_state.set_global_attribute(_KERAS_NAMES, keras_names)
+
+
+def _creator(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
+    current = _trace()
+    if current is None:
+        return next_creator(**kwargs)
+    name = current.made_name(str(kwargs.get("name") or "Variable").removesuffix(":0"))
+    initial = kwargs.get("initial_value")
+
+    def make() -> Any:
+        options = {
+            key: kwargs[key]
+            for key in ("trainable", "dtype", "aggregation", "synchronization", "constraint")
+            if kwargs.get(key) is not None
+        }
+        if kwargs.get("shape") is not None:
+            options["shape"] = kwargs["shape"]
+        return tf.Variable(_lifted(initial, name), name=name, **options)
+
+    collections = kwargs.get("collections") or ()
+    return current.use(name, make, local=bool(_LOCAL_COLLECTIONS.intersection(collections)))
+
+
+def _lifted(initial: Any, name: str) -> Any:
+    """Returns an initial value that can be used outside the graph it was computed in."""
+    if not tf.is_tensor(initial) or hasattr(initial, "numpy"):
+        return initial
+    constant = tf.get_static_value(initial)
+    if constant is not None:
+        return constant
+
+    @tf.function(autograph=False)
+    def compute() -> Any:
+        return lift_to_graph([initial], tf.compat.v1.get_default_graph())[initial]
+
+    try:
+        return compute()
+    except Exception as error:
+        raise ConfigError(
+            f"Variable {name!r} cannot be made: its initial value depends on the features. "
+            "Give a constant or a function without arguments as the initial value.",
+            reason=Reason.INVALID_VALUE,
+        ) from error
+
+
+def raw(variable: Any) -> Any:
+    """Returns the `tf.Variable` behind a Keras variable, and any other as it is."""
+    return variable.value if hasattr(variable, "regularizer") else variable
+
+
+@contextlib.contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Variables made inside are named `outer/name/...`; ops are grouped alike (TensorBoard)."""
+    current = _trace()
+    with tf.name_scope(name):
+        if current is None:
+            yield
+            return
+        current.scopes.append((current.get_name(name), tf.get_current_name_scope()))
+        try:
+            yield
+        finally:
+            current.scopes.pop()
+
+
+@contextlib.contextmanager
+def root_scope() -> Iterator[None]:
+    """Leaves all scopes: `get_variable` takes its argument as the full name inside.
+
+    An optimizer uses it to name its slots after the variable, wherever it is called.
+    """
+    current = _trace()
+    if current is None:
+        yield
+        return
+    current.scopes.append(("", tf.get_current_name_scope()))
+    try:
+        yield
+    finally:
+        current.scopes.pop()
+
+
+def get_variable(
+    name: str,
+    shape: Sequence[int],
+    *,
+    initializer: Any,
+    dtype: Any = tf.float32,
+    trainable: bool = True,
+    **options: Any,
+) -> Any:
+    """Returns the variable `<scope>/<name>`, made at its first use.
+
+    Args:
+        name: Its name below the current `scope`.
+        shape: Its static shape.
+        initializer: Called with (shape, dtype), such as a Keras initializer; or a constant.
+        dtype: Of the variable.
+        trainable: Whether `trainable_variables` lists it.
+        options: `aggregation`, `synchronization`, `constraint` of `tf.Variable`.
+
+    Raises:
+        ConfigError: the name is in use with another shape or dtype.
+    """
+    sizes = tuple(int(n) for n in shape)
+    kind = tf.as_dtype(dtype)
+    current = _trace()
+
+    def make_named(full: str) -> Any:
+        def initial() -> Any:
+            if callable(initializer):
+                return tf.cast(initializer(sizes, dtype=kind), kind)
+            return tf.fill(sizes, tf.cast(initializer, kind)) if sizes else initializer
+
+        return tf.Variable(initial, dtype=kind, trainable=trainable, name=full, **options)
+
+    if current is None:
+        path = "/".join(part for part in (tf.get_current_name_scope(), name) if part)
+        with tf.init_scope():
+            return make_named(path)
+    full = current.get_name(name)
+    variable = current.use(full, lambda: make_named(full))
+    if tuple(variable.shape) != sizes or variable.dtype != kind:
+        raise ConfigError(
+            f"Variable {full!r} exists with another form: expected {sizes} {kind.name}, got "
+            f"{tuple(variable.shape)} {variable.dtype.name}. Use another name or scope.",
+            reason=Reason.CONFLICT,
+        )
+    return variable
+
+
+def trainable_variables() -> list[Any]:
+    """Returns the trainable variables of the current model_fn call, in creation order.
+
+    Variables made outside of the model_fn (a layer in a closure) are listed once used.
+    """
+    current = _trace()
+    if current is None:
+        return []
+    found = [v for v in current.used.values() if v.trainable]
+    seen = {id(v) for v in found}
+    graph = tf.compat.v1.get_default_graph()
+    for variable in getattr(graph, "variables", ()):
+        if variable.trainable and id(variable) not in seen:
+            current.store.adopt(variable.name.removesuffix(":0"), variable)
+            name = current.store.name_of(variable)
+            if name is not None and current.store.variables[name] is variable:
+                current.used.setdefault(name, variable)
+                found.append(variable)
+                seen.add(id(variable))
+    return found
+
+
+def global_step() -> Any:
+    """Returns the int64 scalar that counts training steps of the current store."""
+    current = _trace()
+    if current is None:
+        raise TrainingError(
+            "There is no global step here: expected a call from within a model_fn. "
+            "Call global_step() inside model_fn, or keep a step of your own.",
+            reason=Reason.MISSING_VALUE,
+        )
+    return current.use(GLOBAL_STEP, _make_global_step)
+
+
+def global_step_of(store: VariableStore) -> Any:
+    """Returns the global step of `store`, made if it is not there."""
+    return store.get(GLOBAL_STEP, _make_global_step)
+
+
+def _make_global_step() -> Any:
+    return tf.Variable(
+        0,
+        dtype=tf.int64,
+        trainable=False,
+        name=GLOBAL_STEP,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+
+def in_trace() -> bool:
+    """Whether a model_fn is being traced now."""
+    return _trace() is not None
+
+
+def stateless_seed(name: str = "") -> Any:
+    """Returns a seed for `tf.random.stateless_*` ops that changes with every step.
+
+    It follows from the run's seed, `name`, how often this was called before in the trace and
+    the global step, so that a resumed training draws the same numbers as one never stopped.
+
+    Returns:
+        int64 `[2]`.
+    """
+    current = _trace()
+    if current is None:
+        return tf.random.uniform([2], maxval=tf.int64.max, dtype=tf.int64)
+    current.seeds += 1
+    site = zlib.crc32(f"{current.seed}/{current.get_name(name)}/{current.seeds}".encode())
+    return tf.stack([tf.constant(site, tf.int64), tf.identity(global_step())])
+
+
+def name_of(variable: Any) -> str:
+    """Returns the store's name of `variable` (without `:0`); outside a trace its own name."""
+    current = _trace()
+    name = current.store.name_of(variable) if current else None
+    return name or str(raw(variable).name).removesuffix(":0")
+
+
+def adopt(variables: Mapping[str, Any]) -> None:
+    """Keeps variables that were made outside of the model_fn (an optimizer instance's)."""
+    current = _trace()
+    if current is not None:
+        for name, variable in variables.items():
+            current.store.adopt(name, variable)
