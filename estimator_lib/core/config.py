@@ -414,6 +414,24 @@ class Threshold(Section):
         return self
 
 
+class Change(Section):
+    """Bounds on how much one metric may differ from that of the serving model.
+
+    The difference is new minus serving, both measured on the same eval rows.
+    """
+
+    min: float | None = None
+    """The difference must be at least this; 0.002 asks for a gain, -0.002 allows a loss."""
+    max: float | None = None
+    """The difference must be at most this."""
+
+    @pydantic.model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        return self
+
+
 class Evaluate(Section):
     """What the finished model must show."""
 
@@ -421,6 +439,11 @@ class Evaluate(Section):
     """Raw fields by whose values metrics are also computed."""
     thresholds: dict[str, Threshold] = {}
     """Bounds on metrics; without any, the verdict is not_evaluated and nothing is exported."""
+    changes: dict[str, Change] = {}
+    """Bounds on the difference of metrics to those of the model that is serving."""
+    needs_baseline: bool = True
+    """Whether, with changes given and no model serving yet, the verdict is not_evaluated; else
+    the thresholds alone decide."""
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
     """Slices with fewer rows are counted but not shown."""
 
@@ -449,11 +472,22 @@ class Placement(Section):
     """How often a failed step is tried again."""
 
 
+class Volume(Section):
+    """A persistent volume that every step mounts."""
+
+    claim: str
+    """Name of the PersistentVolumeClaim."""
+    mount_path: Annotated[str, Field(pattern=r"^/[^:]*[^/:]$")]
+    """Where it is mounted; relative file patterns start here."""
+
+
 class Cluster(Section):
     """What the compiled pipeline asks of Kubernetes."""
 
     image: str | None = None
     """The image of all steps; by default the one this release names."""
+    volume: Volume | None = None
+    """A shared volume with the data; checkpoints and published models go there too."""
     steps: dict[Step, Placement] = {}
     """Placement per step."""
 
@@ -498,6 +532,10 @@ class RunConfiguration(Section):
             columns=self.columns,
             keep=sorted(set(self.evaluate.slices)),
         )
+
+    def train_part(self) -> TrainPart:
+        """What the train step reads."""
+        return TrainPart(columns=list(self.columns), estimator=self.estimator, train=self.train)
 
 
 class PreprocessPart(Section):

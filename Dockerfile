@@ -1,0 +1,16 @@
+# The image all pipeline steps run in: `make image`.
+# For GPU nodes build with --build-arg TENSORFLOW='tensorflow[and-cuda]==2.21.0'.
+FROM python:3.11-slim-bookworm
+ARG TENSORFLOW=""
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=3
+WORKDIR /opt/estimator-pipelines
+COPY requirements.txt ./
+RUN pip install --no-cache-dir -r requirements.txt ${TENSORFLOW}
+COPY pyproject.toml README.md LICENSE ./
+COPY estimator_lib estimator_lib
+COPY transforms transforms
+COPY components components
+COPY pipelines pipelines
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . && useradd --create-home steps
+USER steps
+WORKDIR /home/steps

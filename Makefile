@@ -1,0 +1,59 @@
+# Each target does its own set-up: a .venv with the exact versions of requirements.txt.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+FLIGHTS := pipelines/examples/flights
+SPECS := pipeline_specs/flights.yaml
+
+.PHONY: demo test lint format bench specs specs-check image clean
+
+demo: $(READY)
+	@$(BIN)/python -m pipelines.examples.flights.data
+	@$(BIN)/estimator-pipelines run $(FLIGHTS)/config.yaml --output runs/flights
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+specs: $(READY)
+	@for spec in $(SPECS); do \
+	  $(BIN)/estimator-pipelines compile pipelines/examples/$$(basename $$spec .yaml)/config.yaml -o $$spec || exit 1; \
+	done
+
+specs-check: $(READY)
+	@for spec in $(SPECS); do \
+	  $(BIN)/estimator-pipelines compile pipelines/examples/$$(basename $$spec .yaml)/config.yaml -o $$spec --check || exit 1; \
+	done
+
+image:
+	docker build -t estimator-pipelines-python:0.1.0 .
+
+clean:
+	rm -rf .venv runs $(FLIGHTS)/data
+
+# The stamp is written last, so an interrupted set-up starts over.
+$(READY): requirements.txt pyproject.toml
+	@echo "setting up .venv (once; about 3 GB of packages)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "error: Python 3.11 is needed, found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11."; exit 2; }
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@if command -v uv >/dev/null; then \
+	  uv pip install -q --python $(BIN)/python -r requirements.txt && \
+	  uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .; \
+	else \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt && \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	fi
+	@touch $(READY)

@@ -1,0 +1,59 @@
+"""The evaluate component: one pass over the eval split, a verdict and a report."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate(
+    config: str,
+    code_version: str,
+    examples: dsl.Input[dsl.Dataset],
+    transform: dsl.Input[dsl.Artifact],
+    statistics: dsl.Input[dsl.Artifact],
+    model: dsl.Input[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+    classification: dsl.Output[dsl.ClassificationMetrics],
+    evaluation: dsl.Output[dsl.Artifact],
+    report: dsl.Output[dsl.HTML],
+    model_card: dsl.Output[dsl.Markdown],
+    verdict: dsl.OutputPath(str),  # type: ignore[valid-type]
+) -> None:
+    """Evaluates the model on the eval split, overall and by slice, and checks the thresholds.
+
+    Args:
+        config: An `Evaluate` as JSON.
+        code_version: Digest of the code; a part of the cache key.
+        examples: What preprocess wrote.
+        transform: What preprocess wrote.
+        statistics: What preprocess wrote.
+        model: What train wrote.
+        metrics: Metrics of the whole eval split.
+        classification: ROC curve and confusion matrix, for classification.
+        evaluation: Everything as `evaluation.json`.
+        report: A self-contained page.
+        model_card: The short form in Markdown.
+        verdict: blessed, refused or not_evaluated.
+    """
+    from components.evaluate import run
+    from components.step import step
+
+    with step():
+        run(
+            config,
+            code_version,
+            examples,
+            transform,
+            statistics,
+            model,
+            metrics,
+            classification,
+            evaluation,
+            report,
+            model_card,
+            verdict,
+        )
+
+
+def run(*args): ...

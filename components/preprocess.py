@@ -1,0 +1,68 @@
+"""The preprocess component: raw rows to statistics, transform graph and training examples."""
+
+from kfp import dsl
+
+from components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def preprocess(
+    config: str,
+    base_dir: str,
+    data_fingerprint: str,
+    code_version: str,
+    examples: dsl.Output[dsl.Dataset],
+    transform: dsl.Output[dsl.Artifact],
+    statistics: dsl.Output[dsl.Artifact],
+) -> None:
+    """Learns vocabularies and statistics from the raw rows and writes transformed examples.
+
+    Args:
+        config: A `PreprocessPart` as JSON.
+        base_dir: Directory that relative file patterns start from.
+        data_fingerprint: Digest of the raw files; a part of the cache key.
+        code_version: Digest of the code; a part of the cache key.
+        examples: Parquet shards per split.
+        transform: TFT transform output and resolved columns.
+        statistics: Statistics per split and the schema.
+    """
+    from components.preprocess import run
+    from components.step import step
+
+    with step():
+        run(
+            config,
+            base_dir,
+            data_fingerprint,
+            code_version,
+            examples,
+            transform,
+            statistics,
+        )
+
+
+def run(
+    config: str,
+    base_dir: str,
+    data_fingerprint: str,
+    code_version: str,
+    examples: dsl.Artifact,
+    transform: dsl.Artifact,
+    statistics: dsl.Artifact,
+) -> None:
+    """The component's body; see `preprocess`."""
+    from estimator_lib.core import manifest
+    from estimator_lib.core.config import PreprocessPart
+    from transforms import preprocess as job
+
+    job.run(
+        PreprocessPart.from_json(config),
+        base_dir=base_dir,
+        examples_dir=examples.path,
+        transform_dir=transform.path,
+        statistics_dir=statistics.path,
+    )
+    for artifact in (examples, transform, statistics):
+        artifact.metadata["digest"] = manifest.read(artifact.path).digest
+        artifact.metadata["data_fingerprint"] = data_fingerprint
+        artifact.metadata["code_version"] = code_version

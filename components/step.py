@@ -1,0 +1,31 @@
+"""What all steps share: errors become one message and an exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+
+from estimator_lib.core.errors import EstimatorLibError
+
+ERROR_MARK = "error: "
+"""Begins the line on standard output that says why a step failed."""
+
+
+@contextlib.contextmanager
+def step() -> Iterator[None]:
+    """Runs a step's body; a known error is printed and ends the process with its exit code.
+
+    2 is final (the same input fails again), 75 asks for a retry, 130 was interrupted. Anything
+    unknown stays an exception with its stack trace: that is a fault of this project.
+    """
+    logging.getLogger().setLevel(logging.WARNING)
+    try:
+        yield
+    except EstimatorLibError as error:
+        sys.stdout.write(f"{ERROR_MARK}{error.message}\n")
+        sys.stdout.flush()
+        raise SystemExit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        raise SystemExit(130) from error

@@ -1,0 +1,175 @@
+"""The command line `estimator-pipelines`.
+
+Imports are made inside the commands, so that `--help` and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from estimator_lib.core.errors import EstimatorLibError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 75, 130."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.command(parsed) or 0)
+    except EstimatorLibError as error:
+        sys.stderr.write(f"error: {error.message}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted; nothing is broken. The same command goes on from here.\n")
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="estimator-pipelines",
+        description="From a table of raw records to a served model: preprocess, train, evaluate, "
+        "export.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser(
+        "run", help="run a pipeline on this machine", description="Run a pipeline, no cluster."
+    )
+    _add_config(run)
+    run.add_argument(
+        "--output",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where everything goes (default: runs/NAME)",
+    )
+    run.set_defaults(command=_run)
+
+    compile_ = commands.add_parser(
+        "compile",
+        help="compile a pipeline for Kubernetes",
+        description="Write the pipeline as KFP IR YAML.",
+    )
+    _add_config(compile_)
+    compile_.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="SPEC")
+    compile_.add_argument(
+        "--check", action="store_true", help="write nothing; fail if SPEC is not up to date"
+    )
+    compile_.set_defaults(command=_compile)
+
+    predict = commands.add_parser(
+        "predict",
+        help="score a raw CSV with a published model",
+        description="Score raw rows and write one line of predictions per row.",
+    )
+    predict.add_argument(
+        "model", type=pathlib.Path, help="a version directory, or the serving directory of them"
+    )
+    predict.add_argument("input", help="CSV file or pattern with a header")
+    predict.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="CSV")
+    predict.add_argument(
+        "--keep", nargs="+", default=[], metavar="FIELD", help="input fields to copy to the output"
+    )
+    predict.add_argument(
+        "--missing", nargs="+", default=[""], metavar="TEXT", help="texts that mean missing"
+    )
+    predict.set_defaults(command=_predict)
+
+    config = commands.add_parser("config", help="check a configuration, or print its JSON Schema")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="validate a configuration and its files")
+    _add_config(check)
+    check.set_defaults(command=_check)
+    schema = actions.add_parser("schema", help="print the JSON Schema, for editors")
+    schema.set_defaults(command=_schema)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=pathlib.Path, metavar="CONFIG", help="run configuration")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one setting, such as train.epochs=3 (may be repeated)",
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    from estimator_lib.core import config as configuration
+    from pipelines import local, summary
+
+    local.interruptible()
+    config = configuration.load(parsed.config, parsed.set)
+    output = parsed.output or pathlib.Path("runs") / config.name
+    result = local.run(
+        config, base_dir=parsed.config.parent, output=output, show=local.terminal
+    )
+    _say(summary.render(result))
+    return 0
+
+
+def _compile(parsed: argparse.Namespace) -> int:
+    from estimator_lib.core import config as configuration
+    from pipelines import compiling
+
+    config = configuration.load(parsed.config, parsed.set)
+    text = compiling.compile_text(config)
+    if parsed.check:
+        compiling.check(text, parsed.output)
+        _say(f"{parsed.output} is up to date")
+    else:
+        compiling.write(text, parsed.output)
+        _say(f"wrote {parsed.output}")
+    return 0
+
+
+def _predict(parsed: argparse.Namespace) -> int:
+    from components import predict
+
+    rows = predict.predict(
+        model=parsed.model,
+        pattern=parsed.input,
+        output=parsed.output,
+        keep=parsed.keep,
+        missing=parsed.missing,
+    )
+    _say(f"scored {rows:,} rows into {parsed.output}")
+    return 0
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from estimator_lib.core import config as configuration
+    from estimator_lib.core import files
+    from pipelines import code_version
+
+    config = configuration.load(parsed.config, parsed.set)
+    base = parsed.config.parent
+    found = files.expand_splits(config.data.patterns(), base)
+    code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
+    counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
+    _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")
+    return 0
+
+
+def _schema(_: Any) -> int:
+    import json
+
+    from estimator_lib.core import config as configuration
+
+    _say(json.dumps(configuration.json_schema(), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,70 @@
+"""The closing summary of a run, for a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+_SHOWN = ("auc", "auc_precision_recall", "accuracy", "loss", "rmse", "mae", "r2")
+_VERDICTS = {
+    "blessed": "blessed: every threshold is met",
+    "refused": "refused",
+    "not_evaluated": "not evaluated: the configuration has no thresholds",
+}
+
+
+def render(result: Mapping[str, Any]) -> str:
+    """Returns the lines that close a run: rows, metrics, verdict, report, model, seconds."""
+    evaluation = result["evaluation"]
+    lines = [
+        "",
+        *_row("rows", _rows(result["rows"])),
+        *_row("metrics", _metrics(evaluation["metrics"])),
+        *_row("verdict", _verdict(evaluation)),
+        *_row("report", _short(result["report"])),
+        *_row("model", _short(result["model"]) if result["model"] else "not published"),
+        *_row("took", _took(result)),
+    ]
+    return "\n".join(lines)
+
+
+def _row(name: str, text: str) -> list[str]:
+    first, *rest = text.split("\n")
+    return [f"{name:<10}{first}", *(f"{'':<10}{line}" for line in rest)]
+
+
+def _rows(counts: Mapping[str, Any]) -> str:
+    splits = ", ".join(f"{rows:,} {split}" for split, rows in counts["splits"].items())
+    skipped = counts.get("skipped", 0)
+    return f"{counts['read']:,} read, {skipped:,} skipped without label, {splits}"
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    shown = []
+    for name in _SHOWN:
+        value = metrics.get(name)
+        if value is None:
+            continue
+        number = value["value"] if isinstance(value, Mapping) else value
+        shown.append(f"{name} {'undefined' if number is None else format(number, '.4f')}")
+    return ", ".join(shown)
+
+
+def _verdict(evaluation: Mapping[str, Any]) -> str:
+    verdict = evaluation["verdict"]
+    reasons = evaluation.get("reasons", [])
+    return "\n".join([_VERDICTS[verdict], *reasons] if verdict == "refused" else [_VERDICTS[verdict]])
+
+
+def _took(result: Mapping[str, Any]) -> str:
+    seconds = dict(result["seconds"])
+    total = seconds.pop("total")
+    parts = [f"{name} {value:.1f}" for name, value in seconds.items()]
+    cached = f"; from cache: {', '.join(result['cached'])}" if result["cached"] else ""
+    return f"{total:.1f} s" + (f" ({', '.join(parts)})" if parts else "") + cached
+
+
+def _short(path: str) -> str:
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative

@@ -1,0 +1,116 @@
+"""The training pipeline: preprocess, train, evaluate, and export if blessed.
+
+The same definition runs on a laptop through kfp.local and compiles for Kubernetes. Everything
+that depends on the run configuration enters as pipeline parameters, so that a submitted run
+can override it; only placement (image, CPU, memory, accelerator, retries) is compiled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kfp import dsl, kubernetes
+
+from components.evaluate import evaluate
+from components.export import export
+from components.preprocess import preprocess
+from components.train import train
+from estimator_lib.core.config import Placement, RunConfiguration, Step
+
+RELEASE = "0.1.0"
+"""Code version of compiled pipelines; local runs use a digest of the sources instead."""
+BACKOFF = "30s"
+CACHED: tuple[Step, ...] = ("preprocess", "train", "evaluate", "export")
+
+
+def parameters(config: RunConfiguration) -> dict[str, str]:
+    """Returns the pipeline's parameters that follow from the run configuration.
+
+    Each step's part is one line of JSON: KFP turns integers inside structured parameters into
+    floats, and text arrives as it was sent.
+    """
+    return {
+        "preprocess_config": config.preprocess_part().to_json(),
+        "train_config": config.train_part().to_json(),
+        "evaluate_config": config.evaluate.to_json(),
+        "export_config": config.export.to_json(),
+    }
+
+
+def build(config: RunConfiguration) -> Any:
+    """Returns the KFP pipeline for a run configuration."""
+    defaults = parameters(config)
+    volume = config.cluster.volume
+    root = volume.mount_path if volume else ""
+
+    def pipeline(
+        preprocess_config: str = defaults["preprocess_config"],
+        train_config: str = defaults["train_config"],
+        evaluate_config: str = defaults["evaluate_config"],
+        export_config: str = defaults["export_config"],
+        base_dir: str = root,
+        checkpoint_root: str = f"{root}/checkpoints" if root else "",
+        serving_dir: str = f"{root}/serving" if root else "",
+        data_fingerprint: str = "",
+        code_version: str = RELEASE,
+    ) -> None:
+        prepared = preprocess(
+            config=preprocess_config,
+            base_dir=base_dir,
+            data_fingerprint=data_fingerprint,
+            code_version=code_version,
+        )
+        trained = train(
+            config=train_config,
+            checkpoint_root=checkpoint_root,
+            code_version=code_version,
+            examples=prepared.outputs["examples"],
+            transform=prepared.outputs["transform"],
+        )
+        evaluated = evaluate(
+            config=evaluate_config,
+            code_version=code_version,
+            examples=prepared.outputs["examples"],
+            transform=prepared.outputs["transform"],
+            statistics=prepared.outputs["statistics"],
+            model=trained.outputs["model"],
+        )
+        with dsl.If(evaluated.outputs["verdict"] == "blessed", name="blessed"):
+            exported = export(
+                config=export_config,
+                serving_dir=serving_dir,
+                code_version=code_version,
+                verdict=evaluated.outputs["verdict"],
+                examples=prepared.outputs["examples"],
+                transform=prepared.outputs["transform"],
+                model=trained.outputs["model"],
+                evaluation=evaluated.outputs["evaluation"],
+            )
+        tasks: dict[Step, Any] = {
+            "preprocess": prepared,
+            "train": trained,
+            "evaluate": evaluated,
+            "export": exported,
+        }
+        for name, task in tasks.items():
+            _place(task, config.cluster.steps.get(name, Placement()))
+            if config.cluster.image:
+                task.set_container_image(config.cluster.image)
+            if volume:
+                kubernetes.mount_pvc(task, volume.claim, volume.mount_path)
+
+    pipeline.__doc__ = f"Preprocess, train, evaluate and, if blessed, export {config.name}."
+    decorate: Callable[..., Any] = dsl.pipeline(name=config.name)
+    return decorate(pipeline)
+
+
+def _place(task: Any, placement: Placement) -> None:
+    task.set_caching_options(True)
+    task.set_retry(placement.retries, backoff_duration=BACKOFF, backoff_factor=2.0)
+    if placement.cpu:
+        task.set_cpu_request(placement.cpu).set_cpu_limit(placement.cpu)
+    if placement.memory:
+        task.set_memory_request(placement.memory).set_memory_limit(placement.memory)
+    if placement.gpu:
+        task.set_accelerator_type(placement.gpu_type).set_accelerator_limit(placement.gpu)
