@@ -5,8 +5,6 @@ that depends on the run configuration enters as pipeline parameters, so that a s
 can override it; only placement (image, CPU, memory, accelerator, retries) is compiled in.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -598,6 +598,10 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConf
         return RunConfiguration.model_validate(content)
     except pydantic.ValidationError as error:
         raise _explain(error, RunConfiguration, str(path)) from error
+    except ConfigError as error:
+        raise ConfigError(
+            f"Configuration {path} is invalid: {error.message}", reason=error.reason
+        ) from error
 
 
 def json_schema() -> dict[str, Any]:
@@ -670,14 +674,12 @@ def _is_tag(part: object, fault: Any) -> bool:
 
 def _known_keys(model: type[pydantic.BaseModel], location: Sequence[Any]) -> list[str]:
     """The keys allowed at `location` below `model`."""
-    place: Any = model
     schema = model.model_json_schema()
     node: Any = schema
     for part in location:
         node = _follow(schema, node, str(part))
         if node is None:
             return []
-    del place
     node = _deref(schema, node)
     return sorted(node.get("properties", {}))
 

@@ -1,0 +1,134 @@
+import json
+import pathlib
+
+import pytest
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core import config
+from estimator_lib.core.errors import ConfigError, Reason
+
+VALID = """
+name: trips
+data:
+  files: [rows/*.csv]
+  split: {hash: {key: [id], eval_fraction: 0.2}}
+label: {field: late}
+columns:
+  carrier: {kind: vocabulary, min_count: 3}
+  hour: {kind: bucketized, quantiles: 4}
+  both: {kind: crossed, of: [carrier, hour], buckets: 100}
+  carrier_vector: {kind: embedding, of: carrier, dimension: 4}
+  miles: {kind: numeric, field: distance, normalize: moments, default: mean}
+  no_miles: {kind: missing_indicator, field: distance}
+estimator:
+  name: DNNLinearCombinedClassifier
+  args:
+    linear_feature_columns: [carrier, hour, both]
+    dnn_feature_columns: [carrier_vector, miles, no_miles]
+    dnn_hidden_units: [8]
+train: {epochs: 2}
+"""
+
+
+def load(tmp_path: pathlib.Path, text: str, *overrides: str) -> config.RunConfiguration:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return config.load(path, overrides)
+
+
+def test_load_valid_file_gives_columns_by_name(tmp_path):
+    loaded = load(tmp_path, VALID)
+    built = config.build_columns(loaded.columns)
+    assert list(built) == ["carrier", "hour", "both", "carrier_vector", "miles", "no_miles"]
+    assert built["both"].name == "carrier_X_hour_bucketized"
+    assert built["miles"] == fc.numeric_column(
+        "distance", default_value=fc.Mean(), normalizer_fn=fc.Moments()
+    )
+    assert fc.raw_fields(built.values()) == {
+        "carrier": "string",
+        "hour": "float",
+        "distance": "float",
+    }
+
+
+def test_parts_survive_the_trip_to_a_step(tmp_path):
+    loaded = load(tmp_path, VALID)
+    part = loaded.preprocess_part()
+    assert config.PreprocessPart.from_json(part.to_json()) == part
+    assert config.TrainPart.from_json(loaded.train_part().to_json()) == loaded.train_part()
+
+
+def test_a_model_parameter_leaves_the_preprocess_part_alone(tmp_path):
+    first = load(tmp_path, VALID)
+    second = load(tmp_path, VALID, "estimator.args.dnn_hidden_units=[16]", "train.epochs=3")
+    assert first.preprocess_part().to_json() == second.preprocess_part().to_json()
+    assert first.train_part() != second.train_part()
+
+
+def test_override_replaces_nested_value(tmp_path):
+    loaded = load(tmp_path, VALID, "train.batch_size=64", "evaluate.thresholds.auc.min=0.5")
+    assert loaded.train.batch_size == 64
+    assert loaded.evaluate.thresholds["auc"].min == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (("epochs: 2", "epochz: 2"), ["train.epochz", "'epochs'"]),
+        (("min_count: 3", "min_cuont: 3"), ["columns.carrier.min_cuont", "'min_count'"]),
+        (("kind: vocabulary", "kind: vocabluary"), ["columns.carrier", "'vocabulary'"]),
+        (("epochs: 2", "epochs: two"), ["train.epochs", "'two'"]),
+        (("epochs: 2", "epochs: 2, max_steps: 3"), ["train", "exactly one of epochs, max_steps"]),
+        (("name: trips", "name: Trips!"), ["name", "Trips!"]),
+        (("label: {field: late}", ""), ["label: missing"]),
+        (("of: carrier,", "of: carier,"), ["carrier_vector", "'carrier'"]),
+        (("of: carrier,", "of: miles,"), ["carrier_vector", "'miles'", "numeric"]),
+        (("of: [carrier, hour]", "of: [both, hour]"), ["refers to itself"]),
+        (("dnn_hidden_units", "dnn_hiden_units"), ["dnn_hiden_units", "'dnn_hidden_units'"]),
+        (("[carrier, hour, both]", "[carrier, huor]"), ["linear_feature_columns", "'hour'"]),
+        (("[carrier, hour, both]", "carrier"), ["linear_feature_columns", "list of column names"]),
+        (("DNNLinearCombinedClassifier", "DNNLinearClassifier"), ["DNNLinearClassifier", "Did you"]),
+        (("field: late", "field: carrier"), ["label", "'carrier'"]),
+        (("files: [rows/*.csv]", ""), ["data", "files is missing"]),
+        (("eval_fraction: 0.2", "eval_fraction: 1.5"), ["eval_fraction", "less than 1"]),
+    ],
+)
+def test_load_names_what_is_wrong(tmp_path, change, names):
+    assert change[0] in VALID
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, VALID.replace(*change))
+    assert caught.value.exit_code == 2
+    for name in names:
+        assert name in caught.value.message
+
+
+def test_load_lists_all_faults_at_once(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, VALID.replace("epochs: 2", "epochs: 2, sead: 1").replace("late", "late, x: 1"))
+    assert "train.sead" in caught.value.message
+    assert "label.x" in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "a: !!python/object:os.system {}", "\xff: 1"])
+def test_load_refuses_what_is_not_a_mapping(tmp_path, text):
+    with pytest.raises(ConfigError):
+        load(tmp_path, text)
+
+
+def test_load_missing_file(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "none.yaml")
+    assert caught.value.reason is Reason.FILE_NOT_FOUND
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "=3", "train..epochs=1", "name.x=1", "a=["])
+def test_bad_override_is_refused(tmp_path, override):
+    with pytest.raises(ConfigError):
+        load(tmp_path, VALID, override)
+
+
+def test_json_schema_describes_every_key():
+    schema = config.json_schema()
+    assert set(schema["properties"]) >= {"name", "data", "label", "columns", "estimator", "train"}
+    assert schema["additionalProperties"] is False
+    json.dumps(schema, allow_nan=False)
