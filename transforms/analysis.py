@@ -1,0 +1,312 @@
+"""What is learned from the rows: counts, moments, quantiles, vocabularies, per split and field.
+
+An `Analysis` is mergeable and its result is a function of the rows alone (see `sketches`), so
+shards, bundles and workers may come in any order. `AnalysisFn` is the Beam CombineFn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from estimator_lib.core import storage
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, SchemaError
+from transforms.problems import Problem, Problems
+from transforms.records import Chunk
+from transforms.sketches import ExactSums, NumberCounts, TokenCounts
+
+
+class FieldAnalysis:
+    """One field in one split.
+
+    Attributes:
+        type: "string", "int" or "float".
+        rows: How many rows there were.
+        missing: How many of them have no value.
+        numbers: Sums, of a numeric field.
+        values: Counts of numbers, of a numeric field.
+        tokens: Counts of texts, of a string field.
+        low: Smallest number; infinity without any.
+        high: Largest number; minus infinity without any.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.type = kind
+        self.rows = 0
+        self.missing = 0
+        self.numbers = ExactSums()
+        self.values = NumberCounts()
+        self.tokens = TokenCounts()
+        self.low = float("inf")
+        self.high = float("-inf")
+
+    @property
+    def present(self) -> int:
+        """How many rows have a value."""
+        return self.rows - self.missing
+
+    @property
+    def zeros(self) -> int:
+        """How many values are 0."""
+        values, counts = self.values.values()
+        if not self.values.exact:
+            inside = np.abs(values) < np.finfo(np.float64).tiny
+            return int(counts[inside].sum())
+        return int(counts[values == 0].sum())
+
+    def add(self, column: pa.Array) -> None:
+        """Adds the values of a batch, null = missing."""
+        self.rows += len(column)
+        self.missing += column.null_count
+        if column.null_count == len(column):
+            return
+        counted = pc.value_counts(column.drop_null() if column.null_count else column)
+        values, counts = counted.field("values"), counted.field("counts")
+        if self.type == "string":
+            self.tokens.add(values, counts)
+            return
+        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        times = counts.to_numpy(zero_copy_only=False)
+        self.low = min(self.low, float(numbers.min()))
+        self.high = max(self.high, float(numbers.max()))
+        self.numbers.add(numbers, times)
+        self.values.add(numbers, times)
+
+    def merge(self, other: FieldAnalysis) -> None:
+        """Adds what the other has seen."""
+        self.rows += other.rows
+        self.missing += other.missing
+        self.low = min(self.low, other.low)
+        self.high = max(self.high, other.high)
+        self.numbers.merge(other.numbers)
+        self.values.merge(other.values)
+        self.tokens.merge(other.tokens)
+
+
+@dataclasses.dataclass(kw_only=True)
+class SplitAnalysis:
+    """One split: rows read and skipped, and its fields."""
+
+    read: int = 0
+    skipped: int = 0
+    fields: dict[str, FieldAnalysis] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kept(self) -> int:
+        """Rows that go into the examples."""
+        return self.read - self.skipped
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FileAnalysis:
+    """One file: its digest and how many rows each split kept of it."""
+
+    sha256: str
+    size_bytes: int
+    kept: Mapping[str, int]
+
+
+class Analysis:
+    """Everything learned in one pass.
+
+    Attributes:
+        splits: By name of the split.
+        files: By name of the file.
+        problems: Faults in records.
+        failures: Errors that ended the reading of a file.
+    """
+
+    def __init__(self) -> None:
+        self.splits: dict[str, SplitAnalysis] = {}
+        self.files: dict[str, FileAnalysis] = {}
+        self.problems = Problems()
+        self.failures: list[tuple[str, str, str]] = []
+
+    def add(self, chunk: Chunk) -> None:
+        """Adds the rows of a chunk."""
+        if chunk.problems.total:
+            self.problems += chunk.problems
+        for name, rows in chunk.by_split.items():
+            split = self.splits.setdefault(name, SplitAnalysis())
+            split.read += rows.read
+            split.skipped += rows.skipped
+            for field, column in zip(rows.batch.schema, rows.batch.columns, strict=True):
+                if field.name not in split.fields:
+                    split.fields[field.name] = FieldAnalysis(_KINDS[field.type])
+                split.fields[field.name].add(column)
+
+    def fail(self, error: EstimatorLibError) -> None:
+        """Remembers an error that ended the reading of a file."""
+        self.failures.append((type(error).__name__, error.message, error.reason))
+
+    def merge(self, other: Analysis) -> None:
+        """Adds what the other has seen."""
+        for name, theirs in other.splits.items():
+            mine = self.splits.setdefault(name, SplitAnalysis())
+            mine.read += theirs.read
+            mine.skipped += theirs.skipped
+            for field, analysis in theirs.fields.items():
+                if field not in mine.fields:
+                    mine.fields[field] = FieldAnalysis(analysis.type)
+                mine.fields[field].merge(analysis)
+        self.files.update(other.files)
+        self.problems += other.problems
+        self.failures += other.failures
+
+    def raise_if_faulty(self) -> None:
+        """Raises the first failure, or one error for all faults in records.
+
+        Raises:
+            DataError: a file or a value is bad.
+            SchemaError: a file lacks a field.
+        """
+        for kind, message, reason in sorted(self.failures):
+            raise (SchemaError if kind == "SchemaError" else DataError)(
+                message, reason=Reason(reason)
+            )
+        self.problems.raise_if_any()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names and contents of all files, in hexadecimal."""
+        content = {name: file.sha256 for name, file in self.files.items()}
+        return hashlib.sha256(storage.canonical_json(content).encode()).hexdigest()
+
+    def write(self, path: str) -> None:
+        """Writes the analysis as an Arrow file with its scalars as JSON in the metadata."""
+        tables: list[pa.Table] = []
+        entries: list[dict[str, Any]] = []
+        for split_name, split in sorted(self.splits.items()):
+            for name, field in sorted(split.fields.items()):
+                level, keys, counts = field.values.to_arrays()
+                tokens = field.tokens.to_table()
+                tables.append(_rows(len(entries), keys=keys, counts=counts, tokens=tokens))
+                entries.append(
+                    {
+                        "split": split_name,
+                        "field": name,
+                        "type": field.type,
+                        "rows": field.rows,
+                        "missing": field.missing,
+                        "numbers": field.numbers.to_json(),
+                        "level": level,
+                        "low": field.low.hex(),
+                        "high": field.high.hex(),
+                    }
+                )
+        content = {
+            "entries": entries,
+            "splits": {n: [s.read, s.skipped] for n, s in self.splits.items()},
+            "files": {n: dataclasses.asdict(f) for n, f in self.files.items()},
+            "problems": [self.problems.total, [dataclasses.asdict(p) for p in self.problems.first]],
+            "failures": self.failures,
+        }
+        table = pa.concat_tables(tables) if tables else _ROWS.empty_table()
+        table = table.replace_schema_metadata({"analysis": storage.canonical_json(content)})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        storage.write_bytes(path, sink.getvalue().to_pybytes())
+
+    @classmethod
+    def read(cls, path: str) -> Analysis:
+        """Reads what `write` wrote.
+
+        Raises:
+            DataError: the file is not such an analysis.
+        """
+        try:
+            with pa.memory_map(path) as mapped:
+                table = pa.ipc.open_file(mapped).read_all()
+                content = json.loads(table.schema.metadata[b"analysis"])
+                analysis = cls._from_content(content, table)
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"Analysis {path} cannot be read: {error}. Delete it and run again.",
+                reason=Reason.CORRUPT_FILE,
+            ) from error
+        return analysis
+
+    @classmethod
+    def _from_content(cls, content: Any, table: pa.Table) -> Analysis:
+        analysis = cls()
+        for name, (read, skipped) in content["splits"].items():
+            analysis.splits[name] = SplitAnalysis(read=read, skipped=skipped)
+        ends = np.searchsorted(table["entry"].to_numpy(), np.arange(len(content["entries"]) + 1))
+        for i, entry in enumerate(content["entries"]):
+            field = FieldAnalysis(entry["type"])
+            field.rows, field.missing = entry["rows"], entry["missing"]
+            field.numbers = ExactSums.from_json(entry["numbers"])
+            field.low, field.high = float.fromhex(entry["low"]), float.fromhex(entry["high"])
+            rows = table.slice(int(ends[i]), int(ends[i + 1] - ends[i]))
+            if entry["type"] == "string":
+                field.tokens = TokenCounts.from_table(rows.select(["token", "count"]))
+            else:
+                field.values = NumberCounts.from_arrays(
+                    entry["level"], rows["key"].to_numpy(), rows["count"].to_numpy()
+                )
+            analysis.splits[entry["split"]].fields[entry["field"]] = field
+        analysis.files = {n: FileAnalysis(**f) for n, f in content["files"].items()}
+        total, first = content["problems"]
+        analysis.problems = Problems.of(
+            [Problem(**{**p, "reason": Reason(p["reason"])}) for p in first], total=total
+        )
+        analysis.failures = [
+            (kind, message, reason) for kind, message, reason in content["failures"]
+        ]
+        return analysis
+
+
+_KINDS = {pa.string(): "string", pa.int64(): "int", pa.float64(): "float"}
+_ROWS = pa.schema(
+    [
+        ("entry", pa.int32()),
+        ("token", pa.large_string()),
+        ("key", pa.int64()),
+        ("count", pa.int64()),
+    ]
+)
+
+
+def _rows(entry: int, *, keys: Any, counts: Any, tokens: pa.Table) -> pa.Table:
+    if tokens.num_rows:
+        columns = {
+            "token": tokens["token"],
+            "key": pa.nulls(tokens.num_rows, pa.int64()),
+            "count": tokens["count"],
+        }
+    else:
+        columns = {"token": pa.nulls(len(keys), pa.large_string()), "key": keys, "count": counts}
+    number = len(columns["key"])
+    return pa.table({"entry": np.full(number, entry, np.int32), **columns}, schema=_ROWS)
+
+
+class AnalysisFn(beam.CombineFn):  # type: ignore[misc, unused-ignore]
+    """Combines chunks of rows, and analyses of other rows, into one Analysis."""
+
+    def create_accumulator(self) -> Analysis:
+        return Analysis()
+
+    def add_input(self, accumulator: Analysis, element: Chunk | Analysis) -> Analysis:
+        if isinstance(element, Analysis):
+            accumulator.merge(element)
+        else:
+            accumulator.add(element)
+        return accumulator
+
+    def merge_accumulators(self, accumulators: Iterable[Analysis]) -> Analysis:
+        merged = Analysis()
+        for accumulator in accumulators:
+            merged.merge(accumulator)
+        return merged
+
+    def extract_output(self, accumulator: Analysis) -> Analysis:
+        return accumulator

@@ -1,0 +1,105 @@
+"""File patterns -> the input files of a job, in a stable order."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, cast
+
+from estimator_lib.core.errors import DataError, Reason
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class InputFile:
+    """One input file.
+
+    Attributes:
+        name: How messages and fingerprints call it: relative to the base directory if below it.
+        path: Where it is; a local path, or a URI that Beam's file systems know.
+        split: The split all its rows belong to; "" where rows decide.
+    """
+
+    name: str
+    path: str
+    split: str = ""
+
+    def open(self) -> BinaryIO:
+        """Opens the file's bytes as they are, still compressed if they are.
+
+        Raises:
+            DataError: it cannot be opened.
+        """
+        try:
+            if "://" in self.path:
+                from apache_beam.io import filesystem, filesystems
+
+                return cast(
+                    BinaryIO,
+                    filesystems.FileSystems.open(
+                        self.path,
+                        compression_type=filesystem.CompressionTypes.UNCOMPRESSED,
+                    ),
+                )
+            return open(self.path, "rb")
+        except OSError as error:
+            raise DataError(
+                f"File {self.name} cannot be read: {error.strerror or error}.",
+                reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else Reason.IO,
+            ) from error
+
+
+def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile]:
+    """Returns the files that the patterns match, sorted by split and name.
+
+    Args:
+        patterns: Split ("" where rows decide) to patterns: paths relative to `base_dir` with
+            `*`, `?`, `[...]` and `**`, or absolute ones, or URIs with a scheme.
+        base_dir: Directory of the run configuration.
+
+    Raises:
+        DataError: a pattern matches no file, or one file belongs to two splits.
+    """
+    found: dict[str, InputFile] = {}
+    for split, several in patterns.items():
+        for pattern in several:
+            paths = _expand(pattern, base_dir)
+            if not paths:
+                raise DataError(
+                    f"File pattern {pattern!r} matches no file below {base_dir}. "
+                    "Correct the pattern or put the files there.",
+                    reason=Reason.FILE_NOT_FOUND,
+                )
+            for path in paths:
+                file = InputFile(name=_name(path, base_dir), path=path, split=split)
+                known = found.setdefault(path, file)
+                if known.split != split:
+                    raise DataError(
+                        f"File {file.name} is in two splits, {known.split!r} and {split!r}: "
+                        "expected each file in one. Correct the patterns in data.split.files.",
+                        reason=Reason.CONFLICT,
+                    )
+    return sorted(found.values(), key=lambda f: (f.split, f.name))
+
+
+def _expand(pattern: str, base_dir: str) -> list[str]:
+    if "://" in pattern:
+        from apache_beam.io import filesystems
+
+        matches = filesystems.FileSystems.match([pattern])[0].metadata_list
+        return sorted(m.path for m in matches)
+    full = pattern if os.path.isabs(pattern) else os.path.join(glob.escape(base_dir), pattern)
+    paths = glob.glob(full, recursive=True)
+    if not paths and os.path.exists(literal := os.path.join(base_dir, pattern)):
+        paths = [literal]  # a name that happens to hold "[" or "?"
+    return sorted(os.path.abspath(p) for p in paths if os.path.isfile(p))
+
+
+def _name(path: str, base_dir: str) -> str:
+    if "://" in path:
+        return path
+    base = pathlib.Path(base_dir).resolve()
+    resolved = pathlib.Path(path)
+    return resolved.relative_to(base).as_posix() if resolved.is_relative_to(base) else path

@@ -1,0 +1,129 @@
+"""Resolved columns -> a SavedModel in tensorflow-transform's layout.
+
+`tft.TFTransformOutput(directory).transform_features_layer()` loads it, and so does
+`tf.saved_model.load(directory / "transform_fn").transform_fn(raw)`. It is written with
+TensorFlow alone: importing tensorflow_transform takes longer than the whole job.
+
+Vocabularies go along as gzipped TFRecord assets, in which a token may hold any bytes, and are
+found by `TFTransformOutput.vocabulary_by_name(name of the column)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf import text_format
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core import storage
+from estimator_lib.features.transform import FeatureTransform
+from transforms import statistics
+
+_DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+
+
+class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
+    """Holds `transform_fn`: raw fields `[batch]` -> transformed features.
+
+    Args:
+        columns: Resolved columns.
+        raw_fields: Raw field -> "string", "int" or "float".
+        assets: Files to keep in the SavedModel.
+    """
+
+    def __init__(
+        self,
+        columns: Iterable[fc.Column],
+        raw_fields: Mapping[str, str],
+        assets: Iterable[str] = (),
+    ) -> None:
+        super().__init__(name="transform")
+        self.features = FeatureTransform(columns)
+        self.assets = [tf.saved_model.Asset(path) for path in assets]
+        specification = {
+            name: tf.TensorSpec([None], _DTYPES[kind], name=name)
+            for name, kind in sorted(raw_fields.items())
+        }
+        self.transform_fn = tf.function(
+            self._transform, input_signature=[specification], autograph=False
+        )
+
+    def _transform(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        return self.features(raw)
+
+
+def num_buckets(columns: Iterable[fc.Column]) -> dict[str, int | None]:
+    """Returns the transformed features by name: how many ids, or None for a number."""
+    return {
+        name: column.num_buckets if isinstance(column, fc.CategoricalColumn) else None
+        for name, column in fc.feature_sources(columns).items()
+    }
+
+
+def content_digest(columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str]) -> str:
+    """Returns what two transforms have in common exactly when they do the same.
+
+    The bytes of a SavedModel differ from one process to the next; this does not.
+    """
+    text = storage.canonical_json(description(columns, raw_fields))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def description(columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str]) -> dict[str, Any]:
+    """Returns what `columns.json` holds."""
+    return {
+        "columns": {name: fc.to_json(column) for name, column in columns.items()},
+        "raw_fields": dict(sorted(raw_fields.items())),
+    }
+
+
+def write_transform(
+    directory: pathlib.Path, columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str]
+) -> None:
+    """Writes the transform graph, both schemas, the vocabularies and `columns.json`.
+
+    Args:
+        directory: An empty staging directory.
+        columns: Resolved columns by their names in the run configuration.
+        raw_fields: Raw field -> type, for every field that a column reads.
+    """
+    vocabularies = {
+        column.name: column.vocabulary
+        for column in fc.walk(columns.values())
+        if isinstance(column, fc.VocabularyColumn)
+    }
+    staged = directory / "vocabularies"
+    storage.make_directory(staged)
+    assets = []
+    for name, tokens in sorted(vocabularies.items()):
+        assets.append(str(staged / f"{_asset_name(name)}.tfrecord.gz"))
+        _write_vocabulary(assets[-1], tokens)  # type: ignore[arg-type]
+    module = TransformModule(columns.values(), raw_fields, assets)
+    tf.saved_model.save(
+        module,
+        str(directory / "transform_fn"),
+        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+    )
+    storage.remove(staged)
+    for folder, schema in (
+        ("metadata", statistics.raw_schema(raw_fields)),
+        ("transformed_metadata", statistics.transformed_schema(num_buckets(columns.values()))),
+    ):
+        storage.write_text(directory / folder / "schema.pbtxt", text_format.MessageToString(schema))
+    storage.write_json(directory / "columns.json", description(columns, raw_fields))
+
+
+def _asset_name(name: str) -> str:
+    """The file name that tensorflow_transform looks for."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "_", name).strip())
+
+
+def _write_vocabulary(path: str, tokens: Iterable[str | int]) -> None:
+    with tf.io.TFRecordWriter(path, options="GZIP") as sink:
+        for token in tokens:
+            sink.write(str(token).encode())

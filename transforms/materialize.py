@@ -1,0 +1,361 @@
+"""Rows -> transformed examples as Parquet shards."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core.errors import DataError, Reason
+from transforms import records
+from transforms.files import InputFile
+from transforms.graph import TransformModule
+
+Array = np.ndarray[Any, Any]
+
+ROW_GROUP_ROWS = 1 << 16
+SHARD_ROWS = 1 << 21
+RAW_SAMPLE_ROWS = 1000
+RAW_SAMPLE = "raw_sample.parquet"
+
+
+class BatchTransform:
+    """Applies resolved columns to large batches, each distinct combination of texts once.
+
+    The ids of a column depend only on the fields it reads, so columns that read texts are
+    computed by the same TensorFlow graph on the distinct combinations of a batch and spread
+    over its rows; text lookups are what a transform otherwise spends its time on.
+
+    Args:
+        columns: Resolved columns.
+        raw_fields: Raw field -> "string", "int" or "float".
+    """
+
+    def __init__(self, columns: Iterable[fc.Column], raw_fields: Mapping[str, str]) -> None:
+        sources = fc.feature_sources(columns)
+        self.dtypes = {
+            name: pa.int32() if isinstance(column, fc.CategoricalColumn) else pa.float32()
+            for name, column in sources.items()
+        }
+        self._raw_fields = dict(raw_fields)
+        groups: dict[tuple[str, ...], list[fc.Column]] = {}
+        for column in sources.values():
+            fields = tuple(sorted(fc.raw_fields([column])))
+            textual = any(raw_fields[name] == "string" for name in fields)
+            groups.setdefault(fields if textual else (), []).append(column)
+        self._groups = []
+        for fields, members in groups.items():
+            read = fields or tuple(sorted(fc.raw_fields(members)))
+            module = TransformModule(members, {name: raw_fields[name] for name in read})
+            self._groups.append((read, bool(fields), module))
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Returns the transformed features: int32 ids or float32 numbers, `[rows]`."""
+        codes: dict[str, tuple[Array, Array]] = {}
+
+        def coded(name: str) -> tuple[Array, Array]:
+            if name not in codes:
+                codes[name] = self._coded(name, batch.column(name))
+            return codes[name]
+
+        result: dict[str, pa.Array] = {}
+        for fields, textual, module in self._groups:
+            parts = [coded(name) for name in fields] if textual else []
+            combined = _combined(parts) if textual else None
+            if combined is None:
+                raw = {
+                    name: records.raw_numpy(self._raw_fields[name], batch.column(name))
+                    for name in fields
+                }
+                spread: Any = slice(None)
+            else:
+                chosen, spread = combined
+                raw = {
+                    name: values[at]
+                    for name, (_, values), at in zip(fields, parts, chosen, strict=True)
+                }
+            tensors = {name: tf.constant(values) for name, values in raw.items()}
+            for name, values in module.transform_fn(tensors).items():
+                numbers = values.numpy()
+                dtype = np.int32 if self.dtypes[name] == pa.int32() else np.float32
+                result[name] = pa.array(numbers.astype(dtype, copy=False)[spread])
+        return result
+
+    def _coded(self, name: str, column: pa.Array) -> tuple[Array, Array]:
+        """Returns for each row the position of its value among the distinct values, and those."""
+        kind = self._raw_fields[name]
+        if kind == "string":
+            encoded = pc.fill_null(column, "").dictionary_encode()
+            values = encoded.dictionary.to_numpy(zero_copy_only=False)
+        else:
+            plain = records.raw_numpy(kind, column)
+            bits = plain.view(np.int32) if kind == "float" else plain
+            encoded = pa.array(bits).dictionary_encode()
+            values = encoded.dictionary.to_numpy().view(plain.dtype)
+        return encoded.indices.to_numpy().astype(np.int64), values
+
+
+def _combined(parts: list[tuple[Array, Array]]) -> tuple[list[Array], Array] | None:
+    """Distinct combinations of codes.
+
+    Returns:
+        For each part, the positions among its values, `[combinations]`; and for each row its
+        combination. None if there are too many possible ones to number.
+    """
+    if len(parts) == 1:
+        return [np.arange(len(parts[0][1]))], parts[0][0]
+    sizes = [max(1, len(values)) for _, values in parts]
+    if np.prod([float(size) for size in sizes]) > 2**62:
+        return None
+    number = np.zeros(len(parts[0][0]), np.int64)
+    for (code, _), size in zip(parts, sizes, strict=True):
+        number = number * size + code
+    encoded = pa.array(number).dictionary_encode()
+    distinct = encoded.dictionary.to_numpy()
+    return list(np.unravel_index(distinct, sizes)), encoded.indices.to_numpy()
+
+
+# --- Shards -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One Parquet file to write: the next `rows` rows that a file has for a split."""
+
+    split: str
+    name: str
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """The shards that one input file gives, per split in order.
+
+    Attributes:
+        file: The input.
+        shards: What to write.
+        directory: The staging directory.
+        raw_sample: Whether the first eval shard, and so the raw sample, is among them.
+    """
+
+    file: InputFile
+    shards: tuple[Shard, ...]
+    directory: str
+    raw_sample: bool
+
+
+def plan(
+    files: Iterable[InputFile], kept: Mapping[str, Mapping[str, int]], directory: str
+) -> list[ShardTask]:
+    """Returns what each file's rows are written to.
+
+    Args:
+        files: In the order of their names.
+        kept: File name -> split -> rows.
+        directory: The staging directory.
+    """
+    pieces = [
+        (file, split, min(SHARD_ROWS, rows - begin))
+        for file in sorted(files)
+        for split, rows in sorted(kept[file.name].items())
+        for begin in range(0, rows, SHARD_ROWS)
+    ]
+    totals: dict[str, int] = {}
+    for _, split, _ in pieces:
+        totals[split] = totals.get(split, 0) + 1
+    numbers = dict.fromkeys(totals, 0)
+    shards: dict[InputFile, list[Shard]] = {}
+    for file, split, rows in pieces:
+        name = f"{split}-{numbers[split]:05d}-of-{totals[split]:05d}.parquet"
+        numbers[split] += 1
+        shards.setdefault(file, []).append(Shard(split=split, name=name, rows=rows))
+    return [
+        ShardTask(
+            file=file,
+            shards=tuple(group),
+            directory=directory,
+            raw_sample=any(s.name.startswith("eval-00000-") for s in group),
+        )
+        for file, group in shards.items()
+    ]
+
+
+@functools.lru_cache(maxsize=2)
+def transform_for(content: str) -> BatchTransform:
+    """Returns the transform for `columns.json`'s text, made once per process."""
+    described = json.loads(content)
+    columns = [fc.from_json(column) for column in described["columns"].values()]
+    return BatchTransform(columns, described["raw_fields"])
+
+
+def write_shards(
+    task: ShardTask, source: records.Source, transform: BatchTransform
+) -> Iterator[int]:
+    """Writes the shards of one file; yields the rows written, as it goes.
+
+    Raises:
+        DataError: the file holds other rows than when it was analysed.
+    """
+    schema = _schema(source, transform)
+    with contextlib.ExitStack() as stack:
+        outputs = {
+            split: _SplitWriter(
+                [s for s in task.shards if s.split == split], task.directory, schema, stack
+            )
+            for split in sorted({s.split for s in task.shards})
+        }
+        sample: list[pa.RecordBatch] = []
+        for chunk in records.read(task.file, source):
+            chunk.problems.raise_if_any()
+            for split, rows in chunk.by_split.items():
+                if split not in outputs:
+                    if rows.batch.num_rows:
+                        raise _changed(task.file)
+                    continue
+                if split == "eval" and task.raw_sample:
+                    _collect(sample, rows.batch, RAW_SAMPLE_ROWS)
+                columns = {**transform(rows.batch), **_along(source, rows)}
+                table = pa.table(
+                    [columns[field.name].cast(field.type) for field in schema], schema=schema
+                )
+                if not outputs[split].write(table):
+                    raise _changed(task.file)
+                yield table.num_rows
+        complete = [output.finish() for output in outputs.values()]
+        if not all(complete):
+            raise _changed(task.file)
+    if task.raw_sample:
+        first = next(s for s in task.shards if s.split == "eval")
+        _write_sample(task, source, sample, min(first.rows, RAW_SAMPLE_ROWS))
+
+
+def _changed(file: InputFile) -> DataError:
+    return DataError(
+        f"File {file.name} changed while it was read: expected the rows of the first reading. "
+        "Run again when nothing writes to it.",
+        reason=Reason.DISAGREEMENT,
+    )
+
+
+def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
+    fields = list(transform.dtypes.items())
+    if source.label is not None:
+        fields.append(
+            (source.label.field, pa.int64() if source.label.kind == "class" else pa.float32())
+        )
+    if source.weight is not None:
+        fields.append((source.weight, pa.float32()))
+    text = pa.dictionary(pa.int32(), pa.string())
+    fields += [(f"raw.{name}", text) for name in source.keep]
+    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
+
+
+def _along(source: records.Source, rows: records.SplitRows) -> dict[str, pa.Array]:
+    """Label, weight and kept texts of the rows."""
+    columns = {f"raw.{name}": rows.texts[name].dictionary_encode() for name in source.keep}
+    if source.label is not None:
+        columns[source.label.field] = rows.batch.column(source.label.field)
+    if source.weight is not None:
+        columns[source.weight] = rows.batch.column(source.weight)
+    return columns
+
+
+class _SplitWriter:
+    """Cuts the rows of one split into its shards and row groups."""
+
+    def __init__(
+        self, shards: list[Shard], directory: str, schema: pa.Schema, stack: contextlib.ExitStack
+    ) -> None:
+        self._shards = shards
+        self._directory = pathlib.Path(directory)
+        self._schema = schema
+        self._stack = stack
+        self._writer: pq.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []
+        self._waiting_rows = 0
+        self._left = 0
+        self._next = 0
+
+    def write(self, table: pa.Table) -> bool:
+        """Takes rows; False if there are more than the shards hold."""
+        while table.num_rows:
+            if not self._left:
+                self._flush()
+                if self._next == len(self._shards):
+                    return False
+                self._open(self._shards[self._next])
+            room = min(self._left, ROW_GROUP_ROWS - self._waiting_rows)
+            head, table = table.slice(0, room), table.slice(room)
+            self._waiting.append(head)
+            self._waiting_rows += head.num_rows
+            self._left -= head.num_rows
+            if self._waiting_rows == ROW_GROUP_ROWS:
+                self._flush()
+        return True
+
+    def finish(self) -> bool:
+        """Writes what waits; False if rows were missing."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+        return self._left == 0 and self._next == len(self._shards)
+
+    def _open(self, shard: Shard) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._next += 1
+        self._left = shard.rows
+        self._writer = pq.ParquetWriter(
+            self._directory / shard.name,
+            self._schema,
+            compression="zstd",
+            use_dictionary=[
+                field.name for field in self._schema if not pa.types.is_floating(field.type)
+            ],
+        )
+        self._stack.callback(self._writer.close)
+
+    def _flush(self) -> None:
+        if self._waiting_rows and self._writer is not None:
+            table = pa.concat_tables(self._waiting).unify_dictionaries().combine_chunks()
+            self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        self._waiting, self._waiting_rows = [], 0
+
+
+def _collect(sample: list[pa.RecordBatch], batch: pa.RecordBatch, limit: int) -> None:
+    have = sum(b.num_rows for b in sample)
+    if have < limit:
+        sample.append(batch.slice(0, limit - have))
+
+
+def _write_sample(
+    task: ShardTask, source: records.Source, sample: list[pa.RecordBatch], rows: int
+) -> None:
+    """Writes the first rows of the first eval shard as they were, null = missing."""
+    table = pa.Table.from_batches(sample).slice(0, rows)
+    columns = {
+        name: pc.cast(table.column(name), pa.float64()) if kind == "float" else table.column(name)
+        for name, kind in sorted(source.features.items())
+    }
+    pq.write_table(pa.table(columns), pathlib.Path(task.directory) / RAW_SAMPLE, compression="zstd")
+
+
+def features_of(columns: Iterable[fc.Column]) -> dict[str, dict[str, Any]]:
+    """Describes the transformed features for a manifest: dtype and number of ids."""
+    return {
+        name: {"dtype": "int64", "num_buckets": column.num_buckets}
+        if isinstance(column, fc.CategoricalColumn)
+        else {"dtype": "float32", "num_buckets": None}
+        for name, column in fc.feature_sources(columns).items()
+    }

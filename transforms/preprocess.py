@@ -1,0 +1,411 @@
+"""The preprocess step: raw files -> statistics, transform graph, training examples.
+
+The files are read twice and never held in memory: once to learn what the columns need, once to
+apply it. Both passes are Beam pipelines over files; the three directories become visible
+together at the end, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import pathlib
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow.parquet as pq
+from google.protobuf import text_format
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core import config, manifest, storage
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, StorageError
+from estimator_lib.core.progress import Progress
+from transforms import (
+    csv_reader,
+    files,
+    graph,
+    materialize,
+    records,
+    resolution,
+    runners,
+    splits,
+    statistics,
+)
+from transforms.analysis import Analysis, AnalysisFn, FileAnalysis
+from transforms.problems import Problems
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitCounts:
+    """Rows of one split: read, kept for the examples, skipped for want of a label."""
+
+    read: int
+    kept: int
+    skipped: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PreprocessSummary:
+    """What a preprocess step did.
+
+    Attributes:
+        splits: By name of the split.
+        columns: How many columns were declared.
+        features: How many transformed features the examples have.
+        files: How many input files were read.
+        seconds: Wall-clock time.
+        data_fingerprint: SHA-256 over the names and contents of the input files.
+    """
+
+    splits: Mapping[str, SplitCounts]
+    columns: int
+    features: int
+    files: int
+    seconds: float
+    data_fingerprint: str
+
+    @property
+    def rows(self) -> int:
+        """Rows in the examples."""
+        return sum(split.kept for split in self.splits.values())
+
+
+def run(
+    part: config.PreprocessPart,
+    *,
+    base_dir: str,
+    examples_dir: str,
+    transform_dir: str,
+    statistics_dir: str,
+    runner_options: Sequence[str] = (),
+) -> PreprocessSummary:
+    """Reads the raw files and writes three artifacts, each committed once.
+
+    Args:
+        part: What to read and which columns to learn.
+        base_dir: Directory that file patterns are relative to.
+        examples_dir: Gets Parquet shards of transformed features, kind "examples".
+        transform_dir: Gets the transform in tensorflow-transform's layout, kind "transform".
+        statistics_dir: Gets statistics and schema, kind "statistics".
+        runner_options: Beam options; without `--runner` the job runs in this process.
+
+    Returns:
+        Rows and time.
+
+    Raises:
+        ConfigError: the configuration contradicts itself.
+        DataError: a file or a value is bad; up to twenty places are named.
+        SchemaError: a file lacks a field.
+        StorageError: a directory cannot be written.
+    """
+    began = time.monotonic()
+    columns = config.build_columns(part.columns)
+    inputs = files.find(part.data.patterns(), base_dir)
+    source = _source(part, columns, inputs)
+    analysis = analyse(inputs, source, runner_options)
+    analysis.raise_if_faulty()
+    _require_rows(analysis, splits.names(part.data.split))
+    resolved = resolution.resolve(columns, analysis)
+    with contextlib.ExitStack() as commits:
+        # The examples are entered first and so committed last: they are what train looks for.
+        examples = commits.enter_context(manifest.committed_artifact(examples_dir))
+        _write_transform(commits, pathlib.Path(transform_dir), resolved, source.features)
+        writer = commits.enter_context(manifest.committed_artifact(statistics_dir))
+        _write_statistics(writer, analysis, part.label.field)
+        _write_examples(examples, inputs, source, resolved, analysis, runner_options)
+    return PreprocessSummary(
+        splits={
+            name: SplitCounts(read=s.read, kept=s.kept, skipped=s.skipped)
+            for name, s in _in_order(analysis).items()
+        },
+        columns=len(columns),
+        features=len(fc.feature_sources(columns.values())),
+        files=len(inputs),
+        seconds=time.monotonic() - began,
+        data_fingerprint=analysis.fingerprint,
+    )
+
+
+def _in_order(analysis: Analysis) -> dict[str, Any]:
+    return {name: analysis.splits[name] for name in config.SPLITS if name in analysis.splits}
+
+
+def _source(
+    part: config.PreprocessPart,
+    columns: Mapping[str, fc.Column],
+    inputs: Sequence[files.InputFile],
+) -> records.Source:
+    """Settles how the files are read, and refuses files whose header does not fit."""
+    headers = [(file, csv_reader.read_header(file, part.data.delimiter)) for file in inputs]
+    provisional = records.source(part, columns, {})
+    wanted = provisional.layout.names
+    Problems.of(
+        problem
+        for file, header in headers
+        for problem in csv_reader.check_header(file, header, wanted)
+    ).raise_if_any()
+    _report_extra(headers)
+    open_fields = [f for f in records.indicator_only(columns.values()) if f not in part.data.types]
+    if not open_fields:
+        return provisional
+    inferred = csv_reader.infer_types(inputs[0], open_fields, provisional.layout)
+    return records.source(part, columns, inferred)
+
+
+def _report_extra(headers: Sequence[tuple[files.InputFile, list[str]]]) -> None:
+    """Says once which fields only some of the files have; nothing reads them."""
+    first = set(headers[0][1])
+    different = {name for _, header in headers for name in first ^ set(header)}
+    if different:
+        _LOG.warning("Fields in some files only, and not used: %s.", ", ".join(sorted(different)))
+
+
+def _require_rows(analysis: Analysis, names: Sequence[str]) -> None:
+    for name in names:
+        split = analysis.splits.get(name)
+        if split is None or not split.kept:
+            skipped = f", {split.skipped:,} rows without label skipped" if split else ""
+            raise DataError(
+                f"Split {name!r} is empty: expected rows, got none in {len(analysis.files)} "
+                f"files{skipped}. Correct data.split or the files.",
+                reason=Reason.EMPTY_INPUT,
+            )
+
+
+# --- Pass 1 --------------------------------------------------------------------------------------
+
+
+def analyse(
+    inputs: Sequence[files.InputFile],
+    source: records.Source,
+    runner_options: Sequence[str] = (),
+) -> Analysis:
+    """Reads all files and returns what there is to know about them.
+
+    Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`.
+    """
+    with tempfile.TemporaryDirectory(prefix="analysis-") as work, _counting("analyse"):
+        path = str(pathlib.Path(work) / "analysis.arrow")
+
+        def build(pipeline: beam.Pipeline) -> None:
+            _ = (
+                pipeline
+                | "Files" >> beam.Create(list(inputs), reshuffle=True)
+                | "Analyse" >> beam.ParDo(AnalyseFile(source))
+                | "Merge" >> beam.CombineGlobally(AnalysisFn())
+                | "Write" >> beam.Map(_write_analysis, path)
+            )
+
+        runners.run(build, runner_options)
+        return Analysis.read(path)
+
+
+def _write_analysis(analysis: Analysis, path: str) -> None:
+    analysis.write(path)
+
+
+class AnalyseFile(beam.DoFn):  # type: ignore[misc, unused-ignore]
+    """InputFile -> the Analysis of its rows."""
+
+    def __init__(self, source: records.Source) -> None:
+        self._source = source
+
+    def process(self, element: files.InputFile) -> Iterator[Analysis]:
+        analysis = Analysis()
+        summary = csv_reader.ReadSummary()
+        try:
+            for chunk in records.read(element, self._source, summary):
+                analysis.add(chunk)
+                _count(sum(rows.read for rows in chunk.by_split.values()))
+        except EstimatorLibError as error:
+            # An exception would reach the caller changed by the runner, if at all.
+            analysis.fail(error)
+        analysis.files[element.name] = FileAnalysis(
+            sha256=summary.sha256,
+            size_bytes=summary.size_bytes,
+            kept={name: split.kept for name, split in analysis.splits.items()},
+        )
+        yield analysis
+
+
+# --- Pass 2 --------------------------------------------------------------------------------------
+
+
+class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
+    """ShardTask -> its Parquet files, in the staging directory."""
+
+    def __init__(self, source: records.Source, described: str) -> None:
+        self._source = source
+        self._described = described
+
+    def process(self, element: materialize.ShardTask) -> Iterator[None]:
+        transform = materialize.transform_for(self._described)
+        for rows in materialize.write_shards(element, self._source, transform):
+            _count(rows)
+        yield from ()
+
+
+def _write_examples(
+    writer: manifest.ArtifactWriter,
+    inputs: Sequence[files.InputFile],
+    source: records.Source,
+    resolved: Mapping[str, fc.Column],
+    analysis: Analysis,
+    runner_options: Sequence[str],
+) -> None:
+    described = storage.canonical_json(graph.description(resolved, source.features))
+    kept = {name: file.kept for name, file in analysis.files.items()}
+    tasks = materialize.plan(inputs, kept, str(writer.directory))
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = (
+            pipeline
+            | "Shards" >> beam.Create(tasks, reshuffle=True)
+            | "Transform" >> beam.ParDo(WriteShards(source, described))
+        )
+
+    total = sum(split.kept for split in analysis.splits.values())
+    with _counting("transform", total):
+        runners.run(build, runner_options)
+    by_split: dict[str, Any] = {name: {"files": [], "rows": 0} for name in _in_order(analysis)}
+    for shard in sorted((s for task in tasks for s in task.shards), key=lambda s: s.name):
+        written = pq.read_metadata(writer.directory / shard.name).num_rows
+        if written != shard.rows:
+            raise DataError(
+                f"Shard {shard.name} is incomplete: expected {shard.rows:,} rows, got {written:,}. "
+                "Run again.",
+                reason=Reason.DISAGREEMENT,
+            )
+        writer.rows[shard.name] = written
+        by_split[shard.split]["files"].append(shard.name)
+        by_split[shard.split]["rows"] += written
+    writer.rows[materialize.RAW_SAMPLE] = pq.read_metadata(
+        writer.directory / materialize.RAW_SAMPLE
+    ).num_rows
+    writer.kind = "examples"
+    assert source.label is not None, "a preprocess step has a label"  # noqa: S101
+    writer.metadata = {
+        "splits": by_split,
+        "features": materialize.features_of(resolved.values()),
+        "label": {
+            "field": source.label.field,
+            "kind": source.label.kind,
+            "classes": source.label.classes if source.label.kind == "class" else None,
+        },
+        "weight": source.weight,
+        "keep": list(source.keep),
+        "raw_fields": dict(sorted(source.features.items())),
+        "counts": _counts(analysis, source.label),
+        "data_fingerprint": analysis.fingerprint,
+        "transform_content": graph.content_digest(resolved, source.features),
+    }
+
+
+def _counts(analysis: Analysis, label: config.Label) -> dict[str, Any]:
+    """Rows read, kept and skipped per split, with the rows of every class."""
+    counts: dict[str, Any] = {}
+    for name, split in _in_order(analysis).items():
+        counts[name] = {"read": split.read, "kept": split.kept, "skipped": split.skipped}
+        if label.kind == "class":
+            classes, times = split.fields[label.field].values.values()
+            counts[name]["label"] = {
+                str(int(value)): int(count) for value, count in zip(classes, times, strict=True)
+            }
+    return counts
+
+
+# --- The other artifacts -----------------------------------------------------------------------
+
+
+def _write_statistics(writer: manifest.ArtifactWriter, analysis: Analysis, label: str) -> None:
+    for name, split in _in_order(analysis).items():
+        proto = statistics.dataset_statistics(name, split)
+        storage.write_bytes(
+            writer.directory / f"{name}.pb", proto.SerializeToString(deterministic=True)
+        )
+    schema = statistics.infer_schema(analysis.splits["train"], label=label)
+    storage.write_text(writer.directory / "schema.pbtxt", text_format.MessageToString(schema))
+    writer.kind = "statistics"
+    writer.metadata = {
+        "splits": list(_in_order(analysis)),
+        "label": label,
+        "data_fingerprint": analysis.fingerprint,
+    }
+
+
+def _write_transform(
+    commits: contextlib.ExitStack,
+    directory: pathlib.Path,
+    resolved: Mapping[str, fc.Column],
+    raw_fields: Mapping[str, str],
+) -> None:
+    """Writes the transform, unless a finished one with the same content is there already.
+
+    A SavedModel's bytes differ each time it is written, so a retried step could otherwise not
+    commit what it committed before.
+    """
+    content = graph.content_digest(resolved, raw_fields)
+    if (directory / manifest.NAME).exists():
+        finished = manifest.read(directory, kind="transform")
+        if finished.metadata.get("content") == content:
+            return
+        raise StorageError(
+            f"Cannot commit {directory}: it holds a finished transform of other columns or data. "
+            "Write to a new directory.",
+            reason=Reason.ALREADY_EXISTS,
+        )
+    writer = commits.enter_context(manifest.committed_artifact(directory))
+    graph.write_transform(writer.directory, resolved, raw_fields)
+    writer.kind = "transform"
+    writer.metadata = {"content": content}
+
+
+# --- Progress ------------------------------------------------------------------------------------
+
+
+class _Counter:
+    """Rows done by all threads of this process; workers elsewhere count for themselves."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._progress = Progress(what, total=total)
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self.done = 0
+
+    def add(self, rows: int) -> None:
+        with self._lock:
+            self.done += rows
+            self._progress.update(self.done, rate=self._rate())
+
+    def close(self) -> None:
+        self._progress.update(self.done, force=True, rate=self._rate())
+
+    def _rate(self) -> str:
+        return f"{self.done / max(time.monotonic() - self._began, 1e-3):,.0f} rows/s"
+
+
+_counters: list[_Counter] = []
+
+
+@contextlib.contextmanager
+def _counting(what: str, total: int | None = None) -> Iterator[None]:
+    counter = _Counter(what, total)
+    _counters.append(counter)
+    try:
+        yield
+    finally:
+        _counters.remove(counter)
+    if counter.done:
+        counter.close()
+
+
+def _count(rows: int) -> None:
+    for counter in _counters[-1:]:
+        counter.add(rows)

@@ -1,0 +1,235 @@
+"""The rows of a job: what both passes read of a file, split, labelled and checked alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core import config
+from estimator_lib.core.errors import ConfigError, Reason
+from transforms import csv_reader, splits
+from transforms.files import InputFile
+from transforms.problems import SHOWN, Problem, Problems
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """How the files of a job are read.
+
+    Attributes:
+        layout: Fields, their types and limits.
+        split: Which rows go where.
+        label: Field and policy, or None for rows without label.
+        weight: Field, or None.
+        features: Raw field that a column reads -> type its transform takes.
+        keep: Fields that go along as text.
+    """
+
+    layout: csv_reader.Layout
+    split: config.Split
+    label: config.Label | None
+    weight: str | None
+    features: Mapping[str, str]
+    keep: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitRows:
+    """Rows of one split: typed columns, texts, and how many were left out for want of a label."""
+
+    batch: pa.RecordBatch
+    texts: Mapping[str, pa.Array]
+    read: int
+    skipped: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Some rows of a file, by split, and the faults among them."""
+
+    by_split: Mapping[str, SplitRows]
+    problems: Problems
+
+
+def feature_types(
+    columns: Iterable[fc.Column], declared: Mapping[str, str], inferred: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the raw fields that columns read with the type their transform takes.
+
+    A field that only a missing indicator reads takes its declared type, else the inferred one.
+
+    Raises:
+        ConfigError: a field is declared as text and read as a number.
+    """
+    columns = list(columns)
+    read = fc.raw_fields(columns)
+    for name in indicator_only(columns):
+        read[name] = declared.get(name, inferred.get(name, "string"))
+    for name, kind in read.items():
+        if declared.get(name) == "string" and kind != "string":
+            raise ConfigError(
+                f"Field {name!r} is declared as string under data.types and read as {kind} by a "
+                "column. Correct the type or the column.",
+                reason=Reason.CONFLICT,
+            )
+    return read
+
+
+def indicator_only(columns: Iterable[fc.Column]) -> list[str]:
+    """Returns the fields that nothing but missing indicators reads."""
+    indicators = [c for c in fc.walk(columns) if isinstance(c, fc.MissingIndicatorColumn)]
+    others = [c for c in fc.walk(columns) if not isinstance(c, fc.MissingIndicatorColumn)]
+    direct = {
+        k for c in others if isinstance(c, fc.CrossedColumn) for k in c.keys if isinstance(k, str)
+    }
+    direct |= {key for c in others if (key := getattr(c, "key", None))}
+    return sorted({c.key for c in indicators} - direct)
+
+
+def source(
+    part: config.PreprocessPart, columns: Mapping[str, fc.Column], inferred: Mapping[str, str]
+) -> Source:
+    """Returns how the files of a preprocess step are read."""
+    features = feature_types(columns.values(), part.data.types, inferred)
+    fields = {name: _feature_field(name, kind, part, columns) for name, kind in features.items()}
+    for name in [*part.keep, *splits.fields(part.data.split)]:
+        fields.setdefault(name, csv_reader.Field(name=name, type="string"))
+    for name, kind in part.data.types.items():
+        if name not in features:
+            fields[name] = csv_reader.Field(name=name, type=kind)
+    label = part.label
+    fields[label.field] = (
+        csv_reader.Field(
+            name=label.field,
+            type="int",
+            low=0,
+            high=label.classes - 1,
+            category=True,
+            reason=Reason.LABEL_OUT_OF_RANGE,
+            role="Label",
+        )
+        if label.kind == "class"
+        else csv_reader.Field(name=label.field, type="float", role="Label")
+    )
+    if part.weight is not None:
+        fields[part.weight] = csv_reader.Field(
+            name=part.weight,
+            type="float",
+            low=0,
+            reason=Reason.WEIGHT_OUT_OF_RANGE,
+            role="Weight",
+        )
+    layout = csv_reader.Layout(
+        delimiter=part.data.delimiter,
+        missing=tuple(part.data.missing),
+        fields=tuple(fields.values()),
+        texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
+    )
+    return Source(
+        layout=layout,
+        split=part.data.split,
+        label=label,
+        weight=part.weight,
+        features=features,
+        keep=tuple(part.keep),
+    )
+
+
+def _feature_field(
+    name: str, kind: str, part: config.PreprocessPart, columns: Mapping[str, fc.Column]
+) -> csv_reader.Field:
+    reading = "int" if kind == "float" and part.data.types.get(name) == "int" else kind
+    for column in fc.walk(columns.values()):
+        if (
+            isinstance(column, fc.IdentityColumn)
+            and column.key == name
+            and column.default_value is None
+        ):
+            return csv_reader.Field(name=name, type="int", low=-1, high=column.buckets - 1)
+    return csv_reader.Field(name=name, type=reading)
+
+
+def read(
+    file: InputFile, source: Source, summary: csv_reader.ReadSummary | None = None
+) -> Iterator[Chunk]:
+    """Yields the rows of a file in its order; see `csv_reader.read_rows` for what it raises."""
+    for rows in csv_reader.read_rows(file, source.layout, summary=summary):
+        batch, problems = rows.batch, rows.problems
+        skip = np.zeros(batch.num_rows, bool)
+        if source.label is not None:
+            absent = batch.column(source.label.field).is_null().to_numpy(zero_copy_only=False)
+            if source.label.missing == "skip":
+                skip = absent
+            elif absent.any():
+                problems += _absent(file, "Label", source.label.field, absent, rows.line_of)
+        if source.weight is not None:
+            absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
+            absent &= ~skip
+            if absent.any():
+                problems += _absent(file, "Weight", source.weight, absent, rows.line_of)
+        by_split = {}
+        for name, mask in splits.assign(source.split, rows.texts, file.split).items():
+            chosen = np.ones(batch.num_rows, bool) if mask is None else mask
+            count = int(chosen.sum())
+            if count:
+                by_split[name] = _chosen(rows, chosen & ~skip, count)
+        yield Chunk(by_split=by_split, problems=problems)
+
+
+def _chosen(rows: csv_reader.Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:
+    kept = int(keep.sum())
+    if kept == rows.batch.num_rows:
+        return SplitRows(batch=rows.batch, texts=rows.texts, read=read, skipped=0)
+    mask = pa.array(keep)
+    return SplitRows(
+        batch=rows.batch.filter(mask),
+        texts={name: text.filter(mask) for name, text in rows.texts.items()},
+        read=read,
+        skipped=read - kept,
+    )
+
+
+def _absent(
+    file: InputFile, role: str, field: str, absent: np.ndarray[Any, Any], line_of: Any
+) -> Problems:
+    advice = (
+        "Correct the row, or set label.missing to skip."
+        if role == "Label"
+        else "Correct the row, or leave the weight away."
+    )
+    found = [
+        Problem(
+            file=file.name,
+            line=line_of(int(row)),
+            field=field,
+            text=f"{role} {field!r} is missing: expected a value, got none",
+            action=advice,
+            reason=Reason.MISSING_VALUE,
+        )
+        for row in np.flatnonzero(absent)[:SHOWN]
+    ]
+    return Problems.of(found, total=int(absent.sum()))
+
+
+def raw_array(kind: str, values: pa.Array) -> pa.Array:
+    """Returns a raw field in the Arrow type its transform takes: string, int64 or float64."""
+    return values.cast(pa.float64()) if kind == "float" else values
+
+
+def raw_numpy(kind: str, values: pa.Array) -> np.ndarray[Any, Any]:
+    """Returns a raw field as a transform takes it.
+
+    Strings as objects with "" for missing, int64 with MISSING_INT, float32 with NaN; `[rows]`.
+    """
+    if kind == "string":
+        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+    if kind == "int":
+        return pc.fill_null(values, fc.MISSING_INT).to_numpy(zero_copy_only=False)
+    numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return numbers.astype(np.float32)

@@ -1,0 +1,152 @@
+"""An analysis as tensorflow_metadata protos: statistics per split, and an inferred schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from transforms.analysis import FieldAnalysis, SplitAnalysis
+
+TOP_VALUES = 20
+RANKS = 200
+BUCKETS = 10
+MAX_DOMAIN = 100
+"""A string field with at most this many distinct values gets a domain in the schema."""
+
+_Stats = statistics_pb2.FeatureNameStatistics
+_TYPES = {"string": _Stats.STRING, "int": _Stats.INT, "float": _Stats.FLOAT}
+_SCHEMA_TYPES = {"string": schema_pb2.BYTES, "int": schema_pb2.INT, "float": schema_pb2.FLOAT}
+
+
+def dataset_statistics(name: str, split: SplitAnalysis) -> Any:
+    """Returns a DatasetFeatureStatisticsList with one dataset, the split's kept rows."""
+    result = statistics_pb2.DatasetFeatureStatisticsList()
+    dataset = result.datasets.add(name=name, num_examples=split.kept)
+    for field, analysis in sorted(split.fields.items()):
+        feature = dataset.features.add(type=_TYPES[analysis.type])
+        feature.path.step.append(field)
+        if analysis.type == "string":
+            _string(feature.string_stats, analysis)
+        else:
+            _numeric(feature.num_stats, analysis)
+    return result
+
+
+def _common(stats: Any, analysis: FieldAnalysis) -> None:
+    stats.num_missing = analysis.missing
+    stats.num_non_missing = analysis.present
+    if analysis.present:
+        stats.min_num_values = stats.max_num_values = 1
+        stats.avg_num_values = 1.0
+        stats.tot_num_values = analysis.present
+
+
+def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
+    _common(stats.common_stats, analysis)
+    if not analysis.present:
+        return
+    values, counts = analysis.values.values()
+    stats.mean, stats.std_dev = analysis.numbers.mean, analysis.numbers.stddev
+    stats.num_zeros = analysis.zeros
+    stats.min, stats.max = analysis.low, analysis.high
+    stats.median = min(max(analysis.values.quantiles(2)[0], stats.min), stats.max)
+    edges = np.linspace(stats.min, stats.max, BUCKETS + 1)
+    heights, _ = np.histogram(values, bins=edges if stats.min < stats.max else 1, weights=counts)
+    standard = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
+    if stats.min == stats.max:
+        edges = np.array([stats.min, stats.max])
+    inside = int(heights.sum())
+    heights[0] += int(counts.sum()) - inside  # middles of intervals may lie past the extremes
+    _add_buckets(standard, edges, heights)
+    cuts = [stats.min, *analysis.values.quantiles(BUCKETS), stats.max]
+    quantiles = stats.histograms.add(type=statistics_pb2.Histogram.QUANTILES)
+    _add_buckets(quantiles, cuts, [analysis.present / BUCKETS] * BUCKETS)
+
+
+def _add_buckets(histogram: Any, edges: Any, heights: Any) -> None:
+    for low, high, height in zip(edges[:-1], edges[1:], heights, strict=True):
+        histogram.buckets.add(
+            low_value=float(low), high_value=float(high), sample_count=float(height)
+        )
+
+
+def _string(stats: Any, analysis: FieldAnalysis) -> None:
+    _common(stats.common_stats, analysis)
+    if not analysis.present:
+        return
+    table = analysis.tokens.to_table()
+    lengths = pc.multiply(pc.binary_length(table["token"]).cast("int64"), table["count"])
+    stats.unique = table.num_rows
+    stats.avg_length = pc.sum(lengths).as_py() / analysis.present
+    for rank, (token, count) in enumerate(analysis.tokens.most_common(RANKS)):
+        if rank < TOP_VALUES:
+            stats.top_values.add(value=token, frequency=count)
+        stats.rank_histogram.buckets.add(
+            low_rank=rank, high_rank=rank, label=token, sample_count=count
+        )
+
+
+def infer_schema(split: SplitAnalysis, *, label: str | None = None) -> Any:
+    """Returns a Schema for a person to edit: types, presence, and domains of small vocabularies.
+
+    Args:
+        split: The train split.
+        label: A field that serving requests do not have.
+    """
+    schema = schema_pb2.Schema()
+    if label is not None:
+        schema.default_environment.extend(["TRAINING", "SERVING"])
+    for name, analysis in sorted(split.fields.items()):
+        feature = schema.feature.add(name=name, type=_SCHEMA_TYPES[analysis.type])
+        if name == label:
+            feature.not_in_environment.append("SERVING")
+        if analysis.present:
+            feature.presence.min_count = 1
+        feature.value_count.min = feature.value_count.max = 1
+        if analysis.missing == 0 and analysis.present:
+            feature.presence.min_fraction = 1.0
+        if analysis.type == "string" and 0 < len(analysis.tokens) <= MAX_DOMAIN:
+            feature.domain = name
+            schema.string_domain.add(name=name, value=sorted(analysis.tokens))
+    return schema
+
+
+def read_schema(text: str) -> Any:
+    """Parses a schema's text form."""
+    return text_format.Parse(text, schema_pb2.Schema())
+
+
+def raw_schema(raw_fields: Mapping[str, str]) -> Any:
+    """Returns the schema of what a transform takes: one value per row and field."""
+    schema = schema_pb2.Schema()
+    for name, kind in sorted(raw_fields.items()):
+        _scalar(schema, name, _SCHEMA_TYPES[kind])
+    return schema
+
+
+def transformed_schema(buckets: Mapping[str, int | None]) -> Any:
+    """Returns the schema of what a transform gives.
+
+    Args:
+        buckets: Feature to how many ids it has; None for a number.
+    """
+    schema = schema_pb2.Schema()
+    for name, size in sorted(buckets.items()):
+        feature = _scalar(schema, name, schema_pb2.FLOAT if size is None else schema_pb2.INT)
+        if size is not None:
+            feature.int_domain.min = 0
+            feature.int_domain.max = size - 1
+            feature.int_domain.is_categorical = True
+    return schema
+
+
+def _scalar(schema: Any, name: str, kind: int) -> Any:
+    feature = schema.feature.add(name=name, type=kind)
+    feature.presence.min_fraction = 1.0
+    feature.shape.SetInParent()
+    return feature
