@@ -19,17 +19,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from components.step import ERROR_MARK
 from estimator_lib.core import files, manifest, storage
-from estimator_lib.core.config import RunConfiguration
+from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
 from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError, Reason
 from pipelines.code_version import code_version
 from pipelines.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
 _TAIL_LINES = 5
+_ATTEMPTS = 3
+"""How often a step is started while it ends with the exit code that asks for a retry."""
 
 
 def run(
@@ -90,13 +92,22 @@ class _Session:
         self, full_command: Sequence[str], env_vars: Mapping[str, str] | None = None
     ) -> int:
         """Stands in for `run_local_subprocess`: same arguments, same result."""
-        if self.failure is not None and not self.failure.retryable:
-            return self.failure.exit_code  # KFP retries every failure; this one is final
         script = next(i for i, part in enumerate(full_command) if "ephemeral_component.py" in part)
         rest = list(full_command[script + 1 :])
         name = rest[rest.index("--function_to_execute") + 1]
         log = self._logs / f"{name}.log"
         self._show(f"\n{name}")
+        for attempt in range(_ATTEMPTS):
+            code = self._attempt(name, rest, env_vars or {}, log)
+            if code == 0 or (self.failure is not None and not self.failure.retryable):
+                break
+            if attempt + 1 < _ATTEMPTS:
+                self._show(f"  {self.failure} Trying again.")
+        return code
+
+    def _attempt(
+        self, name: str, rest: Sequence[str], environment: Mapping[str, str], log: pathlib.Path
+    ) -> int:
         said: list[str] = []
 
         def line(text: str) -> None:
@@ -111,7 +122,7 @@ class _Session:
             source=rest[0],
             function=name,
             executor_input=rest[rest.index("--executor_input") + 1],
-            environment=env_vars or {},
+            environment=environment,
             log=log,
             show=line,
         )
@@ -192,7 +203,7 @@ def _run_pipeline(
         cache._cache_singleton, cache._cache_singleton_root = known, store
         subprocess_task_handler.run_local_subprocess = session.run_step
         try:
-            training.build(config)(**arguments)
+            training.build(_without_retries(config))(**arguments)
         except RuntimeError as error:
             raise session.failure or error from error
         finally:
@@ -204,6 +215,12 @@ def _run_pipeline(
         for name, value in outputs.items()
         if hasattr(value, "path")
     }
+
+
+def _without_retries(config: RunConfiguration) -> RunConfiguration:
+    """KFP retries every failure, with minutes between; here only those that may pass are."""
+    once = {name: Placement(retries=0) for name in get_args(Step)}
+    return config.model_copy(update={"cluster": Cluster(steps=once)})
 
 
 def _is_whole(value: Any) -> bool:

@@ -19,7 +19,6 @@ from estimator_lib.core.config import Placement, RunConfiguration, Step
 RELEASE = "0.1.0"
 """Code version of compiled pipelines; local runs use a digest of the sources instead."""
 BACKOFF = "30s"
-CACHED: tuple[Step, ...] = ("preprocess", "train", "evaluate", "export")
 
 
 def parameters(config: RunConfiguration) -> dict[str, str]:
@@ -105,7 +104,8 @@ def build(config: RunConfiguration) -> Any:
 
 def _place(task: Any, placement: Placement) -> None:
     task.set_caching_options(True)
-    task.set_retry(placement.retries, backoff_duration=BACKOFF, backoff_factor=2.0)
+    if placement.retries:
+        task.set_retry(placement.retries, backoff_duration=BACKOFF, backoff_factor=2.0)
     if placement.cpu:
         task.set_cpu_request(placement.cpu).set_cpu_limit(placement.cpu)
     if placement.memory:

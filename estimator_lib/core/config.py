@@ -34,7 +34,7 @@ class Section(pydantic.BaseModel):
 
     def to_json(self) -> str:
         """The part as one line of JSON, as the steps receive it."""
-        return self.model_dump_json(exclude_defaults=False)
+        return self.model_dump_json(exclude_none=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -460,9 +460,9 @@ class Export(Section):
 class Placement(Section):
     """Where one step runs on a cluster."""
 
-    cpu: str | None = None
+    cpu: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?m?$")] | None = None
     """CPUs requested, such as "2" or "500m"."""
-    memory: str | None = None
+    memory: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([EPTGMK]i?)?$")] | None = None
     """Memory requested and allowed, such as "4Gi"."""
     gpu: Annotated[int, Field(ge=1)] | None = None
     """Number of accelerators."""

@@ -1,0 +1,149 @@
+import json
+import pathlib
+
+import pytest
+import yaml
+
+from estimator_lib.core import config as configuration
+from pipelines import cli, compiling, summary
+
+FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
+
+
+@pytest.fixture
+def example(tmp_path):
+    """A copy of the flights configuration with empty data files."""
+    (tmp_path / "data").mkdir()
+    for month in range(1, 13):
+        (tmp_path / "data" / f"flights-2013-{month:02d}.csv").write_text("late\n1\n")
+    path = tmp_path / "config.yaml"
+    path.write_text(FLIGHTS.read_text())
+    return path
+
+
+def test_config_check_accepts_the_example(example, capsys):
+    assert cli.main(["config", "check", str(example)]) == 0
+    assert "9 train files, 3 eval files" in capsys.readouterr().out
+
+
+def test_config_check_names_a_pattern_without_files(example, capsys):
+    for path in (example.parent / "data").glob("*-1*.csv"):
+        path.unlink()
+    assert cli.main(["config", "check", str(example)]) == 2
+    assert "data/flights-2013-1*.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("train.epochz=3", "'epochs'"),
+        ("estimator.args.dnn_hiden_units=[3]", "'dnn_hidden_units'"),
+        ("estimator={function: 'nowhere.models:build'}", "nowhere.models"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(example, capsys, setting, said):
+    assert cli.main(["config", "check", str(example), "--set", setting]) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ")
+    assert said in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+
+
+def test_config_schema_is_json(capsys):
+    assert cli.main(["config", "schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "RunConfiguration"
+
+
+def test_run_refuses_a_missing_file_before_it_writes_anything(example, tmp_path, capsys):
+    (tmp_path / "data" / "flights-2013-01.csv").unlink()
+    output = tmp_path / "out"
+    setting = "data.split.files.train=[data/flights-2013-01.csv]"
+    code = cli.main(["run", str(example), "--output", str(output), "--set", setting])
+    assert code == 2
+    assert "flights-2013-01.csv" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_compile_twice_is_identical_and_check_sees_a_difference(tmp_path, capsys):
+    spec = tmp_path / "spec.yaml"
+    assert cli.main(["compile", str(FLIGHTS), "-o", str(spec)]) == 0
+    assert cli.main(["compile", str(FLIGHTS), "-o", str(spec), "--check"]) == 0
+    other = ["--set", "train.batch_size=99"]
+    assert cli.main(["compile", str(FLIGHTS), "-o", str(spec), "--check", *other]) == 2
+    assert "make specs" in capsys.readouterr().err
+    assert cli.main(["compile", str(FLIGHTS), "-o", str(tmp_path / "none"), "--check"]) == 2
+
+
+def test_committed_specification_is_up_to_date():
+    text = compiling.compile_text(configuration.load(FLIGHTS))
+    compiling.check(text, pathlib.Path("pipeline_specs/flights.yaml"))
+
+
+def executors(text):
+    first, *rest = yaml.safe_load_all(text)
+    return first["deploymentSpec"]["executors"], first, rest
+
+
+def test_placement_reaches_the_specification(example):
+    config = configuration.load(
+        example,
+        [
+            "cluster={image: registry.example/python-steps:1, volume: {claim: c, mount_path: /m},"
+            " steps: {train: {cpu: '3', memory: 5Gi, gpu: 2, retries: 4}}}"
+        ],
+    )
+    found, spec, platform = executors(compiling.compile_text(config))
+    train = found["exec-train"]["container"]
+    assert train["image"] == "registry.example/python-steps:1"
+    assert train["resources"]["accelerator"]["resourceCount"] == "2"
+    assert train["resources"]["resourceMemoryLimit"] == "5Gi"
+    assert train["resources"]["resourceCpuRequest"] == "3"
+    tasks = spec["root"]["dag"]["tasks"]
+    assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 4
+    assert tasks["train"]["cachingOptions"] == {"enableCache": True}
+    assert tasks["train"]["inputs"]["parameters"]["code_version"]
+    kubernetes = platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert {e["pvcMount"][0]["mountPath"] for e in kubernetes.values()} == {"/m"}
+
+
+def test_bad_memory_is_refused_at_compile_time(example, tmp_path, capsys):
+    setting = "cluster.steps.train={memory: 4Q}"
+    spec = tmp_path / "spec.yaml"
+    assert cli.main(["compile", str(example), "-o", str(spec), "--set", setting]) == 2
+    assert "4Q" in capsys.readouterr().err
+    assert not spec.exists()
+
+
+def test_export_depends_on_the_verdict(example):
+    _, spec, _ = executors(compiling.compile_text(configuration.load(example)))
+    tasks = spec["root"]["dag"]["tasks"]
+    assert "export" not in tasks
+    condition = tasks["condition-1"]["triggerPolicy"]["condition"]
+    assert condition.endswith("== 'blessed'")
+
+
+def test_summary_says_rows_metrics_verdict_and_places():
+    result = {
+        "rows": {"read": 1000, "skipped": 10, "splits": {"train": 800, "eval": 190}},
+        "evaluation": {
+            "verdict": "refused",
+            "reasons": ["auc 0.5 is below 0.6"],
+            "metrics": {"auc": {"value": 0.5}, "loss": {"value": None}},
+        },
+        "report": "/r/report.html",
+        "model": None,
+        "cached": ["preprocess"],
+        "seconds": {"train": 1.0, "total": 2.0},
+    }
+    text = summary.render(result)
+    for part in (
+        "1,000 read, 10 skipped without label, 800 train, 190 eval",
+        "auc 0.5000, loss undefined",
+        "refused",
+        "auc 0.5 is below 0.6",
+        "/r/report.html",
+        "not published",
+        "2.0 s (train 1.0); from cache: preprocess",
+    ):
+        assert part in text
