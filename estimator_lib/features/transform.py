@@ -20,6 +20,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError, did_you_mean
 
@@ -49,13 +50,14 @@ class FeatureTransform(tf.Module):
         self._sources = tuple(fc.feature_sources(self._columns).values())
         vocabularies: dict[str, fc.VocabularyColumn] = {}
         for column in fc.walk(self._sources):
-            if isinstance(column, fc.VocabularyColumn):
-                if vocabularies.setdefault(column.name, column) != column:
-                    raise ConfigError(
-                        f"Two different vocabulary columns are named {column.name!r}. "
-                        "Read one of them from a renamed field.",
-                        reason=Reason.DUPLICATE,
-                    )
+            if not isinstance(column, fc.VocabularyColumn):
+                continue
+            if vocabularies.setdefault(column.name, column) != column:
+                raise ConfigError(
+                    f"Two different vocabulary columns are named {column.name!r}. "
+                    "Read one of them from a renamed field.",
+                    reason=Reason.DUPLICATE,
+                )
         with tf.init_scope():
             self._tables = {name: _table(column) for name, column in vocabularies.items()}
 
@@ -79,7 +81,12 @@ class FeatureTransform(tf.Module):
 def transform_features(
     columns: Iterable[fc.Column], raw: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
-    """Returns `FeatureTransform(columns)(raw)`; equal columns share their lookup tables."""
+    """Returns `FeatureTransform(columns)(raw)`; equal columns share their lookup tables.
+
+    Inside a model_fn the tables are the model's own, so that they are exported with it.
+    """
+    if variables.in_trace():
+        return FeatureTransform(columns)(raw)
     return _shared(tuple(columns))(raw)
 
 
@@ -232,10 +239,11 @@ class _Pass:
         return tf.cast(values, tf.int64)
 
     def _looked_up(self, column: fc.VocabularyColumn) -> _Ids:
+        keys: Any = column.vocabulary
         values = self._typed(column)
         found = self._tables[column.name].lookup(values)
         present = tf.logical_not(_is_missing(values))
-        if values.dtype == tf.int64 and -1 not in column.vocabulary:
+        if values.dtype == tf.int64 and -1 not in set(keys):
             present &= values != -1
         size = column.num_buckets - column.num_oov_buckets
         unseen: Any = column.default_value

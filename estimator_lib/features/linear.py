@@ -1,0 +1,74 @@
+"""Stage 2 for linear models: columns -> logits.
+
+Layer 2. Every category has a row of weights, every dense column a weight per number.
+Variables: `linear_model/<column name>/weights` and `linear_model/bias_weights`, zeros at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib import variables
+from estimator_lib.core import columns as fc
+from estimator_lib.features import dense, lookup
+
+LAYER_SCOPE = "linear_model"
+
+
+def linear_logits(
+    columns: Iterable[fc.Column],
+    features: Mapping[str, Any],
+    units: int,
+    sparse_combiner: str = "sum",
+) -> tf.Tensor:
+    """Returns the weighted sum of all columns plus a bias.
+
+    Args:
+        columns: Categorical or dense columns, raw or `core.columns.transformed`.
+        features: The features they read.
+        units: Logits per example.
+        sparse_combiner: How several categories of one example are combined: "sum", "mean" or
+            "sqrtn".
+
+    Returns:
+        float32 `[batch, units]`.
+    """
+    ordered = dense.sorted_columns(columns)
+    sources = dense.source_features(ordered, features)
+    single: list[tuple[Any, tf.Tensor]] = []
+    terms: list[tf.Tensor] = []
+    with variables.scope(LAYER_SCOPE):
+        for column in ordered:
+            if isinstance(column, fc.CategoricalColumn):
+                ids = sources[column.name]
+                weights = _weights(column.name, dense.buckets(column), units)
+                if ids.shape.rank == 1:
+                    single.append((weights, ids))
+                else:
+                    terms.append(lookup.combined(weights, ids, sparse_combiner))
+                continue
+            values = dense.dense_features([column], features, scope="")
+            weights = _weights(column.name, int(values.shape[1]), units)
+            terms.append(tf.matmul(values, weights))
+        if single:
+            terms.append(_single_valued(single))
+        bias = variables.get_variable("bias_weights", (units,), initializer=0.0)
+        return tf.nn.bias_add(tf.add_n(terms) if len(terms) > 1 else terms[0], bias)
+
+
+def _single_valued(reads: list[tuple[Any, tf.Tensor]]) -> tf.Tensor:
+    """Sums one row of every table, missing ids masked out, with few operations for all."""
+    stacked = tf.stack([ids for _, ids in reads])
+    safe = tf.unstack(tf.maximum(stacked, 0), num=len(reads))
+    values = tf.stack(
+        [lookup.rows(table, ids, at) for (table, ids), at in zip(reads, safe, strict=True)]
+    )
+    return tf.reduce_sum(values * lookup.mask_of(stacked)[:, :, tf.newaxis], axis=0)
+
+
+def _weights(name: str, rows: int, units: int) -> Any:
+    with variables.scope(name):
+        return variables.get_variable("weights", (rows, units), initializer=0.0)

@@ -1,0 +1,103 @@
+"""Reads rows of tables by id, and remembers it, so that gradients need no generic machinery.
+
+Layer 2. TensorFlow's gradient of a gather is an IndexedSlices behind half a dozen small shape
+ops per table; on tabular models with dozens of tables these are most of a training step. Here
+every read inside a traced step is remembered with its output; `optimizers.minimize`
+differentiates with respect to the outputs and sums the rows itself. The reads are ordinary
+gathers otherwise: any other code may differentiate them with respect to the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+_COLLECTION = "estimator_lib/lookups"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Lookup:
+    """One read of a table.
+
+    Attributes:
+        table: The variable, `[rows, width]`.
+        ids: int64 `[n]`; negative ones contribute nothing to the gradient.
+        output: float32 `[n, width]`: the rows at `max(ids, 0)`.
+    """
+
+    table: Any
+    ids: tf.Tensor
+    output: tf.Tensor
+
+
+def rows(table: Any, ids: tf.Tensor, safe_ids: tf.Tensor | None = None) -> tf.Tensor:
+    """Returns `table[max(ids, 0)]`, float32 `[n, width]`; the caller masks missing ids out.
+
+    Args:
+        table: Variable `[rows, width]`.
+        ids: int64 `[n]`, -1 for missing.
+        safe_ids: `max(ids, 0)` if the caller has it already.
+
+    Raises:
+        tf.errors.InvalidArgumentError: an id is not below the number of rows.
+    """
+    output = tf.gather(table, tf.maximum(ids, 0) if safe_ids is None else safe_ids)
+    # Variables of a strategy are split by replica; the generic gradient knows how.
+    if not tf.executing_eagerly() and not tf.distribute.has_strategy():
+        graph = tf.compat.v1.get_default_graph()
+        graph.add_to_collection(_COLLECTION, Lookup(table=table, ids=ids, output=output))
+    return output
+
+
+def lookups() -> list[Lookup]:
+    """Returns the reads made in the graph that is being traced now."""
+    if tf.executing_eagerly():
+        return []
+    graph = tf.compat.v1.get_default_graph()
+    return [read for read in graph.get_collection(_COLLECTION) if read.output.graph is graph]
+
+
+def mask_of(ids: tf.Tensor) -> tf.Tensor:
+    """Returns 1.0 for ids and 0.0 for missing ones."""
+    return tf.cast(ids >= 0, tf.float32)
+
+
+def combined(
+    table: Any,
+    ids: tf.Tensor,
+    combiner: str,
+    *,
+    weights: tf.Tensor | None = None,
+    max_norm: float | None = None,
+) -> tf.Tensor:
+    """Returns the rows of one or several ids per example, combined.
+
+    Args:
+        table: Variable `[rows, width]`.
+        ids: int64 `[batch]` or `[batch, n]`, -1 for missing.
+        combiner: "sum", "mean" (by the sum of weights) or "sqrtn" (by the root of the sum of
+            squared weights).
+        weights: float32 of the ids' shape; None means 1.
+        max_norm: Longer rows are scaled down to this length.
+
+    Returns:
+        float32 `[batch, width]`; zeros for an example without any id.
+    """
+    width = table.shape[1]
+    if ids.shape.rank == 1:
+        ids = ids[:, tf.newaxis]
+        weights = None if weights is None else weights[:, tf.newaxis]
+    values = rows(table, tf.reshape(ids, (-1,)))
+    if max_norm is not None:
+        values = tf.clip_by_norm(values, max_norm, axes=[1])
+    values = tf.reshape(values, tf.concat([tf.shape(ids), [width]], 0))
+    share = mask_of(ids) if weights is None else mask_of(ids) * weights
+    total = tf.reduce_sum(values * share[:, :, tf.newaxis], axis=1)
+    if combiner == "mean":
+        return tf.math.divide_no_nan(total, tf.reduce_sum(share, 1, keepdims=True))
+    if combiner == "sqrtn":
+        norm = tf.sqrt(tf.reduce_sum(tf.square(share), 1, keepdims=True))
+        return tf.math.divide_no_nan(total, norm)
+    return total
