@@ -39,6 +39,8 @@ BLOCK_BYTES = 8 << 20
 """Bytes of one block, before it is cut at its last whole record."""
 MAX_RECORD_BYTES = 64 << 20
 """A record longer than this is taken for an unclosed quote."""
+HEADER_BYTES = 1 << 16
+"""How much of a file is looked at for its header."""
 FLOAT_LIMIT = float(np.finfo(np.float32).max)
 
 _INT = re.compile(r"[+-]?\d+", re.ASCII)
@@ -326,7 +328,7 @@ def read_header(file: InputFile, delimiter: str = ",") -> list[str]:
         DataError: the file cannot be read, is empty or is not text.
         SchemaError: a name appears twice.
     """
-    block = next(_blocks(file, None, 1 << 16))
+    block = next(_blocks(file, None, HEADER_BYTES))
     header, _ = _header(file, block, delimiter)
     return header
 
@@ -336,7 +338,9 @@ def _header(file: InputFile, block: _Block, delimiter: str) -> tuple[list[str], 
     fault = _encoding_problem(file, block)
     if fault is not None:
         raise Problems.of([fault]).as_error()
-    records = _records(block.data, 1, delimiter)
+    beginning = block.data[:HEADER_BYTES]
+    beginning = beginning[: _record_end(beginning)] or block.data
+    records = _records(beginning, 1, delimiter)
     first = next(records, None)
     if first is None:
         raise DataError(
@@ -346,7 +350,7 @@ def _header(file: InputFile, block: _Block, delimiter: str) -> tuple[list[str], 
         )
     names = first[1]
     following = next(records, None)
-    lines = (following[0] if following else 1 + block.data.count(b"\n")) - 1
+    lines = (following[0] if following else 1 + beginning.count(b"\n")) - 1
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise SchemaError(
@@ -611,6 +615,8 @@ def _numbers(field: Field, text: pa.Array) -> tuple[pa.Array, _Faults]:
         if target == pa.int64() and pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
             raise pa.ArrowInvalid("hexadecimal")
         numbers = pc.cast(text, target)
+        if target == pa.int64() and pc.min(numbers).as_py() == MISSING_INT:
+            raise pa.ArrowInvalid("the integer that stands for a missing value")
     except pa.ArrowInvalid:
         numbers, unparsable = _numbers_one_by_one(text, target)
         if len(unparsable):

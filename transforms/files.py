@@ -6,10 +6,16 @@ import dataclasses
 import glob
 import os
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO, cast
 
-from estimator_lib.core.errors import DataError, Reason
+from estimator_lib.core import storage
+from estimator_lib.core.errors import DataError, Reason, SecurityError, quote
+
+SCHEMES = ("gs", "s3", "hdfs", "abfs")
+"""Where input may come from besides local paths; Beam has a file system for each."""
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
@@ -55,12 +61,14 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
     """Returns the files that the patterns match, sorted by split and name.
 
     Args:
-        patterns: Split ("" where rows decide) to patterns: paths relative to `base_dir` with
-            `*`, `?`, `[...]` and `**`, or absolute ones, or URIs with a scheme.
+        patterns: Split ("" where rows decide) to patterns with `*`, `?`, `[...]` and `**`:
+            paths relative to `base_dir`, which may not lead out of it by `..` or a symbolic
+            link; absolute paths, for data that lies elsewhere on purpose; or URIs.
         base_dir: Directory of the run configuration.
 
     Raises:
         DataError: a pattern matches no file, or one file belongs to two splits.
+        SecurityError: a relative pattern leads out of `base_dir`, or a URI is not allowed.
     """
     found: dict[str, InputFile] = {}
     for split, several in patterns.items():
@@ -85,7 +93,8 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
 
 
 def _expand(pattern: str, base_dir: str) -> list[str]:
-    if "://" in pattern:
+    if _URI.match(pattern):
+        _check_uri(pattern)
         from apache_beam.io import filesystems
 
         matches = filesystems.FileSystems.match([pattern])[0].metadata_list
@@ -94,7 +103,22 @@ def _expand(pattern: str, base_dir: str) -> list[str]:
     paths = glob.glob(full, recursive=True)
     if not paths and os.path.exists(literal := os.path.join(base_dir, pattern)):
         paths = [literal]  # a name that happens to hold "[" or "?"
+    if not os.path.isabs(pattern):
+        for path in paths:
+            storage.safe_join(base_dir, os.path.relpath(path, base_dir))
     return sorted(os.path.abspath(p) for p in paths if os.path.isfile(p))
+
+
+def _check_uri(pattern: str) -> None:
+    scheme = pattern.partition(":")[0].lower()
+    odd = [mark for mark in ("?", "#", ";", "%", "/../", "\\") if mark in pattern]
+    if scheme not in SCHEMES or odd:
+        problem = f"contains {odd[0]!r}" if scheme in SCHEMES else f"has the scheme {scheme!r}"
+        raise SecurityError(
+            f"File pattern {quote(pattern)} {problem}: expected a path, or a plain URI with one "
+            f"of the schemes {', '.join(SCHEMES)}. Correct the pattern.",
+            reason=Reason.PATH_ESCAPES,
+        )
 
 
 def _name(path: str, base_dir: str) -> str:

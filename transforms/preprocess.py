@@ -374,6 +374,7 @@ class _Counter:
     """Rows done by all threads of this process; workers elsewhere count for themselves."""
 
     def __init__(self, what: str, total: int | None) -> None:
+        self._what = what
         self._progress = Progress(what, total=total)
         self._lock = threading.Lock()
         self._began = time.monotonic()
@@ -385,7 +386,9 @@ class _Counter:
             self._progress.update(self.done, rate=self._rate())
 
     def close(self) -> None:
-        self._progress.update(self.done, force=True, rate=self._rate())
+        seconds = time.monotonic() - self._began
+        text = f"{self._what}  {self.done:,} rows in {seconds:.1f} s  rate {self._rate()}"
+        self._progress.line(text)
 
     def _rate(self) -> str:
         return f"{self.done / max(time.monotonic() - self._began, 1e-3):,.0f} rows/s"

@@ -1,0 +1,251 @@
+"""The CSV reader: what it reads, and where it says that something is wrong."""
+
+import gzip
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, SchemaError
+from transforms import csv_reader
+from transforms.csv_reader import Field, Layout
+from transforms.files import InputFile
+from transforms.problems import Problems
+
+
+def layout(*fields, missing=("",), texts=(), delimiter=","):
+    return Layout(fields=tuple(fields), missing=missing, texts=texts, delimiter=delimiter)
+
+
+def text(name):
+    return Field(name=name, type="string")
+
+
+def read(tmp_path, content, wanted, block_bytes=1 << 20):
+    path = tmp_path / "x.csv"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    file = InputFile(name="x.csv", path=str(path))
+    columns = {field.name: [] for field in wanted.fields}
+    problems = Problems()
+    for rows in csv_reader.read_rows(file, wanted, block_bytes=block_bytes):
+        problems += rows.problems
+        for name, values in rows.batch.to_pydict().items():
+            columns[name] += values
+    return columns, problems
+
+
+def good(tmp_path, content, wanted, **options):
+    columns, problems = read(tmp_path, content, wanted, **options)
+    problems.raise_if_any()
+    return columns
+
+
+def fault(tmp_path, content, wanted, **options):
+    with pytest.raises(EstimatorLibError) as caught:
+        good(tmp_path, content, wanted, **options)
+    return caught.value
+
+
+A, B = text("a"), text("b")
+NUMBER = Field(name="a", type="float")
+INTEGER = Field(name="a", type="int")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a,b\nx,1\ny,2\n",
+        b"\xef\xbb\xbfa,b\nx,1\ny,2\n",
+        b"a,b\r\nx,1\r\ny,2\r\n",
+        b"a,b\nx,1\ny,2",
+        b'"a","b"\n"x","1"\n"y","2"\n',
+        b"b,a\n1,x\n2,y\n",
+        b"a,b\nx,1\n\ny,2\n\n",
+        b"a,b\rx,1\ry,2\r",
+        gzip.compress(b"a,b\nx,1\ny,2\n"),
+        gzip.compress(b"a,b\nx,1\n") + gzip.compress(b"y,2\n"),
+    ],
+)
+def test_read_rows_of_any_writing_gives_the_same_rows(tmp_path, content):
+    assert good(tmp_path, content, layout(A, B)) == {"a": ["x", "y"], "b": ["1", "2"]}
+
+
+def test_read_rows_reads_quotes_as_rfc_4180_says(tmp_path):
+    content = 'a,b\n"x, ""y""","line\nbreak"\nz,"\r\n"\n'
+    assert good(tmp_path, content, layout(A, B)) == {
+        "a": ['x, "y"', "z"],
+        "b": ["line\nbreak", "\r\n"],
+    }
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 16, 64])
+def test_read_rows_with_any_block_size_gives_the_same_rows(tmp_path, block_bytes):
+    rows = [(f'"{"x" * (i % 9)}\n,{i}"', str(i)) for i in range(40)]
+    content = "a,b\n" + "".join(f"{a},{b}\n" for a, b in rows)
+    expected = {"a": [f"{'x' * (i % 9)}\n,{i}" for i in range(40)], "b": [b for _, b in rows]}
+    assert good(tmp_path, content, layout(A, B), block_bytes=block_bytes) == expected
+
+
+def test_read_rows_of_another_delimiter(tmp_path):
+    assert good(tmp_path, "a;b\n1,5;2\n", layout(A, B, delimiter=";")) == {"a": ["1,5"], "b": ["2"]}
+
+
+def test_read_rows_of_one_field_keeps_empty_lines_as_missing_values(tmp_path):
+    assert good(tmp_path, "a\n1\n\n3\n", layout(NUMBER)) == {"a": [1.0, None, 3.0]}
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1", 1.0), ("-2.5", -2.5), ("+3", 3.0), (".5", 0.5), ("4.", 4.0), ("1e3", 1000.0),
+        (" 7 ", 7.0), ("1e-400", 0.0), ("", None), ("NA", None),
+    ],
+)  # fmt: skip
+def test_read_rows_converts_numbers(tmp_path, written, value):
+    wanted = layout(NUMBER, B, missing=("", "NA"))
+    assert good(tmp_path, f"a,b\n{written},x\n", wanted)["a"] == [value]
+
+
+@pytest.mark.parametrize(
+    ("written", "reason"),
+    [
+        ("abc", Reason.VALUE_UNPARSABLE),
+        ("NA", Reason.VALUE_UNPARSABLE),
+        ("null", Reason.VALUE_UNPARSABLE),
+        ('"1,5"', Reason.VALUE_UNPARSABLE),
+        ("0x10", Reason.VALUE_UNPARSABLE),
+        ("1_000", Reason.VALUE_UNPARSABLE),
+        ("٣", Reason.VALUE_UNPARSABLE),
+        ("inf", Reason.NOT_FINITE),
+        ("-Infinity", Reason.NOT_FINITE),
+        (" nan ", Reason.NOT_FINITE),
+        ("1e400", Reason.NOT_FINITE),
+        ("3.5e38", Reason.NOT_FINITE),
+    ],
+)
+def test_read_rows_refuses_what_is_no_finite_number(tmp_path, written, reason):
+    error = fault(tmp_path, f"a,b\n1,x\n{written},x\n", layout(NUMBER, B))
+    assert error.reason == reason
+    assert "'a'" in error.message
+    assert "x.csv:3" in error.message
+
+
+@pytest.mark.parametrize(("written", "value"), [("12", 12), ("-0", 0), ("007", 7), ("+7", 7)])
+def test_read_rows_converts_integers(tmp_path, written, value):
+    assert good(tmp_path, f"a,b\n{written},x\n", layout(INTEGER, B))["a"] == [value]
+
+
+@pytest.mark.parametrize("written", ["1.5", "0x10", "9223372036854775808", "-9223372036854775808"])
+def test_read_rows_refuses_what_is_no_int64(tmp_path, written):
+    error = fault(tmp_path, f"a,b\n{written},x\n", layout(INTEGER, B))
+    assert (type(error), error.reason) == (DataError, Reason.VALUE_UNPARSABLE)
+
+
+def test_read_rows_names_the_line_behind_quoted_line_breaks_and_empty_lines(tmp_path):
+    content = 'a,b\n1,"x\ny"\n\n2,z\nbad,w\n'
+    assert "x.csv:6" in fault(tmp_path, content, layout(NUMBER, B)).message
+
+
+def test_read_rows_lists_the_first_twenty_faults_and_counts_all(tmp_path):
+    content = "a,b\n" + "bad,x\n" * 50
+    error = fault(tmp_path, content, layout(NUMBER, B))
+    assert "50 problems" in error.message
+    assert error.message.count(" at x.csv:") == 20
+
+
+def test_read_rows_missing_tokens_are_only_those_declared(tmp_path):
+    wanted = layout(A, B, missing=("NA",))
+    assert good(tmp_path, "a,b\nNA,null\n,nan\n", wanted) == {
+        "a": [None, None],
+        "b": ["null", "nan"],
+    }
+
+
+def test_read_rows_checks_classes(tmp_path):
+    label = Field(
+        name="a", type="int", low=0, high=1, category=True, reason=Reason.LABEL_OUT_OF_RANGE
+    )
+    assert good(tmp_path, "a,b\n1.0,x\n0,x\n", layout(label, B))["a"] == [1, 0]
+    error = fault(tmp_path, "a,b\n1,x\n2,x\n", layout(label, B))
+    assert error.reason == Reason.LABEL_OUT_OF_RANGE
+    assert "x.csv:3" in error.message
+    assert fault(tmp_path, "a,b\n0.5,x\n", layout(label, B)).reason == Reason.VALUE_UNPARSABLE
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "place"),
+    [
+        (b"a,b\n1,2\n3\n", Reason.RECORD_MALFORMED, "x.csv:3"),
+        (b"a,b\n1,2\n3,4,5\n6,7\n", Reason.RECORD_MALFORMED, "x.csv:3"),
+        (b'a,b\n1,2\n3,"4\n5,6\n', Reason.RECORD_MALFORMED, "x.csv:3"),
+        (b"a,b\n1,2\n3,\xff\n", Reason.ENCODING, "x.csv:3"),
+        (b"a,b\n1,2\n3,\0\n", Reason.ENCODING, "x.csv:3"),
+        ("a,b\n1,2\n".encode("utf-16"), Reason.ENCODING, "x.csv:1"),
+        ("a,b\n1,2\n".encode("utf-16-le"), Reason.ENCODING, "x.csv:1"),
+        (b"", Reason.EMPTY_INPUT, "x.csv"),
+        (gzip.compress(b"a,b\n1,2\n" * 1000)[:-10], Reason.CORRUPT_FILE, "x.csv"),
+        (gzip.compress(b"a,b\n1,2\n" * 1000)[:40], Reason.CORRUPT_FILE, "x.csv"),
+    ],
+)
+def test_read_rows_refuses_damaged_files_and_names_the_place(tmp_path, content, reason, place):
+    error = fault(tmp_path, content, layout(A, B))
+    assert (error.reason, place in error.message) == (reason, True), error.message
+
+
+def test_read_rows_refuses_bad_utf8_in_a_field_that_nobody_wants(tmp_path):
+    assert fault(tmp_path, b"a,b\n1,\xff\n", layout(A)).reason == Reason.ENCODING
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ("a,c", Reason.FIELD_MISSING),
+        ("1,2", Reason.FIELD_MISSING),
+        ("a,b,a", Reason.DUPLICATE),
+    ],
+)
+def test_read_rows_refuses_a_wrong_header(tmp_path, header, reason):
+    error = fault(tmp_path, header + "\n1,2\n", layout(A, B))
+    assert isinstance(error, SchemaError)
+    assert error.reason == reason
+
+
+def test_infer_types_finds_the_narrowest_type(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("i,f,s,e\n1,1,1,\n2,1.5,x,\n,,,\n")
+    file = InputFile(name="x.csv", path=str(path))
+    assert csv_reader.infer_types(file, ["i", "f", "s", "e"], layout()) == {
+        "i": "int",
+        "f": "float",
+        "s": "string",
+        "e": "string",
+    }
+
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(st.tuples(TEXT, TEXT), max_size=12),
+    end=st.sampled_from(["\n", "\r\n"]),
+    block_bytes=st.sampled_from([3, 50, 1 << 20]),
+)
+def test_read_rows_reads_back_what_quoting_wrote(tmp_path_factory, rows, end, block_bytes):
+    quoted = [",".join('"' + v.replace('"', '""') + '"' for v in row) for row in rows]
+    content = end.join(["a,b", *quoted]) + end
+    columns = good(
+        tmp_path_factory.mktemp("csv"), content.encode(), layout(A, B), block_bytes=block_bytes
+    )
+    assert columns["a"] == [a or None for a, _ in rows]
+    assert columns["b"] == [b or None for _, b in rows]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_read_rows_reads_back_every_float(tmp_path_factory, values):
+    content = "a,b\n" + "".join(f"{v!r},x\n" for v in values)
+    columns = good(tmp_path_factory.mktemp("csv"), content, layout(NUMBER, B))
+    assert columns["a"] == values
+    assert all(not math.isnan(v) for v in columns["a"])
