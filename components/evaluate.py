@@ -18,8 +18,7 @@ def evaluate(
     evaluation: dsl.Output[dsl.Artifact],
     report: dsl.Output[dsl.HTML],
     model_card: dsl.Output[dsl.Markdown],
-    verdict: dsl.OutputPath(str),  # type: ignore[valid-type]
-) -> None:
+) -> str:
     """Evaluates the model on the eval split, overall and by slice, and checks the thresholds.
 
     Args:
@@ -34,13 +33,16 @@ def evaluate(
         evaluation: Everything as `evaluation.json`.
         report: A self-contained page.
         model_card: The short form in Markdown.
-        verdict: blessed, refused or not_evaluated.
+
+    Returns:
+        blessed, refused or not_evaluated. It is the component's single value, for kfp.local
+        evaluates conditions on outputs of that form only.
     """
     from components.evaluate import run
     from components.step import step
 
     with step():
-        run(
+        return run(
             config,
             code_version,
             examples,
@@ -52,7 +54,6 @@ def evaluate(
             evaluation,
             report,
             model_card,
-            verdict,
         )
 
 

@@ -107,14 +107,12 @@ def _say(text: str) -> None:
 
 def _run(parsed: argparse.Namespace) -> int:
     from estimator_lib.core import config as configuration
-    from pipelines import local, summary
+    from pipelines import run, summary
 
-    local.interruptible()
+    run.interruptible()
     config = configuration.load(parsed.config, parsed.set)
     output = parsed.output or pathlib.Path("runs") / config.name
-    result = local.run(
-        config, base_dir=parsed.config.parent, output=output, show=local.terminal
-    )
+    result = run.run(config, base_dir=parsed.config.parent, output=output, show=run.terminal)
     _say(summary.render(result))
     return 0
 

@@ -11,70 +11,23 @@ used here, and `tests/contract/test_kfp_seams.py` fails when a KFP release moves
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
+import dataclasses
 import os
 import pathlib
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from components.step import ERROR_MARK
-from estimator_lib.core import files, manifest, storage
-from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
-from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError, Reason
-from pipelines.code_version import code_version
+from estimator_lib.core import manifest, storage
+from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError
 from pipelines.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
 _TAIL_LINES = 5
 _ATTEMPTS = 3
 """How often a step is started while it ends with the exit code that asks for a retry."""
-
-
-def run(
-    config: RunConfiguration, *, base_dir: pathlib.Path, output: pathlib.Path, show: Show
-) -> dict[str, Any]:
-    """Runs the training pipeline and returns the summary that `run.json` holds.
-
-    Steps whose inputs, parameters and code did not change are taken from the cache below
-    `output`. A killed run goes on where it was when it is started again.
-
-    Args:
-        config: The run configuration.
-        base_dir: Where its relative file patterns start, usually the file's own directory.
-        output: Directory for everything the run leaves.
-        show: Called with each line for the user.
-
-    Raises:
-        EstimatorLibError: a step failed, with the step's own message and exit code; or another
-            run is using `output`.
-    """
-    began = time.monotonic()
-    inputs = files.expand_splits(config.data.patterns(), base_dir)
-    search = (base_dir, pathlib.Path.cwd())
-    version = code_version(config.estimator.function, search)
-    raw = [path for paths in inputs.values() for path in paths]
-    fingerprint = files.fingerprint(raw, base_dir)
-    output = output.resolve()
-    with _lease(output):
-        logs = storage.make_directory(output / "logs")
-        show(f"{config.name}: {len(raw)} files, data {fingerprint[:8]}, code {version[:8]}")
-        with WarmSteps(logs / "steps.log", path=[str(p) for p in search]) as steps:
-            arguments = {
-                "base_dir": str(base_dir.resolve()),
-                "checkpoint_root": str(output / "checkpoints"),
-                "serving_dir": str(output / "serving"),
-                "data_fingerprint": fingerprint,
-                "code_version": version,
-            }
-            session = _Session(steps, logs, show)
-            outputs = _run_pipeline(config, arguments, output, session)
-        summary = _summary(outputs, output, session, time.monotonic() - began)
-        storage.write_json(output / "run.json", summary)
-    return summary
 
 
 class _Session:
@@ -153,18 +106,46 @@ def _failure(name: str, code: int, said: Sequence[str], log: pathlib.Path) -> Es
     return PipelineError.from_exit(f"Step {name} {cause}.{hint}{last} See {log}.", code)
 
 
-def _run_pipeline(
-    config: RunConfiguration,
-    arguments: Mapping[str, str],
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Execution:
+    """What a finished pipeline left.
+
+    Attributes:
+        outputs: File or directory of each artifact, by `task.name`.
+        cached: Tasks whose outputs were taken from the cache.
+        seconds: Wall-clock time of the tasks that ran.
+    """
+
+    outputs: Mapping[str, pathlib.Path]
+    cached: Sequence[str]
+    seconds: Mapping[str, float]
+
+
+def execute(
+    build: Callable[[], Any],
+    arguments: Mapping[str, Any],
+    *,
     output: pathlib.Path,
-    session: _Session,
-) -> dict[str, pathlib.Path]:
-    """Runs the graph and returns the directory of each finished artifact, by task and name."""
-    with _quiet_kfp(output / "logs" / "kfp.log"):
+    steps: WarmSteps,
+    show: Show,
+) -> Execution:
+    """Runs a pipeline and returns what it left.
+
+    Args:
+        build: Returns the KFP pipeline; called when kfp may be imported.
+        arguments: The pipeline's parameters.
+        output: Gets `artifacts/`, `cache/` and `logs/`.
+        steps: The server that runs the steps.
+        show: Called with each line for the user.
+
+    Raises:
+        EstimatorLibError: a step failed, with its own message and exit code.
+    """
+    logs = storage.make_directory(output / "logs")
+    session = _Session(steps, logs, show)
+    with _quiet_kfp(logs / "kfp.log"):
         from kfp import local
         from kfp.local import cache, subprocess_task_handler
-
-        from pipelines import training
 
         class VerifiedCache(cache.LocalCache):  # type: ignore[misc]
             """KFP's cache, which knows steps by name and believes only whole artifacts."""
@@ -203,24 +184,19 @@ def _run_pipeline(
         cache._cache_singleton, cache._cache_singleton_root = known, store
         subprocess_task_handler.run_local_subprocess = session.run_step
         try:
-            training.build(_without_retries(config))(**arguments)
+            build()(**arguments)
         except RuntimeError as error:
             raise session.failure or error from error
         finally:
             subprocess_task_handler.run_local_subprocess = original
             cache.reset_local_cache_singleton()
-    return {
+    outputs = {
         f"{task}.{name}": pathlib.Path(value.path)
-        for task, outputs in known.outputs.items()
-        for name, value in outputs.items()
+        for task, values in known.outputs.items()
+        for name, value in values.items()
         if hasattr(value, "path")
     }
-
-
-def _without_retries(config: RunConfiguration) -> RunConfiguration:
-    """KFP retries every failure, with minutes between; here only those that may pass are."""
-    once = {name: Placement(retries=0) for name in get_args(Step)}
-    return config.model_copy(update={"cluster": Cluster(steps=once)})
+    return Execution(outputs=outputs, cached=session.cached, seconds=session.seconds)
 
 
 def _is_whole(value: Any) -> bool:
@@ -240,32 +216,6 @@ def _is_whole(value: Any) -> bool:
     return True
 
 
-def _summary(
-    outputs: Mapping[str, pathlib.Path], output: pathlib.Path, session: _Session, seconds: float
-) -> dict[str, Any]:
-    rows = manifest.read(outputs["preprocess.examples"], kind="examples").metadata["counts"]
-    evaluation = json.loads((outputs["evaluate.evaluation"] / "evaluation.json").read_text())
-    report = output / "report.html"
-    storage.write_bytes(report, outputs["evaluate.report"].read_bytes())
-    model = None
-    if "export.saved_model" in outputs:
-        exported = manifest.read(outputs["export.saved_model"]).metadata
-        model = exported["published"]
-    elif evaluation["verdict"] == "blessed":
-        raise PipelineError(
-            "The model was blessed but the export step did not run. See logs/kfp.log.",
-            reason=Reason.STEP_FAILED,
-        )
-    return {
-        "rows": rows,
-        "evaluation": evaluation,
-        "report": str(report),
-        "model": model,
-        "cached": session.cached,
-        "seconds": {**session.seconds, "total": round(seconds, 2)},
-    }
-
-
 @contextlib.contextmanager
 def _quiet_kfp(log: pathlib.Path) -> Iterator[None]:
     """Sends what KFP prints and logs to a file."""
@@ -278,36 +228,3 @@ def _quiet_kfp(log: pathlib.Path) -> Iterator[None]:
     ):
         warnings.simplefilter("ignore")
         yield
-
-
-@contextlib.contextmanager
-def _lease(output: pathlib.Path) -> Iterator[None]:
-    """Holds `output` for one run; the kernel gives it up when the process dies."""
-    storage.make_directory(output)
-    with open(output / ".lock", "a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PipelineError(
-                f"Another run is using {output}. Wait for it, or give another --output.",
-                reason=Reason.LEASED,
-            ) from error
-        yield
-
-
-def interruptible() -> None:
-    """Makes SIGTERM leave as Ctrl-C does: steps are stopped and clean up."""
-
-    def leave(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
-
-
-def terminal(line: str) -> None:
-    """Shows one line on the terminal, whatever standard output is redirected to."""
-    out = sys.__stdout__
-    if out is not None:
-        out.write(line + "\n")
-        out.flush()

@@ -54,7 +54,9 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
 def _verdict(evaluation: Mapping[str, Any]) -> str:
     verdict = evaluation["verdict"]
     reasons = evaluation.get("reasons", [])
-    return "\n".join([_VERDICTS[verdict], *reasons] if verdict == "refused" else [_VERDICTS[verdict]])
+    return "\n".join(
+        [_VERDICTS[verdict], *reasons] if verdict == "refused" else [_VERDICTS[verdict]]
+    )
 
 
 def _took(result: Mapping[str, Any]) -> str:

@@ -73,12 +73,13 @@ def build(config: RunConfiguration) -> Any:
             statistics=prepared.outputs["statistics"],
             model=trained.outputs["model"],
         )
-        with dsl.If(evaluated.outputs["verdict"] == "blessed", name="blessed"):
+        verdict = evaluated.outputs["Output"]
+        with dsl.If(verdict == "blessed", name="blessed"):
             exported = export(
                 config=export_config,
                 serving_dir=serving_dir,
                 code_version=code_version,
-                verdict=evaluated.outputs["verdict"],
+                verdict=verdict,
                 examples=prepared.outputs["examples"],
                 transform=prepared.outputs["transform"],
                 model=trained.outputs["model"],

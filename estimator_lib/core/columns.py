@@ -24,6 +24,7 @@ References: the constructor names and arguments of `tf.feature_column`.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -320,7 +321,10 @@ def numeric_column(
         or isinstance(normalizer_fn, Moments | ZScore)
     ):
         raise _invalid(
-            f"numeric_column {quote(key)}", "normalizer_fn", "a function or Moments()", normalizer_fn
+            f"numeric_column {quote(key)}",
+            "normalizer_fn",
+            "a function or Moments()",
+            normalizer_fn,
         )
     default: float | tuple[float, ...] | Mean | None
     if default_value is None or isinstance(default_value, Mean):
@@ -357,7 +361,7 @@ def bucketized_column(
         cuts = boundaries
     else:
         cuts = tuple(float(b) for b in boundaries)
-        if not cuts or any(not a < b for a, b in zip(cuts, cuts[1:], strict=False)):
+        if not cuts or any(not a < b for a, b in itertools.pairwise(cuts)):
             raise _invalid(
                 f"bucketized_column of {source_column.name!r}",
                 "boundaries",
@@ -467,9 +471,7 @@ def crossed_column(
 
 def indicator_column(categorical_column: CategoricalColumn) -> IndicatorColumn:
     """The one-hot form of a categorical column, float32 `[batch, num_buckets]`."""
-    return IndicatorColumn(
-        categorical_column=_categorical("indicator_column", categorical_column)
-    )
+    return IndicatorColumn(categorical_column=_categorical("indicator_column", categorical_column))
 
 
 def embedding_column(
@@ -626,7 +628,9 @@ def resolve(column: Column, learned: Callable[[str, Any], Any]) -> Column:
 
     def close(field: str, part: Any) -> Any:
         return (
-            learned(field, part) if isinstance(part, Vocabulary | Moments | Quantiles | Mean) else part
+            learned(field, part)
+            if isinstance(part, Vocabulary | Moments | Quantiles | Mean)
+            else part
         )
 
     match column:
@@ -654,9 +658,7 @@ def resolve(column: Column, learned: Callable[[str, Any], Any]) -> Column:
 
 # --- JSON -------------------------------------------------------------------------------------
 
-_LEARNED: dict[str, type] = {
-    c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)
-}
+_LEARNED: dict[str, type] = {c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)}
 _KINDS: dict[str, type[Column]] = {
     c.kind: c
     for c in (

@@ -298,8 +298,7 @@ def build_columns(specs: Mapping[str, Any]) -> dict[str, fc.Column]:
         column = get(name, by, path)
         if not isinstance(column, fc.CategoricalColumn):
             raise ConfigError(
-                f"Column {by!r} needs a categorical column, got {name!r}, which is "
-                f"{column.kind}.",
+                f"Column {by!r} needs a categorical column, got {name!r}, which is {column.kind}.",
                 reason=Reason.TYPE_MISMATCH,
             )
         return column
@@ -615,8 +614,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
     parts = key.split(".")
     if not equals or not all(parts):
         raise ConfigError(
-            f"Setting {quote(override)} is invalid: expected key=value, such as "
-            "train.epochs=3.",
+            f"Setting {quote(override)} is invalid: expected key=value, such as train.epochs=3.",
             reason=Reason.INVALID_VALUE,
         )
     place = content

@@ -80,9 +80,7 @@ def check_arguments(
                 )
 
 
-def bind_columns(
-    arguments: Mapping[str, Any], columns: Mapping[str, fc.Column]
-) -> dict[str, Any]:
+def bind_columns(arguments: Mapping[str, Any], columns: Mapping[str, fc.Column]) -> dict[str, Any]:
     """Returns `arguments` with the names in *feature_columns arguments replaced by columns."""
     return {
         argument: [columns[name] for name in value]

@@ -90,9 +90,7 @@ class EstimatorLibError(Exception):
         return error
 
 
-def _rebuild(
-    kind: type[EstimatorLibError], message: str, reason: Reason
-) -> EstimatorLibError:
+def _rebuild(kind: type[EstimatorLibError], message: str, reason: Reason) -> EstimatorLibError:
     return kind(message, reason=reason)
 
 

@@ -180,7 +180,21 @@ def staged_directory(
 def sweep_staging(parent: str | os.PathLike[str]) -> list[pathlib.Path]:
     """Removes what killed attempts left directly below `parent`; returns what it removed."""
     folder = pathlib.Path(parent)
-    left = [p for p in folder.glob(f".*{STAGING_MARK}*")] if folder.is_dir() else []
+    left = list(folder.glob(f".*{STAGING_MARK}*")) if folder.is_dir() else []
     for path in left:
         remove(path)
     return left
+
+
+def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copies a file's content into a staged place."""
+    with storage_errors("copy to", target):
+        shutil.copyfile(source, target)
+
+
+def keep_newest(parent: str | os.PathLike[str], *, keep: int) -> None:
+    """Removes all but the `keep` most recently changed directories below `parent`."""
+    folders = [path for path in pathlib.Path(parent).iterdir() if path.is_dir()]
+    folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in folders[keep:]:
+        remove(path)

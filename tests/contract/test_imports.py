@@ -12,7 +12,9 @@ CONFIG = "pipelines/examples/flights/config.yaml"
 def loaded(code: str) -> set[str]:
     """The top-level modules that a fresh interpreter has loaded after running `code`."""
     script = f"import sys\n{code}\nprint(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 

@@ -77,10 +77,11 @@ def _read() -> Any:
     flights = flights.append_column("row", pa.array(range(len(flights))))
 
     flights = flights.select([*SCHEDULE, "time_hour", "late", "row"])
-    weather = weather.select(["origin", "time_hour", *WEATHER]).group_by(
-        ["origin", "time_hour"], use_threads=False
-    ).aggregate([(field, "first") for field in WEATHER]).rename_columns(
-        ["origin", "time_hour", *WEATHER]
+    weather = (
+        weather.select(["origin", "time_hour", *WEATHER])
+        .group_by(["origin", "time_hour"], use_threads=False)
+        .aggregate([(field, "first") for field in WEATHER])
+        .rename_columns(["origin", "time_hour", *WEATHER])
     )
     planes = planes.select(["tailnum", "year", *PLANE]).rename_columns(
         ["tailnum", "plane_year", *PLANE]

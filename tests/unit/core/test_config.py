@@ -87,7 +87,10 @@ def test_override_replaces_nested_value(tmp_path):
         (("dnn_hidden_units", "dnn_hiden_units"), ["dnn_hiden_units", "'dnn_hidden_units'"]),
         (("[carrier, hour, both]", "[carrier, huor]"), ["linear_feature_columns", "'hour'"]),
         (("[carrier, hour, both]", "carrier"), ["linear_feature_columns", "list of column names"]),
-        (("DNNLinearCombinedClassifier", "DNNLinearClassifier"), ["DNNLinearClassifier", "Did you"]),
+        (
+            ("DNNLinearCombinedClassifier", "DNNLinearClassifier"),
+            ["DNNLinearClassifier", "Did you"],
+        ),
         (("field: late", "field: carrier"), ["label", "'carrier'"]),
         (("files: [rows/*.csv]", ""), ["data", "files is missing"]),
         (("eval_fraction: 0.2", "eval_fraction: 1.5"), ["eval_fraction", "less than 1"]),
@@ -104,7 +107,9 @@ def test_load_names_what_is_wrong(tmp_path, change, names):
 
 def test_load_lists_all_faults_at_once(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, VALID.replace("epochs: 2", "epochs: 2, sead: 1").replace("late", "late, x: 1"))
+        load(
+            tmp_path, VALID.replace("epochs: 2", "epochs: 2, sead: 1").replace("late", "late, x: 1")
+        )
     assert "train.sead" in caught.value.message
     assert "label.x" in caught.value.message
 

@@ -1,0 +1,166 @@
+"""The model artifact: a checkpoint and what is needed to build its Estimator again.
+
+`model.json` beside the checkpoint holds the train part of the configuration and the digests of
+what it was trained on; columns come from the transform artifact, whose digest must match.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core import constructors, manifest
+from estimator_lib.core.config import TrainPart
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason, quote
+
+KIND = "model"
+DECLARATION = "model.json"
+HISTORY = "history.jsonl"
+Task = Literal["binary", "multiclass", "regression"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A model artifact, opened.
+
+    Attributes:
+        estimator: Built as for training; read its checkpoint, do not train it.
+        checkpoint: Prefix of the artifact's checkpoint.
+        step: Global step of the checkpoint.
+        digest: Of the whole artifact.
+        declaration: What `model.json` holds.
+        history: Losses and evaluations during training.
+    """
+
+    estimator: Any
+    checkpoint: str
+    step: int
+    digest: str
+    declaration: Mapping[str, Any]
+    history: list[dict[str, Any]]
+
+
+def read_columns(transform_dir: str) -> dict[str, fc.Column]:
+    """Returns the resolved columns of a transform artifact, by their name in the configuration."""
+    content = json.loads((pathlib.Path(transform_dir) / "columns.json").read_text())
+    return {name: fc.from_json(column) for name, column in content["columns"].items()}
+
+
+def task(label: Mapping[str, Any]) -> Task:
+    """Returns the kind of model that a label asks for; `label` is of the examples' manifest."""
+    if label["kind"] == "number":
+        return "regression"
+    return "binary" if label["classes"] == 2 else "multiclass"
+
+
+def build_estimator(
+    part: TrainPart,
+    columns: Mapping[str, fc.Column],
+    examples: Mapping[str, Any],
+    run_config: Any,
+) -> Any:
+    """Returns the Estimator that the configuration declares, over transformed features.
+
+    Args:
+        part: The configuration's part.
+        columns: Resolved columns by name.
+        examples: Metadata of the examples' manifest.
+        run_config: An `estimator_lib.RunConfig`.
+
+    Raises:
+        ConfigError: the Estimator does not fit the label, or the user's function is not there
+            or returns something else.
+    """
+    import estimator_lib
+
+    ready = {name: fc.transformed(column) for name, column in columns.items()}
+    declared = part.estimator
+    if declared.function is not None:
+        return _call(declared.function, ready, run_config, declared.args)
+    name = str(declared.name)
+    arguments = constructors.bind_columns(declared.args, ready)
+    accepted = constructors.signatures()[name]
+    if "weight_column" in accepted and examples["weight"] is not None:
+        arguments.setdefault("weight_column", examples["weight"])
+    label = examples["label"]
+    if label["kind"] == "class" and "n_classes" in accepted:
+        classes = arguments.setdefault("n_classes", label["classes"])
+        if classes != label["classes"]:
+            raise ConfigError(
+                f"estimator.args.n_classes is {classes}, but label.classes is "
+                f"{label['classes']}. Make them agree.",
+                reason=Reason.CONFLICT,
+            )
+    if label["kind"] == "class" and name.endswith("Regressor"):
+        raise ConfigError(
+            f"estimator.name {name} predicts a number, but label.kind is 'class'. Use a "
+            "Classifier, or set label.kind to number.",
+            reason=Reason.CONFLICT,
+        )
+    if label["kind"] == "number" and name.endswith("Classifier"):
+        raise ConfigError(
+            f"estimator.name {name} predicts a class, but label.kind is 'number'. Use a "
+            "Regressor, or set label.kind to class.",
+            reason=Reason.CONFLICT,
+        )
+    return getattr(estimator_lib, name)(config=run_config, **arguments)
+
+
+def _call(
+    function: str, columns: Mapping[str, fc.Column], run_config: Any, args: Mapping[str, Any]
+) -> Any:
+    import estimator_lib
+
+    module, _, attribute = function.partition(":")
+    try:
+        build = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"estimator.function {quote(function)} cannot be loaded: {error}.",
+            reason=Reason.UNKNOWN_NAME,
+        ) from error
+    bound = constructors.bind_columns(args, columns)
+    estimator = build(columns=dict(columns), config=run_config, **bound)
+    if not isinstance(estimator, estimator_lib.Estimator):
+        raise ConfigError(
+            f"estimator.function {quote(function)} returned {quote(estimator)}: expected an "
+            "estimator_lib.Estimator.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return estimator
+
+
+def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained:
+    """Opens a model artifact.
+
+    Raises:
+        PipelineError: the model was trained on another transform.
+    """
+    import estimator_lib
+    from estimator_lib.training import history
+
+    found = manifest.verify(model_dir)
+    declaration = json.loads((pathlib.Path(model_dir) / DECLARATION).read_text())
+    transform = manifest.read(transform_dir, kind="transform").digest
+    if declaration["transform"] != transform:
+        raise PipelineError(
+            f"Model {model_dir} was trained on another transform: expected "
+            f"{declaration['transform'][:12]}, got {transform[:12]}. Give it its own.",
+            reason=Reason.DIGEST_MISMATCH,
+        )
+    part = TrainPart.from_json(json.dumps(declaration["config"]))
+    examples = manifest.read(examples_dir, kind="examples").metadata
+    run_config = estimator_lib.RunConfig(model_dir=model_dir, tf_random_seed=part.train.seed)
+    return Trained(
+        estimator=build_estimator(part, read_columns(transform_dir), examples, run_config),
+        checkpoint=str(pathlib.Path(model_dir) / declaration["checkpoint"]),
+        step=declaration["step"],
+        digest=found.digest,
+        declaration=declaration,
+        history=history.read(pathlib.Path(model_dir) / HISTORY),
+    )

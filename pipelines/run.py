@@ -1,0 +1,140 @@
+"""One run of the training pipeline on this machine, from configuration to summary."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from estimator_lib.core import files, manifest, storage
+from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
+from estimator_lib.core.errors import PipelineError, Reason
+from pipelines.code_version import code_version
+from pipelines.local import Execution, Show, execute
+from pipelines.warm_steps import WarmSteps
+
+
+def run(
+    config: RunConfiguration,
+    *,
+    base_dir: pathlib.Path,
+    output: pathlib.Path,
+    show: Show,
+    steps: WarmSteps | None = None,
+) -> dict[str, Any]:
+    """Runs the training pipeline and returns the summary that `run.json` holds.
+
+    Steps whose inputs, parameters and code did not change are taken from the cache below
+    `output`. A killed run goes on where it was when it is started again.
+
+    Args:
+        config: The run configuration.
+        base_dir: Where its relative file patterns start, usually the file's own directory.
+        output: Directory for everything the run leaves.
+        show: Called with each line for the user.
+        steps: A step server to use; by default one is started for this run.
+
+    Raises:
+        EstimatorLibError: a step failed, with the step's own message and exit code; or another
+            run is using `output`.
+    """
+    began = time.monotonic()
+    inputs = files.expand_splits(config.data.patterns(), base_dir)
+    search = (base_dir.resolve(), pathlib.Path.cwd())
+    version = code_version(config.estimator.function, search)
+    raw = [path for paths in inputs.values() for path in paths]
+    output = output.resolve()
+    with _lease(output), contextlib.ExitStack() as running:
+        logs = storage.make_directory(output / "logs")
+        if steps is None:
+            server = WarmSteps(logs / "steps.log", path=[str(p) for p in search])
+            steps = running.enter_context(server)
+        fingerprint = files.fingerprint(raw, base_dir)
+        show(f"{config.name}: {len(raw)} files, data {fingerprint[:8]}, code {version[:8]}")
+
+        def build() -> Any:
+            from pipelines import training
+
+            return training.build(_without_retries(config))
+
+        arguments = {
+            "base_dir": str(base_dir.resolve()),
+            "checkpoint_root": str(output / "checkpoints"),
+            "serving_dir": str(output / "serving"),
+            "data_fingerprint": fingerprint,
+            "code_version": version,
+        }
+        execution = execute(build, arguments, output=output, steps=steps, show=show)
+        summary = _summary(execution, output, time.monotonic() - began)
+        storage.write_json(output / "run.json", summary)
+    return summary
+
+
+def _without_retries(config: RunConfiguration) -> RunConfiguration:
+    """KFP retries every failure, with minutes between; here only those that may pass are."""
+    once = {name: Placement(retries=0) for name in get_args(Step)}
+    return config.model_copy(update={"cluster": Cluster(steps=once)})
+
+
+def _summary(execution: Execution, output: pathlib.Path, seconds: float) -> dict[str, Any]:
+    outputs = execution.outputs
+    rows = manifest.read(outputs["preprocess.examples"], kind="examples").metadata["counts"]
+    evaluation = json.loads((outputs["evaluate.evaluation"] / "evaluation.json").read_text())
+    report = output / "report.html"
+    storage.write_bytes(report, outputs["evaluate.report"].read_bytes())
+    model = None
+    if "export.saved_model" in outputs:
+        exported = manifest.read(outputs["export.saved_model"]).metadata
+        model = exported["published"]
+    elif evaluation["verdict"] == "blessed":
+        raise PipelineError(
+            "The model was blessed but the export step did not run. See logs/kfp.log.",
+            reason=Reason.STEP_FAILED,
+        )
+    return {
+        "rows": rows,
+        "evaluation": evaluation,
+        "report": str(report),
+        "model": model,
+        "cached": list(execution.cached),
+        "seconds": {**execution.seconds, "total": round(seconds, 2)},
+    }
+
+
+@contextlib.contextmanager
+def _lease(output: pathlib.Path) -> Iterator[None]:
+    """Holds `output` for one run; the kernel gives it up when the process dies."""
+    storage.make_directory(output)
+    with open(output / ".lock", "a", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise PipelineError(
+                f"Another run is using {output}. Wait for it, or give another --output.",
+                reason=Reason.LEASED,
+            ) from error
+        yield
+
+
+def interruptible() -> None:
+    """Makes SIGTERM leave as Ctrl-C does: steps are stopped and clean up."""
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+
+
+def terminal(line: str) -> None:
+    """Shows one line on the terminal, whatever standard output is redirected to."""
+    out = sys.__stdout__
+    if out is not None:
+        out.write(line + "\n")
+        out.flush()
