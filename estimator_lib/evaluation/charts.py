@@ -162,13 +162,12 @@ class Chart:
 def spark(series: Sequence[Sequence[float]], label: str) -> str:
     """A tiny histogram: the first series filled, the second as an outline.
 
-    Each series is scaled to its own total, so that splits of different size compare.
+    The series are shares of a whole each, so that splits of different size compare.
     """
     width, height = 132.0, 34.0
-    shares = [[v / (sum(s) or 1.0) for v in s] for s in series]
-    top = max((max(s, default=0.0) for s in shares), default=0.0) or 1.0
+    top = max((max(share, default=0.0) for share in series), default=0.0) or 1.0
     parts = []
-    for index, share in enumerate(shares[:2]):
+    for index, share in enumerate(series[:2]):
         step = width / max(1, len(share))
         points = []
         for i, value in enumerate(share):
@@ -177,9 +176,8 @@ def spark(series: Sequence[Sequence[float]], label: str) -> str:
             points.append(f"{i * step + gap:.1f} {at:.1f}L{(i + 1) * step - gap:.1f} {at:.1f}")
             if gap:
                 left, right = i * step + gap, (i + 1) * step - gap
-                parts.append(
-                    f'<path class="area c1" d="M{left:.1f} {height}V{at:.1f}H{right:.1f}V{height}Z"/>'
-                )
+                shape = f"M{left:.1f} {height}V{at:.1f}H{right:.1f}V{height}Z"
+                parts.append(f'<path class="area c1" d="{shape}"/>')
         if index == 0 and step <= 8:
             parts.append(f'<path class="area c1" d="M0 {height}L{"L".join(points)}V{height}Z"/>')
         elif index == 1:

@@ -15,7 +15,7 @@ import numpy as np
 
 from estimator_lib.core.errors import DataError, Reason, quote
 
-TOP_VALUES = 10
+TOP_VALUES = 50
 HISTOGRAM_BINS = 24
 
 
@@ -135,23 +135,37 @@ def shift(one: FeatureStatistics, other: FeatureStatistics) -> float | None:
     else:
         if not one["top"] or not other["top"]:
             return None
-        listed = {value for value, _ in one["top"]} & {value for value, _ in other["top"]}
+        listed = sorted({v for v, _ in one["top"]} | {v for v, _ in other["top"]})
         for feature in (one, other):
-            mass = {f"={value}": rows for value, rows in feature["top"] if value in listed}
             present = feature["rows"] - feature["missing"]
-            mass["others"] = max(0.0, present - sum(mass.values()))
+            shares = [share * present for share in value_shares(feature, listed)]
+            mass = {f"={value}": rows for value, rows in zip(listed, shares, strict=True)}
+            mass["others"] = max(0.0, present - sum(shares))
             masses.append(mass)
     distance = 0.0
-    shares = []
+    fractions = []
     for feature, mass in zip((one, other), masses, strict=True):
         mass["missing"] = float(feature["missing"])
         total = sum(mass.values())
         if not total > 0:
             return None
-        shares.append({key: value / total for key, value in mass.items()})
-    for key in shares[0].keys() | shares[1].keys():
-        distance += abs(shares[0].get(key, 0.0) - shares[1].get(key, 0.0))
+        fractions.append({key: value / total for key, value in mass.items()})
+    for key in fractions[0].keys() | fractions[1].keys():
+        distance += abs(fractions[0].get(key, 0.0) - fractions[1].get(key, 0.0))
     return min(1.0, distance / 2)
+
+
+def value_shares(feature: FeatureStatistics, values: Sequence[str]) -> list[float]:
+    """Share of the present rows that have each value.
+
+    A value that is not listed has no rows if the list is complete; else it is taken to be as
+    frequent as the rarest listed value, which is the most it can be.
+    """
+    counts = dict(feature["top"])
+    present = (feature["rows"] - feature["missing"]) or 1
+    complete = feature["distinct"] is not None and feature["distinct"] <= len(counts)
+    unlisted = 0.0 if complete else min(counts.values(), default=0.0)
+    return [counts.get(value, unlisted) / present for value in values]
 
 
 def common_edges(features: Sequence[FeatureStatistics]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -232,26 +246,30 @@ def _feature(feature: Any) -> FeatureStatistics:
             result["mean"], result["std"] = _finite(stats.mean), _finite(stats.std_dev)
             result["min"], result["max"] = _finite(stats.min), _finite(stats.max)
             result["median"], result["zeros"] = _finite(stats.median), int(stats.num_zeros)
-        by_kind = {h.type: h for h in stats.histograms}
-        quantiles = by_kind.get(1)
-        buckets = by_kind.get(0) or quantiles
-        if buckets is not None:
-            result["histogram"] = [
-                (float(b.low_value), float(b.high_value), float(b.sample_count))
-                for b in buckets.buckets
-                if np.isfinite(b.low_value) and np.isfinite(b.high_value)
-            ]
-        if quantiles is not None and len(quantiles.buckets):
-            ends = [b.high_value for b in quantiles.buckets]
-            values = [quantiles.buckets[0].low_value, *ends]
-            result["quantiles"] = [float(v) for v in values if np.isfinite(v)]
+        by_kind = {h.type: _buckets(h) for h in stats.histograms}
+        standard, quantiles = by_kind.get(0, []), by_kind.get(1, [])
+        heaviest = max((count for _, _, count in standard), default=0.0)
+        # Buckets of equal width lose spikes and the body of long-tailed values; those of equal
+        # count keep them.
+        lost = heaviest > sum(count for _, _, count in standard) / 2
+        result["histogram"] = quantiles if quantiles and (lost or not standard) else standard
+        if quantiles:
+            result["quantiles"] = [quantiles[0][0], *(high for _, high, _ in quantiles)]
     else:
         top = [(t.value, float(t.frequency)) for t in stats.top_values]
-        if not top:
-            top = [(b.label, float(b.sample_count)) for b in stats.rank_histogram.buckets]
+        ranked = [(b.label, float(b.sample_count)) for b in stats.rank_histogram.buckets]
+        top = ranked if len(ranked) > len(top) else top
         top.sort(key=lambda pair: (-pair[1], pair[0]))
         result["top"] = top[:TOP_VALUES]
     return result
+
+
+def _buckets(histogram: Any) -> list[tuple[float, float, float]]:
+    return [
+        (float(b.low_value), float(b.high_value), float(b.sample_count))
+        for b in histogram.buckets
+        if np.isfinite(b.low_value) and np.isfinite(b.high_value)
+    ]
 
 
 def _finite(value: float) -> float | None:

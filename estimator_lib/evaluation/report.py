@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from estimator_lib.evaluation import feature_statistics as fs
 from estimator_lib.evaluation.charts import Chart, spark
@@ -27,6 +28,8 @@ MAX_FEATURES = 250
 FIRST_SLICES = 10
 FIRST_FEATURES = 20
 _MAX_CLASSES = 20
+_NOISY_RECALL = 0.005
+_PICTURED_VALUES = 12
 
 _FRACTIONS = frozenset(
     ("accuracy", "precision", "recall", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy")
@@ -392,11 +395,15 @@ def _precision_recall(curves: Curves) -> str:
     if pr is None:
         return ""
     chart = Chart(
-        (0, 1), (0, 1), x_title="Recall: positives found", y_title="Precision: calls that are right",
+        (0, 1),
+        (0, 1),
+        x_title="Recall: positives found",
+        y_title="Precision: calls that are right",
         percent="xy",
-    )  # fmt: skip
+    )
     chart.line([(0, pr.base_rate), (1, pr.base_rate)], "ref")
-    points = list(zip(pr.recalls, pr.precisions, strict=True))
+    # The first few calls make precision jump between 0 and 1, which says nothing.
+    points = [p for p in zip(pr.recalls, pr.precisions, strict=True) if p[0] >= _NOISY_RECALL]
     chart.area(points, "c1")
     chart.line(points, "c1")
     return _figure(
@@ -425,9 +432,7 @@ def _reliability(report: ReportInput) -> str:
         "multiclass": ("Confidence", "Share that is right"),
         "regression": ("Predicted", "Actual mean"),
     }[task]
-    chart = Chart(
-        (low, high), (low, high), x_title=named[0], y_title=named[1], percent=percent
-    )
+    chart = Chart((low, high), (low, high), x_title=named[0], y_title=named[1], percent=percent)
     chart.line([(low, low), (high, high)], "ref")
     chart.line([(b.prediction_mean, b.label_mean) for b in bins], "c1 thin")
     for b in bins:
@@ -525,9 +530,9 @@ def _decisions(report: ReportInput) -> str:
         for name in ("precision", "recall")
     )
     return (
-        "<section><h2>Decisions at even odds</h2><p class="
-        f'"soft">What happens if every row with a probability above {confusion.threshold:.0%} '
-        "is acted on. Another threshold trades found rows for false alarms.</p>"
+        f"<section><h2>Decisions at {confusion.threshold:.0%}</h2>"
+        '<p class="soft">What happens if every row with a probability above that is acted on. '
+        "Another threshold trades found rows for false alarms.</p>"
         '<div class="card pair-grid" style="margin-top:16px"><table class="matrix pair"><thead>'
         '<tr><td style="background:none"></td><th scope="col">Called '
         f'{_e(report.positive)}</th><th scope="col">Not called</th></tr></thead><tbody>{body}'
@@ -546,7 +551,10 @@ def _class_matrix(confusion: ConfusionMatrix) -> str:
             for v in row
         )
         body += "</tr>"
-    return f'<table class="matrix"><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return (
+        f'<table class="matrix"><thead><tr><th></th>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
 
 
 # --- Slices -----------------------------------------------------------------------------------
@@ -580,18 +588,19 @@ def _slices(report: ReportInput) -> str:
     name = _SLICE_METRIC[found.task]
     return (
         "<section><h2>Where it is weak</h2>"
-        f'<p class="soft">{_e(_title(name))} of parts of the data, worst first. The dashed line '
-        "is the whole; the pale bar is the 95% interval. A part in red is worse than the whole "
-        f"beyond chance.</p>{''.join(cards)}</section>"
+        f'<p class="soft">{_e(_title(name))} of parts of the data. Those in red are worse than '
+        "the whole beyond chance and come first; the others follow, weakest first. The dashed line "
+        f"is the whole, the pale bar the 95% interval.</p>{''.join(cards)}</section>"
     )
 
 
-def _slice_card(
-    found: Evaluation, field: str, parts: list[Slice], note: str, fold: str
-) -> str:
+def _slice_card(found: Evaluation, field: str, parts: list[Slice], note: str, fold: str) -> str:
     name = _SLICE_METRIC[found.task]
     means = found.task != "multiclass"
-    parts = sorted(parts, key=lambda part: (_badness(part, name), -part.rows, part.value))
+    parts = sorted(
+        parts,
+        key=lambda part: (not _is_worse(part, found), _badness(part, name), -part.rows, part.value),
+    )
     left_out = len(parts) - MAX_SLICES
     parts = parts[:MAX_SLICES]
     position = _positions(found, parts, name)
@@ -622,7 +631,8 @@ def _slice_card(
     head = (
         f'<th scope="col" data-sort="text">{_e(field)}</th>'
         '<th scope="col" class="num" data-sort="number">Rows</th>'
-        f'<th scope="col" style="width:40%">{title}, {_short_range(position)}</th>'
+        f'<th scope="col" style="width:40%">{title}'
+        f'<span class="axis-range">, {_short_range(position)}</span></th>'
         f'<th scope="col" class="num" data-sort="number">{title}</th>'
     )
     if means:
@@ -790,7 +800,7 @@ def _features(report: ReportInput) -> str:
     )
     head = (
         '<th scope="col" data-sort="text">Feature</th><th scope="col">Distribution</th>'
-        '<th scope="col">Typical</th><th scope="col" class="wide-only">Range</th>'
+        '<th scope="col" class="wide-only">Typical</th><th scope="col" class="wide-only">Range</th>'
         '<th scope="col" class="num" data-sort="number">Missing</th>'
         '<th scope="col" class="num wide-only" data-sort="number">Distinct</th>'
     )
@@ -824,10 +834,10 @@ def _feature_row(feature: fs.FeatureComparison, splits: Sequence[str], *, more: 
         f'<th scope="row" data-key="{_e(feature["name"])}">{_e(feature["name"])}'
         f'<div class="soft small" style="font-weight:400">{_e(feature["type"])}</div></th>',
         f"<td>{_feature_picture(known, feature['name'])}</td>",
-        f"<td>{_typical(first)}</td>",
+        f'<td class="wide-only">{_typical(first)}</td>',
         f'<td class="wide-only num" style="text-align:left">{_e(_value_range(first))}</td>',
         f'<td class="num{" flag" if jumped else ""}" data-key="{missing[0]!r}">'
-        + "<br/>".join(_share(m) for m in dict.fromkeys(missing))
+        + '<span class="soft"> / </span>'.join(_share(m) for m in dict.fromkeys(missing))
         + "</td>",
         f'<td class="num wide-only" data-key="{"" if distinct is None else distinct}">'
         f"{'' if distinct is None else _count(distinct)}</td>",
@@ -857,16 +867,15 @@ def _feature_picture(known: Sequence[fs.FeatureStatistics], name: str) -> str:
         if not drawn:
             return ""
         edges = fs.common_edges(drawn)
-        return spark([fs.rebin(f["histogram"], edges).tolist() for f in drawn], label)
-    values = [value for value, _ in known[0]["top"]]
+        return spark([_shares(fs.rebin(f["histogram"], edges)) for f in drawn], label)
+    values = [value for value, _ in known[0]["top"][:_PICTURED_VALUES]]
     if not values:
         return ""
-    series = []
-    for feature in known:
-        counts = dict(feature["top"])
-        present = (feature["rows"] - feature["missing"]) or 1
-        series.append([counts.get(value, 0.0) / present for value in values])
-    return spark(series, label)
+    return spark([fs.value_shares(feature, values) for feature in known], label)
+
+
+def _shares(counts: npt.NDArray[np.float64]) -> list[float]:
+    return [float(v) for v in counts / (counts.sum() or 1.0)]
 
 
 def _typical(feature: fs.FeatureStatistics) -> str:

@@ -1,5 +1,7 @@
 """A made-up evaluation with everything a report can show."""
 
+import itertools
+
 import numpy as np
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
@@ -24,7 +26,7 @@ def numbers(feature, values):
         histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
     cuts = np.quantile(present, np.linspace(0, 1, 11))
     histogram = stats.histograms.add(type=statistics_pb2.Histogram.QUANTILES)
-    for low, high in zip(cuts[:-1], cuts[1:], strict=True):
+    for low, high in itertools.pairwise(cuts):
         histogram.buckets.add(low_value=low, high_value=high, sample_count=len(present) / 10)
 
 
