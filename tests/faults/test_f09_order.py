@@ -1,0 +1,67 @@
+"""Fault 9: ties, shuffled shards, several workers, other bundle sizes change nothing."""
+
+import itertools
+import random
+
+import pytest
+
+from estimator_lib.core import manifest
+from transforms import csv_reader
+from transforms.testing import Job
+
+COLUMNS = {
+    "c": {"kind": "vocabulary"},
+    "x": {"kind": "numeric", "normalize": "moments"},
+    "b": {"kind": "bucketized", "field": "x", "quantiles": 5},
+    "c_x_b": {"kind": "crossed", "of": ["c", "b"], "buckets": 100},
+}
+
+
+def rows():
+    maker = random.Random(1)
+    tokens = ["a", "b", "B", "ä", "aa", "z\n", "Z"]
+    return [
+        f'"{maker.choice(tokens)}",{maker.gauss(0, 1e6)!r},{maker.randint(0, 1)}\n'
+        for _ in range(700)
+    ]
+
+
+def learned(root, parts, options=()):
+    files = {"train": ["c,x,y\n" + "".join(p) for p in parts], "eval": ["c,x,y\na,1,0\n"]}
+    job = Job(root=root, files=files, columns=COLUMNS, label={"field": "y"})
+    job.run(options)
+    assets = manifest.read(job.transform).files
+    vocabulary = {n: e.sha256 for n, e in assets.items() if n.endswith(".tfrecord.gz")}
+    statistics = (job.statistics / "train.pb").read_bytes()
+    return (job.transform / "columns.json").read_bytes(), vocabulary, statistics
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    return learned(tmp_path_factory.mktemp("one"), [rows()])
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shuffled_shards_give_the_same_bytes(tmp_path, expected, seed):
+    shuffled = rows()
+    random.Random(seed).shuffle(shuffled)
+    cuts = [0, 50, 51, 400, 700]
+    parts = [shuffled[a:b] for a, b in itertools.pairwise(cuts)]
+    assert learned(tmp_path, parts) == expected
+
+
+def test_several_workers_give_the_same_bytes(tmp_path, expected):
+    parts = [rows()[i::8] for i in range(8)]
+    options = ["--direct_num_workers=4", "--direct_running_mode=multi_threading"]
+    assert learned(tmp_path, parts, options) == expected
+
+
+@pytest.mark.parametrize("block_bytes", [300, 5000])
+def test_other_block_sizes_give_the_same_bytes(tmp_path, expected, monkeypatch, block_bytes):
+    read_rows = csv_reader.read_rows
+
+    def smaller(file, layout, *, summary=None):
+        return read_rows(file, layout, summary=summary, block_bytes=block_bytes)
+
+    monkeypatch.setattr(csv_reader, "read_rows", smaller)
+    assert learned(tmp_path, [rows()]) == expected
