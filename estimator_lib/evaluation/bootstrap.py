@@ -13,6 +13,7 @@ from estimator_lib.evaluation.tables import Segment, Table, table
 
 SEED = 20160813
 MAX_REPLICATES = 200
+SLICE_REPLICATES = 100
 MIN_REPLICATES = 20
 _CHUNK = 400_000
 

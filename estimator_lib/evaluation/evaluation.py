@@ -124,7 +124,7 @@ class Evaluation:
         checks: Every bound that was given.
         verdict: "blessed", "refused" or "not_evaluated".
         reasons: Why, at least one sentence.
-        replicates: Bootstrap replicates behind the intervals.
+        replicates: Bootstrap replicates behind the intervals; at most 100 of them for a slice.
         comparison: The baseline, if one was given.
         model: Name or version of the evaluated model.
         step: Global step of the evaluated checkpoint.
@@ -231,7 +231,8 @@ def evaluate(
     found: list[Slice] = []
     sliced: list[SlicedField] = []
     for field, values in fields.items():
-        summary, parts = _slice(prepared, field, values, wanted.min_slice_rows, replicates)
+        few = min(replicates, bootstrap.SLICE_REPLICATES)
+        summary, parts = _slice(prepared, field, values, wanted.min_slice_rows, few)
         sliced.append(summary)
         found.extend(parts)
     comparison = None

@@ -138,7 +138,7 @@ def format_metric(name: str, value: float | None) -> str:
         return f"{value:.3f}"
     if 0.01 <= abs(value) < 10:
         return f"{value:.4f}"
-    return f"{value:,.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    return f"{value:#.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def _mean(value: float | None, task: str) -> str:
@@ -251,7 +251,11 @@ def _tiles(report: ReportInput) -> str:
     against = ""
     if found.comparison is not None:
         other = _e(found.comparison.model or "the serving model")
-        against = f" Differences are against {other}." if found.comparison.comparable else ""
+        against = (
+            f" Differences are against {other}."
+            if found.comparison.comparable
+            else f" There is no comparison with {other}: {_e(found.comparison.reason)}."
+        )
     return (
         "<section><h2>At a glance</h2>"
         f'<ul class="words">{words}</ul>'

@@ -128,6 +128,11 @@ def test_a_missed_threshold_refuses_even_without_baseline():
     assert run({**GAIN, "thresholds": {"auc": {"min": 0.99}}}).verdict == "refused"
 
 
+def test_a_change_without_bounds_is_refused():
+    with pytest.raises(ValueError, match="give min, max or both"):
+        config.Evaluate.model_validate({"changes": {"auc": {}}})
+
+
 # --- Slices -----------------------------------------------------------------------------------
 
 
