@@ -522,7 +522,7 @@ def _decisions(report: ReportInput) -> str:
     body = ""
     for label, *cells in rows:
         body += f'<tr><th scope="row">{_e(label)}</th>' + "".join(
-            f'<td style="--heat:{4 + 40 * value / total:.0f}%"><b>{value / total:.1%}</b>'
+            f'<td style="--heat:{4 + 32 * value / total:.0f}%"><b>{value / total:.1%}</b>'
             f"<span>{_count(value)} {text}</span></td>"
             for value, text in cells
         )
@@ -823,7 +823,7 @@ def _features(report: ReportInput) -> str:
     )
     return (
         f'<section><h2>Features</h2><p class="soft">{_e(about)}</p><div class="card" '
-        f'style="margin-top:16px"><figcaption>{legend}</figcaption>'
+        f'style="margin-top:16px"><div>{legend}</div>'
         f"{_folded(table, 'fold-features', len(shown), FIRST_FEATURES)}{note}</div></section>"
     )
 
