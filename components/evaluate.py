@@ -1,5 +1,8 @@
 """The evaluate component: one pass over the eval split, a verdict and a report."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from kfp import dsl
 
 from components.image import IMAGE
@@ -22,7 +25,7 @@ def evaluate(
     """Evaluates the model on the eval split, overall and by slice, and checks the thresholds.
 
     Args:
-        config: An `Evaluate` as JSON.
+        config: An `EvaluatePart` as JSON.
         code_version: Digest of the code; a part of the cache key.
         examples: What preprocess wrote.
         transform: What preprocess wrote.
@@ -57,4 +60,118 @@ def evaluate(
         )
 
 
-def run(*args): ...
+def run(
+    config: str,
+    code_version: str,
+    examples: dsl.Artifact,
+    transform: dsl.Artifact,
+    statistics: dsl.Artifact,
+    model: dsl.Artifact,
+    metrics: dsl.Metrics,
+    classification: dsl.ClassificationMetrics,
+    evaluation: dsl.Artifact,
+    report: dsl.Artifact,
+    model_card: dsl.Artifact,
+) -> str:
+    """The component's body; see `evaluate`."""
+    from components import model as artifact
+    from components.scoring import score
+    from estimator_lib.core import manifest, storage
+    from estimator_lib.core.config import EvaluatePart
+    from estimator_lib.evaluation import evaluation as evaluations
+    from estimator_lib.evaluation import report as reports
+
+    part = EvaluatePart.from_json(config)
+    prepared = manifest.verify(examples.path)
+    trained = artifact.open_model(model.path, transform.path, examples.path)
+    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval")
+    found = evaluations.evaluate(
+        task=artifact.task(prepared.metadata["label"]),
+        labels=scored.labels,
+        predictions=scored.predictions,
+        weights=scored.weights,
+        slices={field: scored.kept[field] for field in part.evaluate.slices},
+        options=part.evaluate,
+        model=part.name,
+        step=trained.step,
+        model_digest=trained.digest,
+        data_fingerprint=prepared.metadata["data_fingerprint"],
+    )
+    told = _report(part, found, trained, prepared.metadata, statistics.path, code_version)
+    with manifest.committed_artifact(evaluation.path) as writer:
+        writer.kind = "evaluation"
+        writer.metadata.update(verdict=found.verdict, model=trained.digest)
+        storage.write_text(writer.directory / "evaluation.json", found.to_json())
+    storage.write_text(report.path, reports.render(told))
+    storage.write_text(model_card.path, reports.model_card(told))
+    _log(found, metrics, classification)
+    evaluation.metadata.update(digest=manifest.read(evaluation.path).digest, verdict=found.verdict)
+    return found.verdict
+
+
+def _report(
+    part: Any,
+    found: Any,
+    trained: Any,
+    prepared: Mapping[str, Any],
+    statistics_dir: str,
+    code_version: str,
+) -> Any:
+    """Gathers what the report tells."""
+    import pathlib
+
+    import yaml
+
+    from estimator_lib.evaluation import feature_statistics, report
+
+    files = {split: pathlib.Path(statistics_dir) / f"{split}.pb" for split in prepared["splits"]}
+    read = {split: feature_statistics.read(path) for split, path in files.items()}
+    rows = {f"{split} rows": entry["rows"] for split, entry in prepared["splits"].items()}
+    skipped = sum(counts["skipped"] for counts in prepared["counts"].values())
+    if skipped:
+        rows["skipped, no label"] = skipped
+    label = prepared["label"]
+    return report.ReportInput(
+        name=part.name,
+        evaluation=found,
+        description=part.description,
+        positive=f"{label['field']} = 1",
+        history=[
+            {"step": e["step"], "loss": e.get("loss"), "metrics": e.get("metrics", {})}
+            for e in trained.history
+        ],
+        features=feature_statistics.compare(read),
+        rows=rows,
+        facts={
+            "data fingerprint": prepared["data_fingerprint"],
+            "code version": code_version,
+            "model digest": trained.digest,
+        },
+        configuration=yaml.safe_dump(dict(trained.declaration["config"]), sort_keys=False),
+    )
+
+
+def _log(found: Any, metrics: dsl.Metrics, classification: dsl.ClassificationMetrics) -> None:
+    """Logs what the KFP user interface can draw; undefined metrics are left out.
+
+    The artifacts also get a file: kfp.local takes one without a file for a lost one.
+    """
+    from estimator_lib.core import storage
+
+    values = {n: m.value for n, m in found.metrics.items() if m.value is not None}
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+    storage.write_json(metrics.path, values)
+    curves = found.curves
+    if curves.roc is not None:
+        classification.log_roc_curve(
+            list(curves.roc.false_positive_rates),
+            list(curves.roc.true_positive_rates),
+            list(curves.roc.thresholds),
+        )
+    if curves.confusion is not None:
+        classification.log_confusion_matrix(
+            list(curves.confusion.classes),
+            [[int(count) for count in row] for row in curves.confusion.counts],
+        )
+    storage.write_json(classification.path, {"rows": found.rows})

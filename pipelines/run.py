@@ -84,7 +84,12 @@ def _without_retries(config: RunConfiguration) -> RunConfiguration:
 
 def _summary(execution: Execution, output: pathlib.Path, seconds: float) -> dict[str, Any]:
     outputs = execution.outputs
-    rows = manifest.read(outputs["preprocess.examples"], kind="examples").metadata["counts"]
+    counts = manifest.read(outputs["preprocess.examples"], kind="examples").metadata["counts"]
+    rows = {
+        "read": sum(split["read"] for split in counts.values()),
+        "skipped": sum(split["skipped"] for split in counts.values()),
+        "splits": {name: split["kept"] for name, split in counts.items()},
+    }
     evaluation = json.loads((outputs["evaluate.evaluation"] / "evaluation.json").read_text())
     report = output / "report.html"
     storage.write_bytes(report, outputs["evaluate.report"].read_bytes())

@@ -30,7 +30,7 @@ def parameters(config: RunConfiguration) -> dict[str, str]:
     return {
         "preprocess_config": config.preprocess_part().to_json(),
         "train_config": config.train_part().to_json(),
-        "evaluate_config": config.evaluate.to_json(),
+        "evaluate_config": config.evaluate_part().to_json(),
         "export_config": config.export.to_json(),
     }
 

@@ -496,6 +496,8 @@ class RunConfiguration(Section):
 
     name: Name
     """Of the pipeline; lower case, digits and hyphens."""
+    description: str = ""
+    """One sentence: what the model predicts; for the report."""
     data: Data
     label: Label
     weight: str | None = None
@@ -532,6 +534,12 @@ class RunConfiguration(Section):
             keep=sorted(set(self.evaluate.slices)),
         )
 
+    def evaluate_part(self) -> EvaluatePart:
+        """What the evaluate step reads."""
+        return EvaluatePart(
+            name=self.name, description=self.description, evaluate=self.evaluate
+        )
+
     def train_part(self) -> TrainPart:
         """What the train step reads."""
         return TrainPart(columns=list(self.columns), estimator=self.estimator, train=self.train)
@@ -555,6 +563,14 @@ class TrainPart(Section):
     """Names of the columns as the file has them, in its order."""
     estimator: Estimator
     train: Train
+
+
+class EvaluatePart(Section):
+    """The part that the evaluate step reads."""
+
+    name: str
+    description: str
+    evaluate: Evaluate
 
 
 # --- Reading ----------------------------------------------------------------------------------

@@ -19,12 +19,13 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
     """Returns the files that match, sorted by path, each once.
 
     Args:
-        patterns: Glob patterns; relative ones start at `base_dir`.
+        patterns: Glob patterns; relative ones start at `base_dir` and stay below it.
         base_dir: An existing directory.
 
     Raises:
         ConfigError: a pattern is not a local path, or matches no file; the pattern and the
             directory searched are named.
+        SecurityError: a relative pattern leads out of `base_dir`.
     """
     found: dict[pathlib.Path, None] = {}
     for pattern in patterns:
@@ -44,6 +45,9 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
                 f"{os.path.abspath(base_dir)}.",
                 reason=Reason.FILE_NOT_FOUND,
             )
+        if not os.path.isabs(pattern):
+            for match in matches:
+                storage.safe_join(base_dir, os.path.relpath(match, base_dir))
         found.update(dict.fromkeys(files))
     return sorted(found)
 

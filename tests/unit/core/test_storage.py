@@ -184,6 +184,17 @@ def test_expand_names_pattern_and_directory(tmp_path):
         assert str(tmp_path) in caught.value.message
 
 
+def test_a_relative_pattern_stays_below_its_directory(tmp_path):
+    (tmp_path / "secret.csv").touch()
+    base = tmp_path / "base"
+    base.mkdir()
+    with pytest.raises(SecurityError, match=r"secret\.csv"):
+        files.expand(["../*.csv"], base)
+    with pytest.raises(ConfigError, match="not a local path"):
+        files.expand(["http://169.254.169.254/x.csv"], base)
+    assert files.expand([str(tmp_path / "*.csv")], base) == [tmp_path / "secret.csv"]
+
+
 def test_one_file_in_two_splits_is_refused(tmp_path):
     (tmp_path / "a.csv").touch()
     with pytest.raises(ConfigError, match=r"a\.csv"):

@@ -1,0 +1,87 @@
+"""One pass of a trained model over a split of the examples."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+BATCH_ROWS = 8192
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
+    """Predictions beside what really happened, in the order of the shards.
+
+    Attributes:
+        labels: `[rows]`.
+        predictions: Probabilities `[rows]` or `[rows, classes]`, or numbers `[rows]`.
+        weights: `[rows]`, or None.
+        kept: Raw fields that came along, as text, `[rows]` each.
+    """
+
+    labels: Any
+    predictions: Any
+    weights: Any
+    kept: Mapping[str, Any]
+
+
+def score(estimator: Any, checkpoint: str, examples_dir: str, split: str) -> Scored:
+    """Predicts every row of a split.
+
+    Args:
+        estimator: Reads transformed features.
+        checkpoint: Which weights to use.
+        examples_dir: What preprocess wrote.
+        split: A split of it.
+
+    Raises:
+        PipelineError: the model's predictions are not those of a binary, multi-class or
+            regression head.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from components import model
+    from estimator_lib.core import manifest
+    from estimator_lib.inputs.parquet import examples_input
+
+    metadata = manifest.read(examples_dir, kind="examples").metadata
+    input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)
+    batches = [
+        probabilities(batch, model.task(metadata["label"]))
+        for batch in estimator.predict(
+            input_fn, checkpoint_path=checkpoint, yield_single_examples=False
+        )
+    ]
+    label, weight, keep = metadata["label"]["field"], metadata["weight"], metadata["keep"]
+    columns = [label, *([weight] if weight else []), *(f"raw.{field}" for field in keep)]
+    files = [str(pathlib.Path(examples_dir) / f) for f in metadata["splits"][split]["files"]]
+    table = pq.read_table(files, columns=columns)
+    return Scored(
+        labels=table[label].to_numpy(),
+        predictions=np.concatenate(batches),
+        weights=table[weight].to_numpy() if weight else None,
+        kept={
+            field: table[f"raw.{field}"].combine_chunks().cast("string").to_numpy(False)
+            for field in keep
+        },
+    )
+
+
+def probabilities(predictions: Mapping[str, Any], task: str) -> Any:
+    """Returns the array that metrics are computed from, out of a head's predictions."""
+    import numpy as np
+
+    from estimator_lib.core.errors import PipelineError, Reason
+
+    key = {"binary": "logistic", "multiclass": "probabilities", "regression": "predictions"}[task]
+    if key not in predictions:
+        raise PipelineError(
+            f"The model's predictions have no {key!r}, which a {task} model gives: got "
+            f"{', '.join(sorted(predictions))}. Use a matching head.",
+            reason=Reason.UNSUPPORTED,
+        )
+    values = np.asarray(predictions[key])
+    return values if task == "multiclass" else values.reshape(len(values))

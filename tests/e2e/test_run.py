@@ -1,0 +1,242 @@
+"""The whole road on a small table: run, cache, change, predict, and everything that is refused."""
+
+import csv
+import gzip
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from estimator_lib.core import config as configuration
+from estimator_lib.core import manifest
+from estimator_lib.core.errors import EstimatorLibError
+from pipelines import cli, run
+from pipelines.warm_steps import WarmSteps
+
+CONFIG = """
+name: small
+description: Will it be late?
+data:
+  split: {files: {train: [rows/train-*.csv], eval: [rows/eval.csv]}}
+label: {field: late, missing: skip}
+columns:
+  carrier: {kind: vocabulary}
+  tail: {kind: vocabulary, min_count: 2}
+  carrier_vector: {kind: embedding, of: carrier, dimension: 4}
+  route: {kind: crossed, of: [carrier, tail], buckets: 50}
+  wind: {kind: numeric, normalize: moments, default: mean}
+  no_wind: {kind: missing_indicator, field: wind}
+  hour: {kind: bucketized, quantiles: 6}
+  hour_vector: {kind: embedding, of: hour, dimension: 2}
+estimator:
+  name: DNNLinearCombinedClassifier
+  args:
+    linear_feature_columns: [carrier, tail, route, hour]
+    dnn_feature_columns: [carrier_vector, hour_vector, wind, no_wind]
+    dnn_hidden_units: [16]
+train: {batch_size: 32, epochs: 4}
+evaluate:
+  slices: [carrier]
+  min_slice_rows: 20
+  thresholds: {auc: {min: 0.55}}
+"""
+CARRIERS = ["AA", "UA", "Zürich, \"air\"", "line\nbreak"]
+
+
+def write_rows(path, count, seed):
+    rng = np.random.default_rng(seed)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["late", "carrier", "tail", "wind", "hour", "unused"])
+        for _ in range(count):
+            carrier = int(rng.integers(len(CARRIERS)))
+            hour = int(rng.integers(5, 23))
+            wind = rng.normal(10, 4)
+            late = int(carrier + hour / 4 + wind / 5 + rng.normal(0, 1.5) > 7.5)
+            tail = f"N{rng.integers(30)}" if rng.random() > 0.1 else ""
+            shown = f"{wind:.3f}" if rng.random() > 0.1 else ""
+            label = late if rng.random() > 0.02 else ""
+            writer.writerow([label, CARRIERS[carrier], tail, shown, hour, "x"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    here = tmp_path_factory.mktemp("server")
+    with WarmSteps(here / "steps.log", path=[str(here)]) as steps:
+        yield steps
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    here = tmp_path_factory.mktemp("project")
+    (here / "rows").mkdir()
+    for number in range(2):
+        write_rows(here / "rows" / f"train-{number}.csv", 400, number)
+    write_rows(here / "rows" / "eval.csv", 300, 9)
+    (here / "config.yaml").write_text(CONFIG)
+    return here
+
+
+def execute(project, output, server, *settings):
+    shown = []
+    config = configuration.load(project / "config.yaml", settings)
+    result = run.run(config, base_dir=project, output=output, show=shown.append, steps=server)
+    return result, shown
+
+
+@pytest.fixture(scope="module")
+def finished(project, server, tmp_path_factory):
+    output = tmp_path_factory.mktemp("out")
+    return (output, *execute(project, output, server))
+
+
+def test_run_leaves_report_model_and_summary(finished):
+    output, result, shown = finished
+    assert result["evaluation"]["verdict"] == "blessed"
+    assert result["rows"]["read"] == 1100
+    assert result["rows"]["skipped"] + sum(result["rows"]["splits"].values()) == 1100
+    assert result["rows"]["skipped"] > 0
+    assert pathlib.Path(result["model"]) == output / "serving" / "1"
+    assert (output / "serving" / "1" / "saved_model.pb").is_file()
+    assert "<svg" in (output / "report.html").read_text()
+    assert json.loads((output / "run.json").read_text()) == result
+    assert [line for line in shown if line.strip().startswith("train") and "loss" in line]
+
+
+def test_every_artifact_verifies_and_nothing_staged_is_left(finished):
+    output, _, _ = finished
+    found = {path.parent for path in output.glob("artifacts/**/manifest.json")}
+    assert {path.name for path in found} >= {
+        "examples", "transform", "statistics", "model", "evaluation", "saved_model",
+    }  # fmt: skip
+    for path in found:
+        manifest.verify(path, deep=True)
+    assert not list(output.rglob("*.attempt-*"))
+
+
+def test_same_command_again_takes_everything_from_cache(finished, project, server):
+    output, first, _ = finished
+    again, shown = execute(project, output, server)
+    assert sorted(again["cached"]) == ["evaluate", "export", "preprocess", "train"]
+    assert again["evaluation"] == first["evaluation"]
+    assert len([line for line in shown if "from cache" in line]) == 4
+
+
+def test_a_model_parameter_reruns_train_onwards(finished, project, server):
+    output, _, _ = finished
+    again, _ = execute(project, output, server, "estimator.args.dnn_hidden_units=[8]")
+    assert again["cached"] == ["preprocess"]
+    assert pathlib.Path(again["model"]).name == "2"
+
+
+def test_a_refused_model_is_not_published(finished, project, server):
+    output, _, _ = finished
+    before = sorted(path.name for path in (output / "serving").iterdir())
+    again, _ = execute(project, output, server, "evaluate.thresholds.auc.min=0.999")
+    assert again["cached"] == ["preprocess", "train"]
+    assert again["evaluation"]["verdict"] == "refused"
+    assert again["model"] is None
+    assert sorted(path.name for path in (output / "serving").iterdir()) == before
+
+
+def test_without_thresholds_nothing_is_published(finished, project, server):
+    output, _, _ = finished
+    again, _ = execute(project, output, server, "evaluate.thresholds={}")
+    assert again["evaluation"]["verdict"] == "not_evaluated"
+    assert again["model"] is None
+
+
+def test_a_removed_model_is_published_again(finished, project, server, tmp_path):
+    first, _ = execute(project, tmp_path, server)
+    shutil.rmtree(first["model"])
+    again, _ = execute(project, tmp_path, server)
+    assert "export" not in again["cached"]
+    assert pathlib.Path(again["model"], "saved_model.pb").is_file()
+
+
+def test_predict_scores_rows_never_seen(finished, tmp_path, capsys):
+    output, _, _ = finished
+    rows = tmp_path / "new.csv"
+    rows.write_text(
+        "tail,hour,carrier,wind,id\n"
+        "N3,9,AA,10.5,a\n"
+        ",9,AA,,=cmd()\n"
+        "N999,23,nobody,1e9,c\n"
+        '"",5,"line\nbreak",,d\n'
+    )
+    scores = tmp_path / "scores.csv"
+    command = ["predict", str(output / "serving"), str(rows), "-o", str(scores), "--keep", "id"]
+    assert cli.main(command) == 0
+    assert "4 rows" in capsys.readouterr().out
+    with scores.open() as file:
+        found = list(csv.DictReader(file))
+    assert [row["id"] for row in found] == ["a", "'=cmd()", "c", "d"]
+    assert all(0 <= float(row["logistic"]) <= 1 for row in found)
+
+
+def test_a_users_own_model_runs(project, server, tmp_path):
+    (project / "own_models.py").write_text(
+        "import estimator_lib\n"
+        "def build(columns, config, units):\n"
+        "    dense = [columns['wind'], columns['carrier_vector']]\n"
+        "    return estimator_lib.DNNClassifier([units], dense, config=config)\n"
+    )
+    own = "estimator={function: 'own_models:build', args: {units: 4}}"
+    with WarmSteps(tmp_path / "steps.log", path=[str(project)]) as steps:
+        result, _ = execute(project, tmp_path / "out", steps, own, "evaluate.thresholds={}")
+    assert result["evaluation"]["rows"] > 250
+
+
+BROKEN = {
+    "missing column": (
+        lambda rows: rows.replace("wind", "wnid", 1),
+        ["train-0.csv", "'wind'"],
+    ),
+    "text in a numeric column": (
+        lambda rows: rows.replace("\r\n", "\r\n1,AA,N1,fast,9,x\r\n", 1),
+        ["train-0.csv", "2", "'wind'", "'fast'"],
+    ),
+    "label out of range": (
+        lambda rows: rows.replace("\r\n", "\r\n7,AA,N1,1,9,x\r\n", 1),
+        ["train-0.csv", "2", "'late'", "7"],
+    ),
+    "ragged row": (
+        lambda rows: rows.replace("\r\n", "\r\n1,AA\r\n", 1),
+        ["train-0.csv", "2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_bad_input_is_one_message_and_leaves_nothing(fault, project, server, tmp_path):
+    damage, said = BROKEN[fault]
+    broken = shutil.copytree(project, tmp_path / "project")
+    path = broken / "rows" / "train-0.csv"
+    path.write_bytes(damage(path.read_bytes().decode()).encode())
+    refused(broken, server, tmp_path / "out", said)
+
+
+def test_a_truncated_gzip_is_refused(project, server, tmp_path):
+    broken = shutil.copytree(project, tmp_path / "project")
+    path = broken / "rows" / "train-0.csv"
+    path.write_bytes(gzip.compress(path.read_bytes())[:-500])
+    refused(broken, server, tmp_path / "out", ["train-0.csv", "gzip"])
+
+
+def refused(project, server, output, said):
+    with pytest.raises(EstimatorLibError) as caught:
+        execute(project, output, server)
+    assert caught.value.exit_code == 2
+    assert "Traceback" not in caught.value.message
+    for part in said:
+        assert part in caught.value.message
+    assert not list(output.glob("artifacts/**/manifest.json"))
+    assert not list(output.rglob("*.attempt-*"))
+    assert not (output / "report.html").exists()
+
+
+def test_two_runs_cannot_share_an_output(project, server, tmp_path):
+    with run._lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
+        execute(project, tmp_path, server)
