@@ -25,6 +25,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state as keras_state
 from keras.src.backend.common.name_scope import current_path
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.trackable import resource
 
 from estimator_lib.core.errors import ConfigError, Reason, TrainingError
 
@@ -40,12 +41,14 @@ class VariableStore:
         variables: Name to variable, in creation order.
         local: Names of variables that belong to metrics; they are not saved.
         initial: Initial value of each local variable, to reset it before an evaluation.
+        resources: Lookup tables and the like that traces made; they live as long as the store.
     """
 
     def __init__(self) -> None:
         self.variables: dict[str, Any] = {}
         self.local: set[str] = set()
         self.initial: dict[str, Any] = {}
+        self.resources: list[Any] = []
         self._names: dict[int, str] = {}
         self._lock = threading.RLock()
 
@@ -80,7 +83,8 @@ class VariableStore:
         """Returns the variable `name`, made by `make` outside of any graph the first time."""
         with self._lock:
             if name not in self.variables:
-                with tf.init_scope(), _passing():
+                # Name scopes survive init_scope; the full name says it all already.
+                with tf.init_scope(), tf.name_scope(""), _passing():
                     variable = make()
                 self._put(name, variable)
                 if local:
@@ -165,10 +169,12 @@ def trace(store: VariableStore, *, seed: int = 0) -> Iterator[Trace]:
     keras_names = keras_state.get_global_attribute(_KERAS_NAMES)
     keras_state.set_global_attribute(_KERAS_NAMES, None)
     _here.trace = current
+    tracker = resource.ResourceTracker()
     try:
-        with tf.variable_creator_scope(_creator):
+        with tf.variable_creator_scope(_creator), resource.resource_tracker_scope(tracker):
             yield current
     finally:
+        store.resources.extend(tracker.resources)
         _here.trace = outer
         keras_state.set_global_attribute(_KERAS_NAMES, keras_names)
 

@@ -1,0 +1,357 @@
+"""SavedModels: signatures of a traced model_fn, written whole and read back.
+
+Layer 3. Signature names are those of tf.estimator 2.15. A receiver function may make
+`tf.compat.v1.placeholder`s, or name any tensor as the place where requests enter: the graph
+is traced once per mode and each signature is cut out of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from estimator_lib import variables
+from estimator_lib.core import storage
+from estimator_lib.core.errors import ConfigError, ExportError, Reason, did_you_mean
+from estimator_lib.export import outputs, receivers, retention
+from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
+
+_log = logging.getLogger(__name__)
+
+_METHODS = {
+    outputs.ClassificationOutput: "tensorflow/serving/classify",
+    outputs.RegressionOutput: "tensorflow/serving/regress",
+}
+_EXAMPLE_INPUT = "inputs"
+PREDICT_SIGNATURE = "predict"
+
+
+def no_checkpoint(model_dir: str) -> ExportError:
+    """The error for an export before any training."""
+    return ExportError(
+        f"Nothing to export: there is no checkpoint in {model_dir}. Train first.",
+        reason=Reason.FILE_NOT_FOUND,
+    )
+
+
+@dataclasses.dataclass
+class Traced:
+    """One mode of a model traced for export.
+
+    Attributes:
+        signatures: Signature name to a compiled function of named tensors.
+        methods: Signature name to TF Serving's method name, where it is not "predict".
+        resources: What the SavedModel must hold besides the variables.
+    """
+
+    signatures: dict[str, Any]
+    methods: dict[str, str]
+    resources: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, model: Any, mode: str, receiver_fn: Callable[[], Any]) -> Traced:
+        """Traces `model` (a TracedModel) in `mode` from what `receiver_fn` gives.
+
+        Raises:
+            ExportError: there is nothing to export in this mode.
+        """
+        made: dict[str, Any] = {}
+
+        def graph() -> None:
+            receiver = receiver_fn()
+            if not hasattr(receiver, "receiver_tensors"):
+                raise ConfigError(
+                    "serving_input_receiver_fn returned no receiver: expected a "
+                    f"ServingInputReceiver, got {type(receiver).__name__}.",
+                    reason=Reason.TYPE_MISMATCH,
+                )
+            labels = getattr(receiver, "labels", None)
+            with variables.trace(model.store, seed=model.seed), tf.summary.record_if(False):
+                variables.global_step()
+                made["spec"] = model.call(receiver.features, labels, mode)
+            made["receiver"] = receiver
+
+        wrapped = tf.compat.v1.wrap_function(graph, signature=[])
+        spec, receiver = made["spec"], made["receiver"]
+        exports = _exports(spec, mode)
+        if not exports:
+            raise ExportError(
+                f"The model exports nothing in mode {mode!r}: expected export_outputs in its "
+                "EstimatorSpec.",
+                reason=Reason.MISSING_VALUE,
+            )
+        found = cls({}, {}, tuple(receiver.resources))
+        found._add(wrapped, "", receiver.receiver_tensors, exports)
+        alternatives = getattr(receiver, "receiver_tensors_alternatives", None) or {}
+        for name, tensors in alternatives.items():
+            found._add(wrapped, f"{name}:", tensors, exports)
+        return found
+
+    def _add(
+        self,
+        wrapped: Any,
+        prefix: str,
+        inputs: Mapping[str, Any],
+        exports: Mapping[str, outputs.ExportOutput],
+    ) -> None:
+        one_string = len(inputs) == 1 and next(iter(inputs.values())).dtype == tf.string
+        dropped = []
+        for name, output in exports.items():
+            method = _METHODS.get(type(output))
+            if method is not None and not one_string:
+                dropped.append(name)
+                continue
+            tensors = dict(inputs)
+            if method is not None:
+                tensors = {_EXAMPLE_INPUT: next(iter(inputs.values()))}
+                self.methods[prefix + name] = method
+            self.signatures[prefix + name] = _cut(wrapped, tensors, output.tensors())
+        if DEFAULT_SIGNATURE in dropped and PREDICT_SIGNATURE in exports:
+            # Clients that send raw fields would find no default; the predictions serve it.
+            self.signatures[prefix + DEFAULT_SIGNATURE] = _cut(
+                wrapped, dict(inputs), exports[PREDICT_SIGNATURE].tensors()
+            )
+        if dropped:
+            _log.info(
+                "Signatures %s take one serialized tf.Example and are left out for the inputs %s.",
+                ", ".join(prefix + name for name in dropped),
+                ", ".join(inputs),
+            )
+
+
+def _exports(spec: EstimatorSpec, mode: str) -> dict[str, outputs.ExportOutput]:
+    if mode == ModeKeys.PREDICT:
+        return dict(spec.export_outputs or {})
+    tensors: dict[str, Any] = {"loss": spec.loss}
+    predictions = spec.predictions
+    if predictions is not None:
+        named = predictions if isinstance(predictions, Mapping) else {"output": predictions}
+        tensors.update({f"predictions/{name}": value for name, value in named.items()})
+    for name, metric in (spec.eval_metric_ops or {}).items():
+        if isinstance(metric, tuple | list):
+            value, update = metric
+        else:
+            value = update = metric.result()
+        tensors[f"metrics/{name}/value"] = value
+        if tf.is_tensor(update):
+            tensors[f"metrics/{name}/update_op"] = update
+    return {mode: outputs.EvalOutput(tensors)}
+
+
+def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:
+    """Returns a function of the tensors `inputs`, by name, that gives `results`."""
+    names = sorted(inputs)
+    fetches = {name: tf.convert_to_tensor(value) for name, value in results.items()}
+    with wrapped.graph.as_default():
+        fetches = {name: tf.identity(value) for name, value in fetches.items()}
+    pruned = wrapped.prune([inputs[name] for name in names], fetches)
+    specs = [tf.TensorSpec(inputs[n].shape, inputs[n].dtype, name=n) for n in names]
+
+    @tf.function(input_signature=specs, autograph=False)
+    def signature(*tensors: Any) -> dict[str, Any]:
+        return dict(pruned(*tensors))
+
+    return signature
+
+
+class _Root(tf.Module):  # type: ignore[misc]
+    """What is saved: the variables by name, the tables, the transform graph."""
+
+    def __init__(self, model: Any, resources: Sequence[Any]) -> None:
+        super().__init__()
+        self.model_variables = dict(model.store.saved())
+        self.resources = [*model.store.resources, *resources]
+
+
+def write(
+    directory: pathlib.Path,
+    traced: Sequence[Traced],
+    model: Any,
+    assets_extra: Mapping[str, str],
+    *,
+    as_text: bool = False,
+) -> None:
+    """Writes a SavedModel into an empty directory."""
+    signatures: dict[str, Any] = {}
+    methods: dict[str, str] = {}
+    resources: list[Any] = []
+    for part in traced:
+        signatures.update(part.signatures)
+        methods.update(part.methods)
+        resources += part.resources
+    tf.saved_model.save(_Root(model, resources), str(directory), signatures=signatures)
+    _set_methods(directory / "saved_model.pb", methods, as_text=as_text)
+    for name, source in assets_extra.items():
+        target = storage.safe_join(directory / "assets.extra", name)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(source, target)
+        except OSError as error:
+            raise ExportError(
+                f"Extra asset {source} cannot be copied: {error.strerror}.",
+                reason=Reason.FILE_NOT_FOUND,
+            ) from error
+
+
+def _set_methods(path: pathlib.Path, methods: Mapping[str, str], *, as_text: bool) -> None:
+    """Names the Classify and Regress methods: TF Serving looks at them, TF 2 writes Predict."""
+    proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    for graph in proto.meta_graphs:
+        for name, method in methods.items():
+            graph.signature_def[name].method_name = method
+    storage.write_bytes(path, proto.SerializeToString(deterministic=True))
+    if as_text:
+        storage.write_text(path.with_suffix(".pbtxt"), str(proto))
+
+
+def write_timestamped(
+    base: str,
+    traced: Sequence[Traced],
+    model: Any,
+    assets_extra: Mapping[str, str],
+    *,
+    as_text: bool,
+) -> bytes:
+    """Writes a SavedModel to a new directory `<base>/<seconds since 1970>`; returns it."""
+    target = retention.commit(
+        base,
+        lambda staged: write(staged, traced, model, assets_extra, as_text=as_text),
+        at_least=int(time.time()),
+    )
+    return str(target).encode()
+
+
+class LoadedModel:
+    """A SavedModel that predicts rows given as numpy arrays.
+
+    Attributes:
+        signature_names: All signatures.
+        inputs: Name to (dtype name, shape) of the default signature's inputs.
+    """
+
+    def __init__(self, directory: str, signature: str = DEFAULT_SIGNATURE) -> None:
+        try:
+            self._model = tf.saved_model.load(directory)
+        except (OSError, tf.errors.OpError) as error:
+            raise ExportError(
+                f"SavedModel {directory} cannot be loaded: {str(error).splitlines()[0]}.",
+                reason=Reason.CORRUPT_FILE,
+            ) from error
+        self.signature_names = sorted(self._model.signatures)
+        if signature not in self.signature_names:
+            raise ExportError(
+                f"SavedModel {directory} has no signature {signature!r}."
+                + did_you_mean(signature, self.signature_names),
+                reason=Reason.UNKNOWN_NAME,
+            )
+        self._run = self._model.signatures[signature]
+        self._specs = self._run.structured_input_signature[1]
+        self.inputs = {n: (s.dtype.name, tuple(s.shape)) for n, s in self._specs.items()}
+
+    def predict(
+        self, rows: Mapping[str, Any], batch_size: int | None = None
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Returns the outputs for `rows`.
+
+        Args:
+            rows: Input name to array `[n, ...]`; strings as str, bytes or object arrays.
+            batch_size: Rows at a time; all at once by default.
+
+        Raises:
+            ExportError: an input is missing.
+        """
+        missing = sorted(set(self._specs) - set(rows))
+        if missing:
+            raise ExportError(
+                f"Input {missing[0]!r} is missing: the signature takes "
+                f"{', '.join(sorted(self._specs))}, got {', '.join(sorted(rows))}.",
+                reason=Reason.FIELD_MISSING,
+            )
+        count = len(next(iter(rows.values())))
+        size = batch_size or max(count, 1)
+        parts = [self._batch(rows, i, i + size) for i in range(0, max(count, 1), size)]
+        return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+
+    def _batch(self, rows: Mapping[str, Any], first: int, last: int) -> dict[str, Any]:
+        given = {n: _tensor(rows[n][first:last], s.dtype) for n, s in self._specs.items()}
+        return {name: value.numpy() for name, value in self._run(**given).items()}
+
+
+def _tensor(values: Any, dtype: Any) -> Any:
+    if dtype == tf.string:
+        array = np.asarray(values, dtype=object)
+        return tf.constant(array, tf.string)
+    return tf.constant(np.asarray(values).astype(dtype.as_numpy_dtype, copy=False))
+
+
+def load_model(directory: str, signature: str = DEFAULT_SIGNATURE) -> LoadedModel:
+    """Loads one version of a served model, to score rows in batches."""
+    return LoadedModel(str(directory), signature)
+
+
+def write_warmup(directory: str | pathlib.Path, rows: Mapping[str, Any], name: str) -> None:
+    """Writes warm-up requests for TF Serving into a SavedModel that is not published yet.
+
+    Args:
+        directory: The SavedModel.
+        rows: Inputs of the default signature, a few rows; one Predict request holds them all.
+        name: The name the model is served under.
+    """
+    path = pathlib.Path(directory) / "assets.extra" / "tf_serving_warmup_requests"
+    storage.make_directory(path.parent)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(_predict_log(rows, name))
+
+
+def _predict_log(rows: Mapping[str, Any], name: str) -> bytes:
+    """PredictionLog{predict_log{request}} in wire format: its Python package is not needed.
+
+    Field numbers: tensorflow_serving/apis/{prediction_log,predict,model}.proto.
+    """
+
+    def field(number: int, payload: bytes) -> bytes:
+        return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
+
+    model_spec = field(1, name.encode()) + field(3, DEFAULT_SIGNATURE.encode())
+    request = field(1, model_spec)
+    for key, values in sorted(rows.items()):
+        proto = tf.make_tensor_proto(values).SerializeToString(deterministic=True)
+        request += field(2, field(1, key.encode()) + field(2, proto))
+    return field(6, field(1, request))
+
+
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def signature_table(directory: str) -> str:
+    """Returns the signatures of a SavedModel as strict JSON, for comparison and reports."""
+    proto = saved_model_pb2.SavedModel.FromString(
+        (pathlib.Path(directory) / "saved_model.pb").read_bytes()
+    )
+    table = {
+        name: {
+            "method": signature.method_name,
+            "inputs": {k: v.dtype for k, v in sorted(signature.inputs.items())},
+            "outputs": {k: v.dtype for k, v in sorted(signature.outputs.items())},
+        }
+        for graph in proto.meta_graphs
+        for name, signature in graph.signature_def.items()
+        if not name.startswith("__")
+    }
+    return json.dumps(table, sort_keys=True)

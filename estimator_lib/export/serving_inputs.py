@@ -1,0 +1,187 @@
+"""Ready-made serving input functions: serialized examples, raw tensors, raw fields + transform.
+
+Layer 3.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib.core.columns import MISSING_INT
+from estimator_lib.core.errors import ConfigError, ExportError, Reason, quote
+from estimator_lib.export.receivers import (
+    ServingInputReceiver,
+    SupervisedInputReceiver,
+    TensorServingInputReceiver,
+)
+
+_FIELD_TYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+_MISSING: dict[str, Any] = {"string": "", "int": MISSING_INT, "float": float("nan")}
+
+
+def build_parsing_serving_input_receiver_fn(
+    feature_spec: Mapping[str, Any], default_batch_size: int | None = None
+) -> Callable[[], ServingInputReceiver]:
+    """For requests of serialized `tf.Example` records under the key "examples".
+
+    Args:
+        feature_spec: As for `tf.io.parse_example`.
+        default_batch_size: Fixed batch size; None leaves it open.
+    """
+    spec = dict(feature_spec)
+
+    def receiver_fn() -> ServingInputReceiver:
+        examples = _placeholder(tf.string, [default_batch_size], "input_example_tensor")
+        return ServingInputReceiver(tf.io.parse_example(examples, spec), {"examples": examples})
+
+    return receiver_fn
+
+
+def build_raw_serving_input_receiver_fn(
+    features: Mapping[str, Any], default_batch_size: int | None = None
+) -> Callable[[], ServingInputReceiver]:
+    """For requests that give the features themselves.
+
+    Args:
+        features: Name to a tensor, array or TensorSpec whose dtype and shape (but for the
+            batch) are taken.
+        default_batch_size: Fixed batch size; None leaves it open.
+    """
+    specs = {name: _spec(name, value) for name, value in features.items()}
+
+    def receiver_fn() -> ServingInputReceiver:
+        given = {
+            name: _placeholder(spec.dtype, [default_batch_size, *spec.shape[1:]], name)
+            for name, spec in specs.items()
+        }
+        return ServingInputReceiver(dict(given), given)
+
+    return receiver_fn
+
+
+def build_tensor_serving_input_receiver_fn(
+    shape: Any, dtype: Any = tf.float32, default_batch_size: int | None = 1
+) -> Callable[[], TensorServingInputReceiver]:
+    """For a model whose features are one tensor.
+
+    Args:
+        shape: Of one example.
+        dtype: Of the tensor.
+        default_batch_size: Fixed batch size; None leaves it open.
+    """
+
+    def receiver_fn() -> TensorServingInputReceiver:
+        given = _placeholder(tf.as_dtype(dtype), [default_batch_size, *shape], "input")
+        return TensorServingInputReceiver(given, given)
+
+    return receiver_fn
+
+
+def build_raw_supervised_input_receiver_fn(
+    features: Any, labels: Any, default_batch_size: int | None = None
+) -> Callable[[], SupervisedInputReceiver]:
+    """For the exported train or eval function: features and labels are fed.
+
+    Args:
+        features: Tensor or dict of tensors to take dtype and shape from.
+        labels: The same for labels.
+        default_batch_size: Fixed batch size; None leaves it open.
+
+    Raises:
+        ConfigError: a feature and a label have one name.
+    """
+    by_name = features if isinstance(features, Mapping) else {"input": features}
+    labels_by_name = labels if isinstance(labels, Mapping) else {"label": labels}
+    both = set(by_name) & set(labels_by_name)
+    if both:
+        raise ConfigError(
+            f"{sorted(both)[0]!r} is the name of a feature and of a label. Rename one of them.",
+            reason=Reason.DUPLICATE,
+        )
+
+    def receiver_fn() -> SupervisedInputReceiver:
+        given = {}
+        for name, value in {**by_name, **labels_by_name}.items():
+            spec = _spec(name, value)
+            given[name] = _placeholder(spec.dtype, [default_batch_size, *spec.shape[1:]], name)
+        x = {name: given[name] for name in by_name}
+        y = {name: given[name] for name in labels_by_name}
+        return SupervisedInputReceiver(
+            x if isinstance(features, Mapping) else x["input"],
+            y if isinstance(labels, Mapping) else y["label"],
+            given,
+        )
+
+    return receiver_fn
+
+
+def build_transformed_serving_input_receiver_fn(
+    transform_dir: str,
+) -> Callable[[], ServingInputReceiver]:
+    """For requests of raw fields, which the transform graph turns into the model's features.
+
+    The default signature takes one tensor `[batch]` per raw field: strings ("" is missing),
+    float32 (NaN is missing), int64 (the smallest int64 is missing). The alternative "examples"
+    takes serialized `tf.Example` records, in which an absent feature is a missing value.
+
+    Args:
+        transform_dir: What preprocessing left: `transform_fn/` and `columns.json`.
+
+    Raises:
+        ExportError: the directory holds no transform graph.
+    """
+    folder = pathlib.Path(transform_dir)
+    try:
+        fields = json.loads((folder / "columns.json").read_text())["raw_fields"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(
+            f"Transform directory {folder} cannot be read: {error}. Run preprocess again.",
+            reason=Reason.FILE_NOT_FOUND,
+        ) from error
+    parse = {
+        name: tf.io.FixedLenFeature([], _FIELD_TYPES[kind], default_value=_MISSING[kind])
+        for name, kind in sorted(fields.items())
+    }
+
+    def receiver_fn() -> ServingInputReceiver:
+        with tf.init_scope():
+            transform = tf.saved_model.load(str(folder / "transform_fn"))
+        examples = _placeholder(tf.string, [None], "examples")
+        # What a request feeds by field are the parsed tensors themselves; so both ways of
+        # asking run the same graph from there on.
+        raw = tf.io.parse_example(examples, parse)
+        features = transform.transform_fn(dict(raw))
+        return ServingInputReceiver(
+            dict(features), raw, {"examples": {"examples": examples}}, resources=(transform,)
+        )
+
+    return receiver_fn
+
+
+def _placeholder(dtype: Any, shape: Any, name: str) -> Any:
+    safe = "".join(c if c.isalnum() or c in "_.-" else "_" for c in name)
+    return tf.compat.v1.placeholder(dtype, shape, name=safe if safe[:1].isalnum() else f"in_{safe}")
+
+
+def _spec(name: str, value: Any) -> Any:
+    if isinstance(value, tf.TensorSpec) or tf.is_tensor(value):
+        if value.shape.rank in (0, None):
+            raise ConfigError(
+                f"Feature {name!r} has no batch dimension: expected shape [batch, ...], got "
+                f"{value.shape}.",
+                reason=Reason.INVALID_VALUE,
+            )
+        return value
+    try:
+        return tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"Feature {name!r} is invalid: expected a tensor, array or TensorSpec, got "
+            f"{quote(value)}.",
+            reason=Reason.TYPE_MISMATCH,
+        ) from error

@@ -1,0 +1,166 @@
+"""From a user's input_fn to a dataset of (features, labels).
+
+Layer 3. An input_fn returns a `tf.data.Dataset` of (features, labels) or features, or a pair
+of tensors or arrays, which then is one batch. It may take `mode`, `params`, `config` and
+`input_context`. An `InputSource` is an input_fn that can also begin in its middle, so that a
+resumed training sees the batches it would have seen.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib.core.errors import DataError, Reason, TrainingError, quote
+
+_ARGUMENTS = ("mode", "params", "config", "input_context")
+
+
+class InputSource:
+    """An input_fn that can begin at any batch.
+
+    Attributes:
+        fingerprint: Names the data, its order and the batch size; a position is only valid
+            for the same fingerprint.
+    """
+
+    fingerprint: str = ""
+
+    def dataset(self, first_batch: int = 0) -> Any:
+        """Returns the dataset from its batch number `first_batch` on."""
+        raise TypeError(f"{type(self).__name__} must override dataset()")
+
+    def __call__(self) -> Any:
+        return self.dataset()
+
+
+class _Skipping(InputSource):
+    def __init__(self, input_fn: Callable[..., Any], fingerprint: str) -> None:
+        self._input_fn = input_fn
+        self.fingerprint = fingerprint
+
+    def dataset(self, first_batch: int = 0) -> Any:
+        dataset = self._input_fn()
+        return dataset.skip(first_batch) if first_batch else dataset
+
+
+def resumable(input_fn: Callable[[], Any], *, name: str) -> InputSource:
+    """Makes an input_fn resumable by skipping the batches that were seen before.
+
+    Args:
+        input_fn: Returns a dataset that gives the same batches every time.
+        name: Names the data; change it when the data change.
+    """
+    return _Skipping(input_fn, name)
+
+
+def function_name(input_fn: Any) -> str:
+    """Returns a name of an input_fn for messages."""
+    if isinstance(input_fn, functools.partial):
+        return function_name(input_fn.func)
+    name = getattr(input_fn, "__qualname__", None) or type(input_fn).__qualname__
+    code = getattr(input_fn, "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
+
+
+def call(
+    input_fn: Callable[..., Any],
+    *,
+    mode: str,
+    params: Mapping[str, Any],
+    config: Any,
+    input_context: Any = None,
+    first_batch: int = 0,
+    repeat_tensors: bool = False,
+) -> Any:
+    """Calls an input_fn and returns its dataset.
+
+    Args:
+        input_fn: The user's function, or an InputSource.
+        mode: Of ModeKeys.
+        params: Hyperparameters.
+        config: The RunConfig.
+        input_context: A `tf.distribute.InputContext`, if there is a strategy.
+        first_batch: Where an InputSource begins.
+        repeat_tensors: Whether a pair of tensors is given again and again (training).
+
+    Raises:
+        DataError: it returned something else.
+    """
+    if isinstance(input_fn, InputSource):
+        return input_fn.dataset(first_batch)
+    given = {"mode": mode, "params": params, "config": config, "input_context": input_context}
+    accepted = _parameters(input_fn)
+    result = input_fn(**{name: given[name] for name in _ARGUMENTS if name in accepted})
+    if isinstance(result, tf.data.Dataset):
+        return result
+    if isinstance(result, tf.data.Iterator):
+        raise DataError(
+            f"input_fn {function_name(input_fn)} returned an iterator: expected a "
+            "tf.data.Dataset. Return the dataset itself.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    if isinstance(result, tuple | list) and len(result) == 2:
+        parts: Any = (result[0], result[1]) if result[1] is not None else result[0]
+    elif isinstance(result, Mapping) or tf.is_tensor(result):
+        parts = result
+    else:
+        raise DataError(
+            f"input_fn {function_name(input_fn)} returned something unusable: expected a "
+            f"tf.data.Dataset or a pair (features, labels), got {quote(result)}.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    dataset = tf.data.Dataset.from_tensors(parts)
+    return dataset.repeat() if repeat_tensors else dataset
+
+
+def _parameters(function: Any) -> frozenset[str]:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return frozenset()
+    if any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        return frozenset(_ARGUMENTS)
+    return frozenset(signature.parameters)
+
+
+def split(element: Any) -> tuple[Any, Any]:
+    """Returns (features, labels) of a dataset's element or element_spec; labels may be None."""
+    if isinstance(element, tuple):
+        if len(element) == 1:
+            return element[0], None
+        if len(element) == 2:
+            return element
+        raise DataError(
+            f"The input gives {len(element)} parts: expected (features, labels). Put weights "
+            "and the like into the features.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return element, None
+
+
+def refuse_endless(dataset: Any, input_fn: Any, what: str) -> None:
+    """Refuses an input that never ends where nothing says when to stop.
+
+    Raises:
+        DataError: the dataset is infinite.
+    """
+    if int(dataset.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise DataError(
+            f"input_fn {function_name(input_fn)} repeats for ever: {what} would never end. Give "
+            "steps, or leave out .repeat().",
+            reason=Reason.TOO_MANY_VALUES,
+        )
+
+
+def empty_input(input_fn: Any) -> TrainingError:
+    """The error for an input that gave no batch at all."""
+    return TrainingError(
+        f"input_fn {function_name(input_fn)} gave no batch at all: expected at least one. Look "
+        "at its files and filters.",
+        reason=Reason.EMPTY_INPUT,
+    )

@@ -1,0 +1,400 @@
+"""Checkpoints of a model directory: written whole, verified when read, never restarted silently.
+
+Layer 3. `model.ckpt-<step>` in `tf.train.Checkpoint` format, one entry per variable of the
+store under its name, beside the state file `checkpoint` that names the newest. Name-keyed
+checkpoints of tf.estimator 2.15 are read as well. What belongs together is one file: the
+engine's own state (such as the position in the input) is an entry of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import pathlib
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_lib.core import storage
+from estimator_lib.core.errors import CheckpointError, Reason, StorageError
+from estimator_lib.variables import GLOBAL_STEP
+
+_log = logging.getLogger(__name__)
+
+STATE_FILE = "checkpoint"
+_PREFIX = "model.ckpt-"
+_ENGINE_KEY = "engine_state"
+_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_INDEX = re.compile(r"model\.ckpt-(\d+)\.index$")
+_SAVE_ATTEMPTS = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """The whole content of one checkpoint.
+
+    Attributes:
+        path: Prefix of its files.
+        values: Variable name to value.
+        engine: The engine's state that was saved along.
+        legacy: Whether tf.estimator 2.15 wrote it (name-keyed).
+    """
+
+    path: str
+    values: Mapping[str, np.ndarray[Any, Any]]
+    engine: Mapping[str, Any]
+    legacy: bool
+
+    @property
+    def step(self) -> int:
+        """The global step it was saved at."""
+        return int(self.values.get(GLOBAL_STEP, 0))
+
+
+def escape(name: str) -> str:
+    """The key of a variable in the object-based format."""
+    return name.replace(".", "..").replace("/", ".S") + _VALUE
+
+
+def _unescape(key: str) -> str:
+    name = key.removesuffix(_VALUE)
+    return re.sub(r"\.(\.|S)", lambda m: "." if m[1] == "." else "/", name)
+
+
+def names(path: str) -> dict[str, str]:
+    """Returns variable name to key for the checkpoint at `path`, in either format."""
+    reader = _reader(path)
+    keys = reader.get_variable_to_shape_map()
+    if _OBJECT_GRAPH not in keys:
+        return {key: key for key in sorted(keys)}
+    found = {_unescape(key): key for key in sorted(keys) if key.endswith(_VALUE)}
+    found.pop(_ENGINE_KEY, None)
+    return found
+
+
+def _reader(path: str) -> Any:
+    try:
+        return tf.train.load_checkpoint(path)
+    except Exception as error:
+        raise CheckpointError(
+            f"Checkpoint {path} cannot be opened: {_first_line(error)}.",
+            reason=Reason.CORRUPT_FILE,
+        ) from error
+
+
+def load(path: str) -> Loaded:
+    """Reads a checkpoint whole; checksums are verified on the way.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or damaged.
+    """
+    reader = _reader(path)
+    keys = names(path)
+    try:
+        values = {name: reader.get_tensor(key) for name, key in keys.items()}
+        has_engine = reader.has_tensor(escape(_ENGINE_KEY))
+        text = reader.get_tensor(escape(_ENGINE_KEY)) if has_engine else b"{}"
+        return Loaded(
+            path=path,
+            values=values,
+            engine=json.loads(text),
+            legacy=not reader.has_tensor(_OBJECT_GRAPH),
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"Checkpoint {path} is damaged: {_first_line(error)}.", reason=Reason.CORRUPT_FILE
+        ) from error
+
+
+def load_value(path: str, name: str) -> Any:
+    """Returns one variable's value.
+
+    Raises:
+        CheckpointError: no such variable, or the checkpoint is damaged.
+    """
+    keys = names(path)
+    if name not in keys:
+        raise CheckpointError(
+            f"Checkpoint {path} has no variable {name!r}. It has: {', '.join(sorted(keys))}.",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    return _reader(path).get_tensor(keys[name])
+
+
+def step_of(path: str) -> int:
+    """Returns the global step of a checkpoint from its name, else from its content."""
+    match = re.search(r"-(\d+)$", path)
+    return int(match[1]) if match else int(load_value(path, GLOBAL_STEP))
+
+
+def stamp(path: str) -> tuple[str, int]:
+    """Tells one written checkpoint from another of the same name."""
+    return path, pathlib.Path(path + ".index").stat().st_mtime_ns
+
+
+class CheckpointDirectory:
+    """The checkpoints of one model directory.
+
+    Args:
+        directory: The model directory.
+        keep_max: Checkpoints kept; None or 0 keeps all.
+        keep_every_hours: Of those to be deleted, keep one per this many hours.
+    """
+
+    def __init__(
+        self, directory: str, *, keep_max: int | None = 5, keep_every_hours: float = 10_000
+    ) -> None:
+        self.directory = pathlib.Path(directory)
+        self._keep_max = keep_max
+        self._keep_every_s = keep_every_hours * 3600
+        self._last_kept = time.time()
+        self._held: set[int] = set()
+
+    def prefix(self, step: int) -> str:
+        """Returns the path of the checkpoint of `step`."""
+        return str(self.directory / f"{_PREFIX}{step}")
+
+    def steps(self) -> list[int]:
+        """Returns the steps that have an index file, oldest first."""
+        if not self.directory.is_dir():
+            return []
+        found = (_INDEX.fullmatch(p.name) for p in self.directory.iterdir())
+        return sorted(int(m[1]) for m in found if m)
+
+    def latest(self) -> str | None:
+        """Returns the newest checkpoint: the one the state file names, else the highest step.
+
+        The file is not read; `load_latest` verifies.
+        """
+        named = self._named()
+        if named is not None and pathlib.Path(named + ".index").exists():
+            return named
+        steps = self.steps()
+        return self.prefix(steps[-1]) if steps else None
+
+    def _named(self) -> str | None:
+        try:
+            text = (self.directory / STATE_FILE).read_text()
+        except (OSError, UnicodeDecodeError):
+            return None
+        match = re.search(r'^model_checkpoint_path:\s*"((?:[^"\\]|\\.)*)"', text, re.MULTILINE)
+        if not match:
+            return None
+        return str(self.directory / match[1])
+
+    def load_latest(self) -> Loaded | None:
+        """Reads the newest checkpoint that is whole; None if there never was one.
+
+        A damaged one is passed over with one loud warning.
+
+        Raises:
+            CheckpointError: there are checkpoints and none can be read.
+        """
+        newest = self.latest()
+        if newest is None:
+            self._refuse_lost()
+            return None
+        candidates = [newest]
+        candidates += [p for s in reversed(self.steps()) if (p := self.prefix(s)) != newest]
+        faults = []
+        for path in candidates:
+            try:
+                loaded = load(path)
+            except CheckpointError as error:
+                faults.append(error.message)
+                continue
+            if faults:
+                _log.warning("%s GOING BACK to checkpoint %s.", " ".join(faults), path)
+            return loaded
+        raise CheckpointError(
+            f"No checkpoint in {self.directory} can be read: {' '.join(faults)} Restore the "
+            "directory from a copy, or empty it to train anew.",
+            reason=Reason.CORRUPT_FILE,
+        )
+
+    def _refuse_lost(self) -> None:
+        """Refuses to start anew where data files of a lost checkpoint lie."""
+        left = sorted(self.directory.glob(f"{_PREFIX}*.data-*")) if self.directory.is_dir() else []
+        if left or self._named() is not None:
+            what = left[0].name if left else STATE_FILE
+            raise CheckpointError(
+                f"Checkpoints in {self.directory} are incomplete: {what} is there without an "
+                "index file. Restore the directory from a copy, or empty it to train anew.",
+                reason=Reason.CORRUPT_FILE,
+            )
+
+    def save(
+        self, variables: Mapping[str, Any], step: int, engine: Mapping[str, Any]
+    ) -> str:
+        """Writes the checkpoint of `step`; the old ones stay valid whatever happens.
+
+        Args:
+            variables: Name to variable.
+            step: The global step.
+            engine: Strict JSON to save along.
+
+        Returns:
+            The checkpoint's path.
+
+        Raises:
+            StorageError: the file system refused three times.
+        """
+        storage.make_directory(self.directory)
+        state = tf.Variable(storage.canonical_json(dict(engine)), trainable=False)
+        holder = tf.train.Checkpoint(**dict(variables), **{_ENGINE_KEY: state})
+        for attempt in range(1, _SAVE_ATTEMPTS + 1):
+            try:
+                self._write(holder, step)
+                break
+            except (tf.errors.OpError, OSError) as error:
+                if attempt == _SAVE_ATTEMPTS:
+                    size = sum(_bytes(v) for v in variables.values())
+                    full = isinstance(error, tf.errors.ResourceExhaustedError)
+                    raise StorageError(
+                        f"Checkpoint {self.prefix(step)} cannot be written: "
+                        f"{_first_line(error)}; it needs about {size:,} bytes. The older "
+                        "checkpoints are intact.",
+                        reason=Reason.NO_SPACE if full else Reason.IO,
+                    ) from error
+                time.sleep(0.1 * 4**attempt)
+        self._write_state(step)
+        self._clean(step)
+        return self.prefix(step)
+
+    def _write(self, holder: Any, step: int) -> None:
+        """Writes to a private folder, then renames: data first, index (the commit) last."""
+        folder = self.directory / f".ckpt-{step}{storage.STAGING_MARK}{uuid.uuid4().hex}"
+        try:
+            prefix = folder / f"{_PREFIX}{step}"
+            folder.mkdir()
+            holder.write(str(prefix))
+            storage.sync_tree(folder)
+            files = sorted(folder.iterdir(), key=lambda p: p.suffix == ".index")
+            for path in files:
+                path.replace(self.directory / path.name)
+        finally:
+            storage.remove(folder)
+
+    def _write_state(self, step: int) -> None:
+        steps = [s for s in self.steps() if s != step] + [step]
+        lines = [f'model_checkpoint_path: "{_PREFIX}{step}"']
+        lines += [f'all_model_checkpoint_paths: "{_PREFIX}{s}"' for s in steps]
+        storage.write_text(self.directory / STATE_FILE, "\n".join(lines) + "\n")
+
+    def _clean(self, newest: int) -> None:
+        if not self._keep_max:
+            return
+        steps = self.steps()
+        for step in steps[: -self._keep_max]:
+            if step in self._held or step == newest:
+                continue
+            if time.time() - self._last_kept >= self._keep_every_s:
+                self._last_kept = time.time()
+                self._held.add(step)
+                continue
+            self.delete(step)
+
+    def delete(self, step: int) -> None:
+        """Deletes one checkpoint: the index first, so that no half of it is ever found."""
+        base = f"{_PREFIX}{step}"
+        storage.remove(self.directory / f"{base}.index")
+        for path in sorted(self.directory.glob(f"{base}.data-*")):
+            storage.remove(path)
+
+    def hold(self, steps: Iterable[int]) -> None:
+        """Keeps the checkpoints of exactly these steps from being deleted."""
+        self._held = set(steps)
+
+    def rewind(self, step: int) -> None:
+        """Makes the checkpoint of `step` the newest; later ones are deleted."""
+        self._write_state(step)
+        for later in [s for s in self.steps() if s > step]:
+            self.delete(later)
+        self._write_state(step)
+
+
+def restore(
+    loaded: Loaded,
+    variables: Mapping[str, Any],
+    *,
+    exact: bool,
+    optional: Iterable[str] = (),
+) -> list[str]:
+    """Assigns a checkpoint's values to variables of the same names; all or nothing.
+
+    Args:
+        loaded: The checkpoint.
+        variables: Name to variable.
+        exact: Whether the checkpoint may hold nothing else (training goes on).
+        optional: Names that may be missing in the checkpoint; they stay as they are.
+
+    Returns:
+        The names that were missing.
+
+    Raises:
+        CheckpointError: with a table of what was expected and what was found.
+    """
+    may_miss = set(optional)
+    rows, missing = [], []
+    for name, variable in variables.items():
+        value = loaded.values.get(name)
+        if value is None:
+            missing.append(name)
+            if name not in may_miss:
+                rows.append((name, _form(variable), "missing"))
+        elif tuple(variable.shape) != value.shape or not _castable(value, variable):
+            rows.append((name, _form(variable), _form(value)))
+    if exact:
+        rows += [
+            (name, "missing", _form(value))
+            for name, value in loaded.values.items()
+            if name not in variables
+        ]
+    if rows:
+        raise CheckpointError(
+            f"Checkpoint {loaded.path} belongs to another model:\n{_table(rows)}\nRestore the "
+            "model's code and arguments, use another model_dir, or warm start from it.",
+            reason=Reason.CONFLICT,
+        )
+    for name, variable in variables.items():
+        value = loaded.values.get(name)
+        if value is not None:
+            variable.assign(tf.cast(value, variable.dtype) if value.dtype != object else value)
+    return missing
+
+
+def _castable(value: Any, variable: Any) -> bool:
+    return bool((value.dtype == object) == (variable.dtype == tf.string))
+
+
+def _form(thing: Any) -> str:
+    dtype = getattr(thing.dtype, "name", str(thing.dtype))
+    return f"{dtype}{list(thing.shape)}"
+
+
+def _table(rows: list[tuple[str, str, str]], limit: int = 20) -> str:
+    shown = [("variable", "model", "checkpoint"), *rows[:limit]]
+    widths = [max(len(row[i]) for row in shown) for i in range(3)]
+    lines = [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in shown
+    ]
+    if len(rows) > limit:
+        lines.append(f"  ... and {len(rows) - limit} more")
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _bytes(variable: Any) -> int:
+    return int(variable.shape.num_elements() or 0) * int(variable.dtype.size or 8)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

@@ -1,0 +1,353 @@
+"""The training loop on the host's side: how many steps next, hooks, checkpoints, signals.
+
+Layer 3. Each turn runs as many steps in one call as the next boundary allows: a hook, a
+checkpoint, a log line, the last step, and never longer than about a second, so that signals
+and time-based work are served.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_lib.core.errors import Reason, TrainingError
+from estimator_lib.training import history, hooks
+from estimator_lib.training.step import Compiled, TracedModel
+
+_log = logging.getLogger(__name__)
+_FIRST_CALL_STEPS = 8
+
+
+@dataclasses.dataclass(kw_only=True)
+class Session:
+    """What one train() call works with.
+
+    Attributes:
+        model: The traced model.
+        compiled: Its training function.
+        dataset: Batches.
+        hooks: All hooks, in order.
+        listeners: Told about checkpoints.
+        last_step: The global step to end at; None for the end of the input.
+        config: RunConfig.
+        model_dir: Where history goes.
+        save: Writes a checkpoint given the number of batches consumed in this call (None when
+            the input has ended); None if this process saves none.
+        diagnose: Describes the model and the batch at fault, given the batch's number.
+    """
+
+    model: TracedModel
+    compiled: Compiled
+    dataset: Any
+    hooks: Sequence[hooks.Hook]
+    listeners: Sequence[hooks.CheckpointSaverListener]
+    last_step: int | None
+    config: Any
+    model_dir: str
+    save: Callable[[int | None], str] | None
+    saved_step: int | None
+    diagnose: Callable[[int], str]
+    fail_on_nan: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How training ended.
+
+    Attributes:
+        step: The global step.
+        steps: Steps trained in this call.
+        rows: Rows trained on in this call.
+        ended: Whether the input ended.
+        reason: Why a hook stopped it, if one did.
+    """
+
+    step: int
+    steps: int
+    rows: int
+    ended: bool
+    reason: str | None = None
+
+
+def train(session: Session) -> Outcome:
+    """Trains to the end; see `Session`.
+
+    Raises:
+        NanLossDuringTrainingError: the loss is not finite; nothing was saved since.
+        TrainingError: a signal asked to end (`retryable`; the state was saved).
+    """
+    return _Loop(session).run()
+
+
+class _Loop:
+    def __init__(self, session: Session) -> None:
+        self._s = session
+        first = int(session.model.global_step().numpy())
+        self._context = hooks.StepContext(
+            step=first,
+            first_step=first,
+            model_dir=session.model_dir,
+            variables=session.model.store.variables,
+        )
+        self._consumed = 0
+        self._ended = False
+        self._saved_step = session.saved_step
+        self._saved_time = time.monotonic()
+        self._step_s: float | None = None
+        self._window = [0.0, 0, 0, time.monotonic()]
+
+    def run(self) -> Outcome:
+        session, context = self._s, self._context
+        for hook in session.hooks:
+            hook.begin()
+        for listener in session.listeners:
+            listener.begin()
+        if session.save is not None and self._saved_step != context.step:
+            self._save()
+        iterator = iter(session.dataset)
+        began = time.monotonic()
+        with _Signals() as signals:
+            while not self._finished():
+                self._turn(iterator, began)
+                if signals.received:
+                    self._preempted(signals.received)
+        self._finish()
+        return Outcome(
+            step=context.step,
+            steps=context.step - context.first_step,
+            rows=context.rows,
+            ended=self._ended,
+            reason=context.stop_reason,
+        )
+
+    def _finished(self) -> bool:
+        last = self._s.last_step
+        return (
+            self._ended
+            or self._context.stop_requested
+            or (last is not None and self._context.step >= last)
+        )
+
+    # --- One call -------------------------------------------------------------------------
+
+    def _turn(self, iterator: Any, began: float) -> None:
+        session, context = self._s, self._context
+        before = context.step
+        due_at = {hook: hook.next_step(before) for hook in session.hooks}
+        steps = self._steps(before, due_at.values())
+        for hook in session.hooks:
+            hook.before_step(context)
+        started = time.monotonic()
+        result = session.compiled.run(iterator, tf.constant(steps, tf.int64))
+        done, finite = int(result["steps"]), bool(result["finite"])
+        context.step = int(result["global_step"])
+        now = time.monotonic()
+        self._ended = not bool(result["more"])
+        self._consumed += done
+        if done:
+            self._note_speed(done, now - started)
+            self._take(result, done)
+            context.seconds = now - began
+        if not finite and session.fail_on_nan:
+            self._not_finite()
+        if not finite:
+            context.request_stop("the loss is not finite")
+            return
+        if not done:
+            return
+        self._write_log()
+        for hook in session.hooks:
+            due = due_at[hook]
+            if due is None or context.step >= due:
+                hook.after_step(context)
+        if self._must_save():
+            self._save()
+
+    def _steps(self, step: int, due: Any) -> int:
+        config = self._s.config
+        bounds = [d for d in due if d is not None]
+        if self._s.last_step is not None:
+            bounds.append(self._s.last_step)
+        for every in (
+            config.save_checkpoints_steps if self._s.save else None,
+            config.log_step_count_steps,
+        ):
+            if every:
+                bounds.append(step - step % every + every)
+        steps = min(bounds, default=step + 2**40) - step
+        if self._step_s is None:
+            return min(steps, _FIRST_CALL_STEPS)
+        return max(1, min(steps, int(config.max_call_secs / self._step_s)))
+
+    def _note_speed(self, done: int, seconds: float) -> None:
+        first = self._step_s is None
+        # The first call traces the function; its time says nothing about steps.
+        self._step_s = 0.05 if first else max(1e-6, seconds / done)
+
+    def _take(self, result: Any, done: int) -> None:
+        context = self._context
+        rows, total = int(result["rows"]), float(result["loss_sum"])
+        context.loss = float(result["loss"])
+        context.mean_loss = total / done
+        context.rows += rows
+        context.values = {name: value.numpy() for name, value in result["fetches"].items()}
+        context.values.setdefault("loss", context.loss)
+        context.values.setdefault("global_step", context.step)
+        self._window[0] += total
+        self._window[1] += done
+        self._window[2] += rows
+
+    def _write_log(self, *, force: bool = False) -> None:
+        every = self._s.config.log_step_count_steps
+        total, steps, rows, since = self._window
+        if not steps or every is None or not (force or self._context.step % every == 0):
+            return
+        seconds = time.monotonic() - since
+        rate = rows / seconds if seconds > 0 else 0.0
+        _log.info("step %d: loss = %g (%.0f rows/s)", self._context.step, total / steps, rate)
+        if self._s.save is not None:
+            entry = {
+                "step": self._context.step,
+                "loss": total / steps if math.isfinite(total) else None,
+                "rows_per_s": round(rate, 1),
+            }
+            history.append(f"{self._s.model_dir}/{history.HISTORY}", entry)
+        self._window = [0.0, 0, 0, time.monotonic()]
+
+    # --- Checkpoints ----------------------------------------------------------------------
+
+    def _must_save(self) -> bool:
+        if self._s.save is None or self._saved_step == self._context.step:
+            return False
+        steps, secs = self._s.config.save_checkpoints_steps, self._s.config.save_checkpoints_secs
+        if any(getattr(hook, "wants_save", False) for hook in self._s.hooks):
+            return True
+        if steps is not None:
+            return bool(self._context.step % steps == 0)
+        return secs is not None and time.monotonic() - self._saved_time >= secs
+
+    def _save(self) -> None:
+        session, context = self._s, self._context
+        if session.save is None:
+            return
+        for listener in session.listeners:
+            listener.before_save(context, context.step)
+        session.save(None if self._ended else self._consumed)
+        self._saved_step, self._saved_time = context.step, time.monotonic()
+        for listener in session.listeners:
+            if listener.after_save(context, context.step):
+                context.request_stop(f"{type(listener).__name__} asked for it")
+
+    def _finish(self) -> None:
+        session, context = self._s, self._context
+        self._write_log(force=True)
+        if session.save is not None and self._saved_step != context.step:
+            self._save()
+        elif session.save is not None and self._ended:
+            # Only the input's position is new: it has ended.
+            session.save(None)
+        session.model.flush_summaries()
+        for listener in session.listeners:
+            listener.end(context, context.step)
+        for hook in session.hooks:
+            hook.end(context)
+
+    # --- Trouble --------------------------------------------------------------------------
+
+    def _not_finite(self) -> None:
+        context = self._context
+        raise hooks.NanLossDuringTrainingError(
+            f"Loss is not finite at step {context.step}: got {context.loss}. "
+            f"{self._s.diagnose(self._consumed - 1)} Nothing was saved since step "
+            f"{self._saved_step}. Lower the learning rate or look at the input.",
+        )
+
+    def _preempted(self, number: int) -> None:
+        self._save() if self._saved_step != self._context.step else None
+        error = TrainingError(
+            f"Training was asked to end by {signal.Signals(number).name} at step "
+            f"{self._context.step}; its state is saved. Run again to go on.",
+            reason=Reason.STEP_FAILED,
+        )
+        error.retryable = True
+        raise error
+
+
+class _Signals:
+    """Notes SIGTERM instead of dying of it; a second one ends the process as usual."""
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._old: Any = None
+        self._mine = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> _Signals:
+        if self._mine:
+            self._old = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        del frame
+        self.received = number
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def __exit__(self, *exc: object) -> None:
+        if self._mine:
+            signal.signal(signal.SIGTERM, self._old)
+
+
+@contextmanager
+def naming_input(input_fn_name: str) -> Iterator[None]:
+    """Errors of TensorFlow's input ops name the input_fn."""
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
+        raise TrainingError(
+            f"Input of {input_fn_name} failed: {str(error).splitlines()[0]}.", reason=Reason.IO
+        ) from error
+
+
+def describe_weights(variables: dict[str, Any]) -> str:
+    """Says which variables are not finite, and the learning rate if it is a variable."""
+    bad = []
+    rates = []
+    for name, variable in variables.items():
+        if not variable.dtype.is_floating:
+            continue
+        value = variable.numpy()
+        if not np.all(np.isfinite(value)):
+            bad.append(name)
+        if name.rsplit("/", 1)[-1] == "learning_rate":
+            rates.append(f"{float(value):g}")
+    parts = []
+    if rates:
+        parts.append(f"Learning rate: {', '.join(rates)}.")
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        parts.append(f"Not finite: {', '.join(bad[:5])}{more}.")
+    return " ".join(parts)
+
+
+def describe_batch(features: Any, limit: int = 8) -> str:
+    """Says the range of each numeric feature of a batch, the suspicious ones first."""
+    rows = []
+    for name, tensor in sorted(features.items()) if isinstance(features, dict) else [("x", features)]:
+        if not hasattr(tensor, "numpy") or not (tensor.dtype.is_floating or tensor.dtype.is_integer):
+            continue
+        value = np.asarray(tensor.numpy(), np.float64)
+        if value.size:
+            finite = bool(np.all(np.isfinite(value)))
+            low, high = value.min(), value.max()
+            rows.append((finite, -max(abs(low), abs(high)), f"{name} in [{low:g}, {high:g}]"))
+    rows.sort(key=lambda row: (row[0], row[1] if math.isfinite(row[1]) else -math.inf))
+    return f"The batch has {', '.join(text for *_, text in rows[:limit])}." if rows else ""

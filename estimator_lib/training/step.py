@@ -1,0 +1,521 @@
+"""One model_fn, traced: its variables and the compiled train, evaluate and predict functions.
+
+Layer 3. `TracedModel` owns the variable store of an Estimator. For each mode and input
+signature it calls model_fn twice, ever: once to make the variables (and to learn the form of
+what it returns), once inside the loop that does the work. Loops run many steps per call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from estimator_lib import variables
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
+from estimator_lib.inputs import datasets
+from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.training import hooks as hooks_lib
+
+MODEL_FN_ARGUMENTS = ("features", "labels", "mode", "params", "config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a build trace learned about a mode.
+
+    Attributes:
+        fetches: Name to TensorSpec of the tensors that hooks and metric pairs need.
+        pairs: Names of metrics that are (value, update op) pairs.
+        metrics: Names of metric objects.
+        predictions: Structure of specs, in PREDICT.
+        variables: Names of the variables the mode uses.
+    """
+
+    fetches: Mapping[str, Any]
+    pairs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    variables: tuple[str, ...]
+    features: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class Compiled:
+    """A mode's compiled function, with what belongs to its trace."""
+
+    form: Form
+    run: Callable[..., Any]
+    spec: dict[str, Any] = dataclasses.field(default_factory=dict)
+    results: Callable[[], Any] | None = None
+
+
+class TracedModel:
+    """A model_fn with its variables and compiled functions.
+
+    Args:
+        model_fn: Takes features and some of labels, mode, params, config.
+        params: Handed to model_fn (a copy per call).
+        config: RunConfig.
+        summary_dir: Where `tf.summary` calls inside model_fn write during training.
+    """
+
+    def __init__(
+        self,
+        model_fn: Callable[..., EstimatorSpec],
+        params: Mapping[str, Any],
+        config: Any,
+        summary_dir: str,
+    ) -> None:
+        self.store = variables.VariableStore()
+        self._model_fn = model_fn
+        self._params = params
+        self._config = config
+        self._summary_dir = summary_dir
+        self._writer: Any = None
+        self._forms: dict[Any, Form] = {}
+        self._compiled: dict[Any, Compiled] = {}
+        self._accepted = _accepted(model_fn)
+        self.traces = 0
+
+    # --- Calling model_fn -----------------------------------------------------------------
+
+    def call(self, features: Any, labels: Any, mode: str) -> EstimatorSpec:
+        """Calls model_fn once, inside the current graph."""
+        given = {"mode": mode, "params": dict(self._params), "config": self._config}
+        arguments = {name: given[name] for name in given if name in self._accepted}
+        if "labels" in self._accepted:
+            arguments["labels"] = labels
+        elif labels is not None and mode != ModeKeys.PREDICT:
+            raise ConfigError(
+                f"model_fn {datasets.function_name(self._model_fn)} takes no labels, but the "
+                "input gives some. Add the argument labels to model_fn.",
+                reason=Reason.CONFLICT,
+            )
+        self.traces += 1
+        spec = self._model_fn(features=features, **arguments)
+        if not isinstance(spec, EstimatorSpec):
+            raise ConfigError(
+                f"model_fn {datasets.function_name(self._model_fn)} returned no EstimatorSpec: "
+                f"got {quote(spec)}. Return EstimatorSpec(mode=mode, ...).",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        if spec.mode != mode:
+            raise ConfigError(
+                f"model_fn returned a spec for another mode: expected {mode!r}, got "
+                f"{spec.mode!r}. Pass mode=mode to EstimatorSpec.",
+                reason=Reason.CONFLICT,
+            )
+        return spec
+
+    def global_step(self) -> Any:
+        """Returns the global step variable."""
+        return variables.global_step_of(self.store)
+
+    @property
+    def seed(self) -> int:
+        """The run's seed, 0 if none was given."""
+        return self._config.tf_random_seed or 0
+
+    # --- Building -------------------------------------------------------------------------
+
+    def build(self, mode: str, element_spec: Any, strategy: Any = None) -> Form:
+        """Makes the variables that a mode needs, and returns the form of its results."""
+        key = (mode, _key(element_spec), id(strategy) if strategy else None)
+        if key in self._forms:
+            return self._forms[key]
+        found: dict[str, Any] = {}
+        features_spec, labels_spec = datasets.split(element_spec)
+
+        def build(features: Any, labels: Any) -> Any:
+            with variables.trace(self.store, seed=self.seed) as trace, _replica(strategy):
+                variables.global_step()
+                spec = self.call(features, labels, mode)
+                found.update(self._describe(spec, mode))
+                found["variables"] = tuple(trace.used)
+            return tf.constant(0)
+
+        with _strategy_scope(strategy), _seeded(self._config.tf_random_seed):
+            tf.function(build, autograph=False).get_concrete_function(
+                *_arguments(features_spec, labels_spec)
+            )
+        names = sorted(features_spec) if isinstance(features_spec, Mapping) else ["features"]
+        form = self._forms[key] = Form(**found, features=tuple(map(str, names)))
+        return form
+
+    def _describe(self, spec: EstimatorSpec, mode: str) -> dict[str, Any]:
+        metrics = spec.eval_metric_ops or {}
+        pairs = tuple(name for name, m in metrics.items() if isinstance(m, tuple | list))
+        objects = tuple(name for name in metrics if name not in pairs)
+        for name in objects:
+            self.store.mark_local(list(metrics[name].variables))
+        fetches = {
+            name: tf.TensorSpec(tensor.shape, tensor.dtype)
+            for name, tensor in _fetches(spec, mode).items()
+        }
+        for name, spec_ in fetches.items():
+            if not spec_.shape.is_fully_defined():
+                raise ConfigError(
+                    f"Tensor {name!r} cannot be taken out of the loop: expected a static shape, "
+                    f"got {spec_.shape}. Reduce it to a scalar, or set its shape.",
+                    reason=Reason.UNSUPPORTED,
+                )
+        return {"fetches": fetches, "pairs": pairs, "metrics": objects}
+
+    # --- Training -------------------------------------------------------------------------
+
+    def train_function(self, element_spec: Any, strategy: Any = None) -> Compiled:
+        """Returns the training function: `run(iterator, steps) -> dict of tensors`.
+
+        The result has `steps` (executed), `more` (the input has not ended), `finite` (all
+        losses were), `loss` (the last), `loss_sum`, `rows`, and the fetches.
+        """
+        form = self.build(ModeKeys.TRAIN, element_spec, strategy)
+        key = (ModeKeys.TRAIN, _key(element_spec), id(strategy) if strategy else None)
+        if key in self._compiled:
+            return self._compiled[key]
+        compiled = Compiled(form=form, run=lambda: None)
+        step_var = self.global_step()
+        initial = _initial(form)
+        every = self._config.save_summary_steps
+
+        def replica_step(features: Any, labels: Any) -> tuple[Any, ...]:
+            with variables.trace(self.store, seed=self.seed):
+                spec = self.call(features, labels, ModeKeys.TRAIN)
+                compiled.spec["spec"] = spec
+                fetched = _fetches(spec, ModeKeys.TRAIN)
+                with tf.control_dependencies(_ops(spec.train_op)):
+                    loss = tf.cast(tf.identity(spec.loss), tf.float32)
+            return loss, _rows(features, labels), fetched
+
+        def step(element: Any) -> tuple[Any, ...]:
+            features, labels = datasets.split(element)
+            before = step_var.read_value()
+            with self._summaries(step_var, every):
+                if strategy is None:
+                    loss, rows, fetched = replica_step(features, labels)
+                else:
+                    loss, rows, fetched = strategy.run(replica_step, args=(features, labels))
+                    loss = strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None)
+                    rows = strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None)
+                    fetched = {
+                        name: strategy.experimental_local_results(value)[0]
+                        for name, value in fetched.items()
+                    }
+            with tf.control_dependencies([loss]):
+                step_var.assign(before + 1)
+            return loss, rows, fetched
+
+        @tf.function(autograph=False)
+        def run(iterator: Any, steps: Any) -> dict[str, Any]:
+            def body(
+                done: Any, more: Any, finite: Any, loss: Any, total: Any, rows: Any, fetched: Any
+            ) -> Any:
+                del more
+                optional = iterator.get_next_as_optional()
+
+                def work() -> Any:
+                    new, n, values = step(optional.get_value())
+                    values = {k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()}
+                    ok = tf.math.is_finite(new)
+                    return done + 1, True, ok, new, total + tf.cast(new, tf.float64), rows + n, values
+
+                def stop() -> Any:
+                    return done, False, finite, loss, total, rows, fetched
+
+                return tf.cond(optional.has_value(), work, stop)
+
+            done, more, finite, loss, total, rows, fetched = tf.while_loop(
+                lambda done, more, finite, *_: (done < steps) & more & finite,
+                body,
+                (
+                    tf.constant(0, tf.int64), tf.constant(value=True), tf.constant(value=True),
+                    tf.constant(0.0), tf.constant(0.0, tf.float64), tf.constant(0, tf.int64),
+                    initial,
+                ),
+                parallel_iterations=1,
+            )  # fmt: skip
+            return {
+                "steps": done, "more": more, "finite": finite, "loss": loss, "loss_sum": total,
+                "rows": rows, "fetches": fetched, "global_step": step_var.read_value(),
+            }  # fmt: skip
+
+        compiled.run = run
+        self._compiled[key] = compiled
+        return compiled
+
+    @contextmanager
+    def _summaries(self, step: Any, every: int | None) -> Iterator[None]:
+        """`tf.summary` calls in model_fn write every `every` steps."""
+        if every is None:
+            with tf.summary.record_if(False):
+                yield
+            return
+        if self._writer is None:
+            with tf.init_scope():
+                self._writer = tf.summary.create_file_writer(self._summary_dir)
+        tf.summary.experimental.set_step(step)
+        with self._writer.as_default(), tf.summary.record_if(
+            lambda: tf.equal(tf.math.floormod(step, every), 0)
+        ):
+            yield
+
+    def flush_summaries(self) -> None:
+        """Writes buffered summaries of model_fn to disk."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    # --- Evaluation -----------------------------------------------------------------------
+
+    def evaluate_function(self, element_spec: Any, strategy: Any = None) -> Compiled:
+        """Returns the evaluation function `run(iterator, batches)` and `results()`.
+
+        The result of `run` has `batches`, `more`, `loss_sum`, `rows` and the fetches; the
+        metrics keep their state between calls, `results` reads it.
+        """
+        form = self.build(ModeKeys.EVAL, element_spec, strategy)
+        key = (ModeKeys.EVAL, _key(element_spec), id(strategy) if strategy else None)
+        if key in self._compiled:
+            return self._compiled[key]
+        compiled = Compiled(form=form, run=lambda: None)
+        initial = _initial(form)
+
+        def replica_step(features: Any, labels: Any) -> tuple[Any, ...]:
+            with variables.trace(self.store, seed=self.seed):
+                spec = self.call(features, labels, ModeKeys.EVAL)
+            compiled.spec["spec"] = spec
+            compiled.spec["metrics"] = {n: (spec.eval_metric_ops or {})[n] for n in form.metrics}
+            updates = [_op(m[1]) for m in (spec.eval_metric_ops or {}).values() if _is_pair(m)]
+            with tf.control_dependencies(updates):
+                loss = tf.cast(tf.identity(spec.loss), tf.float32)
+                fetched = {k: tf.identity(v) for k, v in _fetches(spec, ModeKeys.EVAL).items()}
+            return loss, _rows(features, labels), fetched
+
+        def step(element: Any) -> tuple[Any, ...]:
+            features, labels = datasets.split(element)
+            with tf.summary.record_if(False):
+                if strategy is None:
+                    return replica_step(features, labels)
+                loss, rows, fetched = strategy.run(replica_step, args=(features, labels))
+                sums = (strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None) for v in (loss, rows))
+                local = {k: strategy.experimental_local_results(v)[0] for k, v in fetched.items()}
+                return (*sums, local)
+
+        @tf.function(autograph=False)
+        def run(iterator: Any, batches: Any) -> dict[str, Any]:
+            def body(done: Any, more: Any, total: Any, rows: Any, fetched: Any) -> Any:
+                del more
+                optional = iterator.get_next_as_optional()
+
+                def work() -> Any:
+                    loss, n, values = step(optional.get_value())
+                    values = {k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()}
+                    return done + 1, True, total + tf.cast(loss, tf.float64), rows + n, values
+
+                def stop() -> Any:
+                    return done, False, total, rows, fetched
+
+                return tf.cond(optional.has_value(), work, stop)
+
+            done, more, total, rows, fetched = tf.while_loop(
+                lambda done, more, *_: (done < batches) & more,
+                body,
+                (
+                    tf.constant(0, tf.int64), tf.constant(value=True),
+                    tf.constant(0.0, tf.float64), tf.constant(0, tf.int64), initial,
+                ),
+                parallel_iterations=1,
+            )  # fmt: skip
+            return {"batches": done, "more": more, "loss_sum": total, "rows": rows, "fetches": fetched}
+
+        @tf.function(autograph=False)
+        def results() -> dict[str, Any]:
+            return {name: m.result() for name, m in compiled.spec["metrics"].items()}
+
+        compiled.run, compiled.results = run, results
+        self._compiled[key] = compiled
+        return compiled
+
+    # --- Prediction -----------------------------------------------------------------------
+
+    def predict_function(self, features_spec: Any) -> Compiled:
+        """Returns the prediction function `run(features) -> predictions`."""
+        form = self.build(ModeKeys.PREDICT, (features_spec,))
+        key = (ModeKeys.PREDICT, _key(features_spec), None)
+        if key in self._compiled:
+            return self._compiled[key]
+        compiled = Compiled(form=form, run=lambda: None)
+
+        def run(features: Any) -> Any:
+            with variables.trace(self.store, seed=self.seed), tf.summary.record_if(False):
+                spec = self.call(features, None, ModeKeys.PREDICT)
+            compiled.spec["spec"] = spec
+            return spec.predictions
+
+        compiled.run = tf.function(
+            run, autograph=False, input_signature=_arguments(features_spec, None)[:1]
+        )
+        self._compiled[key] = compiled
+        return compiled
+
+
+# --- Pieces -----------------------------------------------------------------------------------
+
+
+def _accepted(model_fn: Any) -> frozenset[str]:
+    parameters = inspect.signature(model_fn).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return frozenset(MODEL_FN_ARGUMENTS)
+    if "features" not in parameters:
+        raise ConfigError(
+            f"model_fn {datasets.function_name(model_fn)} takes no argument named features: got "
+            f"({', '.join(parameters)}). Name its first argument features.",
+            reason=Reason.MISSING_VALUE,
+        )
+    for name, parameter in parameters.items():
+        if name not in MODEL_FN_ARGUMENTS and parameter.default is parameter.empty:
+            raise ConfigError(
+                f"model_fn {datasets.function_name(model_fn)} has the argument {name!r}, which "
+                f"nothing fills.{did_you_mean(name, MODEL_FN_ARGUMENTS)}",
+                reason=Reason.UNKNOWN_NAME,
+            )
+    return frozenset(parameters)
+
+
+def _fetches(spec: EstimatorSpec, mode: str) -> dict[str, Any]:
+    """The tensors that leave the loop: what hooks ask for and values of metric pairs."""
+    found: dict[str, Any] = {}
+    if mode == ModeKeys.TRAIN:
+        hooks: tuple[Any, ...] = (*spec.training_hooks, *spec.training_chief_hooks)  # type: ignore[misc]
+    else:
+        hooks = tuple(spec.evaluation_hooks or ())
+    for hook in hooks_lib.check(hooks):
+        for name, tensor in hook.tensors.items():
+            found[name] = _named(spec, tensor) if isinstance(tensor, str) else tensor
+    for name, metric in (spec.eval_metric_ops or {}).items():
+        if _is_pair(metric) and mode == ModeKeys.EVAL:
+            found[f"metric/{name}"] = tf.convert_to_tensor(metric[0])
+    return {name: tf.convert_to_tensor(tensor) for name, tensor in found.items()}
+
+
+def _named(spec: EstimatorSpec, name: str) -> Any:
+    if name == "loss":
+        return spec.loss
+    predictions = spec.predictions if isinstance(spec.predictions, Mapping) else {}
+    if name in predictions:
+        return predictions[name]
+    if name == variables.GLOBAL_STEP:
+        return variables.global_step()
+    raise ConfigError(
+        f"A hook asks for the tensor {name!r}, which the model does not have."
+        + did_you_mean(name, ("loss", variables.GLOBAL_STEP, *predictions)),
+        reason=Reason.UNKNOWN_NAME,
+    )
+
+
+def _is_pair(metric: Any) -> bool:
+    return isinstance(metric, tuple | list)
+
+
+def _initial(form: Form) -> dict[str, Any]:
+    return {
+        name: np.zeros(spec.shape.as_list(), spec.dtype.as_numpy_dtype)
+        for name, spec in form.fetches.items()
+    }
+
+
+def _ops(train_op: Any) -> list[Any]:
+    return [_op(op) for op in tf.nest.flatten(train_op) if op is not None]
+
+
+def _op(op: Any) -> Any:
+    return op if isinstance(op, tf.Operation) or tf.is_tensor(op) else tf.convert_to_tensor(op)
+
+
+def _rows(features: Any, labels: Any) -> Any:
+    """Rows of a batch: the first dimension of its labels, else of a feature; int64."""
+    for part in (*tf.nest.flatten(labels), *tf.nest.flatten(features)):
+        if part is None:
+            continue
+        if isinstance(part, tf.SparseTensor):
+            return part.dense_shape[0]
+        if isinstance(part, tf.RaggedTensor):
+            return tf.cast(part.nrows(), tf.int64)
+        if part.shape.rank != 0:
+            return tf.shape(part, out_type=tf.int64)[0]
+    return tf.constant(1, tf.int64)
+
+
+def _arguments(features_spec: Any, labels_spec: Any) -> tuple[Any, Any]:
+    return _relaxed(features_spec), None if labels_spec is None else _relaxed(labels_spec)
+
+
+def _relaxed(spec: Any) -> Any:
+    """Specs for tracing; per-replica values of a strategy count as one replica's."""
+
+    def one(part: Any) -> Any:
+        inner = getattr(part, "_value_specs", None)
+        return inner[0] if inner else part
+
+    return tf.nest.map_structure(one, spec)
+
+
+def _key(spec: Any) -> str:
+    return repr(spec)
+
+
+@contextmanager
+def _strategy_scope(strategy: Any) -> Iterator[None]:
+    if strategy is None:
+        yield
+    else:
+        with strategy.scope():
+            yield
+
+
+@contextmanager
+def _replica(strategy: Any) -> Iterator[None]:
+    """While variables are made, the model believes it is the first of the replicas."""
+    if strategy is None:
+        yield
+    else:
+        with tf.distribute.ReplicaContext(strategy, replica_id_in_sync_group=0):
+            yield
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Initial weights follow from `seed`; the process's own random state is left as it was."""
+    if seed is None:
+        yield
+        return
+    state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        keras.utils.set_random_seed(seed)
+        yield
+    finally:
+        random.setstate(state)
+        np.random.set_state(numpy_state)
+
+
+def check_batches(predictions: Any) -> int:
+    """Returns the number of rows of a batch of predictions.
+
+    Raises:
+        DataError: the predictions' first dimensions differ.
+    """
+    parts = predictions if isinstance(predictions, Mapping) else {"predictions": predictions}
+    sizes = {name: np.shape(value)[0] if np.ndim(value) else None for name, value in parts.items()}
+    if len(set(sizes.values())) != 1 or None in sizes.values():
+        raise DataError(
+            f"Predictions differ in their first dimension: {quote(sizes, 200)}. Give every "
+            "prediction one entry per example, or set yield_single_examples=False.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return int(next(iter(sizes.values())) or 0)

@@ -1,0 +1,33 @@
+"""Event files for TensorBoard, written without it being installed.
+
+Layer 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def scalars(writer: Any, step: int, values: Mapping[str, Any], *, text: str | None = None) -> None:
+    """Writes numbers (others are left out) and a note to an event file.
+
+    Args:
+        writer: Of `tf.summary.create_file_writer`.
+        step: The global step.
+        values: Numbers by tag.
+        text: Written under the tag `checkpoint_path`.
+    """
+    summary = tf.compat.v1.Summary()
+    for tag, value in values.items():
+        if np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number):
+            summary.value.add(tag=tag, simple_value=float(value))
+    if text is not None:
+        note = summary.value.add(tag="checkpoint_path")
+        note.metadata.plugin_data.plugin_name = "text"
+        note.tensor.CopyFrom(tf.make_tensor_proto([text.encode()]))
+    with writer.as_default():
+        tf.summary.experimental.write_raw_pb(summary.SerializeToString(), step=step)

@@ -1,0 +1,198 @@
+"""Warm start: initial values from another model's checkpoint or SavedModel.
+
+Layer 3. Used only when the model directory has no checkpoint yet; what was taken and what was
+not is logged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, did_you_mean, quote
+from estimator_lib.training import checkpoints
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class VocabInfo:
+    """How rows of an embedding move from an old vocabulary to a new one.
+
+    Args:
+        new_vocab: File with the new vocabulary, one token per line.
+        new_vocab_size: Tokens of it that are used.
+        num_oov_buckets: Rows after the vocabulary; they start anew.
+        old_vocab: File with the old vocabulary.
+        old_vocab_size: Tokens of it that were used; -1 for all.
+        backup_initializer: Gives rows of tokens that are new, called with (shape, dtype); by
+            default they keep their fresh initial values.
+        axis: 0 when rows follow the vocabulary, 1 when columns do.
+    """
+
+    new_vocab: str
+    new_vocab_size: int
+    num_oov_buckets: int
+    old_vocab: str
+    old_vocab_size: int = -1
+    backup_initializer: Any = None
+    axis: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStartSettings:
+    """What to take from where.
+
+    Args:
+        ckpt_to_initialize_from: A checkpoint, a model directory or a SavedModel.
+        vars_to_warm_start: A regular expression (trainable variables only), a list of them
+            (all variables), or None (only variables with a vocabulary below).
+        var_name_to_vocab_info: Variable name to VocabInfo.
+        var_name_to_prev_var_name: New name to old name.
+    """
+
+    ckpt_to_initialize_from: str
+    vars_to_warm_start: str | Sequence[Any] | None = ".*"
+    var_name_to_vocab_info: Mapping[str, VocabInfo] = dataclasses.field(default_factory=dict)
+    var_name_to_prev_var_name: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.ckpt_to_initialize_from:
+            raise ConfigError(
+                "WarmStartSettings.ckpt_to_initialize_from is empty: expected a checkpoint.",
+                reason=Reason.MISSING_VALUE,
+            )
+        object.__setattr__(self, "var_name_to_vocab_info", dict(self.var_name_to_vocab_info or {}))
+        object.__setattr__(
+            self, "var_name_to_prev_var_name", dict(self.var_name_to_prev_var_name or {})
+        )
+
+
+def settings(warm_start_from: Any) -> WarmStartSettings | None:
+    """Returns the settings that a constructor's argument stands for."""
+    if warm_start_from is None or isinstance(warm_start_from, WarmStartSettings):
+        return warm_start_from
+    if isinstance(warm_start_from, str | pathlib.Path):
+        return WarmStartSettings(str(warm_start_from))
+    raise ConfigError(
+        f"warm_start_from is invalid: expected a path or WarmStartSettings, got "
+        f"{quote(warm_start_from)}.",
+        reason=Reason.TYPE_MISMATCH,
+    )
+
+
+def find(path: str) -> str:
+    """Returns the checkpoint prefix in a checkpoint, model directory or SavedModel path."""
+    folder = pathlib.Path(path)
+    if pathlib.Path(path + ".index").exists():
+        return path
+    if (folder / "variables" / "variables.index").exists():
+        return str(folder / "variables" / "variables")
+    found = checkpoints.CheckpointDirectory(path).latest()
+    if found is None:
+        raise CheckpointError(
+            f"There is no checkpoint at {path}. Give a checkpoint, a model directory or a "
+            "SavedModel.",
+            reason=Reason.FILE_NOT_FOUND,
+        )
+    return found
+
+
+def apply(given: WarmStartSettings, variables: Mapping[str, Any]) -> list[str]:
+    """Assigns old values to `variables` and returns the names that were taken.
+
+    Raises:
+        CheckpointError: a selected variable is missing there or has another shape.
+        ConfigError: a name in the settings is no variable of the model.
+    """
+    loaded = checkpoints.load(find(given.ckpt_to_initialize_from))
+    for name in (*given.var_name_to_vocab_info, *given.var_name_to_prev_var_name):
+        if name not in variables:
+            raise ConfigError(
+                f"Warm start names a variable {name!r} that the model does not have."
+                + did_you_mean(name, variables),
+                reason=Reason.UNKNOWN_NAME,
+            )
+    taken = []
+    for name, variable in variables.items():
+        vocabulary = given.var_name_to_vocab_info.get(name)
+        if vocabulary is None and not _selected(given.vars_to_warm_start, name, variable):
+            continue
+        value = _old_value(loaded, given.var_name_to_prev_var_name.get(name, name), name)
+        if vocabulary is not None:
+            value = _remapped(vocabulary, variable, value)
+        if tuple(variable.shape) != value.shape:
+            raise CheckpointError(
+                f"Variable {name!r} cannot be warm started: expected shape "
+                f"{tuple(variable.shape)}, got {value.shape} in {loaded.path}. Leave it out of "
+                "vars_to_warm_start.",
+                reason=Reason.CONFLICT,
+            )
+        variable.assign(tf.cast(value, variable.dtype))
+        taken.append(name)
+    left = sorted(set(variables) - set(taken))
+    _log.info(
+        "Warm start from %s: took %s; fresh: %s.",
+        loaded.path,
+        ", ".join(taken) or "nothing",
+        ", ".join(left) or "nothing",
+    )
+    return taken
+
+
+def _selected(chosen: str | Sequence[Any] | None, name: str, variable: Any) -> bool:
+    if chosen is None or name == "global_step":
+        return False
+    if isinstance(chosen, str):
+        return bool(variable.trainable) and re.match(chosen, name) is not None
+    for item in chosen:
+        if isinstance(item, str):
+            if re.match(item, name):
+                return True
+        elif getattr(item, "name", "").removesuffix(":0") == name:
+            return True
+    return False
+
+
+def _old_value(loaded: checkpoints.Loaded, old: str, new: str) -> Any:
+    if old not in loaded.values:
+        raise CheckpointError(
+            f"Variable {new!r} cannot be warm started: {loaded.path} has no {old!r}."
+            f"{did_you_mean(old, loaded.values)} Leave it out of vars_to_warm_start, or map its "
+            "name.",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    return loaded.values[old]
+
+
+def _tokens(path: str, size: int) -> list[bytes]:
+    try:
+        lines = pathlib.Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise ConfigError(
+            f"Vocabulary {path} cannot be read: {error.strerror}.", reason=Reason.FILE_NOT_FOUND
+        ) from error
+    if lines and not lines[-1]:
+        lines.pop()
+    return lines if size < 0 else lines[:size]
+
+
+def _remapped(info: VocabInfo, variable: Any, old: Any) -> Any:
+    """Moves each token's row (or column) to its new place."""
+    fresh = np.array(variable.numpy())
+    if info.backup_initializer is not None:
+        fresh = np.array(info.backup_initializer(fresh.shape, dtype=variable.dtype))
+    before = {token: i for i, token in enumerate(_tokens(info.old_vocab, info.old_vocab_size))}
+    new, source = np.moveaxis(fresh, info.axis, 0), np.moveaxis(old, info.axis, 0)
+    for place, token in enumerate(_tokens(info.new_vocab, info.new_vocab_size)):
+        at = before.get(token)
+        if at is not None and at < len(source) and place < len(new):
+            new[place] = source[at]
+    return np.moveaxis(new, 0, info.axis)
