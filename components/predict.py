@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
-from typing import Any
 
 from estimator_lib.core.errors import ConfigError, Reason
 

@@ -147,7 +147,7 @@ def execute(
         from kfp import local
         from kfp.local import cache, subprocess_task_handler
 
-        class VerifiedCache(cache.LocalCache):  # type: ignore[misc]
+        class VerifiedCache(cache.LocalCache):
             """KFP's cache, which knows steps by name and believes only whole artifacts."""
 
             def __init__(self, cache_root: str) -> None:

@@ -46,10 +46,10 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the monitors
     stdin = sys.stdin.fileno()
     while True:
-        ready, _, _ = select.select([listener, stdin], [], [])
+        ready, _, _ = select.select([listener.fileno(), stdin], [], [])
         if stdin in ready and not os.read(stdin, 1):
             return
-        if listener in ready:
+        if listener.fileno() in ready:
             connection, _ = listener.accept()
             if os.fork() == 0:
                 listener.close()
@@ -73,7 +73,7 @@ def _monitor(connection: socket.socket) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
     handle = os.pidfd_open(child)
-    ready, _, _ = select.select([handle, connection], [], [])
+    ready, _, _ = select.select([handle, connection.fileno()], [], [])
     if handle not in ready:  # the client is gone
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGINT)

@@ -27,7 +27,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
@@ -504,6 +504,9 @@ def embedding_column(
     )
 
 
+ColumnT = TypeVar("ColumnT", bound=Column)
+
+
 # --- What others ask of a set of columns -----------------------------------------------------
 
 
@@ -617,7 +620,7 @@ def open_parts(column: Column) -> list[tuple[str, Vocabulary | Moments | Quantil
     return []
 
 
-def resolve(column: Column, learned: Callable[[str, Any], Any]) -> Column:
+def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
     """Returns `column` with every open part, its parents' included, replaced.
 
     Args:
@@ -633,27 +636,28 @@ def resolve(column: Column, learned: Callable[[str, Any], Any]) -> Column:
             else part
         )
 
+    changed: Any = column
     match column:
         case NumericColumn():
-            return dataclasses.replace(
+            changed = dataclasses.replace(
                 column,
                 normalizer=close(column.key, column.normalizer),
                 default_value=close(column.key, column.default_value),
             )
         case VocabularyColumn():
             values = close(column.key, column.vocabulary)
-            return dataclasses.replace(column, vocabulary=tuple(values))
+            changed = dataclasses.replace(column, vocabulary=tuple(values))
         case BucketizedColumn():
             source = resolve(column.source_column, learned)
             cuts = close(column.source_column.key, column.boundaries)
-            return dataclasses.replace(column, source_column=source, boundaries=tuple(cuts))
+            changed = dataclasses.replace(column, source_column=source, boundaries=tuple(cuts))
         case IndicatorColumn() | EmbeddingColumn():
             inner = resolve(column.categorical_column, learned)
-            return dataclasses.replace(column, categorical_column=inner)
+            changed = dataclasses.replace(column, categorical_column=inner)
         case CrossedColumn():
             keys = tuple(k if isinstance(k, str) else resolve(k, learned) for k in column.keys)
-            return dataclasses.replace(column, keys=keys)
-    return column
+            changed = dataclasses.replace(column, keys=keys)
+    return cast(ColumnT, changed)
 
 
 # --- JSON -------------------------------------------------------------------------------------

@@ -536,9 +536,7 @@ class RunConfiguration(Section):
 
     def evaluate_part(self) -> EvaluatePart:
         """What the evaluate step reads."""
-        return EvaluatePart(
-            name=self.name, description=self.description, evaluate=self.evaluate
-        )
+        return EvaluatePart(name=self.name, description=self.description, evaluate=self.evaluate)
 
     def train_part(self) -> TrainPart:
         """What the train step reads."""
