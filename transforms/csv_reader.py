@@ -125,9 +125,9 @@ class ReadSummary:
 class _Digested(io.RawIOBase):
     """Reads a stream and keeps the SHA-256 and the number of bytes that went by."""
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: BinaryIO, *, wanted: bool) -> None:
         self._source = source
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if wanted else None
         self.size = 0
 
     def readable(self) -> bool:
@@ -136,12 +136,13 @@ class _Digested(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         data = self._source.read(len(buffer))
         buffer[: len(data)] = data
-        self._hash.update(data)
+        if self._hash is not None:
+            self._hash.update(data)
         self.size += len(data)
         return len(data)
 
     def hexdigest(self) -> str:
-        return self._hash.hexdigest()
+        return self._hash.hexdigest() if self._hash is not None else ""
 
     def close(self) -> None:
         if not self.closed:
@@ -198,7 +199,7 @@ def _record_end(data: bytes) -> int:
 
 def _blocks(file: InputFile, summary: ReadSummary | None, block_bytes: int) -> Iterator[_Block]:
     """Yields the file's bytes in blocks of whole records; the first begins with the header."""
-    digested = _Digested(file.open())
+    digested = _Digested(file.open(), wanted=summary is not None)
     carry = b""
     line = 1
     with io.BufferedReader(digested, 1 << 20) as raw:

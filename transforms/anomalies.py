@@ -1,0 +1,322 @@
+"""Statistics against a schema, and against other statistics: what is wrong with new data.
+
+Everything in and out is a tensorflow_metadata proto with the meanings of TensorFlow Data
+Validation, so that its tools read what is written here: presence, type, domains, value ranges;
+drift between two spans of data and skew between training and serving, by L-infinity distance
+for texts and Jensen-Shannon divergence for numbers, each with the threshold of the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+
+from estimator_lib.core.errors import Reason, SchemaError
+
+_Info = anomalies_pb2.AnomalyInfo
+_Stats = statistics_pb2.FeatureNameStatistics
+_Measurement = anomalies_pb2.DriftSkewInfo.Measurement
+
+_TYPES = {
+    _Stats.INT: schema_pb2.INT,
+    _Stats.FLOAT: schema_pb2.FLOAT,
+    _Stats.STRING: schema_pb2.BYTES,
+}
+BINS = 100
+"""Into how many bins numbers are put to compare two distributions."""
+
+
+def validate(
+    statistics: Any,
+    schema: Any,
+    *,
+    environment: str | None = None,
+    previous: Any | None = None,
+    serving: Any | None = None,
+) -> Any:
+    """Returns the Anomalies of a dataset.
+
+    Args:
+        statistics: DatasetFeatureStatisticsList with the dataset to judge.
+        schema: The Schema that it should follow.
+        environment: "SERVING" or another environment of the schema; fields that are not in it
+            are not expected.
+        previous: Statistics of the span before, for drift.
+        serving: Statistics of serving data, for skew.
+    """
+    result = anomalies_pb2.Anomalies()
+    result.baseline.CopyFrom(schema)
+    dataset = statistics.datasets[0]
+    if not dataset.num_examples:
+        result.data_missing = True
+        return result
+    features = _by_name(dataset)
+    domains = {domain.name: domain for domain in schema.string_domain}
+    expected = {f.name: f for f in schema.feature if _expected(f, schema, environment)}
+    known = {f.name for f in schema.feature}
+    for name in features.keys() - known:
+        _add(
+            result,
+            name,
+            _Info.SCHEMA_NEW_COLUMN,
+            "New column",
+            "Column is in the data but not in the schema",
+            _Info.WARNING,
+        )
+    for name, feature in expected.items():
+        stats = features.get(name)
+        for kind, short, text in _faults(feature, stats, dataset.num_examples, domains):
+            _add(result, name, kind, short, text, _Info.ERROR)
+        if stats is not None:
+            _compare(result, feature, stats, previous, "drift")
+            _compare(result, feature, stats, serving, "skew")
+    return result
+
+
+def describe(anomalies: Any) -> list[str]:
+    """Returns one line per anomaly: severity, field and what is wrong, errors first."""
+    if anomalies.data_missing:
+        return ["error: the data has no rows"]
+    lines = []
+    for name, info in sorted(anomalies.anomaly_info.items()):
+        severity = _Info.Severity.Name(info.severity).lower()
+        lines += [f"{severity}: {name}: {reason.description}." for reason in info.reason]
+    return sorted(lines)
+
+
+def raise_for_errors(anomalies: Any, *, what: str = "data") -> None:
+    """Raises if there is an anomaly of severity ERROR; the message is a table of them.
+
+    Raises:
+        SchemaError: at least one error.
+    """
+    errors = [line for line in describe(anomalies) if line.startswith("error")]
+    if errors:
+        table = "\n".join(f"  {line.removeprefix('error: ')}" for line in errors)
+        raise SchemaError(
+            f"The {what} does not follow its schema in {len(errors)} places:\n{table}\n"
+            "Correct the data, or edit the schema if the change is meant.",
+            reason=Reason.TYPE_MISMATCH
+            if any("type" in line for line in errors)
+            else Reason.DISAGREEMENT,
+        )
+
+
+def distance(left: Any, right: Any) -> tuple[int, float]:
+    """Returns how far two features' distributions are apart, and the measure's type.
+
+    Args:
+        left: FeatureNameStatistics.
+        right: FeatureNameStatistics of the same field.
+
+    Returns:
+        L_INFTY for texts: the largest difference of one value's share, among the values that
+        both keep counts of. JENSEN_SHANNON_DIVERGENCE (base 2) for numbers. Both in [0, 1].
+    """
+    if left.WhichOneof("stats") == "string_stats":
+        shares = [_shares(stats.string_stats) for stats in (left, right)]
+        values = shares[0].keys() | shares[1].keys()
+        gaps = [abs(shares[0].get(v, 0.0) - shares[1].get(v, 0.0)) for v in values]
+        return _Measurement.L_INFTY, max(gaps, default=0.0)
+    both = [left.num_stats, right.num_stats]
+    present = [s for s in both if s.common_stats.num_non_missing]
+    if len(present) < 2:
+        return _Measurement.JENSEN_SHANNON_DIVERGENCE, float(len(present))
+    low, high = min(s.min for s in both), max(s.max for s in both)
+    if low == high:
+        return _Measurement.JENSEN_SHANNON_DIVERGENCE, 0.0
+    edges = np.linspace(low, high, BINS + 1)
+    return _Measurement.JENSEN_SHANNON_DIVERGENCE, _divergence(
+        *(_mass(stats, edges) for stats in both)
+    )
+
+
+def _by_name(dataset: Any) -> dict[str, Any]:
+    return {f.path.step[0] if f.path.step else f.name: f for f in dataset.features}
+
+
+def _expected(feature: Any, schema: Any, environment: str | None) -> bool:
+    if feature.lifecycle_stage == schema_pb2.DEPRECATED or feature.deprecated:
+        return False
+    if environment is None:
+        return True
+    if environment in feature.not_in_environment:
+        return False
+    return environment in feature.in_environment or environment in schema.default_environment
+
+
+_Fault = tuple[int, str, str]
+
+
+def _faults(feature: Any, stats: Any, rows: int, domains: Any) -> Iterator[_Fault]:
+    present = _common(stats).num_non_missing if stats is not None else 0
+    required = feature.presence.min_count or feature.presence.min_fraction
+    if stats is None or not present:
+        if required:
+            yield (
+                _Info.SCHEMA_MISSING_COLUMN,
+                "Column dropped",
+                f"Column has no values: expected some, got none in {rows:,} rows",
+            )
+        return
+    if feature.type in _TYPES.values() and _TYPES[stats.type] != feature.type:
+        names = schema_pb2.FeatureType
+        yield (
+            _Info.UNEXPECTED_DATA_TYPE,
+            "Unexpected data type",
+            f"Column has another type: expected {names.Name(feature.type)}, "
+            f"got {names.Name(_TYPES[stats.type])}",
+        )
+        return
+    fraction = present / rows
+    if fraction < feature.presence.min_fraction:
+        yield (
+            _Info.FEATURE_TYPE_LOW_FRACTION_PRESENT,
+            "Column dropped",
+            f"Too many values are missing: expected at least {feature.presence.min_fraction:.4g} "
+            f"of the rows to have one, got {fraction:.4g}",
+        )
+    if present < feature.presence.min_count:
+        yield (
+            _Info.FEATURE_TYPE_LOW_NUMBER_PRESENT,
+            "Column dropped",
+            f"Too few values: expected at least {feature.presence.min_count:,}, got {present:,}",
+        )
+    if stats.WhichOneof("stats") == "string_stats":
+        yield from _domain_faults(feature, stats.string_stats, domains)
+    else:
+        yield from _range_faults(feature, stats.num_stats)
+
+
+def _domain_faults(feature: Any, stats: Any, domains: Any) -> Iterator[_Fault]:
+    domain = domains.get(feature.domain) if feature.domain else None
+    if domain is None and feature.WhichOneof("domain_info") == "string_domain":
+        domain = feature.string_domain
+    if domain is None:
+        return
+    allowed = set(domain.value)
+    counts = _counts(stats)
+    unexpected = {value: n for value, n in counts.items() if value not in allowed}
+    total = stats.common_stats.tot_num_values or sum(counts.values())
+    outside = sum(unexpected.values()) / total if total else 0.0
+    if unexpected and outside > 1 - (feature.distribution_constraints.min_domain_mass or 1.0):
+        worst = sorted(unexpected, key=lambda v: (-unexpected[v], v))[:5]
+        yield (
+            _Info.ENUM_TYPE_UNEXPECTED_STRING_VALUES,
+            "Unexpected string values",
+            f"Values are not in the domain: expected only its {len(allowed)} values, got "
+            f"{', '.join(map(repr, worst))} ({outside:.2%} of the values)",
+        )
+
+
+def _range_faults(feature: Any, stats: Any) -> Iterator[_Fault]:
+    which = feature.WhichOneof("domain_info")
+    if which not in ("int_domain", "float_domain"):
+        return
+    domain = getattr(feature, which)
+    small, big = (
+        (_Info.INT_TYPE_SMALL_INT, _Info.INT_TYPE_BIG_INT)
+        if which == "int_domain"
+        else (_Info.FLOAT_TYPE_SMALL_FLOAT, _Info.FLOAT_TYPE_BIG_FLOAT)
+    )
+    if domain.HasField("min") and stats.min < domain.min:
+        text = f"Values are too small: expected at least {domain.min:g}, got {stats.min:g}"
+        yield small, "Out-of-range values", text
+    if domain.HasField("max") and stats.max > domain.max:
+        text = f"Values are too large: expected at most {domain.max:g}, got {stats.max:g}"
+        yield big, "Out-of-range values", text
+
+
+def _compare(result: Any, feature: Any, stats: Any, other: Any, what: str) -> None:
+    comparator = feature.drift_comparator if what == "drift" else feature.skew_comparator
+    if other is None or not feature.HasField(f"{what}_comparator"):
+        return
+    theirs = _by_name(other.datasets[0]).get(feature.name)
+    if theirs is None or theirs.WhichOneof("stats") != stats.WhichOneof("stats"):
+        _add(
+            result,
+            feature.name,
+            _Info.COMPARATOR_CONTROL_DATA_MISSING,
+            f"No data to compare for {what}",
+            f"Column cannot be compared for {what}: the other data does not have it",
+            _Info.ERROR,
+        )
+        return
+    kind, value = distance(stats, theirs)
+    measured_by_norm = kind == _Measurement.L_INFTY
+    limit = comparator.infinity_norm if measured_by_norm else comparator.jensen_shannon_divergence
+    info = next((i for i in result.drift_skew_info if i.path.step[0] == feature.name), None)
+    if info is None:
+        info = result.drift_skew_info.add()
+        info.path.step.append(feature.name)
+    measurements = info.drift_measurements if what == "drift" else info.skew_measurements
+    measurements.add(type=kind, value=value, threshold=limit.threshold)
+    if limit.HasField("threshold") and value > limit.threshold:
+        measure = "L-infinity distance" if measured_by_norm else "Jensen-Shannon divergence"
+        _add(
+            result,
+            feature.name,
+            _Info.COMPARATOR_L_INFTY_HIGH
+            if measured_by_norm
+            else _Info.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH,
+            f"High {what}",
+            f"Distribution has changed ({what}): expected a {measure} of at most "
+            f"{limit.threshold:g}, got {value:.4g}",
+            _Info.ERROR,
+        )
+
+
+def _add(result: Any, name: str, kind: int, short: str, text: str, severity: int) -> None:
+    info = result.anomaly_info[name]
+    if not info.path.step:
+        info.path.step.append(name)
+    several = len(info.reason) > 0
+    info.reason.add(type=kind, short_description=short, description=text)
+    info.short_description = "Multiple errors" if several else short
+    info.description = f"{info.description} {text}.".strip()
+    info.severity = max(info.severity, severity)
+
+
+def _common(stats: Any) -> Any:
+    return getattr(stats, stats.WhichOneof("stats")).common_stats
+
+
+def _counts(stats: Any) -> dict[str, float]:
+    """Counts of the most frequent values, as many as the statistics keep."""
+    if stats.rank_histogram.buckets:
+        return {b.label: b.sample_count for b in stats.rank_histogram.buckets}
+    return {v.value: v.frequency for v in stats.top_values}
+
+
+def _shares(stats: Any) -> dict[str, float]:
+    total = stats.common_stats.tot_num_values or 1
+    return {value: count / total for value, count in _counts(stats).items()}
+
+
+def _mass(stats: Any, edges: Any) -> Any:
+    """The share of the values in each bin, values taken as even within each quantile."""
+    histogram = next(h for h in stats.histograms if h.type == statistics_pb2.Histogram.QUANTILES)
+    total = sum(b.sample_count for b in histogram.buckets)
+    mass = np.zeros(len(edges) - 1)
+    for bucket in histogram.buckets:
+        low, high, share = bucket.low_value, bucket.high_value, bucket.sample_count / total
+        if high > low:
+            below = np.clip((edges - low) / (high - low), 0, 1)
+            mass += np.diff(below) * share
+        else:
+            place = min(int(np.searchsorted(edges, low, side="right")) - 1, len(mass) - 1)
+            mass[place] += share
+    return mass
+
+
+def _divergence(left: Any, right: Any) -> float:
+    middle = (left + right) / 2
+
+    def entropy(mass: Any) -> float:
+        some = mass > 0
+        return float((mass[some] * np.log2(mass[some] / middle[some])).sum())
+
+    return min(1.0, max(0.0, (entropy(left) + entropy(right)) / 2))
