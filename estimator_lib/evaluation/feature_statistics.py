@@ -17,6 +17,7 @@ from estimator_lib.core.errors import DataError, Reason, quote
 
 TOP_VALUES = 50
 HISTOGRAM_BINS = 24
+_ORDER = {"train": 0, "eval": 1}
 
 
 class FeatureStatistics(TypedDict):
@@ -96,10 +97,11 @@ def compare(splits: Mapping[str, Sequence[FeatureStatistics]]) -> list[FeatureCo
     """Puts the features of several splits beside each other.
 
     Args:
-        splits: Name of a split, such as "train" and "eval", to what `read` returned.
+        splits: Name of a split to what `read` returned; "train" and "eval" come first.
     """
     by_name: dict[str, dict[str, FeatureStatistics]] = {}
-    for split, features in splits.items():
+    ordered = sorted(splits.items(), key=lambda item: _ORDER.get(item[0], len(_ORDER)))
+    for split, features in ordered:
         for feature in features:
             by_name.setdefault(feature["name"], {})[split] = feature
     result: list[FeatureComparison] = []

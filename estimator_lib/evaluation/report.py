@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from estimator_lib.evaluation import feature_statistics as fs
 from estimator_lib.evaluation.charts import Chart, spark
-from estimator_lib.evaluation.curves import ConfusionMatrix, Curves
+from estimator_lib.evaluation.curves import ConfusionMatrix, Curves, thin
 from estimator_lib.evaluation.evaluation import Check, Evaluation, Slice
 from estimator_lib.evaluation.metrics import METRICS, Metric
 
@@ -725,6 +725,7 @@ def _training(report: ReportInput) -> str:
         for name, value in found.items():
             if isinstance(value, int | float) and np.isfinite(value):
                 series.setdefault(name, []).append((step, float(value)))
+    series = {name: _thinned(points) for name, points in series.items()}
     train = series.pop("train", [])
     held_out = next((n for n in ("loss", "average_loss") if n in series), None)
     figures = []
@@ -752,6 +753,15 @@ def _training(report: ReportInput) -> str:
     return (
         f'<section><h2>How it learned</h2><div class="grid two">{"".join(figures)}</div></section>'
     )
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """In order of step, as many as can be told apart."""
+    points = sorted(points)
+    plane = np.array(points)
+    plane -= plane.min(axis=0)
+    plane /= np.maximum(plane.max(axis=0), 1e-30)
+    return [points[at] for at in thin(plane[:, 0], plane[:, 1], 300)]
 
 
 def _curve(
@@ -920,7 +930,6 @@ def _clip(text: str, limit: int = 24) -> str:
 
 
 def _facts(report: ReportInput) -> str:
-    found = report.evaluation
     cards = []
     if report.rows:
         listed = "".join(f"<dt>{_e(k)}</dt><dd>{_count(v)}</dd>" for k, v in report.rows.items())
@@ -940,7 +949,7 @@ def _facts(report: ReportInput) -> str:
             f'<div class="card"><h3>Time: {_seconds(total)}</h3><div class="time">{bar}</div>'
             f'<dl class="facts numbers">{listed}</dl></div>'
         )
-    facts = _provenance(found) | dict(report.facts)
+    facts = _provenance(report)
     if facts:
         listed = "".join(f"<dt>{_e(k)}</dt><dd>{_fact(v)}</dd>" for k, v in facts.items())
         cards.append(
@@ -959,14 +968,17 @@ def _facts(report: ReportInput) -> str:
     return f"<section><h2>The run</h2>{grid}{configuration}</section>"
 
 
-def _provenance(found: Evaluation) -> dict[str, str]:
-    facts = {
-        "Model": found.model,
+def _provenance(report: ReportInput) -> dict[str, str]:
+    """What the evaluation and the caller say of the origin, each value once."""
+    found = report.evaluation
+    own = {
+        "Model": found.model if found.model != report.name else "",
         "Checkpoint": "" if found.step is None else f"step {found.step:,}",
         "Model digest": found.model_digest or "",
         "Eval data": found.data_fingerprint or "",
     }
-    return {label: text for label, text in facts.items() if text}
+    told = set(report.facts.values())
+    return {k: v for k, v in own.items() if v and v not in told} | dict(report.facts)
 
 
 def _fact(text: str) -> str:
@@ -1016,7 +1028,7 @@ def model_card(report: ReportInput) -> str:
             for part in worse[:10]
         ] or ["No slice is worse than the whole beyond chance."]
     rows = {label: _count(count) for label, count in report.rows.items()}
-    facts = _provenance(found) | dict(report.facts) | rows
+    facts = _provenance(report) | rows
     if report.created:
         facts = {"Created": report.created} | facts
     if facts:

@@ -208,6 +208,20 @@ def test_model_card_is_plain_markdown(report):
     assert "Envoy" in card
 
 
+def test_a_fact_is_told_once(report):
+    facts = {"data fingerprint": report.evaluation.data_fingerprint}
+    page = render(dataclasses.replace(report, facts=facts))
+    assert page.count(f">{report.evaluation.data_fingerprint[:12]}<") == 1
+    assert "Eval data" not in page
+
+
+def test_a_long_training_curve_is_thinned_and_sorted(report):
+    rng = np.random.default_rng(0)
+    history = [{"step": 20_000 - i, "loss": rng.random()} for i in range(20_000)]
+    page = render(dataclasses.replace(report, history=history))
+    assert len(page.encode()) < 100_000
+
+
 def test_same_input_gives_the_same_page(report, page):
     assert render(report) == page
 
