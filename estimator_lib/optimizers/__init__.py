@@ -1,1 +1,18 @@
-"""Optimizers, gradient handling and schedules."""
+"""Optimizers, learning-rate schedules and the one place that makes a training step."""
+
+from estimator_lib.optimizers import schedules
+from estimator_lib.optimizers._base import Optimizer
+from estimator_lib.optimizers.minimize import get, minimize
+from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
+
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "Ftrl",
+    "Optimizer",
+    "RMSProp",
+    "get",
+    "minimize",
+    "schedules",
+]

@@ -1,0 +1,216 @@
+"""One training step from a loss, and optimizers from what users write.
+
+Layer 2. Gradients are computed, reduced over replicas and handed to the optimizer here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib import variables as store
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.features.lookup import Lookup, lookups
+from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers._base import Optimizer, UniqueRows
+from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
+
+_SMALL_TABLE = 8_192
+"""Tables of at most this many numbers get dense gradients: one kernel instead of three."""
+
+_BY_NAME: dict[str, type[Optimizer]] = {
+    kind.__name__: kind for kind in (Adagrad, Adam, Ftrl, RMSProp, SGD)
+}
+
+
+def get(identifier: Any, learning_rate: Any = None) -> Any:
+    """Returns an optimizer.
+
+    Args:
+        identifier: "Adagrad", "Adam", "Ftrl", "RMSProp" or "SGD"; an instance of ours or of
+            Keras, which is returned as it is; a function without arguments that makes one; or
+            {"name": "Adagrad", "learning_rate": 0.05, ...} as in a run configuration.
+        learning_rate: For a string only: instead of the optimizer's own default.
+
+    Raises:
+        ConfigError: not an optimizer, or an unknown name or argument.
+    """
+    if isinstance(identifier, str):
+        kind = _named(identifier)
+        return kind() if learning_rate is None else kind(learning_rate)  # type: ignore[call-arg]
+    if isinstance(identifier, Mapping):
+        return _from_mapping(identifier, learning_rate)
+    if hasattr(identifier, "apply_gradients"):
+        return identifier
+    if callable(identifier):
+        made = identifier()
+        if hasattr(made, "apply_gradients"):
+            return made
+        raise _not_an_optimizer(made)
+    raise _not_an_optimizer(identifier)
+
+
+def minimize(
+    loss: tf.Tensor,
+    optimizer: Any,
+    variables: Sequence[Any] | None = None,
+    *,
+    reduction: LossReduction = LossReduction.SUM_OVER_BATCH_SIZE,
+) -> Any:
+    """Returns the op that makes one step against the gradient of `loss`.
+
+    Args:
+        loss: Scalar, computed in the graph that is being traced.
+        optimizer: Ours or a Keras one; anything `get` takes.
+        variables: What to update; None means all trainable variables of the model_fn.
+        reduction: Of the loss; gradients are averaged over replicas, or summed for SUM.
+
+    Raises:
+        ConfigError: there are no variables, or the loss depends on none of them.
+    """
+    optimizer = get(optimizer)
+    trained = list(store.trainable_variables() if variables is None else variables)
+    if not trained:
+        raise ConfigError(
+            "There is nothing to train: no trainable variables. Create them in model_fn, or give "
+            "trainable_variables.",
+            reason=Reason.EMPTY_INPUT,
+        )
+    gradients = _gradients(loss, trained, getattr(optimizer, "rows_as_dense", True))
+    pairs = [(g, v) for g, v in zip(gradients, trained, strict=True) if g is not None]
+    if not pairs:
+        names = ", ".join(store.name_of(v) for v in trained[:3])
+        raise ConfigError(
+            f"There is nothing to train: the loss depends on none of the variables ({names}). "
+            "Check that the logits are computed from them.",
+            reason=Reason.EMPTY_INPUT,
+        )
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        pairs = _reduced(pairs, reduction)
+    if isinstance(optimizer, Optimizer):
+        return optimizer.apply_gradients(pairs)
+    return _apply_keras(optimizer, pairs)
+
+
+def _gradients(loss: tf.Tensor, trained: Sequence[Any], rows_as_dense: bool) -> list[Any]:
+    """Differentiates by the rows that were read where they are known, else by the variable."""
+    raw = [store.raw(v) for v in trained]
+    known = {id(v) for v in raw}
+    reads = [read for read in lookups() if id(store.raw(read.table)) in known]
+    outputs = [read.output for read in reads]
+    found = tf.gradients(loss, [*raw, *outputs], stop_gradients=outputs)
+    by_table: dict[int, list[tuple[Lookup, tf.Tensor]]] = {}
+    for read, gradient in zip(reads, found[len(raw) :], strict=True):
+        if gradient is not None:
+            by_table.setdefault(id(store.raw(read.table)), []).append((read, gradient))
+    unique: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
+    gradients = []
+    for variable, other in zip(raw, found, strict=False):
+        parts = by_table.get(id(variable))
+        if parts is None:
+            gradients.append(other)
+            continue
+        elements = variable.shape.num_elements()
+        if other is not None or (rows_as_dense and elements <= _SMALL_TABLE):
+            total = tf.add_n([_dense(read.ids, g, variable) for read, g in parts])
+            if other is not None:
+                total += tf.convert_to_tensor(other)
+            gradients.append(total)
+        else:
+            gradients.append(_rows(parts, unique))
+    return gradients
+
+
+def _dense(ids: tf.Tensor, gradient: tf.Tensor, variable: Any) -> tf.Tensor:
+    # Negative segment ids are dropped: a missing category has no gradient.
+    return tf.math.unsorted_segment_sum(gradient, ids, variable.shape[0])
+
+
+def _rows(
+    parts: list[tuple[Lookup, tf.Tensor]], unique: dict[int, tuple[tf.Tensor, tf.Tensor]]
+) -> UniqueRows:
+    if len(parts) == 1:
+        ids, values = parts[0][0].ids, parts[0][1]
+    else:
+        ids = tf.concat([read.ids for read, _ in parts], 0)
+        values = tf.concat([gradient for _, gradient in parts], 0)
+    # Two tables (embedding and linear weights) are often read by the same ids.
+    if id(ids) not in unique:
+        # Missing ids add zeros to row 0, as the gradient of a masked gather does.
+        unique[id(ids)] = tf.unique(tf.maximum(ids, 0))
+    indices, position = unique[id(ids)]
+    return UniqueRows(tf.math.unsorted_segment_sum(values, position, tf.size(indices)), indices)
+
+
+def _reduced(pairs: list[tuple[Any, Any]], reduction: LossReduction) -> list[tuple[Any, Any]]:
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return pairs
+    how = (
+        tf.distribute.ReduceOp.SUM
+        if reduction == LossReduction.SUM
+        else tf.distribute.ReduceOp.MEAN
+    )
+    gradients = context.all_reduce(how, [g for g, _ in pairs])
+    return [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
+
+
+def _apply_keras(optimizer: Any, pairs: list[tuple[Any, Any]]) -> Any:
+    plain = [
+        (tf.IndexedSlices(g.values, g.indices, tf.shape(v, g.indices.dtype)), v)
+        if isinstance(g, tf.IndexedSlices)
+        else (g, v)
+        for g, v in pairs
+    ]
+    applied = optimizer.apply_gradients(plain)
+    kept = {
+        f"optimizer/{getattr(optimizer, 'name', type(optimizer).__name__)}/{v.path}": v
+        for v in getattr(optimizer, "variables", ())
+        if hasattr(v, "path")
+    }
+    store.adopt(kept)
+    return applied if applied is not None else tf.no_op()
+
+
+def _named(name: str) -> type[Optimizer]:
+    for known, kind in _BY_NAME.items():
+        if known.lower() == name.lower():
+            return kind
+    raise ConfigError(
+        f"Optimizer {quote(name)} is unknown." + did_you_mean(name, _BY_NAME),
+        reason=Reason.UNKNOWN_NAME,
+    )
+
+
+def _from_mapping(mapping: Mapping[str, Any], learning_rate: Any) -> Optimizer:
+    arguments = dict(mapping)
+    name = arguments.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"Optimizer {quote(dict(mapping))} has no name. Add name: Adagrad, Adam, Ftrl, "
+            "RMSProp or SGD.",
+            reason=Reason.MISSING_VALUE,
+        )
+    kind: Callable[..., Optimizer] = _named(name)
+    known = list(inspect.signature(kind).parameters)
+    for argument in arguments:
+        if argument not in known:
+            raise ConfigError(
+                f"Optimizer {name} has no argument {argument!r}." + did_you_mean(argument, known),
+                reason=Reason.UNKNOWN_NAME,
+            )
+    if learning_rate is not None:
+        arguments.setdefault("learning_rate", learning_rate)
+    return kind(**arguments)
+
+
+def _not_an_optimizer(value: object) -> ConfigError:
+    return ConfigError(
+        "The optimizer is invalid: expected a name, an optimizer, a function that makes one or a "
+        f"mapping with a name, got {quote(value)}.",
+        reason=Reason.TYPE_MISMATCH,
+    )
