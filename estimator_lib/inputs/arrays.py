@@ -1,0 +1,260 @@
+"""Input from arrays in memory, shuffled anew each epoch, resumable at any batch.
+
+Layer 3. Rows are handed to tf.data in large blocks and cut into batches there, so that Python
+is no part of the cost of a step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
+from estimator_lib.inputs.datasets import InputSource
+
+BLOCK_ROWS = 65_536
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+class RowsInput(InputSource):
+    """Rows in an order that a seed fixes, cut into batches that may span epochs.
+
+    Args:
+        rows: Rows of one epoch.
+        batch_size: Rows of a batch.
+        epochs: Passes; None for ever.
+        drop_remainder: Whether a last, smaller batch is left out.
+
+    Attributes:
+        rows: Rows of one epoch.
+        batch_size: Rows of a batch.
+    """
+
+    def __init__(
+        self, rows: int, *, batch_size: int, epochs: int | None, drop_remainder: bool
+    ) -> None:
+        for name, value in (("batch_size", batch_size), ("epochs", epochs)):
+            if value is not None and value < 1:
+                raise ConfigError(
+                    f"Input argument {name} is invalid: expected a positive integer, got {value}.",
+                    reason=Reason.INVALID_VALUE,
+                )
+        self.rows = rows
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self._drop_remainder = drop_remainder
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that cover one epoch, the last one begun."""
+        return -(-self.rows // self.batch_size)
+
+    @property
+    def batches(self) -> int | None:
+        """Batches in all; None if there is no end."""
+        if self.epochs is None:
+            return None
+        total = self.rows * self.epochs
+        return total // self.batch_size if self._drop_remainder else -(-total // self.batch_size)
+
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
+        """Yields the rows of an epoch from `first_row` on, in its order, in large blocks."""
+        raise TypeError(f"{type(self).__name__} must override blocks()")
+
+    def element_spec(self) -> dict[str, Any]:
+        """Returns name to TensorSpec `[None, ...]` of a block."""
+        raise TypeError(f"{type(self).__name__} must override element_spec()")
+
+    def pack(self, block: Any) -> Any:
+        """Makes (features, labels) of a block's columns (or their specs) by name."""
+        raise TypeError(f"{type(self).__name__} must override pack()")
+
+    def dataset(self, first_batch: int = 0) -> Any:
+        start = first_batch * self.batch_size
+
+        def generate() -> Iterator[Any]:
+            epoch, row = divmod(start, max(self.rows, 1))
+            while self.rows and (self.epochs is None or epoch < self.epochs):
+                for block in self.blocks(epoch, row):
+                    yield self.pack(block)
+                epoch, row = epoch + 1, 0
+
+        blocks = tf.data.Dataset.from_generator(generate, output_signature=self.pack(self.element_spec()))
+        batches = blocks.prefetch(1).rebatch(
+            self.batch_size, drop_remainder=self._drop_remainder
+        )
+        total = self.batches
+        left = tf.data.INFINITE_CARDINALITY if total is None else max(0, total - first_batch)
+        return batches.apply(tf.data.experimental.assert_cardinality(left))
+
+
+class ArraysInput(RowsInput):
+    """Rows of arrays in memory; see `arrays_input`."""
+
+    def __init__(
+        self,
+        columns: Arrays,
+        pack: Callable[[Any], Any],
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int | None,
+        epochs: int | None,
+        drop_remainder: bool = False,
+        fingerprint: str | None = None,
+    ) -> None:
+        rows = len(next(iter(columns.values()))) if columns else 0
+        super().__init__(
+            rows, batch_size=batch_size, epochs=epochs, drop_remainder=drop_remainder
+        )
+        self._columns = columns
+        self._pack = pack
+        self._shuffle = shuffle
+        self._seed = random_seed() if seed is None else seed
+        order = f"{shuffle}/{self._seed if shuffle else 0}/{batch_size}"
+        self.fingerprint = f"{fingerprint or _digest(columns)}/{order}"
+
+    def element_spec(self) -> dict[str, Any]:
+        return {
+            name: tf.TensorSpec([None, *array.shape[1:]], tf.as_dtype(array.dtype))
+            for name, array in self._columns.items()
+        }
+
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
+        order = permutation(self.rows, self._seed, epoch) if self._shuffle else None
+        # Blocks are whole batches, so that cutting them into batches copies nothing.
+        size = max(1, BLOCK_ROWS // self.batch_size) * self.batch_size
+        for first in range(first_row, self.rows, size):
+            last = min(first + size, self.rows)
+            index = slice(first, last) if order is None else order[first:last]
+            yield {name: array[index] for name, array in self._columns.items()}
+
+    def pack(self, block: Any) -> Any:
+        return self._pack(block)
+
+
+def arrays_input(
+    features: Any,
+    labels: Any = None,
+    *,
+    batch_size: int = 128,
+    shuffle: bool = False,
+    seed: int | None = None,
+    epochs: int | None = 1,
+    drop_remainder: bool = False,
+) -> ArraysInput:
+    """Returns an input_fn over arrays.
+
+    Args:
+        features: Array `[rows, ...]` or a dict of them.
+        labels: The same, or None.
+        batch_size: Rows of a batch.
+        shuffle: Whether rows are permuted, each epoch anew.
+        seed: Of the permutations; None draws one.
+        epochs: Passes; None for ever.
+        drop_remainder: Whether a last, smaller batch is left out.
+
+    Raises:
+        DataError: the arrays differ in length, or there is none.
+    """
+    columns: dict[str, Any] = {}
+
+    def take(prefix: str, value: Any) -> None:
+        for name, array in value.items() if isinstance(value, Mapping) else [("", value)]:
+            columns[f"{prefix}{name}"] = _plain(array, name or prefix)
+
+    take("x/", features)
+    if labels is not None:
+        take("y/", labels)
+    lengths = {name[2:] or name[0]: len(array) for name, array in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(
+            f"Arrays differ in length: got {quote(lengths, 200)}. Give one entry per row to all.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+
+    def part(block: Any, prefix: str, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return block[prefix]
+        return {name: block[f"{prefix}{name}"] for name in value}
+
+    def pack(block: Any) -> Any:
+        x = part(block, "x/", features)
+        return x if labels is None else (x, part(block, "y/", labels))
+
+    return ArraysInput(
+        columns, pack, batch_size=batch_size, shuffle=shuffle, seed=seed, epochs=epochs,
+        drop_remainder=drop_remainder,
+    )  # fmt: skip
+
+
+def numpy_input_fn(
+    x: Any,
+    y: Any = None,
+    batch_size: int = 128,
+    num_epochs: int | None = 1,
+    shuffle: bool | None = None,
+    queue_capacity: int = 1000,
+    num_threads: int = 1,
+) -> ArraysInput:
+    """The function of tf.estimator: arrays as an input_fn; `shuffle` must be given."""
+    del queue_capacity, num_threads
+    if not isinstance(shuffle, bool):
+        raise ConfigError(
+            f"numpy_input_fn argument shuffle is invalid: expected True or False, got {shuffle}.",
+            reason=Reason.MISSING_VALUE,
+        )
+    return arrays_input(x, y, batch_size=batch_size, shuffle=shuffle, epochs=num_epochs)
+
+
+def pandas_input_fn(
+    x: Any,
+    y: Any = None,
+    batch_size: int = 128,
+    num_epochs: int | None = 1,
+    shuffle: bool | None = None,
+    queue_capacity: int = 1000,
+    num_threads: int = 1,
+    target_column: str = "target",
+) -> ArraysInput:
+    """The function of tf.estimator: a DataFrame's columns as features, a Series as labels."""
+    del queue_capacity, num_threads, target_column
+    features = {str(name): x[name].to_numpy() for name in x.columns}
+    labels = None
+    if y is not None:
+        many = hasattr(y, "columns")
+        labels = {str(n): y[n].to_numpy() for n in y.columns} if many else y.to_numpy()
+    return numpy_input_fn(features, labels, batch_size, num_epochs, shuffle)
+
+
+def permutation(rows: int, seed: int, epoch: int) -> Any:
+    """Returns the order of an epoch's rows, int64 `[rows]`."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def random_seed() -> int:
+    """Returns a seed drawn from the operating system."""
+    return int(np.random.SeedSequence().entropy) % 2**63  # type: ignore[arg-type]
+
+
+def _plain(array: Any, name: str) -> Any:
+    found = np.asarray(array)
+    if found.ndim == 0:
+        raise DataError(
+            f"Array {name!r} has no rows: expected shape [rows, ...].", reason=Reason.TYPE_MISMATCH
+        )
+    if found.dtype.kind in "OU":
+        return np.asarray(found, dtype=object)
+    return found
+
+
+def _digest(columns: Arrays) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(columns.items()):
+        digest.update(f"{name}{array.shape}{array.dtype}".encode())
+        digest.update(repr(array[:100].tolist()).encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,255 @@
+"""Input from materialised examples: Parquet shards with ids and floats.
+
+Layer 3. Only files that the manifest lists are opened. A split that fits into memory is kept
+there decoded and permuted as a whole each epoch; a larger one is read in blocks: row groups
+in a permuted order, rows permuted within a block of a few row groups.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from estimator_lib.core import manifest, storage
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
+from estimator_lib.inputs.arrays import BLOCK_ROWS, ArraysInput, RowsInput, permutation, random_seed
+
+MEMORY_BYTES = 256 * 2**20
+"""A decoded split up to this size is kept in memory."""
+
+
+class ParquetInput(RowsInput):
+    """Blocks of rows from Parquet files; see `examples_input`.
+
+    Args:
+        files: In their order.
+        columns: Name to numpy dtype of the columns to read.
+        pack: From tensors by name to (features, labels).
+        fingerprint: Of the data.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[pathlib.Path],
+        columns: Mapping[str, str],
+        pack: Callable[[Any], Any],
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int | None,
+        epochs: int | None,
+        drop_remainder: bool,
+        fingerprint: str,
+        block_rows: int = BLOCK_ROWS,
+    ) -> None:
+        self._groups = [
+            (path, i, metadata.row_group(i).num_rows)
+            for path in files
+            for metadata in [_metadata(path)]
+            for i in range(metadata.num_row_groups)
+        ]
+        super().__init__(
+            sum(rows for *_, rows in self._groups),
+            batch_size=batch_size,
+            epochs=epochs,
+            drop_remainder=drop_remainder,
+        )
+        self._columns = dict(columns)
+        self._pack = pack
+        self._shuffle = shuffle
+        self._seed = random_seed() if seed is None else seed
+        self._block_rows = block_rows
+        order = f"{shuffle}/{self._seed if shuffle else 0}/{batch_size}/{block_rows}"
+        self.fingerprint = f"{fingerprint}/{order}"
+
+    def element_spec(self) -> dict[str, Any]:
+        return {
+            name: tf.TensorSpec([None], tf.as_dtype(dtype))
+            for name, dtype in self._columns.items()
+        }
+
+    def pack(self, block: Any) -> Any:
+        return self._pack(block)
+
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Mapping[str, Any]]:
+        groups = self._groups
+        if self._shuffle:
+            groups = [groups[i] for i in permutation(len(groups), self._seed, epoch)]
+        passed, pending, pending_rows, number = 0, [], 0, 0
+        for i, group in enumerate(groups):
+            pending.append(group)
+            pending_rows += group[2]
+            if pending_rows < self._block_rows and i + 1 < len(groups):
+                continue
+            # Rows before first_row were seen: their blocks are not read again.
+            if passed + pending_rows > first_row:
+                yield self._block(pending, max(0, first_row - passed), epoch, number)
+            passed, pending, pending_rows, number = passed + pending_rows, [], 0, number + 1
+
+    def _block(
+        self, groups: Sequence[tuple[pathlib.Path, int, int]], skip: int, epoch: int, number: int
+    ) -> Mapping[str, Any]:
+        names = list(self._columns)
+        tables = [read(path, names, group) for path, group, _ in groups]
+        columns = decode(pa.concat_tables(tables), self._columns)
+        rows = sum(group[2] for group in groups)
+        index: Any = slice(skip, None)
+        if self._shuffle:
+            index = np.random.default_rng([self._seed, epoch, number]).permutation(rows)[skip:]
+        return {name: array[index] for name, array in columns.items()}
+
+
+def _metadata(path: pathlib.Path) -> Any:
+    try:
+        return pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"Examples file {path} cannot be read: {str(error).splitlines()[0]}. Run preprocess "
+            "again.",
+            reason=Reason.CORRUPT_FILE,
+        ) from error
+
+
+def read(path: pathlib.Path, columns: Sequence[str], group: int | None = None) -> Any:
+    """Returns a table of a Parquet file, or of one of its row groups.
+
+    Raises:
+        DataError: the file is damaged or lacks a column.
+    """
+    try:
+        # A fresh handle per call keeps the number of open files small and is thread-safe.
+        with pq.ParquetFile(path) as source:
+            if group is None:
+                return source.read(columns=list(columns), use_threads=True)
+            return source.read_row_group(group, columns=list(columns), use_threads=True)
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise DataError(
+            f"Examples file {path} cannot be read: {str(error).splitlines()[0]}. Run preprocess "
+            "again.",
+            reason=Reason.CORRUPT_FILE,
+        ) from error
+
+
+def decode(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Returns a table's columns as numpy arrays of the given dtypes.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    found = {}
+    for name, dtype in columns.items():
+        if name not in table.column_names:
+            raise DataError(
+                f"Examples lack the column {name!r}.{did_you_mean(name, table.column_names)}",
+                reason=Reason.FIELD_MISSING,
+            )
+        values = table.column(name).to_numpy()
+        found[name] = values.astype(dtype, copy=False)
+    return found
+
+
+def examples_input(
+    directory: str | pathlib.Path,
+    split: str,
+    *,
+    batch_size: int,
+    shuffle: bool = False,
+    seed: int | None = None,
+    epochs: int | None = 1,
+    drop_remainder: bool = False,
+    in_memory: bool | None = None,
+) -> RowsInput:
+    """Returns an input_fn over a split of materialised examples.
+
+    It gives ({feature: `[batch]` int64 or float32, and the weight's field}, label `[batch]`).
+
+    Args:
+        directory: An artifact of kind "examples".
+        split: "train", "eval", ...
+        batch_size: Rows of a batch.
+        shuffle: Whether rows are permuted, each epoch anew.
+        seed: Of the permutations; None draws one.
+        epochs: Passes; None for ever.
+        drop_remainder: Whether a last, smaller batch is left out.
+        in_memory: Whether to keep the split in memory; by default if it is small.
+
+    Raises:
+        DataError: the artifact or a file is damaged, or a column is missing.
+        ConfigError: there is no such split.
+    """
+    root = pathlib.Path(directory)
+    listed = manifest.read(root, kind="examples")
+    splits = listed.metadata["splits"]
+    if split not in splits:
+        raise ConfigError(
+            f"Examples {root} have no split {split!r}.{did_you_mean(split, splits)}",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    files = [storage.safe_join(root, name) for name in splits[split]["files"]]
+    for path, name in zip(files, splits[split]["files"], strict=True):
+        if name not in listed.files or not path.is_file():
+            raise DataError(
+                f"Examples file {path} is missing. Run preprocess again.",
+                reason=Reason.FILE_NOT_FOUND,
+            )
+    label = listed.metadata["label"]["field"]
+    weight = listed.metadata.get("weight")
+    columns = {name: spec["dtype"] for name, spec in listed.metadata["features"].items()}
+    if weight:
+        columns[weight] = "float32"
+    names = list(columns)
+    columns[label] = "int64" if listed.metadata["label"]["kind"] == "class" else "float32"
+
+    def pack(block: Any) -> Any:
+        return {name: block[name] for name in names}, block[label]
+
+    fingerprint = f"{listed.digest[:16]}/{split}"
+    rows = int(splits[split]["rows"])
+    size = rows * sum(np.dtype(dtype).itemsize for dtype in columns.values())
+    options: Any = {
+        "batch_size": batch_size, "shuffle": shuffle, "seed": seed, "epochs": epochs,
+        "drop_remainder": drop_remainder, "fingerprint": fingerprint,
+    }  # fmt: skip
+    if in_memory if in_memory is not None else size <= MEMORY_BYTES:
+        return _Kept(files, columns, pack, rows=rows, **options)
+    return ParquetInput(files, columns, pack, **options)
+
+
+class _Kept(ArraysInput):
+    """A split that is read at its first use and then kept."""
+
+    def __init__(
+        self,
+        files: Sequence[pathlib.Path],
+        columns: Mapping[str, str],
+        pack: Callable[[Any], Any],
+        *,
+        rows: int,
+        **options: Any,
+    ) -> None:
+        super().__init__({}, pack, **options)
+        self.rows = rows
+        self._files = files
+        self._dtypes = columns
+
+    def element_spec(self) -> dict[str, Any]:
+        return {n: tf.TensorSpec([None], tf.as_dtype(d)) for n, d in self._dtypes.items()}
+
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Any]:
+        if not self._columns:
+            names = list(self._dtypes)
+            table = pa.concat_tables([read(path, names) for path in self._files])
+            if table.num_rows != self.rows:
+                raise DataError(
+                    f"Examples in {self._files[0].parent} have {table.num_rows} rows: the "
+                    f"manifest lists {self.rows}. Run preprocess again.",
+                    reason=Reason.CORRUPT_FILE,
+                )
+            self._columns = decode(table, self._dtypes)
+        yield from super().blocks(epoch, first_row)
