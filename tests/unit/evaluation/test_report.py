@@ -15,7 +15,8 @@ import pytest
 from estimator_lib.core import config
 from estimator_lib.evaluation import charts
 from estimator_lib.evaluation.evaluation import evaluate
-from estimator_lib.evaluation.report import ReportInput, format_metric, model_card, render
+from estimator_lib.evaluation.report import ReportInput, model_card, render
+from estimator_lib.evaluation.wording import format_metric
 
 _PLACE = pathlib.Path(__file__).with_name("sample.py")
 _SPEC = importlib.util.spec_from_file_location("evaluation_sample", _PLACE)

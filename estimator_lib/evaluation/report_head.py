@@ -1,0 +1,183 @@
+"""The top of the report: name, verdict, metrics at a glance; layer 3."""
+
+from __future__ import annotations
+
+from estimator_lib.evaluation.evaluation import Check, Evaluation
+from estimator_lib.evaluation.metrics import METRICS
+from estimator_lib.evaluation.report_input import ReportInput
+from estimator_lib.evaluation.wording import (
+    FRACTIONS,
+    SLICE_METRIC,
+    VERDICTS,
+    count_text,
+    escape,
+    format_metric,
+    mean_text,
+    range_text,
+    slice_value,
+    title_of,
+    weakest,
+)
+
+_TILES = {
+    "binary": ("auc", "auc_precision_recall", "loss", "accuracy", "calibration", "ece"),
+    "multiclass": ("accuracy", "auc", "loss", "top_2_accuracy", "ece", "brier"),
+    "regression": ("rmse", "mae", "r2"),
+}
+
+
+def header(report: ReportInput) -> str:
+    """The name and what it is."""
+    found = report.evaluation
+    about = [f"{count_text(found.rows)} rows evaluated"]
+    if found.step is not None:
+        about.append(f"step {count_text(found.step)}")
+    if report.created:
+        about.append(report.created)
+    lede = f'<p class="lede">{escape(report.description)}</p>' if report.description else ""
+    return (
+        f'<header><p class="eyebrow">Model report, {escape(", ".join(about))}</p>'
+        f"<h1>{escape(report.name)}</h1>{lede}</header>"
+    )
+
+
+def verdict(found: Evaluation) -> str:
+    """The banner: the verdict and every requirement with its outcome."""
+    word, meaning, path = VERDICTS[found.verdict]
+    items = [_check_line(check) for check in found.checks]
+    if found.verdict == "not_evaluated":
+        items.extend(f"<li><b>!</b><span>{escape(reason)}</span></li>" for reason in found.reasons)
+    listed = f"<ul>{''.join(items)}</ul>" if items else ""
+    return (
+        f'<div class="verdict {found.verdict}"><svg class="mark" viewBox="0 0 52 52" '
+        f'aria-hidden="true"><circle cx="26" cy="26" r="26"/><path d="{path}"/></svg>'
+        f'<div><p class="word">{word}</p><p class="meaning">{meaning}</p></div>{listed}</div>'
+    )
+
+
+def _check_line(check: Check) -> str:
+    mark = '<b class="yes">✓</b>' if check.passed else '<b class="no">✕</b>'
+    what = escape(title_of(check.metric))
+    least = "at least" if check.bound == "min" else "at most"
+    if check.kind == "change":
+        what = f"Change of {what} against the serving model"
+    if check.actual is None:
+        return f"<li>{mark}<span>{escape(check.reason)}</span></li>"
+    number = f"{check.actual:+.4g}" if check.kind == "change" else _exact(check)
+    return (
+        f"<li>{mark}<span>{what} is <b>{escape(number)}</b>; "
+        f"{least} {check.limit:g} is required.</span></li>"
+    )
+
+
+def _exact(check: Check) -> str:
+    """The checked value with as many digits as show on which side of the limit it is."""
+    actual = check.actual or 0.0
+    for digits in (3, 4, 6, 9):
+        text = f"{actual:.{digits}g}"
+        if (float(text) < check.limit) == (actual < check.limit) and (
+            (float(text) > check.limit) == (actual > check.limit)
+        ):
+            return text
+    return repr(actual)
+
+
+def tiles(report: ReportInput) -> str:
+    """The section with plain words and the main metrics."""
+    found = report.evaluation
+    tiles = []
+    for name in _TILES[found.task]:
+        metric = found.metrics.get(name)
+        if metric is None:
+            continue
+        change = ""
+        if found.comparison is not None and found.comparison.changes.get(name) is not None:
+            change = _delta(name, found.comparison.changes[name] or 0.0)
+        if metric.value is None:
+            value = f'<p class="value none">n/a</p><p class="range">{escape(metric.reason)}</p>'
+        else:
+            shown = f'<p class="value">{format_metric(name, metric.value)}{change}</p>'
+            interval = range_text(name, metric)
+            value = shown + (f'<p class="range">{interval}</p>' if interval else "")
+        tiles.append(
+            f'<div class="card tile"><h3>{escape(title_of(name))}</h3>{value}'
+            f'<p class="help">{escape(METRICS[name].text)}</p></div>'
+        )
+    words = "".join(f"<li>{text}</li>" for text in _in_words(report))
+    against = ""
+    if found.comparison is not None:
+        other = escape(found.comparison.model or "the serving model")
+        against = (
+            f" Differences are against {other}."
+            if found.comparison.comparable
+            else f" There is no comparison with {other}: {escape(found.comparison.reason)}."
+        )
+    return (
+        "<section><h2>At a glance</h2>"
+        f'<ul class="words">{words}</ul>'
+        f'<div class="tiles">{"".join(tiles)}</div>'
+        '<p class="small soft" style="margin-top:12px">Ranges are 95% confidence intervals'
+        f"{f' ({found.replicates} bootstrap replicates)' if found.replicates else ''}."
+        f"{against}</p></section>"
+    )
+
+
+def _delta(name: str, change: float) -> str:
+    better = METRICS[name].better
+    kind = ""
+    if change and better in ("higher", "lower"):
+        kind = "yes" if (change > 0) == (better == "higher") else "no"
+    text = f"{100 * change:+.1f} pts" if name in FRACTIONS else f"{change:+.4f}"
+    return f'<span class="delta {kind}">{text}</span>'
+
+
+def _in_words(report: ReportInput) -> list[str]:
+    """Two or three sentences that need no knowledge of metrics; HTML."""
+    found = report.evaluation
+    values = {name: metric.value for name, metric in found.metrics.items()}
+    words = []
+    auc = values.get("auc")
+    if found.task == "binary" and auc is not None:
+        words.append(
+            f"Shown one row that is {escape(report.positive)} and one that is not, the model "
+            f"scores the right one higher <b>{100 * auc:.0f} times in 100</b>."
+        )
+    accuracy = values.get("accuracy")
+    if found.task == "multiclass" and accuracy is not None:
+        words.append(f"The model names the right class <b>{100 * accuracy:.0f} times in 100</b>.")
+    mae, r2 = values.get("mae"), values.get("r2")
+    if found.task == "regression" and mae is not None:
+        words.append(
+            f"Predictions are off by <b>{format_metric('mae', mae)}</b> on average"
+            + (f" and explain <b>{100 * r2:.0f}%</b> of the variation." if r2 is not None else ".")
+        )
+    predicted, actual = values.get("prediction_mean"), values.get("label_mean")
+    if predicted is not None and actual is not None:
+        words.append(_calibration_words(found.task, predicted, actual))
+    weak = weakest(found)
+    if weak is not None:
+        name = SLICE_METRIC[found.task]
+        words.append(
+            f"It is weakest where {escape(weak.field)} is <b>{escape(slice_value(weak.value))}</b> "
+            f"({escape(title_of(name))} {format_metric(name, weak.metrics[name].value)}, "
+            f"{count_text(weak.rows)} rows)."
+        )
+    return words
+
+
+def _calibration_words(task: str, predicted: float, actual: float) -> str:
+    what = (
+        f"On average it expects <b>{mean_text(predicted, task)}</b> and "
+        f"<b>{mean_text(actual, task)}</b> happened"
+    )
+    if task == "regression":
+        what = (
+            f"On average it predicts <b>{mean_text(predicted, task)}</b> and the label is "
+            f"<b>{mean_text(actual, task)}</b>"
+        )
+    if task == "regression" or not actual:
+        return f"{what}."
+    off = predicted / actual - 1
+    if abs(off) < 0.02:
+        return f"{what}: the level is right."
+    return f"{what}: it expects <b>{abs(off):.0%} too {'much' if off > 0 else 'little'}</b>."
