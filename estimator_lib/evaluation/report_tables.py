@@ -46,7 +46,8 @@ def slices(report: ReportInput) -> str:
             few = "value has" if field.hidden_values == 1 else "values have"
             note = (
                 f"{count_text(field.hidden_values)} {few} fewer than "
-                f"{count_text(found.min_slice_rows)} rows ({count_text(field.hidden_rows)} in all) and are too small to judge."
+                f"{count_text(found.min_slice_rows)} rows ({count_text(field.hidden_rows)} in "
+                "all): too small to judge."
             )
         if not parts:
             cards.append(
@@ -59,8 +60,8 @@ def slices(report: ReportInput) -> str:
     return (
         "<section><h2>Where it is weak</h2>"
         f'<p class="soft">{escape(title_of(name))} of parts of the data. Those in red are worse '
-        "than the whole beyond chance and come first; the others follow, weakest first. The dashed line "
-        f"is the whole, the pale bar the 95% interval.</p>{''.join(cards)}</section>"
+        "than the whole beyond chance and come first; the others follow, weakest first. The "
+        f"dashed line is the whole, the pale bar the 95% interval.</p>{''.join(cards)}</section>"
     )
 
 
