@@ -135,7 +135,7 @@ def _report(
         name=part.name,
         evaluation=found,
         description=part.description,
-        positive=f"{label['field']} = 1",
+        positive=label["field"],
         history=[
             {"step": e["step"], "loss": e.get("loss"), "metrics": e.get("metrics", {})}
             for e in trained.history

@@ -1,5 +1,7 @@
 """The export component: one SavedModel, checked against its trainer, then published."""
 
+from typing import Any
+
 from kfp import dsl
 
 from components.image import IMAGE
@@ -50,4 +52,103 @@ def export(
         )
 
 
-def run(*args): ...
+def run(
+    config: str,
+    serving_dir: str,
+    code_version: str,
+    verdict: str,
+    examples: dsl.Artifact,
+    transform: dsl.Artifact,
+    model: dsl.Artifact,
+    evaluation: dsl.Artifact,
+    saved_model: dsl.Artifact,
+) -> None:
+    """The component's body; see `export`."""
+    import pathlib
+    import shutil
+    import tempfile
+
+    from estimator_lib.export import parity
+
+    with parity.Checker() as checker:
+        # The checker's process is made first: it must not know this one's TensorFlow.
+        from components import model as artifact
+        from estimator_lib.core import manifest, storage
+        from estimator_lib.core.config import Export
+        from estimator_lib.core.progress import Progress
+        from estimator_lib.export import retention
+        from estimator_lib.export.serving_inputs import (
+            build_transformed_serving_input_receiver_fn,
+        )
+
+        part = Export.from_json(config)
+        trained = artifact.open_model(model.path, transform.path, examples.path)
+        _require_blessing(verdict, evaluation.path, trained.digest)
+        lineage = {
+            "model": trained.digest,
+            "step": trained.step,
+            "evaluation": manifest.read(evaluation.path, kind="evaluation").digest,
+            "transform": manifest.read(transform.path, kind="transform").digest,
+            "examples": manifest.read(examples.path, kind="examples").digest,
+            "data_fingerprint": manifest.read(examples.path).metadata["data_fingerprint"],
+            "code_version": code_version,
+        }
+        rows, expected = _golden(trained, examples.path)
+        with tempfile.TemporaryDirectory() as folder:
+            exported = trained.estimator.export_saved_model(
+                folder,
+                build_transformed_serving_input_receiver_fn(transform.path),
+                checkpoint_path=trained.checkpoint,
+            ).decode()
+            storage.write_json(pathlib.Path(exported) / "lineage.json", lineage)
+            checker.check(exported, rows, expected, part.tolerance)
+            count = len(next(iter(rows.values())))
+            Progress("export").line(
+                f"export  {count:,} raw rows score in a fresh process as they did in training"
+            )
+            published = retention.publish(exported, serving_dir, part.keep_versions)
+            with manifest.committed_artifact(saved_model.path) as writer:
+                writer.kind = "saved_model"
+                writer.metadata.update(lineage, published=published, checked_rows=count)
+                shutil.copytree(exported, writer.directory, dirs_exist_ok=True)
+    digest = manifest.read(saved_model.path).digest
+    saved_model.framework = "tensorflow"
+    saved_model.metadata.update(digest=digest, published=published, **lineage)
+
+
+def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
+    """Refuses a model that was not blessed, whatever the pipeline's condition said."""
+    from estimator_lib.core import manifest
+    from estimator_lib.core.errors import ExportError, Reason
+
+    found = manifest.read(evaluation_dir, kind="evaluation").metadata
+    if verdict != "blessed" or found["verdict"] != "blessed":
+        raise ExportError(
+            f"The model is not published: its verdict is {found['verdict']!r}, expected "
+            "'blessed'. Its report says why.",
+            reason=Reason.CONFLICT,
+        )
+    if found["model"] != model:
+        raise ExportError(
+            f"The evaluation is of another model: expected {model[:12]}, got "
+            f"{found['model'][:12]}. Evaluate this one.",
+            reason=Reason.DIGEST_MISMATCH,
+        )
+
+
+def _golden(trained: Any, examples_dir: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns raw rows of the eval split and the trainer's own predictions for them."""
+    import pathlib
+
+    import pyarrow.parquet as pq
+
+    from components import raw_rows
+    from estimator_lib.inputs.parquet import examples_input
+
+    table = pq.read_table(pathlib.Path(examples_dir) / "raw_sample.parquet")
+    input_fn = examples_input(examples_dir, "eval", batch_size=len(table))
+    predicted = trained.estimator.predict(
+        input_fn, checkpoint_path=trained.checkpoint, yield_single_examples=False
+    )
+    first = next(iter(predicted))
+    return raw_rows.arrays(table), {name: values[: len(table)] for name, values in first.items()}

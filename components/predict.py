@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from estimator_lib.core.errors import ConfigError, Reason
 
@@ -28,3 +30,84 @@ def newest_version(model: pathlib.Path) -> pathlib.Path:
 def neutral(cell: str) -> str:
     """Returns a text that no spreadsheet takes for a formula."""
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def predict(
+    *,
+    model: pathlib.Path,
+    pattern: str,
+    output: pathlib.Path,
+    keep: Sequence[str],
+    missing: Sequence[str],
+) -> int:
+    """Scores raw CSV files and writes one line per row, in their order.
+
+    Args:
+        model: A SavedModel, or the directory of its versions.
+        pattern: CSV files with a header; fields the model does not read are ignored.
+        output: CSV to write: the fields of `keep`, then one column per prediction.
+        keep: Input fields that go along.
+        missing: Texts that stand for a missing value.
+
+    Returns:
+        How many rows were scored.
+
+    Raises:
+        EstimatorLibError: no model, no file, a field is missing or a value is not a number;
+            nothing is written then.
+    """
+    import csv
+    import io
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import pyarrow as pa
+    from estimator_lib.export.serving import load_model
+
+    from components import raw_rows
+    from estimator_lib.core import files, storage
+    from estimator_lib.core.progress import Progress
+    from transforms import csv_reader
+    from transforms.files import InputFile
+
+    version = newest_version(model)
+    sources = files.expand([os.path.abspath(pattern)], ".")
+    served = load_model(str(version))
+    fields = tuple(
+        csv_reader.Field(name=name, type=kind) for name, kind in sorted(served.fields.items())
+    )
+    layout = csv_reader.Layout(missing=tuple(missing), fields=fields, texts=tuple(keep))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    progress = Progress("predict")
+    total = 0
+    for path in sources:
+        for rows in csv_reader.read_rows(InputFile(name=str(path), path=str(path)), layout):
+            rows.problems.raise_if_any()
+            table = pa.Table.from_batches([rows.batch])
+            names, columns = _flat(served(raw_rows.arrays(table)))
+            if not total:
+                writer.writerow([*map(neutral, keep), *names])
+            copied = [[neutral(cell) for cell in rows.texts[field].to_pylist()] for field in keep]
+            writer.writerows(zip(*copied, *columns, strict=True))
+            total += len(table)
+            progress.update(total)
+    storage.write_text(output, text.getvalue())
+    return total
+
+
+def _flat(predictions: Any) -> tuple[list[str], list[list[Any]]]:
+    """Returns names and columns; a prediction of several numbers becomes several columns."""
+    names, columns = [], []
+    for name, values in sorted(predictions.items()):
+        flat = values.reshape(len(values), -1)
+        wide = flat.shape[1] > 1
+        for index in range(flat.shape[1]):
+            names.append(f"{name}_{index}" if wide else name)
+            cells = flat[:, index].tolist()
+            columns.append([_cell(cell) for cell in cells])
+    return names, columns
+
+
+def _cell(value: Any) -> Any:
+    return neutral(value.decode(errors="replace")) if isinstance(value, bytes) else value

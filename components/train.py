@@ -1,11 +1,17 @@
 """The train component: examples to a trained Estimator."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from kfp import dsl
 
 from components.image import IMAGE
 
 KEPT_TRAININGS = 3
 """How many trainings' working directories stay below checkpoint_root, newest first."""
+
+CURVE_POINTS = 60
+"""About how many points the training curve has."""
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
@@ -83,3 +89,70 @@ def run(
     model.metadata.update(
         {"digest": manifest.read(model.path).digest, "step": step, **parents, **metrics}
     )
+
+
+def _train(
+    part: Any, columns: Mapping[str, Any], examples_dir: str, metadata: Mapping[str, Any], work: Any
+) -> tuple[str, int, dict[str, float]]:
+    """Trains below `work`, or goes on there; returns the final checkpoint, step and metrics."""
+    import math
+    import pathlib
+
+    import estimator_lib
+    from components import model as artifact
+    from components.scoring import BATCH_ROWS
+    from estimator_lib.core import storage
+    from estimator_lib.inputs.parquet import examples_input
+    from estimator_lib.training.checkpoints import step_of
+    from estimator_lib.training.early_stopping import MetricStoppingHook
+
+    options = part.train
+    per_epoch = math.ceil(metadata["splits"]["train"]["rows"] / options.batch_size)
+    total = options.max_steps or per_epoch * (options.epochs or 1)
+    every = min(options.evaluate_every_steps or per_epoch, total)
+    config = estimator_lib.RunConfig(
+        model_dir=str(work),
+        tf_random_seed=options.seed,
+        save_checkpoints_steps=every,
+        save_summary_steps=None,
+        log_step_count_steps=max(1, total // CURVE_POINTS),
+        keep_checkpoint_max=3,
+    )
+    estimator = artifact.build_estimator(part, columns, metadata, config)
+    progress = estimator_lib.ProgressHook(total)
+    hooks: list[Any] = [progress]
+    if options.early_stopping is not None:
+        stopping = MetricStoppingHook(
+            estimator,
+            options.early_stopping.metric,
+            higher_is_better=options.early_stopping.direction == "max",
+            patience_evaluations=options.early_stopping.patience,
+            run_every_secs=None,
+            run_every_steps=every,
+            restore_best=True,
+        )
+        hooks.append(stopping)
+    inputs = examples_input(
+        examples_dir,
+        "train",
+        batch_size=options.batch_size,
+        shuffle=True,
+        seed=options.seed,
+        epochs=None,
+    )
+    validation = "validation" if "validation" in metadata["splits"] else "eval"
+    metrics, _ = estimator_lib.train_and_evaluate(
+        estimator,
+        estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),
+        estimator_lib.EvalSpec(
+            examples_input(examples_dir, validation, batch_size=BATCH_ROWS), every_steps=every
+        ),
+    )
+    path = estimator.latest_checkpoint()
+    numbers = {
+        f"{validation}_{name}": float(value)
+        for name, value in metrics.items()
+        if name != "global_step" and math.isfinite(value)
+    }
+    storage.touch(work)
+    return pathlib.Path(path).name, step_of(path), numbers

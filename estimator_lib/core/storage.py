@@ -198,3 +198,9 @@ def keep_newest(parent: str | os.PathLike[str], *, keep: int) -> None:
     folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in folders[keep:]:
         remove(path)
+
+
+def touch(path: str | os.PathLike[str]) -> None:
+    """Marks a file or directory as used now."""
+    with storage_errors("touch", path):
+        os.utime(path)
