@@ -8,6 +8,11 @@ from typing import Any
 
 from estimator_lib.core.errors import ConfigError, Reason
 
+BATCH_ROWS = 8192
+_FIELD_TYPES = {"string": "string", "float32": "float", "int64": "int"}
+_CONSTANT = ("all_classes", "all_class_ids")
+"""Predictions that are the same for every row."""
+
 
 def newest_version(model: pathlib.Path) -> pathlib.Path:
     """Returns `model` if it is a SavedModel, else its highest numbered version.
@@ -62,7 +67,7 @@ def predict(
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import pyarrow as pa
-    from estimator_lib.export.serving import load_model
+    from estimator_lib.export.saved_model import load_model
 
     from components import raw_rows
     from estimator_lib.core import files, storage
@@ -74,7 +79,8 @@ def predict(
     sources = files.expand([os.path.abspath(pattern)], ".")
     served = load_model(str(version))
     fields = tuple(
-        csv_reader.Field(name=name, type=kind) for name, kind in sorted(served.fields.items())
+        csv_reader.Field(name=name, type=_FIELD_TYPES[dtype])
+        for name, (dtype, _) in sorted(served.inputs.items())
     )
     layout = csv_reader.Layout(missing=tuple(missing), fields=fields, texts=tuple(keep))
     text = io.StringIO()
@@ -85,7 +91,7 @@ def predict(
         for rows in csv_reader.read_rows(InputFile(name=str(path), path=str(path)), layout):
             rows.problems.raise_if_any()
             table = pa.Table.from_batches([rows.batch])
-            names, columns = _flat(served(raw_rows.arrays(table)))
+            names, columns = _flat(served.predict(raw_rows.arrays(table), BATCH_ROWS))
             if not total:
                 writer.writerow([*map(neutral, keep), *names])
             copied = [[neutral(cell) for cell in rows.texts[field].to_pylist()] for field in keep]
@@ -100,6 +106,8 @@ def _flat(predictions: Any) -> tuple[list[str], list[list[Any]]]:
     """Returns names and columns; a prediction of several numbers becomes several columns."""
     names, columns = [], []
     for name, values in sorted(predictions.items()):
+        if name in _CONSTANT:
+            continue
         flat = values.reshape(len(values), -1)
         wide = flat.shape[1] > 1
         for index in range(flat.shape[1]):

@@ -102,6 +102,7 @@ def _train(
     from components import model as artifact
     from components.scoring import BATCH_ROWS
     from estimator_lib.core import storage
+    from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
     from estimator_lib.inputs.parquet import examples_input
     from estimator_lib.training.checkpoints import step_of
     from estimator_lib.training.early_stopping import MetricStoppingHook
@@ -148,6 +149,12 @@ def _train(
             examples_input(examples_dir, validation, batch_size=BATCH_ROWS), every_steps=every
         ),
     )
+    if options.early_stopping is not None and options.early_stopping.metric not in metrics:
+        raise ConfigError(
+            f"train.early_stopping.metric {options.early_stopping.metric!r} is no metric of this "
+            f"model.{did_you_mean(options.early_stopping.metric, metrics)}",
+            reason=Reason.UNKNOWN_NAME,
+        )
     path = estimator.latest_checkpoint()
     numbers = {
         f"{validation}_{name}": float(value)

@@ -10,7 +10,7 @@ _SHOWN = ("auc", "auc_precision_recall", "accuracy", "loss", "rmse", "mae", "r2"
 _VERDICTS = {
     "blessed": "blessed: every threshold is met",
     "refused": "refused",
-    "not_evaluated": "not evaluated: the configuration has no thresholds",
+    "not_evaluated": "not evaluated, so not published",
 }
 
 
@@ -53,10 +53,8 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
 
 def _verdict(evaluation: Mapping[str, Any]) -> str:
     verdict = evaluation["verdict"]
-    reasons = evaluation.get("reasons", [])
-    return "\n".join(
-        [_VERDICTS[verdict], *reasons] if verdict == "refused" else [_VERDICTS[verdict]]
-    )
+    reasons = [] if verdict == "blessed" else evaluation["reasons"]
+    return "\n".join([_VERDICTS[verdict], *reasons])
 
 
 def _took(result: Mapping[str, Any]) -> str:
