@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estimator_lib.core import storage
-from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, SchemaError
+from estimator_lib.core import errors, storage
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from transforms.problems import Problem, Problems
 from transforms.records import Chunk
 from transforms.sketches import ExactSums, NumberCounts, TokenCounts
@@ -168,10 +168,7 @@ class Analysis:
             DataError: a file or a value is bad.
             SchemaError: a file lacks a field.
         """
-        for kind, message, reason in sorted(self.failures):
-            raise (SchemaError if kind == "SchemaError" else DataError)(
-                message, reason=Reason(reason)
-            )
+        raise_first(self.failures)
         self.problems.raise_if_any()
 
     @property
@@ -287,6 +284,16 @@ def _rows(entry: int, *, keys: Any, counts: Any, tokens: pa.Table) -> pa.Table:
         columns = {"token": pa.nulls(len(keys), pa.large_string()), "key": keys, "count": counts}
     number = len(columns["key"])
     return pa.table({"entry": np.full(number, entry, np.int32), **columns}, schema=_ROWS)
+
+
+def raise_first(failures: Iterable[tuple[str, str, str]]) -> None:
+    """Raises the first of some errors kept as (type, message, reason), if there are any.
+
+    Functions of a pipeline give their errors as values, for what a runner makes of a raised one
+    differs from runner to runner.
+    """
+    for kind, message, reason in sorted(failures):
+        raise getattr(errors, kind)(message, reason=Reason(reason))
 
 
 class AnalysisFn(beam.CombineFn):  # type: ignore[misc, unused-ignore]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import pathlib
 import tempfile
@@ -36,7 +37,7 @@ from transforms import (
     splits,
     statistics,
 )
-from transforms.analysis import Analysis, AnalysisFn, FileAnalysis
+from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, raise_first
 from transforms.problems import Problems
 
 _LOG = logging.getLogger(__name__)
@@ -193,12 +194,13 @@ def analyse(
     """
     with tempfile.TemporaryDirectory(prefix="analysis-") as work, _counting("analyse"):
         path = str(pathlib.Path(work) / "analysis.arrow")
+        threads = runners.threads(runner_options)
 
         def build(pipeline: beam.Pipeline) -> None:
             _ = (
                 pipeline
-                | "Files" >> beam.Create(list(inputs), reshuffle=True)
-                | "Analyse" >> beam.ParDo(AnalyseFile(source))
+                | "Files" >> beam.Create(_portions(inputs, threads), reshuffle=True)
+                | "Analyse" >> beam.ParDo(AnalyseFiles(source, threads))
                 | "Merge" >> beam.CombineGlobally(AnalysisFn())
                 | "Write" >> beam.Map(_write_analysis, path)
             )
@@ -207,49 +209,78 @@ def analyse(
         return Analysis.read(path)
 
 
+def _write_failures(failures: Sequence[tuple[str, str, str]], path: str) -> None:
+    storage.write_json(path, list(failures))
+
+
 def _write_analysis(analysis: Analysis, path: str) -> None:
     analysis.write(path)
 
 
-class AnalyseFile(beam.DoFn):  # type: ignore[misc, unused-ignore]
-    """InputFile -> the Analysis of its rows."""
+def _portions(items: Sequence[Any], threads: int) -> list[tuple[Any, ...]]:
+    """What one call of a function gets: everything, if it has threads of its own, or one."""
+    return [tuple(items)] if threads > 1 else [(item,) for item in items]
 
-    def __init__(self, source: records.Source) -> None:
+
+class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
+    """InputFiles -> for each the Analysis of its rows."""
+
+    def __init__(self, source: records.Source, threads: int) -> None:
         self._source = source
+        self._threads = threads
 
-    def process(self, element: files.InputFile) -> Iterator[Analysis]:
-        analysis = Analysis()
-        summary = csv_reader.ReadSummary()
-        try:
-            for chunk in records.read(element, self._source, summary):
-                analysis.add(chunk)
-                _count(sum(rows.read for rows in chunk.by_split.values()))
-        except EstimatorLibError as error:
-            # An exception would reach the caller changed by the runner, if at all.
-            analysis.fail(error)
-        analysis.files[element.name] = FileAnalysis(
-            sha256=summary.sha256,
-            size_bytes=summary.size_bytes,
-            kept={name: split.kept for name, split in analysis.splits.items()},
-        )
-        yield analysis
+    def process(self, element: Sequence[files.InputFile]) -> Iterator[Analysis]:
+        yield from runners.in_parallel(self._analyse, element, self._threads)
+
+    def _analyse(self, file: files.InputFile) -> Analysis:
+        return analyse_file(file, self._source)
+
+
+def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
+    """Returns the analysis of one file; errors are in it, not raised."""
+    analysis = Analysis()
+    summary = csv_reader.ReadSummary()
+    try:
+        for chunk in records.read(file, source, summary):
+            analysis.add(chunk)
+            _count(sum(rows.read for rows in chunk.by_split.values()))
+    except EstimatorLibError as error:
+        # An exception would reach the caller changed by the runner, if at all.
+        analysis.fail(error)
+    analysis.files[file.name] = FileAnalysis(
+        sha256=summary.sha256,
+        size_bytes=summary.size_bytes,
+        kept={name: split.kept for name, split in analysis.splits.items()},
+    )
+    return analysis
 
 
 # --- Pass 2 --------------------------------------------------------------------------------------
 
 
 class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
-    """ShardTask -> its Parquet files, in the staging directory."""
+    """ShardTasks -> their Parquet files, in the staging directory; yields errors as values."""
 
-    def __init__(self, source: records.Source, described: str) -> None:
+    def __init__(self, source: records.Source, described: str, threads: int) -> None:
         self._source = source
         self._described = described
+        self._threads = threads
 
-    def process(self, element: materialize.ShardTask) -> Iterator[None]:
+    def process(self, element: Sequence[materialize.ShardTask]) -> Iterator[tuple[str, str, str]]:
         transform = materialize.transform_for(self._described)
-        for rows in materialize.write_shards(element, self._source, transform):
-            _count(rows)
-        yield from ()
+
+        def write(task: materialize.ShardTask) -> tuple[str, str, str] | None:
+            try:
+                with storage.storage_errors("write", task.directory):
+                    for rows in materialize.write_shards(task, self._source, transform):
+                        _count(rows)
+            except EstimatorLibError as error:
+                return type(error).__name__, error.message, error.reason
+            return None
+
+        for failure in runners.in_parallel(write, element, self._threads):
+            if failure is not None:
+                yield failure
 
 
 def _write_examples(
@@ -263,17 +294,23 @@ def _write_examples(
     described = storage.canonical_json(graph.description(resolved, source.features))
     kept = {name: file.kept for name, file in analysis.files.items()}
     tasks = materialize.plan(inputs, kept, str(writer.directory))
+    threads = runners.threads(runner_options)
 
     def build(pipeline: beam.Pipeline) -> None:
         _ = (
             pipeline
-            | "Shards" >> beam.Create(tasks, reshuffle=True)
-            | "Transform" >> beam.ParDo(WriteShards(source, described))
+            | "Shards" >> beam.Create(_portions(tasks, threads), reshuffle=True)
+            | "Transform" >> beam.ParDo(WriteShards(source, described, threads))
+            | "Errors" >> beam.combiners.ToList()
+            | "Write" >> beam.Map(_write_failures, str(failures))
         )
 
     total = sum(split.kept for split in analysis.splits.values())
+    failures = writer.directory / "failures.json"
     with _counting("transform", total):
         runners.run(build, runner_options)
+    raise_first((a, b, c) for a, b, c in json.loads(failures.read_text()))
+    storage.remove(failures)
     by_split: dict[str, Any] = {name: {"files": [], "rows": 0} for name in _in_order(analysis)}
     for shard in sorted((s for task in tasks for s in task.shards), key=lambda s: s.name):
         written = pq.read_metadata(writer.directory / shard.name).num_rows

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
+import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from concurrent import futures
+from typing import Any, TypeVar, cast
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from estimator_lib.core import errors
 from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
 
 DEFAULT_RUNNER = "FnApiRunner"
 """Runs in this process. DirectRunner would try to download a binary first."""
+
+MAX_THREADS = 8
+"""Threads of a job in this process at most; each holds a few blocks of rows."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def options(given: Sequence[str]) -> PipelineOptions:
@@ -23,11 +34,31 @@ def options(given: Sequence[str]) -> PipelineOptions:
     return PipelineOptions([*given] if named else [f"--runner={DEFAULT_RUNNER}", *given])
 
 
-def in_this_process(given: Sequence[str]) -> bool:
-    """Whether the job's functions run in this process, so that they can report progress."""
-    return options(given).get_all_options().get("runner") in (DEFAULT_RUNNER, None) and not any(
-        "multi_processing" in option for option in given
-    )
+def threads(given: Sequence[str]) -> int:
+    """Returns how many threads a function should use that gets all files at once.
+
+    In this process the runner has one worker; Arrow and TensorFlow work outside Python's lock,
+    so one thread per CPU is of use. (The runner's own multi_threading mode sends everything
+    through sockets.) With any options of the caller's, work is divided by the runner: 1.
+    """
+    return 1 if given else min(MAX_THREADS, os.cpu_count() or 1)
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int
+) -> Iterator[Result]:
+    """Yields `function` of each item, in order, a few ahead of what was taken."""
+    if threads == 1:
+        yield from map(function, items)
+        return
+    with futures.ThreadPoolExecutor(threads) as pool:
+        ahead: collections.deque[futures.Future[Result]] = collections.deque()
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
@@ -49,12 +80,11 @@ def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
         except EstimatorLibError:
             raise
         except Exception as error:
-            original = _original(error)
+            original = _original(error) or _from_text(str(error))
             if original is not None:
                 raise original from None
             raise PipelineError(
-                f"Beam job failed: {type(error).__name__}: {_first_line(error)}.",
-                reason=Reason.STEP_FAILED,
+                f"Beam job failed: {_last_line(error)}.", reason=Reason.STEP_FAILED
             ) from error
 
 
@@ -68,9 +98,24 @@ def _original(error: BaseException | None) -> EstimatorLibError | None:
     return None
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else "no message").rstrip(".")
+_OWN = re.compile(r"^estimator_lib\.core\.errors\.(\w+): ", re.MULTILINE)
+_WHILE = re.compile(r" \[while running '[^']*'\]")
+
+
+def _from_text(text: str) -> EstimatorLibError | None:
+    """Our error in the stack trace that a worker sent as text; its reason is lost on the way."""
+    found = _OWN.search(text)
+    kind = getattr(errors, found[1], None) if found else None
+    if found is None or kind is None:
+        return None
+    message = _WHILE.split(text[found.end() :], maxsplit=1)[0].strip()
+    return cast(EstimatorLibError, kind(message, reason=Reason.STEP_FAILED))
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    text = _WHILE.sub("", lines[-1]).rstrip(".")
+    return text if len(lines) > 1 else f"{type(error).__name__}: {text}"
 
 
 @contextlib.contextmanager
