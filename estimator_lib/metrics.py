@@ -151,7 +151,7 @@ class ConfusionHistogram(Metric):
     def __init__(self, name: str = "confusion", classes: int = 1) -> None:
         super().__init__(name)
         inner = np.arange(1, _THRESHOLDS - 1, dtype=np.float64) / (_THRESHOLDS - 1)
-        thresholds = np.float32([-_EPSILON, *inner, 1.0 + _EPSILON])
+        thresholds = np.array([-_EPSILON, *inner, 1.0 + _EPSILON], np.float32)
         # Bucketize counts boundaries <= score; one step up makes it thresholds < score.
         self._boundaries = [float(t) for t in np.nextafter(thresholds, np.float32(np.inf))]
         self._classes = classes

@@ -1,1 +1,25 @@
-"""Heads: loss, metrics, predictions and signatures of a task."""
+"""Heads: everything after the logits, for each kind of label."""
+
+from estimator_lib.heads._base import Head
+from estimator_lib.heads.binary import BinaryClassHead
+from estimator_lib.heads.multiclass import MultiClassHead
+from estimator_lib.heads.multilabel import MultiLabelHead
+from estimator_lib.heads.regression import (
+    LogisticRegressionHead,
+    PoissonRegressionHead,
+    QuantileRegressionHead,
+    RegressionHead,
+    TweedieRegressionHead,
+)
+
+__all__ = [
+    "BinaryClassHead",
+    "Head",
+    "LogisticRegressionHead",
+    "MultiClassHead",
+    "MultiLabelHead",
+    "PoissonRegressionHead",
+    "QuantileRegressionHead",
+    "RegressionHead",
+    "TweedieRegressionHead",
+]

@@ -1,0 +1,330 @@
+"""What the ready-made models are built of: layers, logits, optimizers and heads.
+
+Layer 5. All of it is public, so that the next model is a short model_fn over the same blocks.
+
+Defaults, with their evidence:
+
+* Embedding tables: truncated normal, stddev 1/sqrt(dimension); kernels: glorot uniform; linear
+  weights and biases: zeros. These are the numbers of tf.estimator.
+* Linear models: Ftrl at 0.2, beside a DNN at min(0.005, 1/sqrt(columns)), baseline at 0.3, as
+  in tf.estimator.
+* DNN: Adagrad at 0.05 when only its name is given, the rate of the first tf.estimator. Its
+  second took Keras's 0.001, which hardly moves the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib import heads, optimizers, variables
+from estimator_lib.core import columns as fc
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.features.dense import dense_features
+from estimator_lib.features.linear import linear_logits
+from estimator_lib.features.upstream import columns_of
+from estimator_lib.specs import ModeKeys
+
+DNN_RATE = 0.05
+LINEAR_RATE = 0.2
+BASELINE_RATE = 0.3
+_BATCH_NORM_MOMENTUM = 0.999
+_BATCH_NORM_EPSILON = 0.001
+
+Built = tuple[tf.Tensor, list[Any], list[Any]]
+"""Logits `[batch, units]`, the variables made for them, and ops to run with each step."""
+
+
+def glorot_uniform(shape: Sequence[int], dtype: Any = tf.float32) -> tf.Tensor:
+    """Initializer: uniform in +-sqrt(6 / (inputs + outputs)) of a kernel `[inputs, outputs]`."""
+    limit = math.sqrt(6.0 / (shape[0] + shape[1]))
+    return tf.random.uniform(shape, -limit, limit, dtype)
+
+
+# --- Layers -----------------------------------------------------------------------------------
+
+
+def dense_layer(
+    inputs: tf.Tensor, units: int, name: str, activation: Callable[..., Any] | None = None
+) -> tf.Tensor:
+    """Returns activation(inputs @ kernel + bias); variables `<name>/kernel`, `<name>/bias`.
+
+    Args:
+        inputs: float32 `[batch, width]`, width known.
+        units: Width of the output.
+        name: Scope of the variables.
+        activation: None for none.
+    """
+    with variables.scope(name):
+        kernel = variables.get_variable(
+            "kernel", (int(inputs.shape[-1]), units), initializer=glorot_uniform
+        )
+        bias = variables.get_variable("bias", (units,), initializer=0.0)
+        outputs = tf.nn.bias_add(tf.matmul(inputs, kernel), bias)
+        return activation(outputs) if activation is not None else outputs
+
+
+def batch_norm(inputs: tf.Tensor, name: str, training: bool) -> tuple[tf.Tensor, list[Any]]:
+    """Returns inputs scaled to mean beta and deviation gamma, and the ops that keep statistics.
+
+    Args:
+        inputs: float32 `[batch, width]`.
+        name: Scope of beta, gamma, moving_mean and moving_variance.
+        training: Whether to use the batch's statistics, else the moving ones.
+    """
+    shape = (int(inputs.shape[-1]),)
+    moving: dict[str, Any] = {
+        "trainable": False,
+        "synchronization": tf.VariableSynchronization.ON_READ,
+        "aggregation": tf.VariableAggregation.MEAN,
+    }
+    with variables.scope(name):
+        gamma = variables.get_variable("gamma", shape, initializer=1.0)
+        beta = variables.get_variable("beta", shape, initializer=0.0)
+        moving_mean = variables.get_variable("moving_mean", shape, initializer=0.0, **moving)
+        moving_variance = variables.get_variable(
+            "moving_variance", shape, initializer=1.0, **moving
+        )
+        updates: list[Any] = []
+        mean, variance = tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
+        if training:
+            mean, variance = tf.nn.moments(inputs, [0])
+            share = 1.0 - _BATCH_NORM_MOMENTUM
+            updates = [
+                moving_mean.assign_sub((moving_mean - mean) * share),
+                moving_variance.assign_sub((moving_variance - variance) * share),
+            ]
+        out = tf.nn.batch_normalization(inputs, mean, variance, beta, gamma, _BATCH_NORM_EPSILON)
+        return out, updates
+
+
+def dropout(inputs: tf.Tensor, rate: float | None, training: bool) -> tf.Tensor:
+    """Returns inputs with a share `rate` set to 0 and the rest scaled up, in training only."""
+    if not rate or not training:
+        return inputs
+    return tf.nn.experimental.stateless_dropout(
+        inputs, rate, seed=variables.stateless_seed("dropout")
+    )
+
+
+def hidden_layers(
+    net: tf.Tensor,
+    hidden_units: Sequence[int],
+    *,
+    activation_fn: Callable[..., Any] | None,
+    dropout_rate: float | None = None,
+    with_batch_norm: bool = False,
+    training: bool,
+) -> tuple[tf.Tensor, list[Any]]:
+    """Returns the last hidden layer, and ops to run with each training step.
+
+    A block is dense and activation, dropout, batch normalization, in this order.
+    """
+    updates: list[Any] = []
+    for i, units in enumerate(hidden_units):
+        net = dense_layer(net, units, f"hiddenlayer_{i}", activation_fn)
+        net = dropout(net, dropout_rate, training)
+        if with_batch_norm:
+            with variables.scope(f"hiddenlayer_{i}"):
+                net, more = batch_norm(net, f"batchnorm_{i}", training)
+            updates += more
+    return net, updates
+
+
+# --- Logits -----------------------------------------------------------------------------------
+
+
+def dnn_logits(
+    features: Mapping[str, Any],
+    columns: Sequence[fc.Column],
+    units: int,
+    *,
+    hidden_units: Sequence[int],
+    activation_fn: Callable[..., Any] | None = tf.nn.relu,
+    dropout_rate: float | None = None,
+    with_batch_norm: bool = False,
+    mode: str,
+) -> Built:
+    """Returns logits of a feed-forward network over dense columns; variables under `dnn`."""
+
+    def build() -> tuple[tf.Tensor, list[Any]]:
+        with variables.scope("dnn"):
+            net, updates = hidden_layers(
+                dense_features(columns, features),
+                hidden_units,
+                activation_fn=activation_fn,
+                dropout_rate=dropout_rate,
+                with_batch_norm=with_batch_norm,
+                training=mode == ModeKeys.TRAIN,
+            )
+            return dense_layer(net, units, "logits"), updates
+
+    return built(build)
+
+
+def wide_logits(
+    features: Mapping[str, Any],
+    columns: Sequence[fc.Column],
+    units: int,
+    *,
+    sparse_combiner: str = "sum",
+) -> Built:
+    """Returns logits of a linear model; variables under `linear`."""
+
+    def build() -> tuple[tf.Tensor, list[Any]]:
+        with variables.scope("linear"):
+            return linear_logits(columns, features, units, sparse_combiner), []
+
+    return built(build)
+
+
+def built(build: Callable[[], tuple[tf.Tensor, list[Any]]]) -> Built:
+    """Returns what `build` returns, with the trainable variables that it made in between."""
+    before = {id(v) for v in variables.trainable_variables()}
+    logits, updates = build()
+    made = [v for v in variables.trainable_variables() if id(v) not in before]
+    return logits, made, updates
+
+
+# --- Arguments --------------------------------------------------------------------------------
+
+
+def head_for_classes(
+    n_classes: int, weight_column: Any, label_vocabulary: Any, loss_reduction: Any
+) -> heads.Head:
+    """Returns a binary head for 2 classes and a multi-class head for more."""
+    if n_classes == 2:
+        return heads.BinaryClassHead(
+            weight_column=weight_column,
+            label_vocabulary=label_vocabulary,
+            loss_reduction=loss_reduction,
+        )
+    return heads.MultiClassHead(
+        n_classes,
+        weight_column=weight_column,
+        label_vocabulary=label_vocabulary,
+        loss_reduction=loss_reduction,
+    )
+
+
+def head_for_numbers(label_dimension: int, weight_column: Any, loss_reduction: Any) -> heads.Head:
+    """Returns a regression head."""
+    return heads.RegressionHead(
+        weight_column=weight_column,
+        label_dimension=label_dimension,
+        loss_reduction=loss_reduction,
+    )
+
+
+def checked_head(model: str, head: Any) -> heads.Head:
+    """Returns `head` if it is one."""
+    if not hasattr(head, "create_estimator_spec"):
+        raise ConfigError(
+            f"{model}: argument head is invalid: expected a Head, got {quote(head)}.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return head
+
+
+def checked_columns(model: str, argument: str, columns: Any, *, dense: bool) -> tuple[Any, ...]:
+    """Returns the columns as ours, sorted out before any data is read.
+
+    Raises:
+        ConfigError: none, not columns, two of one name, or one that is not dense where only
+            dense ones fit.
+    """
+    found = columns_of(columns)
+    if not found:
+        raise ConfigError(
+            f"{model}: argument {argument} is empty. Give at least one feature column.",
+            reason=Reason.MISSING_VALUE,
+        )
+    names = [column.name for column in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(
+                f"{model}: two of {argument} are named {name!r}. Remove one of them.",
+                reason=Reason.DUPLICATE,
+            )
+    for column in found:
+        if dense and not isinstance(column, fc.DenseColumn):
+            raise ConfigError(
+                f"{model}: {argument} holds {column.name!r}, a {column.kind} column: expected "
+                "dense columns. Wrap it in embedding_column or indicator_column.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+    return found
+
+
+def checked_units(model: str, argument: str, units: Any) -> tuple[int, ...]:
+    """Returns the widths of hidden layers."""
+    sizes = tuple(units) if isinstance(units, Sequence) and not isinstance(units, str) else None
+    if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
+        raise ConfigError(
+            f"{model}: argument {argument} is invalid: expected a list of positive integers, got "
+            f"{quote(units)}.",
+            reason=Reason.INVALID_VALUE,
+        )
+    return sizes
+
+
+def checked_rate(model: str, argument: str, rate: Any) -> float | None:
+    """Returns a dropout rate in [0, 1), or None."""
+    if rate is None:
+        return None
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise ConfigError(
+            f"{model}: argument {argument} is invalid: expected a number in [0, 1) or None, got "
+            f"{quote(rate)}.",
+            reason=Reason.INVALID_VALUE,
+        )
+    return float(rate)
+
+
+def checked_combiner(model: str, combiner: str) -> str:
+    """Returns how several categories of one example are combined in a linear model."""
+    if combiner not in ("sum", "mean", "sqrtn"):
+        raise ConfigError(
+            f"{model}: argument sparse_combiner is invalid: expected 'sum', 'mean' or 'sqrtn', "
+            f"got {quote(combiner)}.",
+            reason=Reason.INVALID_VALUE,
+        )
+    return combiner
+
+
+def activation(given: Any) -> Callable[..., Any] | None:
+    """Returns an activation function: one given, or the name of one in `tf.nn`."""
+    if given is None or callable(given):
+        return given
+    names = ("elu", "gelu", "leaky_relu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus",
+             "softsign", "swish", "tanh")  # fmt: skip
+    if given not in names:
+        raise ConfigError(
+            f"Activation {quote(given)} is unknown." + did_you_mean(str(given), names),
+            reason=Reason.UNKNOWN_NAME,
+        )
+    return getattr(tf.nn, given)
+
+
+def optimizer(given: Any, rates: Mapping[str, float]) -> Any:
+    """Returns the optimizer that a model's argument names, wrong ones refused at once.
+
+    Args:
+        given: Anything `optimizers.get` takes. A function is called when the model is traced.
+        rates: The model's own learning rates by optimizer name, where none is given.
+    """
+    name = given if isinstance(given, str) else None
+    if isinstance(given, Mapping):
+        name = given.get("name")
+    if name is None and callable(given) and not hasattr(given, "apply_gradients"):
+        return given
+    rate = next((r for key, r in rates.items() if key.lower() == str(name).lower()), None)
+    return optimizers.get(given, rate)
+
+
+def linear_rates(columns: int) -> dict[str, float]:
+    """Returns the learning rate of the linear part beside a DNN."""
+    return {"Ftrl": min(0.005, 1.0 / math.sqrt(max(columns, 1)))}

@@ -1,0 +1,128 @@
+"""`tf.feature_column` objects as columns of ours, so that code written for them runs unchanged.
+
+Layer 2. They are read through their public fields; nothing of their own lowering is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core.errors import ConfigError, Reason
+
+
+def columns_of(given: Iterable[Any] | Any | None) -> tuple[fc.Column, ...]:
+    """Returns feature columns of ours: those that are already, and others converted.
+
+    Args:
+        given: Columns of ours and of `tf.feature_column`, in any mix; None is none.
+
+    Raises:
+        ConfigError: something else than a column, or a kind that cannot be converted.
+    """
+    if given is None:
+        return ()
+    if isinstance(given, str | dict):
+        raise _not_a_column(given)
+    return tuple(from_feature_column(c) for c in (given if _many(given) else [given]))
+
+
+def from_feature_column(column: Any) -> fc.Column:
+    """Returns a `tf.feature_column` object as a column of ours; ours are returned as they are.
+
+    Raises:
+        ConfigError: not a column, or a kind that cannot be converted.
+    """
+    if isinstance(column, fc.Column):
+        return column
+    kind = type(column).__name__
+    if kind == "NumericColumn":
+        return fc.numeric_column(
+            column.key, column.shape, _default(column), column.dtype, column.normalizer_fn
+        )
+    if kind == "BucketizedColumn":
+        source: Any = from_feature_column(column.source_column)
+        return fc.bucketized_column(source, column.boundaries)
+    if kind == "CrossedColumn":
+        keys = [k if isinstance(k, str) else from_feature_column(k) for k in column.keys]
+        return fc.crossed_column(keys, column.hash_bucket_size, column.hash_key)  # type: ignore[arg-type]
+    if kind == "HashedCategoricalColumn":
+        return fc.categorical_column_with_hash_bucket(
+            column.key, column.hash_bucket_size, column.dtype
+        )
+    if kind == "IdentityCategoricalColumn":
+        return fc.categorical_column_with_identity(
+            column.key, column.number_buckets, column.default_value
+        )
+    if kind == "VocabularyListCategoricalColumn":
+        return fc.categorical_column_with_vocabulary_list(
+            column.key,
+            list(column.vocabulary_list),
+            column.dtype,
+            column.default_value,
+            column.num_oov_buckets,
+        )
+    if kind == "VocabularyFileCategoricalColumn":
+        return _from_file(column)
+    if kind == "IndicatorColumn":
+        return fc.indicator_column(_category(column.categorical_column))
+    if kind == "EmbeddingColumn":
+        if column.ckpt_to_load_from is not None:
+            raise ConfigError(
+                f"Column {column.name!r} loads its table from a checkpoint. Use warm_start_from "
+                "of the Estimator.",
+                reason=Reason.UNSUPPORTED,
+            )
+        return fc.embedding_column(
+            _category(column.categorical_column),
+            column.dimension,
+            column.combiner,
+            column.initializer,
+            column.max_norm,
+            column.trainable,
+        )
+    raise _not_a_column(column)
+
+
+def _category(column: Any) -> fc.CategoricalColumn:
+    converted = from_feature_column(column)
+    if not isinstance(converted, fc.CategoricalColumn):
+        raise _not_a_column(column)
+    return converted
+
+
+def _default(column: Any) -> Any:
+    value = column.default_value
+    if value is None:
+        return None
+    return tuple(value) if len(value) > 1 else value[0]
+
+
+def _from_file(column: Any) -> fc.Column:
+    with tf.io.gfile.GFile(column.vocabulary_file) as file:
+        values = [line.rstrip("\n") for line in file]
+    size = column.vocabulary_size or len(values)
+    integers = tf.as_dtype(column.dtype).is_integer
+    return fc.categorical_column_with_vocabulary_list(
+        column.key,
+        [int(v) for v in values[:size]] if integers else values[:size],
+        column.dtype,
+        column.default_value,
+        column.num_oov_buckets,
+    )
+
+
+def _many(given: Any) -> bool:
+    # Upstream columns are named tuples, which are iterable themselves.
+    return not isinstance(given, fc.Column) and not hasattr(given, "parse_example_spec")
+
+
+def _not_a_column(got: Any) -> ConfigError:
+    return ConfigError(
+        f"A feature column is expected, got {type(got).__name__}. Use the constructors of "
+        "estimator_lib or of tf.feature_column.",
+        reason=Reason.TYPE_MISMATCH,
+    )

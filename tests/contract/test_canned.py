@@ -1,0 +1,177 @@
+"""Every ready-made model trains, evaluates, predicts, exports and resumes."""
+
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from estimator_lib import heads, variables
+from estimator_lib.canned import baseline, dnn, linear, wide_deep
+from estimator_lib.core import columns as fc
+from estimator_lib.core.errors import ConfigError
+
+ROWS = 64
+RNG = np.random.default_rng(1)
+X = RNG.normal(size=ROWS).astype(np.float32)
+KIND = RNG.integers(0, 3, ROWS)
+LABEL = ((X + (KIND == 2) * 2) > 0.5).astype(np.int64)
+
+NUMBER = fc.numeric_column("x")
+KINDS = fc.categorical_column_with_vocabulary_list("kind", ["a", "b"], num_oov_buckets=1)
+DENSE = [NUMBER, fc.embedding_column(KINDS, 2), fc.indicator_column(KINDS)]
+WIDE = [NUMBER, KINDS, fc.crossed_column(["kind", fc.bucketized_column(NUMBER, [0.0])], 20)]
+
+
+def features():
+    x = X.copy()
+    kind = np.array(["a", "b", "zz"])[KIND].astype(object)
+    kind[0] = ""
+    return {"x": x, "kind": kind.astype(str), "w": np.ones(ROWS, np.float32)}
+
+
+def input_fn(labels, epochs=None):
+    def make():
+        data = tf.data.Dataset.from_tensor_slices((features(), labels))
+        return data.repeat(epochs).batch(16)
+
+    return make
+
+
+MODELS = {
+    "LinearClassifier": (lambda d: linear.LinearClassifier(WIDE, d), LABEL),
+    "LinearClassifier3": (lambda d: linear.LinearClassifier(WIDE, d, 3), KIND),
+    "LinearRegressor": (lambda d: linear.LinearRegressor(WIDE, d), X),
+    "LinearEstimator": (
+        lambda d: linear.LinearEstimator(heads.PoissonRegressionHead(), WIDE, d), KIND,
+    ),
+    "DNNClassifier": (
+        lambda d: dnn.DNNClassifier([8], DENSE, d, dropout=0.1, batch_norm=True), LABEL,
+    ),
+    "DNNRegressor": (lambda d: dnn.DNNRegressor([8, 4], DENSE, d), X),
+    "DNNEstimator": (lambda d: dnn.DNNEstimator(heads.BinaryClassHead(), [8], DENSE, d), LABEL),
+    "DNNLinearCombinedClassifier": (
+        lambda d: wide_deep.DNNLinearCombinedClassifier(
+            d, WIDE, dnn_feature_columns=DENSE, dnn_hidden_units=[8], weight_column="w"
+        ),
+        LABEL,
+    ),
+    "DNNLinearCombinedRegressor": (
+        lambda d: wide_deep.DNNLinearCombinedRegressor(
+            d, WIDE, dnn_feature_columns=DENSE, dnn_hidden_units=[8],
+            dnn_optimizer={"name": "Adam", "learning_rate": 0.01}, dnn_activation_fn="gelu",
+        ),
+        X,
+    ),
+    "DNNLinearCombinedEstimator": (
+        lambda d: wide_deep.DNNLinearCombinedEstimator(
+            heads.BinaryClassHead(), d, dnn_feature_columns=DENSE, dnn_hidden_units=[8]
+        ),
+        LABEL,
+    ),
+    "BaselineClassifier": (lambda d: baseline.BaselineClassifier(d), LABEL),
+    "BaselineRegressor": (lambda d: baseline.BaselineRegressor(d), X),
+    "BaselineEstimator": (lambda d: baseline.BaselineEstimator(heads.RegressionHead(), d), X),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_trains_evaluates_predicts_and_resumes(name, tmp_path):
+    make, labels = MODELS[name]
+    model = make(str(tmp_path))
+    before = model.evaluate(input_fn(labels, 1))
+    model.train(input_fn(labels), steps=60)
+    after = model.evaluate(input_fn(labels, 1))
+    assert after["loss"] < before["loss"]
+    assert after["global_step"] == 60
+    assert all(math.isfinite(value) for value in after.values())
+    predictions = list(model.predict(input_fn(labels, 1)))
+    assert len(predictions) == ROWS
+    again = make(str(tmp_path))
+    np.testing.assert_allclose(
+        again.evaluate(input_fn(labels, 1))["loss"], after["loss"], rtol=1e-6
+    )
+    again.train(input_fn(labels), steps=4)
+    assert again.evaluate(input_fn(labels, 1))["global_step"] == 64
+
+
+def test_variable_names_are_those_of_tf_estimator(tmp_path):
+    model = MODELS["DNNLinearCombinedClassifier"][0](str(tmp_path))
+    model.train(input_fn(LABEL), steps=1)
+    assert {n for n in model.get_variable_names() if "Adagrad" not in n and "Ftrl" not in n} == {
+        "linear/linear_model/x/weights",
+        "linear/linear_model/kind/weights",
+        "linear/linear_model/kind_X_x_bucketized/weights",
+        "linear/linear_model/bias_weights",
+        "dnn/hiddenlayer_0/kernel",
+        "dnn/hiddenlayer_0/bias",
+        "dnn/logits/kernel",
+        "dnn/logits/bias",
+        "dnn/input_from_feature_columns/input_layer/kind_embedding/embedding_weights",
+        "global_step",
+    }
+
+
+def test_batch_norm_names(tmp_path):
+    model = MODELS["DNNClassifier"][0](str(tmp_path))
+    model.train(input_fn(LABEL), steps=1)
+    names = model.get_variable_names()
+    for part in ("beta", "gamma", "moving_mean", "moving_variance"):
+        assert f"dnn/hiddenlayer_0/batchnorm_0/{part}" in names
+    assert np.any(model.get_variable_value("dnn/hiddenlayer_0/batchnorm_0/moving_mean") != 0)
+
+
+def test_first_linear_step_is_that_of_ftrl(tmp_path):
+    model = linear.LinearRegressor([NUMBER], str(tmp_path), optimizer="Ftrl")
+    one = tf.data.Dataset.from_tensors(({"x": np.float32([2.0])}, np.float32([3.0])))
+    model.train(lambda: one, steps=1)
+    # loss (0 - 3)^2: gradient of the weight -6 * 2, of the bias -6; z = g, n = 0.1 + g^2
+    for name, g in (("x/weights", -12.0), ("bias_weights", -6.0)):
+        got = model.get_variable_value(f"linear/linear_model/{name}").item()
+        np.testing.assert_allclose(got, -g / (math.sqrt(0.1 + g * g) / 0.2), rtol=1e-5)
+
+
+def test_baseline_learns_the_prior(tmp_path):
+    model = baseline.BaselineClassifier(str(tmp_path))
+    model.train(input_fn(LABEL), steps=400)
+    result = model.evaluate(input_fn(LABEL, 1))
+    np.testing.assert_allclose(result["prediction/mean"], LABEL.mean(), atol=0.02)
+
+
+def test_tf_feature_columns_are_accepted(tmp_path):
+    fc2 = tf.feature_column
+    number = fc2.numeric_column("x")
+    kinds = fc2.categorical_column_with_vocabulary_list("kind", ["a", "b"], num_oov_buckets=1)
+    theirs = wide_deep.DNNLinearCombinedClassifier(
+        str(tmp_path),
+        [number, kinds, fc2.crossed_column(["kind", fc2.bucketized_column(number, [0.0])], 20)],
+        dnn_feature_columns=[number, fc2.embedding_column(kinds, 2), fc2.indicator_column(kinds)],
+        dnn_hidden_units=[8],
+    )
+    theirs.train(input_fn(LABEL), steps=2)
+    assert "linear/linear_model/kind_X_x_bucketized/weights" in theirs.get_variable_names()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: dnn.DNNClassifier([], DENSE), "hidden_units"),
+        (lambda: dnn.DNNClassifier([8], [KINDS]), "a vocabulary column"),
+        (lambda: dnn.DNNClassifier([8], DENSE, dropout=1.5), "dropout"),
+        (lambda: dnn.DNNClassifier([8], DENSE, optimizer="Adagrat"), "Did you mean 'Adagrad'"),
+        (lambda: dnn.DNNClassifier([8], DENSE, activation_fn="rellu"), "Did you mean 'relu'"),
+        (lambda: linear.LinearClassifier([NUMBER, NUMBER]), "named 'x'"),
+        (lambda: linear.LinearClassifier(["x"]), "got str"),
+        (lambda: linear.LinearClassifier(WIDE, n_classes=1), "n_classes"),
+        (lambda: wide_deep.DNNLinearCombinedClassifier(), "no feature columns"),
+        (
+            lambda: wide_deep.DNNLinearCombinedClassifier(dnn_feature_columns=DENSE),
+            "dnn_hidden_units",
+        ),
+        (lambda: baseline.BaselineEstimator("head"), "expected a Head"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_work(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+    assert not variables.in_trace()
