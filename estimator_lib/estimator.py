@@ -7,6 +7,7 @@ functions between calls; it reads a checkpoint only when a newer one exists.
 from __future__ import annotations
 
 import copy
+import inspect
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -282,6 +283,28 @@ class Estimator:
         Returns:
             Metrics by name, `loss` (mean over batches) and `global_step`.
         """
+        return self._evaluate(input_fn, steps, hooks, checkpoint_path, name, in_memory=False)
+
+    def evaluate_in_memory(
+        self,
+        input_fn: Callable[..., Any],
+        steps: int | None = None,
+        hooks: Sequence[Any] | None = None,
+        name: str | None = None,
+    ) -> dict[str, Any]:
+        """Like `evaluate`, with the variables as they are now, whatever was saved."""
+        return self._evaluate(input_fn, steps, hooks, None, name, in_memory=True)
+
+    def _evaluate(
+        self,
+        input_fn: Callable[..., Any],
+        steps: int | None,
+        hooks: Sequence[Any] | None,
+        checkpoint_path: str | None,
+        name: str | None,
+        *,
+        in_memory: bool,
+    ) -> dict[str, Any]:
         if steps is not None and steps <= 0:
             raise _bad_steps("evaluate", "steps", steps)
         strategy = _real(self._config.eval_distribute)
@@ -290,7 +313,9 @@ class Estimator:
             if steps is None and strategy is None:
                 datasets.refuse_endless(dataset, input_fn, "evaluate()")
             compiled = self._model.evaluate_function(dataset.element_spec, strategy)
-            path = self._use(checkpoint_path, ModeKeys.EVAL, compiled.form.variables)
+            path = None
+            if not in_memory:
+                path = self._use(checkpoint_path, ModeKeys.EVAL, compiled.form.variables)
             if "spec" not in compiled.spec:
                 compiled.run.get_concrete_function(iter(dataset), tf.TensorSpec([], tf.int64))
             values = evaluation.run(
@@ -565,8 +590,6 @@ def add_metrics(estimator: Estimator, metric_fn: Callable[..., Mapping[str, Any]
         metric_fn: Takes some of features, labels, predictions, config; returns metrics by
             name, which replace metrics of the same name.
     """
-    import inspect
-
     accepted = set(inspect.signature(metric_fn).parameters)
     unknown = accepted - {"features", "labels", "predictions", "config"}
     if unknown:

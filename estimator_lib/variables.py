@@ -196,8 +196,12 @@ def _creator(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
             options["shape"] = kwargs["shape"]
         return tf.Variable(_lifted(initial, name), name=name, **options)
 
+    # Metrics are told by where they put their variables: Keras reads them from all replicas,
+    # the metrics of old name a collection.
     collections = kwargs.get("collections") or ()
-    return current.use(name, make, local=bool(_LOCAL_COLLECTIONS.intersection(collections)))
+    local = kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ
+    local = local or bool(_LOCAL_COLLECTIONS.intersection(collections))
+    return current.use(name, make, local=local)
 
 
 def _lifted(initial: Any, name: str) -> Any:

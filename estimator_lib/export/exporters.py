@@ -1,0 +1,246 @@
+"""Exporters: what `train_and_evaluate` does with a model after each evaluation.
+
+Layer 3. Versions go to `<model_dir>/export/<name>/<seconds>/`. What BestExporter knows is kept
+with the exports, so a restart cannot forget the best.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+import math
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from estimator_lib.core import storage
+from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.export import retention
+from estimator_lib.training import history
+
+_RECORD = "best.json"
+Compare = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+
+
+class Exporter(abc.ABC):
+    """Exports a model, or decides not to."""
+
+    @property
+    @abc.abstractmethod
+    def name(self) -> str:
+        """Name of the directory below `export/`."""
+
+    @abc.abstractmethod
+    def export(
+        self,
+        estimator: Any,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: Mapping[str, Any] | None,
+        is_the_final_export: bool,
+    ) -> bytes | None:
+        """Exports to a version below `export_path`.
+
+        Args:
+            estimator: The Estimator.
+            export_path: `<model_dir>/export/<name>`.
+            checkpoint_path: The checkpoint that was evaluated.
+            eval_result: What `evaluate` returned.
+            is_the_final_export: Whether training is over.
+
+        Returns:
+            The version's directory, or None if nothing was exported.
+        """
+
+
+class _SavedModelExporter(Exporter):
+    def __init__(
+        self,
+        name: str,
+        serving_input_receiver_fn: Callable[[], Any],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+    ) -> None:
+        if not name or "/" in name or name.startswith("."):
+            raise ConfigError(
+                f"Exporter name {name!r} is invalid: expected the name of a directory.",
+                reason=Reason.INVALID_VALUE,
+            )
+        if not callable(serving_input_receiver_fn):
+            raise ConfigError(
+                f"Exporter {name!r} has no serving_input_receiver_fn: expected a function.",
+                reason=Reason.MISSING_VALUE,
+            )
+        self._name = name
+        self._receiver_fn = serving_input_receiver_fn
+        self._assets_extra = assets_extra
+        self._as_text = as_text
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def _save(self, estimator: Any, export_path: str, checkpoint_path: str) -> bytes:
+        found: bytes = estimator.export_saved_model(
+            export_path,
+            self._receiver_fn,
+            assets_extra=self._assets_extra,
+            as_text=self._as_text,
+            checkpoint_path=checkpoint_path,
+        )
+        return found
+
+
+class FinalExporter(_SavedModelExporter):
+    """Exports once, when training is over, however it ended."""
+
+    def export(
+        self,
+        estimator: Any,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: Mapping[str, Any] | None,
+        is_the_final_export: bool,
+    ) -> bytes | None:
+        if not is_the_final_export:
+            return None
+        return self._save(estimator, export_path, checkpoint_path)
+
+
+class LatestExporter(_SavedModelExporter):
+    """Exports after every evaluation and keeps the newest.
+
+    Args:
+        name: Of the directory.
+        serving_input_receiver_fn: Gives a ServingInputReceiver.
+        assets_extra: Files to put along.
+        as_text: Whether to write `saved_model.pbtxt` as well.
+        exports_to_keep: Versions kept; None keeps all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        serving_input_receiver_fn: Callable[[], Any],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        exports_to_keep: int | None = 5,
+    ) -> None:
+        super().__init__(name, serving_input_receiver_fn, assets_extra, as_text)
+        self._keep = _kept(name, exports_to_keep)
+
+    def export(
+        self,
+        estimator: Any,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: Mapping[str, Any] | None,
+        is_the_final_export: bool,
+    ) -> bytes | None:
+        result = self._save(estimator, export_path, checkpoint_path)
+        retention.clean(export_path, self._keep)
+        return result
+
+
+class BestExporter(_SavedModelExporter):
+    """Exports when an evaluation is better than every one before.
+
+    A metric that is not finite never wins and a tie keeps the old one. The record of the best
+    lies beside its export, and the best export is never deleted.
+
+    Args:
+        name: Of the directory.
+        serving_input_receiver_fn: Gives a ServingInputReceiver.
+        event_file_pattern: Not used: the record is kept with the exports.
+        compare_fn: `(best, current) -> bool`, whether current is better; smaller loss by
+            default. Called with keyword arguments best_eval_result, current_eval_result.
+        assets_extra: Files to put along.
+        as_text: Whether to write `saved_model.pbtxt` as well.
+        exports_to_keep: Versions kept; None keeps all.
+        metric: Instead of compare_fn: the metric that is compared, and
+        higher_is_better: in which direction.
+    """
+
+    def __init__(
+        self,
+        name: str = "best_exporter",
+        serving_input_receiver_fn: Callable[[], Any] | None = None,
+        event_file_pattern: str | None = None,
+        compare_fn: Compare | None = None,
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        exports_to_keep: int | None = 5,
+        *,
+        metric: str = "loss",
+        higher_is_better: bool = False,
+    ) -> None:
+        del event_file_pattern
+        super().__init__(name, serving_input_receiver_fn, assets_extra, as_text)  # type: ignore[arg-type]
+        self._keep = _kept(name, exports_to_keep)
+        self._metric = metric
+        self._higher = higher_is_better
+        self._compare = compare_fn
+
+    def export(
+        self,
+        estimator: Any,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: Mapping[str, Any] | None,
+        is_the_final_export: bool,
+    ) -> bytes | None:
+        best = self._best(export_path)
+        current = history.plain(eval_result or {})
+        if not self._better(best["metrics"] if best else None, current):
+            return None
+        result = self._save(estimator, export_path, checkpoint_path)
+        version = int(pathlib.Path(result.decode()).name)
+        record = {"version": version, "step": current.get("global_step"), "metrics": current}
+        # The export comes first: a kill in between leaves the old record, and the new model
+        # is judged once more, never lost.
+        storage.write_json(pathlib.Path(export_path) / _RECORD, record)
+        retention.clean(export_path, self._keep, protect=[version])
+        return result
+
+    def _best(self, export_path: str) -> dict[str, Any] | None:
+        try:
+            record = json.loads((pathlib.Path(export_path) / _RECORD).read_text())
+        except (OSError, ValueError):
+            return None
+        whole = isinstance(record, dict) and isinstance(record.get("metrics"), dict)
+        return record if whole and record["version"] in retention.versions(export_path) else None
+
+    def _better(self, best: Mapping[str, Any] | None, current: Mapping[str, Any]) -> bool:
+        if self._compare is not None:
+            if any(_undefined(current.get(key)) for key in ("loss",)):
+                return False
+            return best is None or bool(
+                self._compare(best_eval_result=best, current_eval_result=current)  # type: ignore[call-arg]
+            )
+        if self._metric not in current:
+            raise ConfigError(
+                f"BestExporter {self.name!r} compares the metric {self._metric!r}, which the "
+                f"evaluation does not have: got {', '.join(sorted(current))}.",
+                reason=Reason.UNKNOWN_NAME,
+            )
+        value = current[self._metric]
+        if _undefined(value):
+            return False
+        old = best.get(self._metric) if best else None
+        if _undefined(old):
+            return True
+        return bool(value > old) if self._higher else bool(value < old)
+
+
+def _undefined(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def _kept(name: str, keep: int | None) -> int | None:
+    if keep is not None and keep <= 0:
+        raise ConfigError(
+            f"Exporter {name!r} argument exports_to_keep is invalid: expected a positive integer "
+            f"or None, got {keep}.",
+            reason=Reason.INVALID_VALUE,
+        )
+    return keep

@@ -1,0 +1,293 @@
+"""`train_and_evaluate`: train, evaluate and export in the role this process has.
+
+Layer 4. Without a cluster everything happens in one process, and evaluations run between two
+training steps: the input is not restarted. With TF_CONFIG, chief and workers train and the
+evaluator follows their checkpoints until training has finished, however it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from estimator_lib.core import storage
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.inputs.arrays import RowsInput
+from estimator_lib.specs import EvalSpec, TrainSpec
+from estimator_lib.training import checkpoints, hooks
+from estimator_lib.training.early_stopping import MetricStoppingHook
+
+_log = logging.getLogger(__name__)
+_FINISHED = "training_finished.json"
+_POLL_S = 5.0
+
+
+def train_and_evaluate(
+    estimator: Any,
+    train_spec: TrainSpec,
+    eval_spec: EvalSpec | Sequence[EvalSpec],
+) -> tuple[Any, list[Any]] | None:
+    """Trains, evaluating and exporting now and then and at the end.
+
+    Args:
+        estimator: An Estimator.
+        train_spec: How to train.
+        eval_spec: How to evaluate; several must have names that differ.
+
+    Returns:
+        Without a cluster: (metrics of the last evaluation, results of the last exports). For
+        several EvalSpecs the metrics are a dict by name ("eval" if unnamed). A call that finds
+        max_steps reached evaluates and exports all the same. In a cluster: None.
+
+    Raises:
+        ConfigError: an argument is wrong, or the role cannot be played.
+    """
+    if not isinstance(train_spec, TrainSpec):
+        raise _wrong("train_spec", "a TrainSpec", train_spec)
+    many = not isinstance(eval_spec, EvalSpec)
+    specs = list(eval_spec) if many else [eval_spec]  # type: ignore[arg-type, list-item]
+    names = [getattr(spec, "name", None) for spec in specs]
+    if not specs or any(not isinstance(spec, EvalSpec) for spec in specs):
+        raise _wrong("eval_spec", "an EvalSpec or several", eval_spec)
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"Two EvalSpecs have one name: got {names}. Give each its own.",
+            reason=Reason.DUPLICATE,
+        )
+    config = estimator.config
+    if config.task_type == "evaluator":
+        for spec in specs:
+            Evaluator(estimator, spec, train_spec.max_steps).follow()
+        return None
+    if config.task_type == "ps":
+        raise ConfigError(
+            "Task type 'ps' is not supported: variables live with the workers. Use a "
+            "MultiWorkerMirroredStrategy without ps tasks.",
+            reason=Reason.UNSUPPORTED,
+        )
+    if config.num_worker_replicas > 1 and config.train_distribute is None:
+        raise ConfigError(
+            f"TF_CONFIG has {config.num_worker_replicas} workers but RunConfig no strategy: each "
+            "would train alone. Set train_distribute.",
+            reason=Reason.CONFLICT,
+        )
+    result = _train_locally(estimator, train_spec, specs)
+    if config.cluster_spec:
+        return None
+    metrics, exports = result
+    return (metrics if many else metrics[specs[0].name or "eval"]), exports
+
+
+def _train_locally(
+    estimator: Any, train_spec: TrainSpec, specs: Sequence[EvalSpec]
+) -> tuple[dict[str, Any], list[Any]]:
+    finished = pathlib.Path(estimator.model_dir) / _FINISHED
+    storage.remove(finished)
+    stoppers = [h for h in train_spec.hooks or () if isinstance(h, MetricStoppingHook)]
+    evaluators = [
+        _Periodic(estimator, spec, train_spec, stoppers)
+        for spec in specs
+        if not estimator.config.cluster_spec
+    ]
+    if not any(hook.should_stop() for hook in stoppers):
+        estimator.train(
+            train_spec.input_fn,
+            hooks=[*(train_spec.hooks or ()), *(e for e in evaluators if e.every_steps)],
+            max_steps=train_spec.max_steps,
+            saving_listeners=[*(train_spec.saving_listeners or ()), *(e.listener for e in evaluators)],
+        )
+    storage.write_json(finished, {"step": checkpoints.step_of(estimator.latest_checkpoint())})
+    metrics, exports = {}, []
+    for spec, evaluator in zip(specs, evaluators, strict=bool(evaluators)):
+        found, exported = evaluator.final()
+        metrics[spec.name or "eval"] = found
+        exports += exported
+    return metrics, exports
+
+
+def evaluate_and_export(
+    estimator: Any, spec: EvalSpec, path: str | None, *, final: bool
+) -> tuple[dict[str, Any], list[Any]]:
+    """Evaluates a checkpoint and hands it to the exporters of `spec`."""
+    metrics = estimator.evaluate(
+        spec.input_fn,
+        steps=spec.steps,
+        hooks=spec.hooks,
+        checkpoint_path=path,
+        name=spec.name,
+    )
+    return metrics, _export(estimator, path, metrics, spec.exporters, final=final)
+
+
+def _export(
+    estimator: Any,
+    path: str | None,
+    metrics: dict[str, Any],
+    exporters: Sequence[Any],
+    *,
+    final: bool,
+) -> list[Any]:
+    found = []
+    for exporter in exporters:
+        found.append(
+            exporter.export(
+                estimator=estimator,
+                export_path=str(pathlib.Path(estimator.model_dir) / "export" / exporter.name),
+                checkpoint_path=path or estimator.latest_checkpoint(),
+                eval_result=metrics,
+                is_the_final_export=final,
+            )
+        )
+    return found
+
+
+class _Periodic(hooks.Hook):
+    """Evaluates when a checkpoint is saved and an evaluation is due.
+
+    With `every_steps` it also asks for a checkpoint at those steps.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        spec: EvalSpec,
+        train_spec: TrainSpec,
+        stoppers: Sequence[MetricStoppingHook],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._estimator = estimator
+        self._spec = spec
+        self._stoppers = stoppers
+        self._clock = clock
+        self._last_time: float | None = None
+        self._last: tuple[int, dict[str, Any], list[Any]] | None = None
+        self.wants_save = False
+        self.every_steps = spec.every_steps
+        if spec.every_epochs is not None:
+            self.every_steps = spec.every_epochs * _steps_per_epoch(train_spec.input_fn)
+        self.listener = _Listener(self)
+
+    def after_step(self, context: hooks.StepContext) -> None:
+        # A checkpoint is asked for; the listener below evaluates it.
+        self.wants_save = bool(self.every_steps and context.step % self.every_steps == 0)
+
+    def saved(self, step: int, *, first: bool) -> bool:
+        """Evaluates the checkpoint just saved if due; returns whether training should end."""
+        asked, self.wants_save = self.wants_save, False
+        if first and not asked:
+            return False
+        now = self._clock()
+        if self.every_steps is None:
+            recent = self._last_time is not None
+            if recent and now < (self._last_time or 0.0) + self._spec.throttle_secs:
+                return False
+        elif not asked:
+            return False
+        metrics, exports = evaluate_and_export(
+            self._estimator, self._spec, self._estimator.latest_checkpoint(), final=False
+        )
+        self._last_time, self._last = self._clock(), (step, metrics, exports)
+        for hook in self._stoppers:
+            hook.keep_best()
+        return any(hook.should_stop() for hook in self._stoppers)
+
+    def final(self) -> tuple[dict[str, Any], list[Any]]:
+        """Evaluates the newest checkpoint unless that was done, and exports for good."""
+        path = self._estimator.latest_checkpoint()
+        if self._last is not None and path and self._last[0] == checkpoints.step_of(path):
+            _, metrics, done = self._last
+            # Whoever has exported this checkpoint already does not do it twice.
+            left = [e for e, r in zip(self._spec.exporters, done, strict=True) if r is None]
+            now = iter(_export(self._estimator, path, metrics, left, final=True))
+            return metrics, [next(now) if result is None else result for result in done]
+        return evaluate_and_export(self._estimator, self._spec, path, final=True)
+
+
+class _Listener(hooks.CheckpointSaverListener):
+    def __init__(self, evaluator: _Periodic) -> None:
+        self._evaluator = evaluator
+        self._first = True
+
+    def after_save(self, session: Any, global_step_value: int) -> bool | None:
+        first, self._first = self._first and session.step == session.first_step, False
+        return self._evaluator.saved(global_step_value, first=first)
+
+
+class Evaluator:
+    """The evaluator job: evaluates new checkpoints until training has finished.
+
+    Args:
+        estimator: An Estimator on the trainer's model_dir.
+        spec: How to evaluate.
+        max_steps: The global step at which training ends; None relies on the trainer's word.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        spec: EvalSpec,
+        max_steps: int | None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._estimator = estimator
+        self._spec = spec
+        self._max_steps = max_steps
+        self._sleep = sleep
+
+    def follow(self) -> tuple[dict[str, Any], list[Any]] | None:
+        """Returns the last evaluation and its exports."""
+        self._sleep(self._spec.start_delay_secs)
+        seen: Any = None
+        result = None
+        while True:
+            # The trainer's word is read first: a checkpoint written before it is then seen.
+            finished = self._finished_step()
+            path = self._estimator.latest_checkpoint()
+            stamp = checkpoints.stamp(path) if path else None
+            last = path is not None and self._is_last(checkpoints.step_of(path), finished)
+            if path is not None and (stamp != seen or (last and result is None)):
+                began = time.monotonic()
+                result = evaluate_and_export(self._estimator, path, final=last)
+                seen = stamp
+                if not last:
+                    left = self._spec.throttle_secs - (time.monotonic() - began)
+                    self._sleep(max(0.0, min(left, _POLL_S)))
+                    continue
+            if last or (finished is not None and path is not None and stamp == seen):
+                return result
+            self._sleep(min(_POLL_S, max(self._spec.throttle_secs, 0.1)))
+
+    def _is_last(self, step: int, finished: int | None) -> bool:
+        if finished is not None:
+            return step >= finished
+        return self._max_steps is not None and step >= self._max_steps
+
+    def _finished_step(self) -> int | None:
+        path = pathlib.Path(self._estimator.model_dir) / _FINISHED
+        try:
+            return int(json.loads(path.read_text())["step"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def _steps_per_epoch(input_fn: Any) -> int:
+    if isinstance(input_fn, RowsInput):
+        return input_fn.batches_per_epoch
+    raise ConfigError(
+        "EvalSpec.every_epochs needs an input that knows its length, such as examples_input or "
+        "arrays_input. Give every_steps.",
+        reason=Reason.UNSUPPORTED,
+    )
+
+
+def _wrong(name: str, expected: str, got: object) -> ConfigError:
+    return ConfigError(
+        f"train_and_evaluate argument {name} is invalid: expected {expected}, got {quote(got)}.",
+        reason=Reason.TYPE_MISMATCH,
+    )
