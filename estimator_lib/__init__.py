@@ -37,7 +37,18 @@ _MODULES = {
         "FinalExporter",
         "LatestExporter",
     ),
-    "estimator_lib.core.columns": (),
+    "estimator_lib.canned.baseline": (
+        "BaselineClassifier",
+        "BaselineEstimator",
+        "BaselineRegressor",
+    ),
+    "estimator_lib.canned.linear": ("LinearClassifier", "LinearEstimator", "LinearRegressor"),
+    "estimator_lib.canned.dnn": ("DNNClassifier", "DNNEstimator", "DNNRegressor"),
+    "estimator_lib.canned.wide_deep": (
+        "DNNLinearCombinedClassifier",
+        "DNNLinearCombinedEstimator",
+        "DNNLinearCombinedRegressor",
+    ),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 

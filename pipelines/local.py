@@ -69,6 +69,7 @@ class _Session:
             else:
                 self._show(f"  {text}")
 
+        self._steps.wait(line)
         began = time.monotonic()
         log.write_bytes(b"")
         code = self._steps.run(

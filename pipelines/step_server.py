@@ -36,11 +36,11 @@ def main() -> None:
     """Imports what was asked for, then serves until standard input is closed."""
     path, modules = sys.argv[1], sys.argv[2:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the steps get it and decide
+    for module in modules:
+        importlib.import_module(module)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()
-    for module in modules:
-        importlib.import_module(module)
     gc.collect()
     gc.freeze()  # keeps the imported pages shared with the forked steps
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the monitors

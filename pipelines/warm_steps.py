@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -28,6 +29,7 @@ PRELOAD = (
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}
 """Start-up lines of TensorFlow and gRPC say nothing to a user; errors still come as exceptions."""
 _START_TIMEOUT_S = 180.0
+_CONNECT_ATTEMPTS = 100
 
 
 class WarmSteps:
@@ -90,6 +92,7 @@ class WarmSteps:
             log: File that receives the step's standard error.
             show: Called with each line of its standard output.
         """
+        self.wait(show)
         request = json.dumps(
             {
                 "source": source,
@@ -122,19 +125,32 @@ class WarmSteps:
             )
         return int(json.loads(reply)["code"])
 
-    def _connect(self) -> socket.socket:
+    def wait(self, show: Callable[[str], None]) -> None:
+        """Returns when steps can be started, and says so if that takes a while.
+
+        Raises:
+            PipelineError: the server ended or did not start in time.
+        """
+        if os.path.exists(self._address):
+            return
+        show("starting TensorFlow and Beam, once for all steps")
         deadline = time.monotonic() + _START_TIMEOUT_S
-        while True:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
+        while not os.path.exists(self._address):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise PipelineError(
+                    f"The process that runs the steps did not start. See {self._log}.",
+                    reason=Reason.STEP_FAILED,
+                )
+            time.sleep(0.02)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        for _ in range(_CONNECT_ATTEMPTS):
+            with contextlib.suppress(OSError):
                 connection.connect(self._address)
-            except OSError as error:
-                connection.close()
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise PipelineError(
-                        f"The process that runs the steps did not start. See {self._log}.",
-                        reason=Reason.STEP_FAILED,
-                    ) from error
-                time.sleep(0.02)
-            else:
                 return connection
+            time.sleep(0.05)  # between bind and listen
+        raise PipelineError(
+            f"The process that runs the steps does not answer. See {self._log}.",
+            reason=Reason.STEP_FAILED,
+        )

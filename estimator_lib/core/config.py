@@ -548,7 +548,7 @@ class PreprocessPart(Section):
 
     data: Data
     label: Label
-    weight: str | None
+    weight: str | None = None
     columns: dict[str, ColumnSpec]
     keep: list[str]
     """Raw fields that go along unchanged, for evaluation by slice."""

@@ -54,6 +54,7 @@ def test_load_valid_file_gives_columns_by_name(tmp_path):
 def test_parts_survive_the_trip_to_a_step(tmp_path):
     loaded = load(tmp_path, VALID)
     part = loaded.preprocess_part()
+    assert part.weight is None
     assert config.PreprocessPart.from_json(part.to_json()) == part
     assert config.TrainPart.from_json(loaded.train_part().to_json()) == loaded.train_part()
 
