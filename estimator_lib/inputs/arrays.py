@@ -130,8 +130,13 @@ class ArraysInput(RowsInput):
         size = max(1, BLOCK_ROWS // self.batch_size) * self.batch_size
         for first in range(first_row, self.rows, size):
             last = min(first + size, self.rows)
-            index = slice(first, last) if order is None else order[first:last]
-            yield {name: array[index] for name, array in self._columns.items()}
+            # Always copies, never views: TensorFlow takes a block's memory over without copying
+            # it, and a kernel that finds itself the last reader writes its result there.
+            if order is None:
+                yield {name: array[first:last].copy() for name, array in self._columns.items()}
+            else:
+                index = order[first:last]
+                yield {name: array[index] for name, array in self._columns.items()}
 
     def pack(self, block: Any) -> Any:
         return self._pack(block)

@@ -150,7 +150,8 @@ def decode(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
                 reason=Reason.FIELD_MISSING,
             )
         values = table.column(name).to_numpy()
-        found[name] = values.astype(dtype, copy=False)
+        # Arrow's memory is read-only and may be shared; TensorFlow would write into it.
+        found[name] = values.astype(dtype)
     return found
 
 
