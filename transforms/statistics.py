@@ -14,7 +14,8 @@ from transforms.analysis import FieldAnalysis, SplitAnalysis
 
 TOP_VALUES = 20
 RANKS = 200
-BUCKETS = 10
+EQUAL_WIDTHS = 40
+QUANTILES = 20
 MAX_DOMAIN = 100
 """A string field with at most this many distinct values gets a domain in the schema."""
 
@@ -55,7 +56,7 @@ def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     stats.num_zeros = analysis.zeros
     stats.min, stats.max = analysis.low, analysis.high
     stats.median = min(max(analysis.values.quantiles(2)[0], stats.min), stats.max)
-    edges = np.linspace(stats.min, stats.max, BUCKETS + 1)
+    edges = np.linspace(stats.min, stats.max, EQUAL_WIDTHS + 1)
     heights, _ = np.histogram(values, bins=edges if stats.min < stats.max else 1, weights=counts)
     standard = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
     if stats.min == stats.max:
@@ -63,9 +64,9 @@ def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     inside = int(heights.sum())
     heights[0] += int(counts.sum()) - inside  # middles of intervals may lie past the extremes
     _add_buckets(standard, edges, heights)
-    cuts = [stats.min, *analysis.values.quantiles(BUCKETS), stats.max]
+    cuts = [stats.min, *analysis.values.quantiles(QUANTILES), stats.max]
     quantiles = stats.histograms.add(type=statistics_pb2.Histogram.QUANTILES)
-    _add_buckets(quantiles, cuts, [analysis.present / BUCKETS] * BUCKETS)
+    _add_buckets(quantiles, cuts, [analysis.present / QUANTILES] * QUANTILES)
 
 
 def _add_buckets(histogram: Any, edges: Any, heights: Any) -> None:

@@ -66,7 +66,7 @@ def test_errors_are_raised_as_a_table_and_warnings_are_not():
         anomalies.raise_for_errors(anomalies.validate(proto, schema_of(split)))
     assert "c: " in caught.value.message
     assert "i: " in caught.value.message
-    assert "n: " not in caught.value.message
+    assert "\n  n: " not in caught.value.message
 
 
 def test_share_outside_the_domain_may_be_allowed():
