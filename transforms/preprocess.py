@@ -30,6 +30,7 @@ from transforms import (
     csv_reader,
     files,
     graph,
+    incremental,
     materialize,
     records,
     resolution,
@@ -86,6 +87,7 @@ def run(
     transform_dir: str,
     statistics_dir: str,
     runner_options: Sequence[str] = (),
+    analysis_cache: str | None = None,
 ) -> PreprocessSummary:
     """Reads the raw files and writes three artifacts, each committed once.
 
@@ -96,6 +98,8 @@ def run(
         transform_dir: Gets the transform in tensorflow-transform's layout, kind "transform".
         statistics_dir: Gets statistics and schema, kind "statistics".
         runner_options: Beam options; without `--runner` the job runs in this process.
+        analysis_cache: Directory that keeps the analyses of single files by their content, so
+            that the next run reads only new files to learn from; see `incremental`.
 
     Returns:
         Rows and time.
@@ -110,7 +114,7 @@ def run(
     columns = config.build_columns(part.columns)
     inputs = files.find(part.data.patterns(), base_dir)
     source = _source(part, columns, inputs)
-    analysis = analyse(inputs, source, runner_options)
+    analysis = analyse(inputs, source, runner_options, analysis_cache)
     analysis.raise_if_faulty()
     _require_rows(analysis, splits.names(part.data.split))
     resolved = resolution.resolve(columns, analysis)
@@ -187,10 +191,12 @@ def analyse(
     inputs: Sequence[files.InputFile],
     source: records.Source,
     runner_options: Sequence[str] = (),
+    cache: str | None = None,
 ) -> Analysis:
     """Reads all files and returns what there is to know about them.
 
-    Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`.
+    Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`. With a
+    `cache` directory, files whose analysis it holds are not parsed.
     """
     with tempfile.TemporaryDirectory(prefix="analysis-") as work, _counting("analyse"):
         path = str(pathlib.Path(work) / "analysis.arrow")
@@ -200,7 +206,7 @@ def analyse(
             _ = (
                 pipeline
                 | "Files" >> beam.Create(_portions(inputs, threads), reshuffle=True)
-                | "Analyse" >> beam.ParDo(AnalyseFiles(source, threads))
+                | "Analyse" >> beam.ParDo(AnalyseFiles(source, threads, cache))
                 | "Merge" >> beam.CombineGlobally(AnalysisFn())
                 | "Write" >> beam.Map(_write_analysis, path)
             )
@@ -225,15 +231,18 @@ def _portions(items: Sequence[Any], threads: int) -> list[tuple[Any, ...]]:
 class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
     """InputFiles -> for each the Analysis of its rows."""
 
-    def __init__(self, source: records.Source, threads: int) -> None:
+    def __init__(self, source: records.Source, threads: int, cache: str | None) -> None:
         self._source = source
         self._threads = threads
+        self._cache = cache
 
     def process(self, element: Sequence[files.InputFile]) -> Iterator[Analysis]:
         yield from runners.in_parallel(self._analyse, element, self._threads)
 
     def _analyse(self, file: files.InputFile) -> Analysis:
-        return analyse_file(file, self._source)
+        if self._cache is None:
+            return analyse_file(file, self._source)
+        return incremental.analyse(file, self._source, self._cache, analyse_file)
 
 
 def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
