@@ -2,23 +2,23 @@
 
 The same definition runs on a laptop through kfp.local and compiles for Kubernetes. Everything
 that depends on the run configuration enters as pipeline parameters, so that a submitted run
-can override it; only placement (image, CPU, memory, accelerator, retries) is compiled in.
+can override it; only placement (image, resources, nodes, retries) is compiled in.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from components.evaluate import evaluate
 from components.export import export
 from components.preprocess import preprocess
 from components.train import train
-from estimator_lib.core.config import Placement, RunConfiguration, Step
+from estimator_lib.core.config import RunConfiguration, Step
+from pipelines import placement
 
 RELEASE = "0.1.0"
 """Code version of compiled pipelines; local runs use a digest of the sources instead."""
-BACKOFF = "30s"
 
 
 def parameters(config: RunConfiguration) -> dict[str, str]:
@@ -51,6 +51,7 @@ def build(config: RunConfiguration) -> Any:
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = RELEASE,
+        **resources: Any,
     ) -> None:
         prepared = preprocess(
             config=preprocess_config,
@@ -92,24 +93,8 @@ def build(config: RunConfiguration) -> Any:
             "export": exported,
         }
         for name, task in tasks.items():
-            _place(task, config.cluster.steps.get(name, Placement()))
-            if config.cluster.image:
-                task.set_container_image(config.cluster.image)
-            if volume:
-                kubernetes.mount_pvc(task, volume.claim, volume.mount_path)
+            placement.place(task, name, config.cluster, resources)
 
     pipeline.__doc__ = f"Preprocess, train, evaluate and, if blessed, export {config.name}."
     decorate: Callable[..., Any] = dsl.pipeline(name=config.name)
-    return decorate(pipeline)
-
-
-def _place(task: Any, placement: Placement) -> None:
-    task.set_caching_options(True)
-    if placement.retries:
-        task.set_retry(placement.retries, backoff_duration=BACKOFF, backoff_factor=2.0)
-    if placement.cpu:
-        task.set_cpu_request(placement.cpu).set_cpu_limit(placement.cpu)
-    if placement.memory:
-        task.set_memory_request(placement.memory).set_memory_limit(placement.memory)
-    if placement.gpu:
-        task.set_accelerator_type(placement.gpu_type).set_accelerator_limit(placement.gpu)
+    return decorate(placement.with_parameters(pipeline, placement.resources(config.cluster)))

@@ -53,6 +53,10 @@ class Reason(enum.StrEnum):
     DISAGREEMENT = "disagreement"
     UNSUPPORTED = "unsupported"
     STEP_FAILED = "step_failed"
+    UNREACHABLE = "unreachable"
+    PERMISSION = "permission"
+    SECRET = "secret"  # noqa: S105 - the name of a reason
+    UNPINNED = "unpinned"
 
 
 class EstimatorLibError(Exception):
