@@ -168,7 +168,7 @@ class Estimator:
         if max_steps is not None and start >= max_steps:
             return
         strategy = _real(self._config.train_distribute)
-        first = self._input_position(input_fn)
+        first = _input_position(newest.engine if newest else self._engine, input_fn)
         dataset = self._dataset(input_fn, ModeKeys.TRAIN, strategy, first)
         compiled = self._model.train_function(dataset.element_spec, strategy)
         self._sync(newest, ModeKeys.TRAIN, compiled.form.variables)
@@ -558,11 +558,6 @@ class Estimator:
 
     # --- Input ----------------------------------------------------------------------------
 
-    def _input_position(self, input_fn: Any) -> int:
-        position = self._engine.get("input") or {}
-        same = position.get("fingerprint") == _fingerprint(input_fn) is not None
-        return int(position.get("batch") or 0) if same else 0
-
     def _dataset(self, input_fn: Any, mode: str, strategy: Any, first_batch: int) -> Any:
         def call(context: Any = None) -> Any:
             return datasets.call(
@@ -651,6 +646,13 @@ def _real(strategy: Any) -> Any:
     if strategy is None or strategy.num_replicas_in_sync == 1 and not strategy.extended._in_multi_worker_mode():  # noqa: E501
         return None
     return strategy
+
+
+def _input_position(engine: Mapping[str, Any], input_fn: Any) -> int:
+    """The batch to begin at: where a checkpoint says that the same input was left."""
+    position = engine.get("input") or {}
+    same = position.get("fingerprint") == _fingerprint(input_fn) is not None
+    return int(position.get("batch") or 0) if same else 0
 
 
 def _fingerprint(input_fn: Any) -> str | None:

@@ -41,6 +41,7 @@ class VariableStore:
         variables: Name to variable, in creation order.
         local: Names of variables that belong to metrics; they are not saved.
         initial: Initial value of each local variable, to reset it before an evaluation.
+        strategy: Variables are made in the scope of this `tf.distribute.Strategy`, if any.
         resources: Lookup tables and the like that traces made; they live as long as the store.
     """
 
@@ -49,6 +50,7 @@ class VariableStore:
         self.local: set[str] = set()
         self.initial: dict[str, Any] = {}
         self.resources: list[Any] = []
+        self.strategy: Any = None
         self._names: dict[int, str] = {}
         self._lock = threading.RLock()
 
@@ -84,7 +86,8 @@ class VariableStore:
         with self._lock:
             if name not in self.variables:
                 # Name scopes survive init_scope; the full name says it all already.
-                with tf.init_scope(), tf.name_scope(""), _passing():
+                placed = self.strategy.scope() if self.strategy else contextlib.nullcontext()
+                with tf.init_scope(), placed, tf.name_scope(""), _passing():
                     variable = make()
                 self._put(name, variable)
                 if local:
@@ -217,7 +220,7 @@ def _lifted(initial: Any, name: str) -> Any:
         return lift_to_graph([initial], tf.compat.v1.get_default_graph())[initial]
 
     try:
-        return compute()
+        return compute.get_concrete_function()()
     except Exception as error:
         raise ConfigError(
             f"Variable {name!r} cannot be made: its initial value depends on the features. "

@@ -134,14 +134,16 @@ class TracedModel:
         features_spec, labels_spec = datasets.split(element_spec)
 
         def build(features: Any, labels: Any) -> Any:
-            with variables.trace(self.store, seed=self.seed) as trace, _replica(strategy):
+            with variables.trace(self.store, seed=self.seed) as trace:
                 variables.global_step()
                 spec = self.call(features, labels, mode)
                 found.update(self._describe(spec, mode))
                 found["variables"] = tuple(trace.used)
             return tf.constant(0)
 
-        with _strategy_scope(strategy), _seeded(self._config.tf_random_seed):
+        # The trace itself is of one replica without a strategy; only variables are placed.
+        self.store.strategy = strategy or self.store.strategy
+        with _seeded(self._config.tf_random_seed):
             tf.function(build, autograph=False).get_concrete_function(
                 *_arguments(features_spec, labels_spec)
             )
@@ -468,25 +470,6 @@ def _relaxed(spec: Any) -> Any:
 
 def _key(spec: Any) -> str:
     return repr(spec)
-
-
-@contextmanager
-def _strategy_scope(strategy: Any) -> Iterator[None]:
-    if strategy is None:
-        yield
-    else:
-        with strategy.scope():
-            yield
-
-
-@contextmanager
-def _replica(strategy: Any) -> Iterator[None]:
-    """While variables are made, the model believes it is the first of the replicas."""
-    if strategy is None:
-        yield
-    else:
-        with tf.distribute.ReplicaContext(strategy, replica_id_in_sync_group=0):
-            yield
 
 
 @contextmanager
