@@ -6,8 +6,6 @@ import difflib
 import pathlib
 import tempfile
 
-import yaml
-
 from estimator_lib.core import storage
 from estimator_lib.core.config import RunConfiguration
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
@@ -21,13 +19,13 @@ def compile_text(config: RunConfiguration) -> str:
     The text depends on the configuration and on the pinned KFP release only.
 
     Raises:
-        ConfigError: KFP refused a value, such as a malformed amount of memory.
+        ConfigError: KFP refused a value, such as a malformed amount of memory; or the schedule
+            gives a parameter that the pipeline does not have, or of another type.
+        SecurityError: something looks like a credential, or is not pinned.
     """
-    from google.protobuf import json_format
     from kfp import compiler
-    from kfp.pipeline_spec import pipeline_spec_pb2
 
-    from pipelines import training
+    from pipelines import arguments, specification, training
 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "pipeline.yaml"
@@ -39,9 +37,9 @@ def compile_text(config: RunConfiguration) -> str:
                 reason=Reason.INVALID_VALUE,
             ) from error
         text = path.read_text(encoding="utf-8")
-    # What KFP wrote must read back as what it says it is.
-    first, *_ = yaml.safe_load_all(text)
-    json_format.ParseDict(first, pipeline_spec_pb2.PipelineSpec())
+    found = specification.check(text, config.name)
+    if config.schedule is not None:
+        arguments.check(found, config.schedule.parameters)
     return text
 
 

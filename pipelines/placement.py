@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
-from estimator_lib.core.config import Cluster, Mounted, Placement, Step, Tpu
+from estimator_lib.core.config import Cluster, Mounted, NodeAffinity, Placement, Step, Tpu
 
 BACKOFF = "30s"
 TPU_RESOURCE = "google.com/tpu"
@@ -84,6 +84,8 @@ def place(task: Any, step: Step, cluster: Cluster, values: Mapping[str, Any]) ->
     if placement.retries:
         task.set_retry(placement.retries, backoff_duration=BACKOFF, backoff_factor=2.0)
     asked = {n: values.get(f"{step}_{n}", getattr(placement, n)) for n in _RESOURCES}
+    # KFP hands only registered parameters down into conditions and exit handlers.
+    task.register_pipeline_channels([values[k] for k in values if k.startswith(f"{step}_")])
     _request(task, placement, asked)
     image = placement.image or cluster.image
     if image:
@@ -129,13 +131,19 @@ def _choose_nodes(task: Any, placement: Placement) -> None:
             effect=toleration.effect,
             toleration_seconds=toleration.seconds,
         )
+    required = [_expression(a) for a in placement.affinity if a.weight is None]
+    if required:
+        # In one term, for a node must meet them all; Kubernetes takes one of several terms.
+        kubernetes.add_node_affinity(task, match_expressions=required)
     for affinity in placement.affinity:
-        expression = {
-            "key": affinity.key,
-            "operator": affinity.operator,
-            "values": affinity.values,
-        }
-        kubernetes.add_node_affinity(task, match_expressions=[expression], weight=affinity.weight)
+        if affinity.weight is not None:
+            kubernetes.add_node_affinity(
+                task, match_expressions=[_expression(affinity)], weight=affinity.weight
+            )
+
+
+def _expression(affinity: NodeAffinity) -> dict[str, Any]:
+    return {"key": affinity.key, "operator": affinity.operator, "values": affinity.values}
 
 
 def _tpu_labels(tpu: Tpu | None) -> dict[str, str]:
