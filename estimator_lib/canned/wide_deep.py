@@ -219,12 +219,8 @@ def _model_fn(
             parts.append((made, wide_trainer))
 
         def train_op(loss: tf.Tensor) -> Any:
-            return tf.group(
-                *(
-                    optimizers.minimize(loss, trainer, owned, reduction=head.loss_reduction)
-                    for (_, owned, _), trainer in parts
-                )
-            )
+            owned = [(trainer, made) for (_, made, _), trainer in parts]
+            return optimizers.minimize_parts(loss, owned, reduction=head.loss_reduction)
 
         return head.create_estimator_spec(
             features,

@@ -24,11 +24,13 @@ class Lookup:
     Attributes:
         table: The variable, `[rows, width]`.
         ids: int64 `[n]`; negative ones contribute nothing to the gradient.
+        safe_ids: `max(ids, 0)`.
         output: float32 `[n, width]`: the rows at `max(ids, 0)`.
     """
 
     table: Any
     ids: tf.Tensor
+    safe_ids: tf.Tensor
     output: tf.Tensor
 
 
@@ -43,11 +45,14 @@ def rows(table: Any, ids: tf.Tensor, safe_ids: tf.Tensor | None = None) -> tf.Te
     Raises:
         tf.errors.InvalidArgumentError: an id is not below the number of rows.
     """
-    output = tf.gather(table, tf.maximum(ids, 0) if safe_ids is None else safe_ids)
+    if safe_ids is None:
+        safe_ids = tf.maximum(ids, 0)
+    output = tf.gather(table, safe_ids)
     # Variables of a strategy are split by replica; the generic gradient knows how.
     if not tf.executing_eagerly() and not tf.distribute.has_strategy():
         graph = tf.compat.v1.get_default_graph()
-        graph.add_to_collection(_COLLECTION, Lookup(table=table, ids=ids, output=output))
+        read = Lookup(table=table, ids=ids, safe_ids=safe_ids, output=output)
+        graph.add_to_collection(_COLLECTION, read)
     return output
 
 

@@ -1,7 +1,8 @@
 """Heads: everything after the logits, for each kind of label."""
 
-from estimator_lib.heads._base import Head
+from estimator_lib.heads._base import Head, LabelHead
 from estimator_lib.heads.binary import BinaryClassHead
+from estimator_lib.heads.multi import MultiHead
 from estimator_lib.heads.multiclass import MultiClassHead
 from estimator_lib.heads.multilabel import MultiLabelHead
 from estimator_lib.heads.regression import (
@@ -15,8 +16,10 @@ from estimator_lib.heads.regression import (
 __all__ = [
     "BinaryClassHead",
     "Head",
+    "LabelHead",
     "LogisticRegressionHead",
     "MultiClassHead",
+    "MultiHead",
     "MultiLabelHead",
     "PoissonRegressionHead",
     "QuantileRegressionHead",

@@ -57,14 +57,158 @@ class Batch:
 
 
 class Head(abc.ABC):
-    """Base of the heads.
+    """Everything after the logits, as a model_fn and an eager user see it.
+
+    Args:
+        loss_reduction: Of the weighted losses of a batch; see `losses.LossReduction`.
+        name: Suffix of all metric keys, as in "accuracy/<name>".
+    """
+
+    def __init__(self, loss_reduction: Any, name: str | None) -> None:
+        self._reduction = loss_library.reduction_of(loss_reduction)
+        self._name = name
+
+    @property
+    def name(self) -> str | None:
+        """Suffix of the metric keys, or None."""
+        return self._name
+
+    @property
+    def loss_reduction(self) -> LossReduction:
+        """How the losses of a batch become one number."""
+        return self._reduction
+
+    @property
+    @abc.abstractmethod
+    def logits_dimension(self) -> int:
+        """How many logits per example the head needs."""
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        labels: Any,
+        logits: Any,
+        features: Mapping[str, Any] | None = None,
+        mode: str | None = None,
+        regularization_losses: Sequence[Any] | None = None,
+    ) -> tf.Tensor:
+        """Returns the training loss, a float32 scalar: reduced losses plus regularization.
+
+        Args:
+            labels: What the head expects; see the class.
+            logits: float32 `[batch, logits_dimension]`.
+            features: Holds the weights if there is a weight_column.
+            mode: Not used; kept because heads of tf.estimator took it.
+            regularization_losses: Scalars to add.
+
+        Raises:
+            DataError: shapes do not fit.
+            tf.errors.InvalidArgumentError: a label is outside its range.
+        """
+
+    @abc.abstractmethod
+    def predictions(self, logits: Any, keys: Sequence[Any] | None = None) -> dict[Any, tf.Tensor]:
+        """Returns predictions by key.
+
+        Args:
+            logits: float32 `[batch, logits_dimension]`.
+            keys: Which ones; None means all.
+
+        Raises:
+            ConfigError: a key that this head does not have.
+        """
+
+    @abc.abstractmethod
+    def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Returns fresh metrics by key, to be given to `update_metrics`."""
+
+    @abc.abstractmethod
+    def update_metrics(
+        self,
+        eval_metrics: dict[str, Any],
+        features: Mapping[str, Any],
+        logits: Any,
+        labels: Any,
+        regularization_losses: Sequence[Any] | None = None,
+    ) -> dict[str, Any]:
+        """Adds a batch to `eval_metrics` (from `metrics`) and returns them."""
+
+    @abc.abstractmethod
+    def create_estimator_spec(
+        self,
+        features: Mapping[str, Any],
+        mode: str,
+        logits: Any,
+        labels: Any = None,
+        optimizer: Any = None,
+        trainable_variables: Sequence[Any] | None = None,
+        train_op_fn: Callable[[tf.Tensor], Any] | None = None,
+        update_ops: Sequence[Any] | None = None,
+        regularization_losses: Sequence[Any] | None = None,
+    ) -> EstimatorSpec:
+        """Returns the spec that a model_fn returns.
+
+        Args:
+            features: The model_fn's features; weights are read from them.
+            mode: One of `ModeKeys`.
+            logits: float32 `[batch, logits_dimension]`.
+            labels: What the head expects; not needed in PREDICT.
+            optimizer: Anything `optimizers.get` takes; or give train_op_fn.
+            trainable_variables: What the optimizer updates; None means all of the model_fn's.
+            train_op_fn: Makes the train op from the loss, instead of an optimizer.
+            update_ops: Ops to run with each step, such as those of batch normalization.
+            regularization_losses: Scalars added to the loss.
+
+        Raises:
+            ConfigError: both or none of optimizer and train_op_fn are given in TRAIN.
+            DataError: shapes do not fit.
+        """
+
+    @abc.abstractmethod
+    def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
+        """Returns the signatures for serving, "serving_default" and "predict" among them."""
+
+    def _checked_logits(self, logits: Any) -> tf.Tensor:
+        logits = tf.convert_to_tensor(logits)
+        if logits.dtype != tf.float32:
+            logits = tf.cast(logits, tf.float32)
+        width = logits.shape[-1] if logits.shape.rank else None
+        if logits.shape.rank != 2 or width not in (None, self.logits_dimension):
+            raise DataError(
+                f"{type(self).__name__} got logits of a wrong shape: expected "
+                f"[batch, {self.logits_dimension}], got {logits.shape}. Match the last layer.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        return logits
+
+    def _needed_labels(self, labels: Any, mode: str) -> None:
+        if labels is None:
+            raise DataError(
+                f"{type(self).__name__} got no labels in mode {mode!r}. Return (features, labels) "
+                "from input_fn.",
+                reason=Reason.MISSING_VALUE,
+            )
+
+    def _key(self, key: str) -> str:
+        return f"{key}/{self._name}" if self._name else key
+
+    def _invalid(self, argument: str, expected: str, got: object) -> ConfigError:
+        return ConfigError(
+            f"{type(self).__name__}: argument {argument} is invalid: expected {expected}, got "
+            f"{quote(got)}.",
+            reason=Reason.INVALID_VALUE,
+        )
+
+
+class LabelHead(Head):
+    """Base of the heads for one kind of label.
 
     Args:
         weight_column: Feature (or numeric column) with the examples' weights; None means 1.
-        loss_reduction: Of the weighted losses of a batch; see `losses.LossReduction`.
+        loss_reduction: See `Head`.
         loss_fn: Instead of the head's own loss: takes labels, logits and, if it likes,
             features and loss_reduction, and returns `[batch, 1]` or `[batch, logits_dimension]`.
-        name: Suffix of all metric keys, as in "accuracy/<name>".
+        name: See `Head`.
     """
 
     signatures: ClassVar[tuple[str, ...]] = ()
@@ -77,32 +221,13 @@ class Head(abc.ABC):
         loss_fn: Callable[..., tf.Tensor] | None = None,
         name: str | None = None,
     ) -> None:
-        if isinstance(weight_column, fc.NumericColumn):
-            weight_column = weight_column.key
-        elif weight_column is not None and not isinstance(weight_column, str):
-            # A tf.feature_column numeric column has a key, too.
-            weight_column = getattr(weight_column, "key", weight_column)
-        if weight_column is not None and not isinstance(weight_column, str):
+        super().__init__(loss_reduction, name)
+        # A numeric column, ours or of tf.feature_column, stands for its field.
+        column = getattr(weight_column, "key", weight_column)
+        if column is not None and not isinstance(column, str):
             raise self._invalid("weight_column", "a feature's name or None", weight_column)
-        self._weight_column = weight_column
-        self._reduction = loss_library.reduction_of(loss_reduction)
+        self._weight_column = column
         self._loss_fn = _checked_loss_fn(type(self).__name__, loss_fn)
-        self._name = name
-
-    @property
-    def name(self) -> str | None:
-        """Suffix of the metric keys, or None."""
-        return self._name
-
-    @property
-    @abc.abstractmethod
-    def logits_dimension(self) -> int:
-        """How many logits per example the head needs."""
-
-    @property
-    def loss_reduction(self) -> LossReduction:
-        """How the losses of a batch become one number."""
-        return self._reduction
 
     # --- what a concrete head says -----------------------------------------------------------
 
@@ -140,19 +265,6 @@ class Head(abc.ABC):
         mode: str | None = None,
         regularization_losses: Sequence[Any] | None = None,
     ) -> tf.Tensor:
-        """Returns the training loss, a float32 scalar: reduced losses plus regularization.
-
-        Args:
-            labels: What the head expects; see the class.
-            logits: float32 `[batch, logits_dimension]`.
-            features: Holds the weights if there is a weight_column.
-            mode: Not used; kept because heads of tf.estimator took it.
-            regularization_losses: Scalars to add.
-
-        Raises:
-            DataError: shapes do not fit.
-            tf.errors.InvalidArgumentError: a label is outside its range.
-        """
         del mode
         labels, logits, losses, weights = self._per_example(labels, logits, features or {})
         return _regularized(
@@ -160,15 +272,6 @@ class Head(abc.ABC):
         )
 
     def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[str, tf.Tensor]:
-        """Returns predictions by key.
-
-        Args:
-            logits: float32 `[batch, logits_dimension]`.
-            keys: Which ones; None means all.
-
-        Raises:
-            ConfigError: a key that this head does not have.
-        """
         makers = self._predictions(self._checked_logits(logits))
         for key in keys or ():
             if key not in makers:
@@ -181,7 +284,6 @@ class Head(abc.ABC):
             return {key: makers[key]() for key in (makers if keys is None else keys)}
 
     def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
-        """Returns fresh metrics by key, to be given to `update_metrics`."""
         made = self._new_metrics()
         if regularization_losses:
             made["regularization_loss"] = metric_library.Mean("regularization_loss")
@@ -195,7 +297,6 @@ class Head(abc.ABC):
         labels: Any,
         regularization_losses: Sequence[Any] | None = None,
     ) -> dict[str, Any]:
-        """Adds a batch to `eval_metrics` (from `metrics`) and returns them."""
         batch = self._batch(labels, logits, features)
         return self._updated(eval_metrics, batch, regularization_losses)
 
@@ -211,35 +312,15 @@ class Head(abc.ABC):
         update_ops: Sequence[Any] | None = None,
         regularization_losses: Sequence[Any] | None = None,
     ) -> EstimatorSpec:
-        """Returns the spec that a model_fn returns.
-
-        Args:
-            features: The model_fn's features; weights are read from them.
-            mode: One of `ModeKeys`.
-            logits: float32 `[batch, logits_dimension]`.
-            labels: What the head expects; not needed in PREDICT.
-            optimizer: Anything `optimizers.get` takes; or give train_op_fn.
-            trainable_variables: What the optimizer updates; None means all of the model_fn's.
-            train_op_fn: Makes the train op from the loss, instead of an optimizer.
-            update_ops: Ops to run with each step, such as those of batch normalization.
-            regularization_losses: Scalars added to the loss.
-
-        Raises:
-            ConfigError: both or none of optimizer and train_op_fn are given in TRAIN.
-            DataError: shapes do not fit.
-        """
         with tf.name_scope(self._name or "head"):
             if mode == ModeKeys.PREDICT:
                 predictions = self.predictions(logits)
                 return EstimatorSpec(
-                    mode=mode, predictions=predictions, export_outputs=self._exports(predictions)
+                    mode=mode,
+                    predictions=predictions,
+                    export_outputs=self.export_outputs(predictions),
                 )
-            if labels is None:
-                raise DataError(
-                    f"{type(self).__name__} got no labels in mode {mode!r}. Return "
-                    "(features, labels) from input_fn.",
-                    reason=Reason.MISSING_VALUE,
-                )
+            self._needed_labels(labels, mode)
             if mode == ModeKeys.EVAL:
                 batch = self._batch(labels, logits, features)
                 loss = loss_library.reduce(batch.losses, batch.weights, self._reduction)
@@ -291,19 +372,6 @@ class Head(abc.ABC):
         else:
             losses = self._losses(numbers, logits)
         return numbers, logits, losses, self._weights(features)
-
-    def _checked_logits(self, logits: Any) -> tf.Tensor:
-        logits = tf.convert_to_tensor(logits)
-        if logits.dtype != tf.float32:
-            logits = tf.cast(logits, tf.float32)
-        width = logits.shape[-1] if logits.shape.rank else None
-        if logits.shape.rank != 2 or width not in (None, self.logits_dimension):
-            raise DataError(
-                f"{type(self).__name__} got logits of a wrong shape: expected "
-                f"[batch, {self.logits_dimension}], got {logits.shape}. Match the last layer.",
-                reason=Reason.TYPE_MISMATCH,
-            )
-        return logits
 
     def _label_width(self) -> int:
         """How many labels per example there are."""
@@ -357,7 +425,7 @@ class Head(abc.ABC):
             )
         return metrics
 
-    def _exports(self, predictions: Mapping[str, tf.Tensor]) -> dict[str, ExportOutput]:
+    def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
         outputs = self._outputs(predictions)
         default = outputs[self.signatures[0]]
         return {
@@ -365,16 +433,6 @@ class Head(abc.ABC):
             **outputs,
             PREDICT_SIGNATURE: PredictOutput(predictions),
         }
-
-    def _key(self, key: str) -> str:
-        return f"{key}/{self._name}" if self._name else key
-
-    def _invalid(self, argument: str, expected: str, got: object) -> ConfigError:
-        return ConfigError(
-            f"{type(self).__name__}: argument {argument} is invalid: expected {expected}, got "
-            f"{quote(got)}.",
-            reason=Reason.INVALID_VALUE,
-        )
 
 
 def train_op(
@@ -403,18 +461,13 @@ def train_op(
     return tf.group(step, *update_ops) if update_ops else step
 
 
-def check_labels(good: tf.Tensor, head: str, expected: str, labels: tf.Tensor) -> Any:
-    """Returns what must run before the labels are used: stops at a label that is not good."""
-    return tf.debugging.Assert(
-        tf.reduce_all(good),
-        [f"LabelError: {head} got a label outside its range: expected {expected}, got", labels],
-        summarize=20,
-    )
-
-
 def checked(labels: tf.Tensor, good: tf.Tensor, head: str, expected: str) -> tf.Tensor:
-    """Returns `labels`, computed only if all of them are good."""
-    check = check_labels(good, head, expected, labels)
+    """Returns `labels`, computed only if all of them are good; else the error names some."""
+    message = f"LabelError: {head} got a label outside its range: expected {expected}, got"
+    # The bare op: tf.debugging.Assert wraps it in a conditional, which costs far more.
+    check = tf.raw_ops.Assert(
+        condition=tf.reduce_all(good), data=[tf.constant(message), labels], summarize=20
+    )
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(labels)
 

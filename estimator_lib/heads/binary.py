@@ -13,19 +13,19 @@ from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
 
-class BinaryClassHead(_base.Head):
+class BinaryClassHead(_base.LabelHead):
     """Head for labels 0 and 1, or two texts of a vocabulary.
 
     Labels: `[batch]` or `[batch, 1]`, integer, float 0.0 / 1.0, or string with a vocabulary.
 
     Args:
-        weight_column: See `Head`.
+        weight_column: See `LabelHead`.
         thresholds: For each, accuracy, precision and recall are also reported where the
             predicted class is 1 if the probability is greater than the threshold.
         label_vocabulary: The texts of class 0 and 1.
-        loss_reduction: See `Head`.
-        loss_fn: See `Head`.
-        name: See `Head`.
+        loss_reduction: See `LabelHead`.
+        loss_fn: See `LabelHead`.
+        name: See `LabelHead`.
     """
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE, _base.REGRESSION_SIGNATURE)
@@ -57,7 +57,7 @@ class BinaryClassHead(_base.Head):
         return _base.checked(numbers, good, type(self).__name__, self._vocabulary.expected())
 
     def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        return losses.sigmoid_cross_entropy(labels, logits)
+        return losses.logistic_loss(labels, logits)
 
     def _predictions(self, logits: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:
         logistic = tf.sigmoid(logits)

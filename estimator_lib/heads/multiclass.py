@@ -16,18 +16,18 @@ _AUC_CLASSES = 100
 """With more classes the one-against-rest histograms would outweigh the model."""
 
 
-class MultiClassHead(_base.Head):
+class MultiClassHead(_base.LabelHead):
     """Head for labels 0 to n_classes - 1, or texts of a vocabulary.
 
     Labels: int64 `[batch]` or `[batch, 1]`, or string with a vocabulary.
 
     Args:
         n_classes: More than 2; use BinaryClassHead for 2.
-        weight_column: See `Head`.
+        weight_column: See `LabelHead`.
         label_vocabulary: The texts of the classes by id.
-        loss_reduction: See `Head`.
-        loss_fn: See `Head`.
-        name: See `Head`.
+        loss_reduction: See `LabelHead`.
+        loss_fn: See `LabelHead`.
+        name: See `LabelHead`.
         top_k: For each k, the share of examples whose label is among the k likeliest classes
             is reported as "accuracy/top_<k>".
     """

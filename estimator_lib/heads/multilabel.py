@@ -14,7 +14,7 @@ from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
 
-class MultiLabelHead(_base.Head):
+class MultiLabelHead(_base.LabelHead):
     """Head for labels that do not exclude each other.
 
     Labels: 0/1 `[batch, n_classes]`, or a SparseTensor or RaggedTensor that lists the ids (or,
@@ -22,13 +22,13 @@ class MultiLabelHead(_base.Head):
 
     Args:
         n_classes: At least 2.
-        weight_column: See `Head`.
+        weight_column: See `LabelHead`.
         thresholds: For each, accuracy, precision and recall over all classes are reported.
         label_vocabulary: The texts of the classes by id.
-        loss_reduction: See `Head`.
-        loss_fn: See `Head`.
+        loss_reduction: See `LabelHead`.
+        loss_fn: See `LabelHead`.
         classes_for_class_based_metrics: Ids or texts of classes that get metrics of their own.
-        name: See `Head`.
+        name: See `LabelHead`.
     """
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE,)

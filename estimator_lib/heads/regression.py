@@ -15,18 +15,18 @@ from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
 
-class RegressionHead(_base.Head):
+class RegressionHead(_base.LabelHead):
     """Head for numbers, squared error by default.
 
     Labels: `[batch]`, `[batch, 1]` or `[batch, label_dimension]`, any numeric type.
 
     Args:
-        weight_column: See `Head`.
+        weight_column: See `LabelHead`.
         label_dimension: Numbers per example.
-        loss_reduction: See `Head`.
-        loss_fn: See `Head`; `losses.huber()`, `losses.quantile(0.9)` and the like fit.
+        loss_reduction: See `LabelHead`.
+        loss_fn: See `LabelHead`; `losses.huber()`, `losses.quantile(0.9)` and the like fit.
         inverse_link_fn: Maps logits to predictions; None means they are the predictions.
-        name: See `Head`.
+        name: See `LabelHead`.
     """
 
     signatures: ClassVar = (_base.REGRESSION_SIGNATURE,)
@@ -116,10 +116,10 @@ class PoissonRegressionHead(RegressionHead):
 
     Args:
         label_dimension: Numbers per example.
-        weight_column: See `Head`.
-        loss_reduction: See `Head`.
+        weight_column: See `LabelHead`.
+        loss_reduction: See `LabelHead`.
         compute_full_loss: Adds the part of the loss that depends on the label alone.
-        name: See `Head`.
+        name: See `LabelHead`.
     """
 
     def __init__(
@@ -142,9 +142,9 @@ class LogisticRegressionHead(RegressionHead):
     """Head for probabilities: labels in [0, 1], sigmoid cross entropy.
 
     Args:
-        weight_column: See `Head`.
-        loss_reduction: See `Head`.
-        name: See `Head`.
+        weight_column: See `LabelHead`.
+        loss_reduction: See `LabelHead`.
+        name: See `LabelHead`.
     """
 
     def __init__(
@@ -168,9 +168,9 @@ class TweedieRegressionHead(RegressionHead):
 
     Args:
         power: Variance power, strictly between 1 and 2.
-        weight_column: See `Head`.
-        loss_reduction: See `Head`.
-        name: See `Head`.
+        weight_column: See `LabelHead`.
+        loss_reduction: See `LabelHead`.
+        name: See `LabelHead`.
     """
 
     def __init__(
@@ -195,9 +195,9 @@ class QuantileRegressionHead(RegressionHead):
 
     Args:
         quantiles: Ascending levels in (0, 1).
-        weight_column: See `Head`.
-        loss_reduction: See `Head`.
-        name: See `Head`.
+        weight_column: See `LabelHead`.
+        loss_reduction: See `LabelHead`.
+        name: See `LabelHead`.
     """
 
     def __init__(

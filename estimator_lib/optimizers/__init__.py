@@ -2,7 +2,7 @@
 
 from estimator_lib.optimizers import schedules
 from estimator_lib.optimizers._base import Optimizer
-from estimator_lib.optimizers.minimize import get, minimize
+from estimator_lib.optimizers.minimize import get, minimize, minimize_parts
 from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "RMSProp",
     "get",
     "minimize",
+    "minimize_parts",
     "schedules",
 ]

@@ -72,31 +72,67 @@ def minimize(
     Raises:
         ConfigError: there are no variables, or the loss depends on none of them.
     """
-    optimizer = get(optimizer)
     trained = list(store.trainable_variables() if variables is None else variables)
+    return minimize_parts(loss, [(optimizer, trained)], reduction=reduction)
+
+
+def minimize_parts(
+    loss: tf.Tensor,
+    parts: Sequence[tuple[Any, Sequence[Any]]],
+    *,
+    reduction: LossReduction = LossReduction.SUM_OVER_BATCH_SIZE,
+) -> Any:
+    """Returns the op that makes one step, in which each optimizer updates its own variables.
+
+    Args:
+        loss: See `minimize`.
+        parts: Pairs of an optimizer and the variables that it updates.
+        reduction: See `minimize`.
+
+    Raises:
+        ConfigError: a part has no variables, or the loss depends on none of them.
+    """
+    made = [(get(optimizer), list(owned)) for optimizer, owned in parts]
+    dense = {
+        id(store.raw(v)): getattr(optimizer, "rows_as_dense", True)
+        for optimizer, owned in made
+        for v in owned
+    }
+    trained = [v for _, owned in made for v in owned]
+    gradients = iter(_gradients(loss, trained, dense) if trained else ())
+    pairs_of = []
+    for optimizer, owned in made:
+        pairs = [(g, v) for v, g in zip(owned, gradients, strict=False) if g is not None]
+        if not pairs:
+            raise _nothing_to_train(owned)
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            pairs = _reduced(pairs, reduction)
+        pairs_of.append((optimizer, pairs))
+    steps = [
+        optimizer.apply_gradients(pairs)
+        if isinstance(optimizer, Optimizer)
+        else _apply_keras(optimizer, pairs)
+        for optimizer, pairs in pairs_of
+    ]
+    return steps[0] if len(steps) == 1 else tf.group(*steps)
+
+
+def _nothing_to_train(trained: Sequence[Any]) -> ConfigError:
     if not trained:
-        raise ConfigError(
+        return ConfigError(
             "There is nothing to train: no trainable variables. Create them in model_fn, or give "
             "trainable_variables.",
             reason=Reason.EMPTY_INPUT,
         )
-    gradients = _gradients(loss, trained, getattr(optimizer, "rows_as_dense", True))
-    pairs = [(g, v) for g, v in zip(gradients, trained, strict=True) if g is not None]
-    if not pairs:
-        names = ", ".join(store.name_of(v) for v in trained[:3])
-        raise ConfigError(
-            f"There is nothing to train: the loss depends on none of the variables ({names}). "
-            "Check that the logits are computed from them.",
-            reason=Reason.EMPTY_INPUT,
-        )
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        pairs = _reduced(pairs, reduction)
-    if isinstance(optimizer, Optimizer):
-        return optimizer.apply_gradients(pairs)
-    return _apply_keras(optimizer, pairs)
+    names = ", ".join(store.name_of(v) for v in trained[:3])
+    return ConfigError(
+        f"There is nothing to train: the loss depends on none of the variables ({names}). "
+        "Check that the logits are computed from them.",
+        reason=Reason.EMPTY_INPUT,
+    )
 
 
-def _gradients(loss: tf.Tensor, trained: Sequence[Any], rows_as_dense: bool) -> list[Any]:
+def _gradients(loss: tf.Tensor, trained: Sequence[Any], dense: Mapping[int, bool]) -> list[Any]:
     """Differentiates by the rows that were read where they are known, else by the variable."""
     raw = [store.raw(v) for v in trained]
     known = {id(v) for v in raw}
@@ -107,7 +143,7 @@ def _gradients(loss: tf.Tensor, trained: Sequence[Any], rows_as_dense: bool) -> 
     for read, gradient in zip(reads, found[len(raw) :], strict=True):
         if gradient is not None:
             by_table.setdefault(id(store.raw(read.table)), []).append((read, gradient))
-    unique: dict[int, tuple[tf.Tensor, tf.Tensor]] = {}
+    unique: dict[int, tuple[tf.Tensor, ...]] = {}
     gradients = []
     for variable, other in zip(raw, found, strict=False):
         parts = by_table.get(id(variable))
@@ -115,7 +151,7 @@ def _gradients(loss: tf.Tensor, trained: Sequence[Any], rows_as_dense: bool) -> 
             gradients.append(other)
             continue
         elements = variable.shape.num_elements()
-        if other is not None or (rows_as_dense and elements <= _SMALL_TABLE):
+        if other is not None or (dense[id(variable)] and elements <= _SMALL_TABLE):
             total = tf.add_n([_dense(read.ids, g, variable) for read, g in parts])
             if other is not None:
                 total += tf.convert_to_tensor(other)
@@ -131,19 +167,20 @@ def _dense(ids: tf.Tensor, gradient: tf.Tensor, variable: Any) -> tf.Tensor:
 
 
 def _rows(
-    parts: list[tuple[Lookup, tf.Tensor]], unique: dict[int, tuple[tf.Tensor, tf.Tensor]]
+    parts: list[tuple[Lookup, tf.Tensor]], unique: dict[int, tuple[tf.Tensor, ...]]
 ) -> UniqueRows:
     if len(parts) == 1:
-        ids, values = parts[0][0].ids, parts[0][1]
+        ids, values = parts[0][0].safe_ids, parts[0][1]
     else:
-        ids = tf.concat([read.ids for read, _ in parts], 0)
+        ids = tf.concat([read.safe_ids for read, _ in parts], 0)
         values = tf.concat([gradient for _, gradient in parts], 0)
-    # Two tables (embedding and linear weights) are often read by the same ids.
+    # Two tables (embedding and linear weights) are often read by the same ids. Missing ids add
+    # zeros to row 0, as the gradient of a masked gather does.
     if id(ids) not in unique:
-        # Missing ids add zeros to row 0, as the gradient of a masked gather does.
-        unique[id(ids)] = tf.unique(tf.maximum(ids, 0))
-    indices, position = unique[id(ids)]
-    return UniqueRows(tf.math.unsorted_segment_sum(values, position, tf.size(indices)), indices)
+        indices, position = tf.unique(ids)
+        unique[id(ids)] = (ids, indices, position, tf.size(indices))
+    _, indices, position, count = unique[id(ids)]
+    return UniqueRows(tf.math.unsorted_segment_sum(values, position, count), indices)
 
 
 def _reduced(pairs: list[tuple[Any, Any]], reduction: LossReduction) -> list[tuple[Any, Any]]:

@@ -69,7 +69,7 @@ MODELS = {
         ),
         LABEL,
     ),
-    "BaselineClassifier": (lambda d: baseline.BaselineClassifier(d), LABEL),
+    "BaselineClassifier": (lambda d: baseline.BaselineClassifier(d), (X > 1).astype(np.int64)),
     "BaselineRegressor": (lambda d: baseline.BaselineRegressor(d), X),
     "BaselineEstimator": (lambda d: baseline.BaselineEstimator(heads.RegressionHead(), d), X),
 }  # fmt: skip

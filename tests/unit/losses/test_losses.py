@@ -78,3 +78,8 @@ def test_regression_losses():
 def test_parameters_outside_their_range_are_refused(make):
     with pytest.raises(ConfigError):
         make()
+
+
+def test_logistic_loss_is_the_cross_entropy_of_hard_labels():
+    expected = losses.sigmoid_cross_entropy(ZERO_ONE, LOGITS)
+    np.testing.assert_allclose(losses.logistic_loss(ZERO_ONE, LOGITS), expected, rtol=1e-6)
