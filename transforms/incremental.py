@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Callable
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, EstimatorLibError
@@ -37,39 +36,39 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
     return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()
 
 
-def analyse(
-    file: InputFile,
-    source: Source,
-    directory: str,
-    read: Callable[[InputFile, Source], Analysis],
-) -> Analysis:
-    """Returns the analysis of a file: the kept one, or a new one that is then kept.
+def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
+    """Returns the kept analysis of a file's content, or None; a damaged one is removed.
 
     Args:
-        file: What to analyse.
+        file: What is to be analysed.
         source: How it is read.
         directory: Where analyses are kept; files in it may be deleted at any time.
-        read: Makes a new analysis. One with faults is not kept.
     """
     try:
-        digest = _sha256(file)
+        path = _path(_sha256(file), file, source, directory)
     except (OSError, EstimatorLibError):
-        return read(file, source)  # which reports the fault
-    path = pathlib.Path(directory) / f"{key(digest, file, source)}.arrow"
-    if path.exists():
-        try:
-            analysis = Analysis.read(str(path))
-            (known,) = analysis.files.values()
-        except (DataError, ValueError):
-            storage.remove(path)
-        else:
-            analysis.files = {file.name: known}
-            return analysis
-    analysis = read(file, source)
-    faulty = analysis.failures or analysis.problems.total
-    if not faulty and analysis.files[file.name].sha256 == digest:
-        analysis.write(str(path))
+        return None  # reading it will report the fault
+    if not path.exists():
+        return None
+    try:
+        analysis = Analysis.read(str(path))
+        (known,) = analysis.files.values()
+    except (DataError, ValueError):
+        storage.remove(path)
+        return None
+    analysis.files = {file.name: known}
     return analysis
+
+
+def keep(analysis: Analysis, file: InputFile, source: Source, directory: str) -> None:
+    """Keeps the analysis of one file, unless it has faults."""
+    if not analysis.failures and not analysis.problems.total:
+        sha256 = analysis.files[file.name].sha256
+        analysis.write(str(_path(sha256, file, source, directory)))
+
+
+def _path(sha256: str, file: InputFile, source: Source, directory: str) -> pathlib.Path:
+    return pathlib.Path(directory) / f"{key(sha256, file, source)}.arrow"
 
 
 def _sha256(file: InputFile) -> str:

@@ -15,7 +15,7 @@ import pathlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -41,6 +41,8 @@ from transforms import (
 from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, raise_first
 from transforms.problems import Problems
 
+Failure = tuple[str, str, str]
+"""An error as a value: its type, message and reason."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -198,24 +200,50 @@ def analyse(
     Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`. With a
     `cache` directory, files whose analysis it holds are not parsed.
     """
+    threads = runners.threads(runner_options)
+    merged = Analysis()
+    fresh: list[files.InputFile] = []
+    for file, known in zip(
+        inputs, runners.in_parallel(_kept(source, cache), inputs, threads), strict=True
+    ):
+        if known is None:
+            fresh.append(file)
+        else:
+            merged.merge(known)
+    if not fresh:
+        return merged
     with tempfile.TemporaryDirectory(prefix="analysis-") as work, _counting("analyse"):
         path = str(pathlib.Path(work) / "analysis.arrow")
-        threads = runners.threads(runner_options)
 
         def build(pipeline: beam.Pipeline) -> None:
-            _ = (
+            portions = _portions(fresh, threads)
+            analyses = (
                 pipeline
-                | "Files" >> beam.Create(_portions(inputs, threads), reshuffle=True)
+                | "Files" >> beam.Create(portions, reshuffle=len(portions) > 1)
                 | "Analyse" >> beam.ParDo(AnalyseFiles(source, threads, cache))
-                | "Merge" >> beam.CombineGlobally(AnalysisFn())
-                | "Write" >> beam.Map(_write_analysis, path)
             )
+            if len(portions) > 1:
+                analyses |= "Merge" >> beam.CombineGlobally(AnalysisFn()).without_defaults()
+            _ = analyses | "Write" >> beam.Map(_write_analysis, path)
 
         runners.run(build, runner_options)
-        return Analysis.read(path)
+        merged.merge(Analysis.read(path))
+    return merged
 
 
-def _write_failures(failures: Sequence[tuple[str, str, str]], path: str) -> None:
+def _kept(
+    source: records.Source, cache: str | None
+) -> Callable[[files.InputFile], Analysis | None]:
+    if cache is None:
+        return lambda _: None
+    return lambda file: incremental.find(file, source, cache)
+
+
+def _flat(lists: Iterable[Sequence[Failure]]) -> list[Failure]:
+    return [failure for several in lists for failure in several]
+
+
+def _write_failures(failures: Sequence[Failure], path: str) -> None:
     storage.write_json(path, list(failures))
 
 
@@ -229,7 +257,7 @@ def _portions(items: Sequence[Any], threads: int) -> list[tuple[Any, ...]]:
 
 
 class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
-    """InputFiles -> for each the Analysis of its rows."""
+    """InputFiles -> the Analysis of their rows."""
 
     def __init__(self, source: records.Source, threads: int, cache: str | None) -> None:
         self._source = source
@@ -237,12 +265,16 @@ class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
         self._cache = cache
 
     def process(self, element: Sequence[files.InputFile]) -> Iterator[Analysis]:
-        yield from runners.in_parallel(self._analyse, element, self._threads)
+        merged = Analysis()
+        for analysis in runners.in_parallel(self._analyse, element, self._threads):
+            merged.merge(analysis)
+        yield merged
 
     def _analyse(self, file: files.InputFile) -> Analysis:
-        if self._cache is None:
-            return analyse_file(file, self._source)
-        return incremental.analyse(file, self._source, self._cache, analyse_file)
+        analysis = analyse_file(file, self._source)
+        if self._cache is not None:
+            incremental.keep(analysis, file, self._source, self._cache)
+        return analysis
 
 
 def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
@@ -275,10 +307,10 @@ class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
         self._described = described
         self._threads = threads
 
-    def process(self, element: Sequence[materialize.ShardTask]) -> Iterator[tuple[str, str, str]]:
+    def process(self, element: Sequence[materialize.ShardTask]) -> Iterator[list[Failure]]:
         transform = materialize.transform_for(self._described)
 
-        def write(task: materialize.ShardTask) -> tuple[str, str, str] | None:
+        def write(task: materialize.ShardTask) -> Failure | None:
             try:
                 with storage.storage_errors("write", task.directory):
                     for rows in materialize.write_shards(task, self._source, transform):
@@ -287,9 +319,8 @@ class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 return type(error).__name__, error.message, error.reason
             return None
 
-        for failure in runners.in_parallel(write, element, self._threads):
-            if failure is not None:
-                yield failure
+        outcomes = runners.in_parallel(write, element, self._threads)
+        yield [failure for failure in outcomes if failure is not None]
 
 
 def _write_examples(
@@ -306,13 +337,17 @@ def _write_examples(
     threads = runners.threads(runner_options)
 
     def build(pipeline: beam.Pipeline) -> None:
-        _ = (
+        portions = _portions(tasks, threads)
+        outcomes = (
             pipeline
-            | "Shards" >> beam.Create(_portions(tasks, threads), reshuffle=True)
+            | "Shards" >> beam.Create(portions, reshuffle=len(portions) > 1)
             | "Transform" >> beam.ParDo(WriteShards(source, described, threads))
-            | "Errors" >> beam.combiners.ToList()
-            | "Write" >> beam.Map(_write_failures, str(failures))
         )
+        if len(portions) > 1:
+            listed = beam.CombineGlobally(beam.combiners.ToListCombineFn())
+            outcomes |= "Errors" >> listed.without_defaults()
+            outcomes |= "Flat" >> beam.Map(_flat)
+        _ = outcomes | "Write" >> beam.Map(_write_failures, str(failures))
 
     total = sum(split.kept for split in analysis.splits.values())
     failures = writer.directory / "failures.json"
