@@ -13,7 +13,7 @@ _MODULES = {
     "estimator_lib.specs": ("EstimatorSpec", "EvalSpec", "ModeKeys", "TrainSpec"),
     "estimator_lib.estimator": ("Estimator", "add_metrics"),
     "estimator_lib.experiment": ("Experiment", "tune"),
-    "estimator_lib.train_and_evaluate": ("train_and_evaluate",),
+    "estimator_lib.driver": ("train_and_evaluate",),
     "estimator_lib.training.run_config": ("RunConfig",),
     "estimator_lib.training.warm_start": ("VocabInfo", "WarmStartSettings"),
     "estimator_lib.training.hooks": (

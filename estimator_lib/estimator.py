@@ -28,6 +28,7 @@ from estimator_lib.training import (
     prediction,
     warm_start,
 )
+from estimator_lib.training.checkpoints import Loaded
 from estimator_lib.training.lease import Lease
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TracedModel
@@ -495,16 +496,14 @@ class Estimator:
 
     # --- Keeping variables in step with checkpoints ----------------------------------------
 
-    def _load_if_newer(self) -> checkpoints.Loaded | None:
+    def _load_if_newer(self) -> Loaded | None:
         """Reads the newest checkpoint unless the variables hold it already."""
         path = self.latest_checkpoint()
         if path is not None and self._stamp == checkpoints.stamp(path):
             return None
         return self._checkpoints.load_latest()
 
-    def _sync(
-        self, loaded: checkpoints.Loaded | None, mode: str, names: Sequence[str]
-    ) -> str | None:
+    def _sync(self, loaded: Loaded | None, mode: str, names: Sequence[str]) -> str | None:
         """Brings the variables that a mode uses to the state of a checkpoint.
 
         Args:
@@ -596,9 +595,7 @@ def add_metrics(estimator: Estimator, metric_fn: Callable[..., Mapping[str, Any]
     inner = estimator._user_model_fn
     inner_accepts = set(inspect.signature(inner).parameters)
 
-    def model_fn(
-        features: Any, labels: Any, mode: str, params: Any, config: Any
-    ) -> EstimatorSpec:
+    def model_fn(features: Any, labels: Any, mode: str, params: Any, config: Any) -> EstimatorSpec:
         given = {"labels": labels, "mode": mode, "params": params, "config": config}
         spec = inner(features=features, **{k: v for k, v in given.items() if k in inner_accepts})
         if mode != ModeKeys.EVAL:
@@ -643,9 +640,10 @@ def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
 
 def _real(strategy: Any) -> Any:
     """None for a strategy of one replica and no strategy: they need no distribution."""
-    if strategy is None or strategy.num_replicas_in_sync == 1 and not strategy.extended._in_multi_worker_mode():  # noqa: E501
+    if strategy is None:
         return None
-    return strategy
+    alone = strategy.num_replicas_in_sync == 1 and not strategy.extended._in_multi_worker_mode()
+    return None if alone else strategy
 
 
 def _input_position(engine: Mapping[str, Any], input_fn: Any) -> int:
@@ -689,7 +687,7 @@ def _prediction_context(model_dir: str, variables: Mapping[str, Any]) -> hooks.S
     return hooks.StepContext(step=0, first_step=0, model_dir=model_dir, variables=variables)
 
 
-def _legacy_optional(loaded: checkpoints.Loaded, variables: Mapping[str, Any]) -> list[str]:
+def _legacy_optional(loaded: Loaded, variables: Mapping[str, Any]) -> list[str]:
     """Slots that a checkpoint of tf.estimator may lack: its optimizer was another one."""
     if not loaded.legacy:
         return []

@@ -17,8 +17,8 @@ import numpy as np
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.driver import Evaluator, train_and_evaluate
 from estimator_lib.specs import EvalSpec, TrainSpec
-from estimator_lib.train_and_evaluate import Evaluator, train_and_evaluate
 from estimator_lib.training import history
 
 _log = logging.getLogger(__name__)
@@ -66,9 +66,7 @@ class Experiment:
 
     def evaluate_on_train_data(self, steps: int | None = None) -> dict[str, Any]:
         """Evaluates on training data, to see both curves; results go to `eval_on_train`."""
-        return dict(
-            self.estimator.evaluate(self.train_input_fn, steps=steps, name="on_train")
-        )
+        return dict(self.estimator.evaluate(self.train_input_fn, steps=steps, name="on_train"))
 
     def train_and_evaluate(self) -> Any:
         """Trains, evaluating now and then and at the end."""
@@ -77,7 +75,7 @@ class Experiment:
 
     def continuous_eval(self) -> Any:
         """Follows another process's checkpoints until its training has finished."""
-        return Evaluator(self.estimator, self._eval_spec(), self.train_steps).follow()
+        return Evaluator(self.estimator, [self._eval_spec()], self.train_steps).follow()
 
     def test(self) -> Any:
         """Trains one step and evaluates one batch: does everything fit together?"""

@@ -102,6 +102,7 @@ class FinalExporter(_SavedModelExporter):
         eval_result: Mapping[str, Any] | None,
         is_the_final_export: bool,
     ) -> bytes | None:
+        del eval_result
         if not is_the_final_export:
             return None
         return self._save(estimator, export_path, checkpoint_path)
@@ -137,6 +138,7 @@ class LatestExporter(_SavedModelExporter):
         eval_result: Mapping[str, Any] | None,
         is_the_final_export: bool,
     ) -> bytes | None:
+        del eval_result, is_the_final_export
         result = self._save(estimator, export_path, checkpoint_path)
         retention.clean(export_path, self._keep)
         return result
@@ -189,6 +191,7 @@ class BestExporter(_SavedModelExporter):
         eval_result: Mapping[str, Any] | None,
         is_the_final_export: bool,
     ) -> bytes | None:
+        del is_the_final_export
         best = self._best(export_path)
         current = history.plain(eval_result or {})
         if not self._better(best["metrics"] if best else None, current):

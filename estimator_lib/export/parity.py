@@ -63,7 +63,14 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
         # The interpreter and its arguments are ours; nothing comes from the model.
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "estimator_lib.export.parity", str(saved_model_dir), rows, result],
+            [
+                sys.executable,
+                "-m",
+                "estimator_lib.export.parity",
+                str(saved_model_dir),
+                rows,
+                result,
+            ],
             capture_output=True,
             text=True,
             timeout=_TIMEOUT_S,

@@ -117,7 +117,7 @@ def clean(
     found = versions(directory)
     safe = {*protect, *found[-1:]}
     spare = len(found) - max(keep, len([v for v in found if v in safe]))
-    removed = []
+    removed: list[int] = []
     for version in found:
         if len(removed) >= spare:
             break

@@ -23,7 +23,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from estimator_lib import variables
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, ExportError, Reason, did_you_mean
-from estimator_lib.export import outputs, receivers, retention
+from estimator_lib.export import outputs, retention
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 _log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) ->
     return signature
 
 
-class _Root(tf.Module):  # type: ignore[misc]
+class _Root(tf.Module):
     """What is saved: the variables by name, the tables, the transform graph."""
 
     def __init__(self, model: Any, resources: Sequence[Any]) -> None:

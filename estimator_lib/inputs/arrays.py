@@ -63,6 +63,7 @@ class RowsInput(InputSource):
 
     def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
         """Yields the rows of an epoch from `first_row` on, in its order, in large blocks."""
+        del epoch, first_row
         raise TypeError(f"{type(self).__name__} must override blocks()")
 
     def element_spec(self) -> dict[str, Any]:
@@ -71,6 +72,7 @@ class RowsInput(InputSource):
 
     def pack(self, block: Any) -> Any:
         """Makes (features, labels) of a block's columns (or their specs) by name."""
+        del block
         raise TypeError(f"{type(self).__name__} must override pack()")
 
     def dataset(self, first_batch: int = 0) -> Any:
@@ -83,10 +85,10 @@ class RowsInput(InputSource):
                     yield self.pack(block)
                 epoch, row = epoch + 1, 0
 
-        blocks = tf.data.Dataset.from_generator(generate, output_signature=self.pack(self.element_spec()))
-        batches = blocks.prefetch(1).rebatch(
-            self.batch_size, drop_remainder=self._drop_remainder
+        blocks = tf.data.Dataset.from_generator(
+            generate, output_signature=self.pack(self.element_spec())
         )
+        batches = blocks.prefetch(1).rebatch(self.batch_size, drop_remainder=self._drop_remainder)
         total = self.batches
         left = tf.data.INFINITE_CARDINALITY if total is None else max(0, total - first_batch)
         return batches.apply(tf.data.experimental.assert_cardinality(left))
@@ -108,9 +110,7 @@ class ArraysInput(RowsInput):
         fingerprint: str | None = None,
     ) -> None:
         rows = len(next(iter(columns.values()))) if columns else 0
-        super().__init__(
-            rows, batch_size=batch_size, epochs=epochs, drop_remainder=drop_remainder
-        )
+        super().__init__(rows, batch_size=batch_size, epochs=epochs, drop_remainder=drop_remainder)
         self._columns = columns
         self._pack = pack
         self._shuffle = shuffle

@@ -32,6 +32,7 @@ class InputSource:
 
     def dataset(self, first_batch: int = 0) -> Any:
         """Returns the dataset from its batch number `first_batch` on."""
+        del first_batch
         raise TypeError(f"{type(self).__name__} must override dataset()")
 
     def __call__(self) -> Any:

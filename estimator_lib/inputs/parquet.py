@@ -70,8 +70,7 @@ class ParquetInput(RowsInput):
 
     def element_spec(self) -> dict[str, Any]:
         return {
-            name: tf.TensorSpec([None], tf.as_dtype(dtype))
-            for name, dtype in self._columns.items()
+            name: tf.TensorSpec([None], tf.as_dtype(dtype)) for name, dtype in self._columns.items()
         }
 
     def pack(self, block: Any) -> Any:

@@ -230,9 +230,7 @@ class CheckpointDirectory:
                 reason=Reason.CORRUPT_FILE,
             )
 
-    def save(
-        self, variables: Mapping[str, Any], step: int, engine: Mapping[str, Any]
-    ) -> str:
+    def save(self, variables: Mapping[str, Any], step: int, engine: Mapping[str, Any]) -> str:
         """Writes the checkpoint of `step`; the old ones stay valid whatever happens.
 
         Args:

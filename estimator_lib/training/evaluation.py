@@ -87,7 +87,7 @@ def merged(metrics: dict[str, Any]) -> dict[str, Any]:
     """Flattens a metric whose result is a dict."""
     flat: dict[str, Any] = {}
     for name, value in metrics.items():
-        for key, item in (value.items() if isinstance(value, dict) else [(name, value)]):
+        for key, item in value.items() if isinstance(value, dict) else [(name, value)]:
             if key in flat:
                 raise ConfigError(
                     f"Two metrics are named {key!r}. Rename one of them.", reason=Reason.DUPLICATE

@@ -82,7 +82,7 @@ class Hook:
     """
 
     every_steps: int | None = 1
-    tensors: Mapping[str, Any] = {}  # noqa: RUF012 - a constant default, replaced not mutated
+    tensors: Mapping[str, Any] = {}
 
     def begin(self) -> None:
         """Runs once before training; the variables are not restored yet."""
@@ -318,6 +318,7 @@ class StepCounterHook(Hook):
         summaries.scalars(self._writer, context.step, rates)
 
     def end(self, context: StepContext) -> None:
+        del context
         if self._writer is not None:
             self._writer.flush()
 
@@ -358,6 +359,7 @@ class SummarySaverHook(Hook):
         summaries.scalars(self._writer, context.step, {n: context.values[n] for n in names})
 
     def end(self, context: StepContext) -> None:
+        del context
         if self._writer is not None:
             self._writer.flush()
 
@@ -456,6 +458,7 @@ class ProfilerHook(Hook):
             self._started_at = context.step
 
     def end(self, context: StepContext) -> None:
+        del context
         if self._started_at is not None:
             tf.profiler.experimental.stop()
             self._started_at = None
@@ -475,6 +478,7 @@ class FinalOpsHook(Hook):
         self.final_ops_values: Any = None
 
     def end(self, context: StepContext) -> None:
+        del context
         self.final_ops_values = self._final_ops()
 
 

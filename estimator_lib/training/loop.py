@@ -21,7 +21,8 @@ import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import Reason, TrainingError
-from estimator_lib.training import history, hooks
+from estimator_lib.training import history
+from estimator_lib.training import hooks as hooks_lib
 from estimator_lib.training.step import Compiled, TracedModel
 
 _log = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ class Session:
     model: TracedModel
     compiled: Compiled
     dataset: Any
-    hooks: Sequence[hooks.Hook]
-    listeners: Sequence[hooks.CheckpointSaverListener]
+    hooks: Sequence[hooks_lib.Hook]
+    listeners: Sequence[hooks_lib.CheckpointSaverListener]
     last_step: int | None
     config: Any
     model_dir: str
@@ -93,7 +94,7 @@ class _Loop:
     def __init__(self, session: Session) -> None:
         self._s = session
         first = int(session.model.global_step().numpy())
-        self._context = hooks.StepContext(
+        self._context = hooks_lib.StepContext(
             step=first,
             first_step=first,
             model_dir=session.model_dir,
@@ -266,7 +267,7 @@ class _Loop:
 
     def _not_finite(self) -> None:
         context = self._context
-        raise hooks.NanLossDuringTrainingError(
+        raise hooks_lib.NanLossDuringTrainingError(
             f"Loss is not finite at step {context.step}: got {context.loss}. "
             f"{self._s.diagnose(self._consumed - 1)} Nothing was saved since step "
             f"{self._saved_step}. Lower the learning rate or look at the input.",
@@ -341,8 +342,12 @@ def describe_weights(variables: dict[str, Any]) -> str:
 def describe_batch(features: Any, limit: int = 8) -> str:
     """Says the range of each numeric feature of a batch, the suspicious ones first."""
     rows = []
-    for name, tensor in sorted(features.items()) if isinstance(features, dict) else [("x", features)]:
-        if not hasattr(tensor, "numpy") or not (tensor.dtype.is_floating or tensor.dtype.is_integer):
+    for name, tensor in (
+        sorted(features.items()) if isinstance(features, dict) else [("x", features)]
+    ):
+        if not hasattr(tensor, "numpy") or not (
+            tensor.dtype.is_floating or tensor.dtype.is_integer
+        ):
             continue
         value = np.asarray(tensor.numpy(), np.float64)
         if value.size:

@@ -51,7 +51,7 @@ class Compiled:
     """A mode's compiled function, with what belongs to its trace."""
 
     form: Form
-    run: Callable[..., Any]
+    run: Any
     spec: dict[str, Any] = dataclasses.field(default_factory=dict)
     results: Callable[[], Any] | None = None
 
@@ -224,9 +224,19 @@ class TracedModel:
 
                 def work() -> Any:
                     new, n, values = step(optional.get_value())
-                    values = {k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()}
+                    values = {
+                        k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()
+                    }
                     ok = tf.math.is_finite(new)
-                    return done + 1, True, ok, new, total + tf.cast(new, tf.float64), rows + n, values
+                    return (
+                        done + 1,
+                        True,
+                        ok,
+                        new,
+                        total + tf.cast(new, tf.float64),
+                        rows + n,
+                        values,
+                    )
 
                 def stop() -> Any:
                     return done, False, finite, loss, total, rows, fetched
@@ -263,8 +273,9 @@ class TracedModel:
             with tf.init_scope():
                 self._writer = tf.summary.create_file_writer(self._summary_dir)
         tf.summary.experimental.set_step(step)
-        with self._writer.as_default(), tf.summary.record_if(
-            lambda: tf.equal(tf.math.floormod(step, every), 0)
+        with (
+            self._writer.as_default(),
+            tf.summary.record_if(lambda: tf.equal(tf.math.floormod(step, every), 0)),
         ):
             yield
 
@@ -305,7 +316,9 @@ class TracedModel:
                 if strategy is None:
                     return replica_step(features, labels)
                 loss, rows, fetched = strategy.run(replica_step, args=(features, labels))
-                sums = (strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None) for v in (loss, rows))
+                sums = (
+                    strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None) for v in (loss, rows)
+                )
                 local = {k: strategy.experimental_local_results(v)[0] for k, v in fetched.items()}
                 return (*sums, local)
 
@@ -317,7 +330,9 @@ class TracedModel:
 
                 def work() -> Any:
                     loss, n, values = step(optional.get_value())
-                    values = {k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()}
+                    values = {
+                        k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()
+                    }
                     return done + 1, True, total + tf.cast(loss, tf.float64), rows + n, values
 
                 def stop() -> Any:
@@ -334,7 +349,13 @@ class TracedModel:
                 ),
                 parallel_iterations=1,
             )  # fmt: skip
-            return {"batches": done, "more": more, "loss_sum": total, "rows": rows, "fetches": fetched}
+            return {
+                "batches": done,
+                "more": more,
+                "loss_sum": total,
+                "rows": rows,
+                "fetches": fetched,
+            }
 
         @tf.function(autograph=False)
         def results() -> dict[str, Any]:

@@ -45,14 +45,21 @@ def linear(features, labels, mode, params):
         )
     trained = variables.trainable_variables()
     rate = params.get("rate", 0.1)
-    steps = [v.assign_sub(rate * g) for v, g in zip(trained, tf.gradients(loss, trained), strict=True)]
+    steps = [
+        v.assign_sub(rate * g) for v, g in zip(trained, tf.gradients(loss, trained), strict=True)
+    ]
     return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=steps, predictions={"y": y})
 
 
 def keras_layers(features, labels, mode):
     training = mode == tf_estimator.ModeKeys.TRAIN
     net = keras.Sequential(
-        [keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dropout(0.1), keras.layers.Dense(1)]
+        [
+            keras.layers.Dense(4),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(1),
+        ]
     )
     offset = tf.Variable(tf.random.normal([1]), name="offset")
     y = net(features["x"], training=training)[:, 0] + offset
@@ -266,9 +273,7 @@ def test_endless_evaluation_is_refused(tmp_path):
 
 def test_input_of_another_arity_is_refused(tmp_path):
     with pytest.raises(DataError, match="3 parts"):
-        estimator(tmp_path).train(
-            lambda: tf.data.Dataset.from_tensors(({"x": X}, Y, Y)), steps=1
-        )
+        estimator(tmp_path).train(lambda: tf.data.Dataset.from_tensors(({"x": X}, Y, Y)), steps=1)
 
 
 def test_tensors_as_input(tmp_path):
@@ -372,7 +377,9 @@ def test_old_checkpoint_by_name_is_read_and_training_goes_on(tmp_path):
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), global_step=40)
     made = estimator(tmp_path)
-    np.testing.assert_allclose(made.predictor({"x": X[:1]})({"x": X[:2]})["y"], X[:2] @ [1, 2, 3] + 0.25, rtol=1e-5)
+    np.testing.assert_allclose(
+        made.predictor({"x": X[:1]})({"x": X[:2]})["y"], X[:2] @ [1, 2, 3] + 0.25, rtol=1e-5
+    )
     made.train(data(), steps=1)
     assert made.get_variable_value("b") != 0.25
 
@@ -381,7 +388,8 @@ def test_mirrored_strategy_equals_one_device(tmp_path):
     script = textwrap.dedent("""
         import sys, numpy as np, tensorflow as tf
         cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
         import estimator_lib as E
         from estimator_lib import variables
         X = np.arange(24, dtype=np.float32).reshape(8, 3) / 24

@@ -49,7 +49,7 @@ def train_and_evaluate(
     if not isinstance(train_spec, TrainSpec):
         raise _wrong("train_spec", "a TrainSpec", train_spec)
     many = not isinstance(eval_spec, EvalSpec)
-    specs = list(eval_spec) if many else [eval_spec]  # type: ignore[arg-type, list-item]
+    specs: list[EvalSpec] = list(eval_spec) if not isinstance(eval_spec, EvalSpec) else [eval_spec]
     names = [getattr(spec, "name", None) for spec in specs]
     if not specs or any(not isinstance(spec, EvalSpec) for spec in specs):
         raise _wrong("eval_spec", "an EvalSpec or several", eval_spec)
@@ -60,8 +60,7 @@ def train_and_evaluate(
         )
     config = estimator.config
     if config.task_type == "evaluator":
-        for spec in specs:
-            Evaluator(estimator, spec, train_spec.max_steps).follow()
+        Evaluator(estimator, specs, train_spec.max_steps).follow()
         return None
     if config.task_type == "ps":
         raise ConfigError(
@@ -98,7 +97,10 @@ def _train_locally(
             train_spec.input_fn,
             hooks=[*(train_spec.hooks or ()), *(e for e in evaluators if e.every_steps)],
             max_steps=train_spec.max_steps,
-            saving_listeners=[*(train_spec.saving_listeners or ()), *(e.listener for e in evaluators)],
+            saving_listeners=[
+                *(train_spec.saving_listeners or ()),
+                *(e.listener for e in evaluators),
+            ],
         )
     storage.write_json(finished, {"step": checkpoints.step_of(estimator.latest_checkpoint())})
     metrics, exports = {}, []
@@ -222,46 +224,50 @@ class Evaluator:
 
     Args:
         estimator: An Estimator on the trainer's model_dir.
-        spec: How to evaluate.
+        specs: How to evaluate; delays are those of the first.
         max_steps: The global step at which training ends; None relies on the trainer's word.
         sleep: Waits for so many seconds.
+        clock: Monotonic seconds.
     """
 
     def __init__(
         self,
         estimator: Any,
-        spec: EvalSpec,
+        specs: Sequence[EvalSpec],
         max_steps: int | None,
         *,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._estimator = estimator
-        self._spec = spec
+        self._specs = tuple(specs)
         self._max_steps = max_steps
         self._sleep = sleep
+        self._clock = clock
 
-    def follow(self) -> tuple[dict[str, Any], list[Any]] | None:
-        """Returns the last evaluation and its exports."""
-        self._sleep(self._spec.start_delay_secs)
+    def follow(self) -> dict[str, tuple[dict[str, Any], list[Any]]]:
+        """Returns the last metrics and exports by evaluation name ("eval" if unnamed)."""
+        self._sleep(self._specs[0].start_delay_secs)
         seen: Any = None
-        result = None
+        was_last, due_at = False, self._clock()
+        result: dict[str, tuple[dict[str, Any], list[Any]]] = {}
         while True:
             # The trainer's word is read first: a checkpoint written before it is then seen.
             finished = self._finished_step()
             path = self._estimator.latest_checkpoint()
             stamp = checkpoints.stamp(path) if path else None
             last = path is not None and self._is_last(checkpoints.step_of(path), finished)
-            if path is not None and (stamp != seen or (last and result is None)):
-                began = time.monotonic()
-                result = evaluate_and_export(self._estimator, path, final=last)
-                seen = stamp
-                if not last:
-                    left = self._spec.throttle_secs - (time.monotonic() - began)
-                    self._sleep(max(0.0, min(left, _POLL_S)))
-                    continue
-            if last or (finished is not None and path is not None and stamp == seen):
+            new = stamp != seen and (last or self._clock() >= due_at)
+            if path is not None and (new or (last and not was_last)):
+                due_at = self._clock() + self._specs[0].throttle_secs
+                for spec in self._specs:
+                    name = spec.name or "eval"
+                    result[name] = evaluate_and_export(self._estimator, spec, path, final=last)
+                seen, was_last = stamp, last
+            elif last:
                 return result
-            self._sleep(min(_POLL_S, max(self._spec.throttle_secs, 0.1)))
+            else:
+                self._sleep(_POLL_S)
 
     def _is_last(self, step: int, finished: int | None) -> bool:
         if finished is not None:
