@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estimator_lib.core.errors import EstimatorLibError
+from pipelines import operating
 
 INTERRUPTED = 130
 
@@ -86,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     schema = actions.add_parser("schema", help="print the JSON Schema, for editors")
     schema.set_defaults(command=_schema)
+
+    operating.add_commands(commands)
     return parser
 
 

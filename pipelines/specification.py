@@ -63,6 +63,15 @@ class Specification:
     parameters: Mapping[str, Parameter]
 
 
+def is_compiled(path: pathlib.Path) -> bool:
+    """Returns whether a file looks like a compiled pipeline, rather than a run configuration."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return re.search(r"^pipelineInfo:", text, re.MULTILINE) is not None
+
+
 def read(path: pathlib.Path) -> Specification:
     """Reads and checks a compiled pipeline.
 

@@ -1,0 +1,491 @@
+"""Talks to a Kubeflow Pipelines server: submits runs and reads them back.
+
+A thin layer over `kfp.Client`, which knows how to authenticate. What it adds: nothing is posted
+before it is checked, every failure is one clear error, and a server that is away is noticed in
+seconds. A token is read from an environment variable or a file, never from the command line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import io
+import json
+import os
+import pathlib
+import tempfile
+import urllib.parse
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from estimator_lib.core import storage
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
+from pipelines import arguments
+from pipelines.specification import Specification
+
+HOST = "KF_PIPELINES_ENDPOINT"
+TOKEN = "ESTIMATOR_PIPELINES_TOKEN"  # noqa: S105 - the variable's name
+TOKEN_FILE = "ESTIMATOR_PIPELINES_TOKEN_FILE"  # noqa: S105 - the variable's name
+_CONNECT_TIMEOUT_S = 10.0
+_READ_TIMEOUT_S = 60.0
+_PAGE = 100
+_RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where a server is and how to be let in.
+
+    Attributes:
+        host: Its address, such as https://kubeflow.example/pipeline.
+        namespace: The profile that runs belong to, for servers of many users; else "".
+        token: Sent as bearer token; never shown.
+        certificate: File with the certificates to trust; None for the system's.
+    """
+
+    host: str
+    namespace: str = ""
+    token: str | None = dataclasses.field(default=None, repr=False)
+    certificate: str | None = None
+
+
+def address(
+    host: str | None = None,
+    *,
+    namespace: str = "",
+    token_file: str | None = None,
+    certificate: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Address:
+    """Returns the server's address from what is given, else from the environment.
+
+    Args:
+        host: Else the variable KF_PIPELINES_ENDPOINT.
+        namespace: The profile, for servers of many users.
+        token_file: File with the token; else the variable ESTIMATOR_PIPELINES_TOKEN_FILE names
+            one, else ESTIMATOR_PIPELINES_TOKEN holds the token. Without any, none is sent.
+        certificate: File with the certificates to trust.
+        environment: The variables; by default those of the process.
+
+    Raises:
+        ConfigError: there is no host, or it is malformed; the token file cannot be read.
+        SecurityError: the host holds a password.
+    """
+    variables = os.environ if environment is None else environment
+    host = host or variables.get(HOST, "")
+    if not host:
+        raise ConfigError(
+            f"The Kubeflow Pipelines server is not given. Use --host, or set {HOST}.",
+            reason=Reason.MISSING_VALUE,
+        )
+    parts = urllib.parse.urlsplit(host)
+    if parts.password or parts.username:
+        raise SecurityError(
+            f"The host holds a password. Leave it out and set {TOKEN_FILE}.",
+            reason=Reason.SECRET,
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"Host {host!r} is invalid: expected http://... or https://...",
+            reason=Reason.INVALID_VALUE,
+        )
+    path = token_file or variables.get(TOKEN_FILE)
+    token = _read_token(path) if path else variables.get(TOKEN)
+    return Address(
+        host=host.rstrip("/"),
+        namespace=namespace,
+        token=token.strip() if token else None,
+        certificate=certificate,
+    )
+
+
+def _read_token(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not plain text"
+        raise ConfigError(
+            f"Token file {path} cannot be read: {reason}.", reason=Reason.FILE_NOT_FOUND
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """One task of a run.
+
+    Attributes:
+        name: As the server calls it.
+        state: Such as RUNNING, SUCCEEDED, FAILED, SKIPPED.
+        pod: Its pod, or the server's name for its node.
+        children: Pods or nodes of the tasks that belong to it.
+        error: What the server says went wrong, or "".
+    """
+
+    name: str
+    state: str
+    started: datetime.datetime | None = None
+    ended: datetime.datetime | None = None
+    pod: str = ""
+    children: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run.
+
+    Attributes:
+        id: The server's.
+        name: What people call it.
+        state: Such as PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED.
+        schedule: Id of the schedule that started it, or "".
+        parameters: As they were sent.
+        error: What the server says went wrong, or "".
+    """
+
+    id: str
+    name: str
+    state: str
+    created: datetime.datetime | None = None
+    finished: datetime.datetime | None = None
+    schedule: str = ""
+    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    tasks: tuple[Task, ...] = ()
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Submission:
+    """What `submit` did.
+
+    Attributes:
+        run: The run.
+        new: False if it was there already.
+        link: Its page.
+    """
+
+    run: Run
+    new: bool
+    link: str
+
+
+class Connection:
+    """A server that answered.
+
+    Args:
+        where: The server.
+
+    Raises:
+        PipelineError: it does not answer (`retryable`), or does not let us in.
+    """
+
+    def __init__(self, where: Address) -> None:
+        self.where = where
+        with self.errors(f"connect to {where.host}"):
+            self.client = _client(where)
+
+    @contextlib.contextmanager
+    def errors(self, action: str) -> Iterator[None]:
+        """Turns whatever the client raises inside the block into one error that names `action`."""
+        import kfp_server_api
+        import urllib3
+
+        try:
+            # The client writes links to standard output, which belongs to our own commands.
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        except kfp_server_api.ApiException as error:
+            raise _explain(error.status, error.reason, error.body, action, self.where) from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _retryable(
+                f"Cannot {action}: {self.where.host} does not answer ({_cause(error)}). Check the "
+                "address, or try again later.",
+                Reason.UNREACHABLE,
+            ) from error
+
+    def submit(
+        self,
+        specification: Specification,
+        parameters: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        once: str | None = None,
+        experiment: str | None = None,
+        service_account: str | None = None,
+        pipeline_root: str | None = None,
+        caching: bool | None = None,
+    ) -> Submission:
+        """Starts a run.
+
+        Args:
+            specification: The compiled pipeline.
+            parameters: What differs from its defaults.
+            name: Of the run; by default the pipeline's name and the time.
+            once: A key, such as the data's interval. The run's name then follows from the
+                pipeline, the key and the parameters; where a run of that name waits, runs or
+                has succeeded, nothing is started.
+            experiment: The group of runs it goes to; by default the pipeline's name.
+            service_account: That runs the pods; by default the installation's.
+            pipeline_root: Where artifacts go; by default the installation's bucket.
+            caching: False computes every step anew; None leaves it to the pipeline.
+
+        Raises:
+            ConfigError: the parameters are wrong; nothing was sent.
+            PipelineError: the server did not answer (`retryable`) or refused.
+        """
+        checked = arguments.check(specification, parameters)
+        if once is not None:
+            name = f"{specification.name}-{once}-{fingerprint(specification, checked)[:8]}"
+            for found in self.runs(name=name):
+                if found.state not in ("FAILED", "CANCELED", "CANCELING", "SKIPPED"):
+                    return Submission(run=found, new=False, link=self.link(found.id))
+        elif name is None:
+            now = datetime.datetime.now(datetime.UTC)
+            name = f"{specification.name} {now:%Y-%m-%d %H:%M:%S}"
+        group = self.experiment(experiment or specification.name)
+        with self.errors("submit the run"), package(specification) as path:
+            answer = self.client.run_pipeline(
+                experiment_id=group,
+                job_name=name,
+                pipeline_package_path=path,
+                params=checked,
+                pipeline_root=pipeline_root,
+                enable_caching=caching,
+                service_account=service_account,
+            )
+        run = _run(answer)
+        return Submission(run=run, new=True, link=self.link(run.id))
+
+    def experiment(self, name: str) -> str:
+        """Returns the id of the experiment of that name; it is made if there is none."""
+        with self.errors(f"find or make experiment {name}"):
+            answer = self.client.create_experiment(name, namespace=self.where.namespace or None)
+            return str(answer.experiment_id)
+
+    def link(self, run_id: str) -> str:
+        """Returns the address of a run's page."""
+        return f"{self.where.host}/#/runs/details/{run_id}"
+
+    def runs(self, *, limit: int | None = None, name: str | None = None) -> list[Run]:
+        """Returns runs, newest first, without their tasks.
+
+        Args:
+            limit: At most how many; None for all.
+            name: Only runs of exactly this name.
+        """
+        with self.errors("list runs"):
+            found = pages(
+                self.client.list_runs,
+                "runs",
+                limit=limit,
+                sort_by="created_at desc",
+                namespace=self.where.namespace or None,
+                filter=by_name(name),
+            )
+        return [_run(item) for item in found]
+
+    def run(self, run: str) -> Run:
+        """Returns one run with its tasks, by its id, or by its name: then the newest.
+
+        Raises:
+            PipelineError: there is no such run.
+        """
+        import kfp_server_api
+
+        with self.errors(f"read run {run}"):
+            try:
+                return _run(self.client.get_run(run))
+            except kfp_server_api.ApiException as error:
+                # Servers answer 400 for what is no id at all.
+                if error.status not in (400, 404):
+                    raise
+        named = self.runs(limit=1, name=run)
+        if not named:
+            raise PipelineError(
+                f"Run {run!r} does not exist on {self.where.host}. List them with `runs list`.",
+                reason=Reason.UNKNOWN_NAME,
+            )
+        with self.errors(f"read run {run}"):
+            return _run(self.client.get_run(named[0].id))
+
+    def log(self, run_id: str, pod: str) -> str:
+        """Returns what a pod has written so far.
+
+        Raises:
+            PipelineError: the server no longer has it.
+        """
+        path = f"/apis/v1alpha1/runs/{urllib.parse.quote(run_id, safe='')}/nodes/{pod}/log"
+        with self.errors(f"read the log of {pod}"):
+            # The one address outside v2beta1, which has none for logs; the generated client has
+            # no method for it, but sends the token and reports errors as for any other.
+            api = self.client.runs.api_client
+            answer = api.call_api(
+                path,
+                "GET",
+                header_params={"Accept": "text/plain"},
+                auth_settings=["Bearer"],
+                response_type=None,
+                _preload_content=False,
+                _return_http_data_only=True,
+            )
+            content: bytes = answer.read()
+            if answer.status != 200:
+                raise _explain(
+                    answer.status, answer.reason, content.decode(), f"read {pod}", self.where
+                )
+            return content.decode("utf-8", "replace")
+
+
+def fingerprint(specification: Specification, parameters: Mapping[str, Any], *more: Any) -> str:
+    """Returns the digest of a pipeline and its parameters (and more), in hexadecimal."""
+    content = [specification.text, dict(parameters), *more]
+    return hashlib.sha256(storage.canonical_json(content).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def package(specification: Specification) -> Iterator[str]:
+    """Gives the specification as a file, which is the form the client takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "pipeline.yaml")
+        storage.write_text(path, specification.text)
+        yield path
+
+
+def by_name(name: str | None) -> str | None:
+    """Returns the filter for objects of exactly this name."""
+    if name is None:
+        return None
+    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    return json.dumps({"predicates": [predicate]})
+
+
+def pages(
+    call: Callable[..., Any], field: str, *, limit: int | None = None, **options: Any
+) -> list[Any]:
+    """Returns what a list call gives, over all its pages."""
+    found: list[Any] = []
+    token = ""
+    while True:
+        size = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        answer = call(page_token=token, page_size=size, **options)
+        found += getattr(answer, field) or []
+        token = answer.next_page_token or ""
+        if not token or (limit is not None and len(found) >= limit):
+            return found if limit is None else found[:limit]
+
+
+def _client(where: Address) -> Any:
+    import kfp
+    import urllib3
+
+    class Client(kfp.Client):
+        """Asks once whether the server is healthy; KFP's own asks five times, 5 s apart."""
+
+        health: Any = None
+
+        def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
+            del sleep_duration
+            if self.health is None:
+                # Before the first request, for KFP waits for an answer for ever.
+                pool = self.healthzs.api_client.rest_client.pool_manager
+                timeout = urllib3.Timeout(connect=_CONNECT_TIMEOUT_S, read=_READ_TIMEOUT_S)
+                pool.connection_pool_kw.update(timeout=timeout, retries=1)
+                self.health = self.healthzs.healthz_service_get_healthz()
+            return self.health
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        client = Client(
+            host=where.host,
+            existing_token=where.token,
+            namespace=where.namespace or "kubeflow",
+            ssl_ca_cert=where.certificate,
+        )
+    # The constructor asks only where no profile is known yet.
+    client.get_kfp_healthz()
+    return client
+
+
+def _explain(status: int, reason: str, body: Any, action: str, where: Address) -> PipelineError:
+    said = _said(body) or reason
+    if status in (401, 403):
+        missing = "" if where.token else f" No token was sent; set {TOKEN_FILE} or {TOKEN}."
+        return PipelineError(
+            f"Cannot {action}: {where.host} refused access ({status} {said}).{missing}",
+            reason=Reason.PERMISSION,
+        )
+    if status == 404:
+        return PipelineError(
+            f"Cannot {action}: {where.host} does not know it (404 {said}).",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    text = f"Cannot {action}: {where.host} answered {status} {said}."
+    if status in _RETRYABLE:
+        return _retryable(f"{text} Try again later.", Reason.UNREACHABLE)
+    return PipelineError(text, reason=Reason.INVALID_VALUE)
+
+
+def _said(body: Any) -> str:
+    """The message in a server's answer, in one short line."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
+    with contextlib.suppress(ValueError):
+        content = json.loads(text)
+        if isinstance(content, dict):
+            text = str(content.get("error") or content.get("message") or text)
+    line = " ".join(text.split())
+    return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+def _retryable(text: str, reason: Reason) -> PipelineError:
+    error = PipelineError(text, reason=reason)
+    error.retryable = True
+    return error
+
+
+def _cause(error: BaseException) -> str:
+    inner = getattr(error, "reason", None)
+    if isinstance(inner, BaseException):
+        return _cause(inner)
+    text = str(error).rpartition(": ")[2]
+    return " ".join(text.split())[:120] or type(error).__name__
+
+
+def _run(answer: Any) -> Run:
+    details = answer.run_details
+    runtime = answer.runtime_config
+    return Run(
+        id=answer.run_id,
+        name=answer.display_name or "",
+        state=answer.state or "PENDING",
+        created=answer.created_at,
+        finished=_ended(answer.finished_at),
+        schedule=answer.recurring_run_id or "",
+        parameters=dict((runtime and runtime.parameters) or {}),
+        tasks=tuple(_task(item) for item in (details and details.task_details) or ()),
+        error=_message(answer.error),
+    )
+
+
+def _task(answer: Any) -> Task:
+    children = answer.child_tasks or ()
+    return Task(
+        name=answer.display_name or answer.task_id or "",
+        state=answer.state or "PENDING",
+        started=answer.start_time,
+        ended=_ended(answer.end_time),
+        pod=answer.pod_name or answer.task_id or "",
+        children=tuple(child.pod_name or child.task_id for child in children),
+        error=_message(answer.error),
+    )
+
+
+def _message(error: Any) -> str:
+    return (error.message or "") if error else ""
+
+
+def _ended(time: datetime.datetime | None) -> datetime.datetime | None:
+    """Servers give the epoch for what has not ended."""
+    return None if time is None or time.year <= 1970 else time

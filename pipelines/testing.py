@@ -1,0 +1,292 @@
+"""A Kubeflow Pipelines server for tests: speaks the v2beta1 API on 127.0.0.1, runs nothing.
+
+Tests of code that submits runs or applies schedules use it as ours do:
+
+    with FakeServer() as server:
+        connection = cluster.Connection(cluster.address(server.host))
+        submission = connection.submit(specification, {})
+        server.finish(submission.run.id, "FAILED", tasks=[...])
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http.server
+import itertools
+import json
+import re
+import threading
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+from estimator_lib.core.errors import ConfigError, Reason
+
+_API = "/apis/v2beta1"
+_EPOCH = "1970-01-01T00:00:00Z"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request that the server received.
+
+    Attributes:
+        method: Such as POST.
+        path: Without the query.
+        query: The query's last value per name.
+        body: The JSON that was sent, or None.
+        token: The bearer token, or None.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: Any
+    token: str | None
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class FakeServer:
+    """A server in this process; use as a context manager.
+
+    Time stands still until a test moves it: objects made later are one second younger.
+
+    Args:
+        token: The bearer token that it asks for; None lets everyone in.
+
+    Attributes:
+        host: Its address.
+        requests: What it received, in order.
+        runs: Its runs by id, as JSON.
+        schedules: Its recurring runs by id, as JSON.
+        logs: What pods have written, by name.
+    """
+
+    def __init__(self, *, token: str | None = None) -> None:
+        self.requests: list[Request] = []
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.schedules: dict[str, dict[str, Any]] = {}
+        self.logs: dict[str, str] = {}
+        self._experiments: dict[str, dict[str, Any]] = {}
+        self._token = token
+        self._failures: list[tuple[str, str, int, str]] = []
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"fake": self})
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.host = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def posted(self, path: str) -> list[Any]:
+        """Returns the bodies that were posted to `path` below the API, such as "/runs"."""
+        return [r.body for r in self.requests if r.method == "POST" and r.path == _API + path]
+
+    def fail(self, method: str, pattern: str, status: int, message: str = "refused") -> None:
+        """Has the next request of `method` whose path contains `pattern` fail once."""
+        self._failures.append((method, pattern, status, message))
+
+    def finish(
+        self,
+        run_id: str,
+        state: str,
+        *,
+        tasks: Sequence[Mapping[str, Any]] = (),
+        error: str = "",
+        seconds: int = 60,
+    ) -> None:
+        """Ends a run.
+
+        Args:
+            run_id: The run.
+            state: Such as SUCCEEDED or FAILED.
+            tasks: Its task details as the API gives them: display_name, state, pod_name...
+            error: What the server says went wrong.
+            seconds: How long it took.
+        """
+        run = self.runs[run_id]
+        run["state"] = state
+        run["finished_at"] = _time(_second(run["created_at"]) + seconds)
+        run["run_details"] = {"task_details": [{"run_id": run_id, **task} for task in tasks]}
+        if error:
+            run["error"] = {"code": 13, "message": error}
+
+    def trigger(self, schedule_id: str) -> str:
+        """Starts a run of a schedule as the server's clock would; returns the run's id.
+
+        Raises:
+            ConfigError: the schedule is paused.
+        """
+        schedule = self.schedules[schedule_id]
+        if schedule["status"] != "ENABLED":
+            raise ConfigError("The schedule is paused.", reason=Reason.CONFLICT)
+        body = {
+            "display_name": f"{schedule['display_name']} {next(self._ids)}",
+            "recurring_run_id": schedule_id,
+            "runtime_config": schedule.get("runtime_config", {}),
+            "experiment_id": schedule.get("experiment_id"),
+        }
+        return str(self._create_run(body)["run_id"])
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        """Returns status and content of the answer to one request."""
+        with self._lock:
+            self.requests.append(request)
+            if self._token is not None and request.token != self._token:
+                return 401, {"error": "Unauthorized"}
+            for failure in self._failures:
+                method, pattern, status, message = failure
+                if request.method == method and pattern in request.path:
+                    self._failures.remove(failure)
+                    return status, {"error": message, "code": 13, "message": message}
+            try:
+                return 200, self._dispatch(request)
+            except _RefusedError as error:
+                return error.status, {"error": str(error), "message": str(error)}
+
+    def _dispatch(self, request: Request) -> Any:
+        log = re.fullmatch(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", request.path)
+        if log:
+            if log[2] not in self.logs:
+                raise _RefusedError(404, f"pod {log[2]} not found")
+            return self.logs[log[2]]
+        path = request.path.removeprefix(_API)
+        routes: dict[tuple[str, str], Callable[..., Any]] = {
+            ("GET", "/healthz"): lambda: {"multi_user": False, "tag_name": "fake"},
+            ("GET", "/experiments"): lambda: _page(self._experiments, "experiments", request),
+            ("POST", "/experiments"): lambda: self._create_experiment(request.body),
+            ("GET", "/runs"): lambda: _page(self.runs, "runs", request),
+            ("POST", "/runs"): lambda: self._create_run(request.body),
+            ("GET", "/recurringruns"): lambda: _page(self.schedules, "recurringRuns", request),
+            ("POST", "/recurringruns"): lambda: self._create_schedule(request.body),
+        }
+        if (request.method, path) in routes:
+            return routes[request.method, path]()
+        one = re.fullmatch(r"/(runs|recurringruns|experiments)/([^/:]+)(?::(\w+))?", path)
+        if not one:
+            raise _RefusedError(404, f"no such address {path}")
+        return self._on_one(request.method, one[1], one[2], one[3])
+
+    def _on_one(self, method: str, kind: str, key: str, verb: str | None) -> Any:
+        kinds = {
+            "runs": self.runs,
+            "recurringruns": self.schedules,
+            "experiments": self._experiments,
+        }
+        place = kinds[kind]
+        if key not in place:
+            raise _RefusedError(404, f"{kind} {key} not found")
+        match method, kind, verb:
+            case "GET", _, None:
+                return place[key]
+            case "DELETE", _, None:
+                del place[key]
+            case "POST", "recurringruns", "enable" | "disable":
+                place[key]["status"] = f"{verb.upper()}D" if verb else ""
+                place[key]["mode"] = str(verb).upper()
+            case "POST", "runs", "terminate":
+                place[key]["state"] = "CANCELED"
+            case _:
+                raise _RefusedError(404, f"{kind} has no {method} {verb}")
+        return {}
+
+    def _create_experiment(self, body: dict[str, Any]) -> dict[str, Any]:
+        key = f"experiment-{next(self._ids)}"
+        self._experiments[key] = {**body, "experiment_id": key}
+        return self._experiments[key]
+
+    def _create_run(self, body: dict[str, Any]) -> dict[str, Any]:
+        number = next(self._ids)
+        key = f"run-{number}"
+        self.runs[key] = {
+            **body,
+            "run_id": key,
+            "state": "RUNNING",
+            "created_at": _time(number),
+            "finished_at": _EPOCH,
+        }
+        return self.runs[key]
+
+    def _create_schedule(self, body: dict[str, Any]) -> dict[str, Any]:
+        number = next(self._ids)
+        key = f"schedule-{number}"
+        status = "ENABLED" if body.get("mode") == "ENABLE" else "DISABLED"
+        self.schedules[key] = {
+            **body,
+            "recurring_run_id": key,
+            "status": status,
+            "created_at": _time(number),
+        }
+        return self.schedules[key]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    fake: FakeServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answers one request."""
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.rfile.read(length)
+        parts = urllib.parse.urlsplit(self.path)
+        query = urllib.parse.parse_qs(parts.query)
+        kind, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        status, answer = self.fake.answer(
+            Request(
+                method=self.command,
+                path=urllib.parse.unquote(parts.path),
+                query={name: values[-1] for name, values in query.items()},
+                body=json.loads(content) if content else None,
+                token=token if kind == "Bearer" else None,
+            )
+        )
+        text = isinstance(answer, str)
+        data = (answer if text else json.dumps(answer)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain" if text else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_POST = do_DELETE = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+def _page(place: Mapping[str, dict[str, Any]], field: str, request: Request) -> dict[str, Any]:
+    """One page of a list, filtered by equality and sorted by creation, as the server does."""
+    items = list(place.values())
+    if request.query.get("sort_by") == "created_at desc":
+        items.reverse()
+    for predicate in json.loads(request.query.get("filter") or "{}").get("predicates", []):
+        value = predicate.get("string_value", predicate.get("stringValue"))
+        items = [item for item in items if item.get(predicate["key"]) == value]
+    start = int(request.query.get("page_token") or 0)
+    end = start + int(request.query.get("page_size") or 10)
+    page: dict[str, Any] = {field: items[start:end], "total_size": len(items)}
+    if end < len(items):
+        page["next_page_token"] = str(end)
+    return page
+
+
+def _time(second: int) -> str:
+    return f"2026-01-01T{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}Z"
+
+
+def _second(time: str) -> int:
+    hours, minutes, seconds = time[11:19].split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + int(seconds)
