@@ -42,7 +42,7 @@ evaluate:
   min_slice_rows: 20
   thresholds: {auc: {min: 0.55}}
 """
-CARRIERS = ["AA", "UA", "Zürich, \"air\"", "line\nbreak"]
+CARRIERS = ["AA", "UA", 'Zürich, "air"', "line\nbreak"]
 
 
 def write_rows(path, count, seed):
@@ -222,7 +222,7 @@ def test_a_truncated_gzip_is_refused(project, server, tmp_path):
     broken = shutil.copytree(project, tmp_path / "project")
     path = broken / "rows" / "train-0.csv"
     path.write_bytes(gzip.compress(path.read_bytes())[:-500])
-    refused(broken, server, tmp_path / "out", ["train-0.csv", "gzip"])
+    refused(broken, server, tmp_path / "out", ["train-0.csv", "compressed file"])
 
 
 def refused(project, server, output, said):
