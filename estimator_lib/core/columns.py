@@ -291,6 +291,39 @@ class EmbeddingColumn(DenseColumn):
         return (self.categorical_column,)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SharedEmbeddingColumn(EmbeddingColumn):
+    """A learned vector per category, from a table of several columns. See `shared_embeddings`."""
+
+    kind: ClassVar[str] = "shared_embedding"
+    collection: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.categorical_column.name}_shared_embedding"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightedColumn(CategoricalColumn):
+    """Categories with a weight for each value. See `weighted_categorical_column`."""
+
+    kind: ClassVar[str] = "weighted"
+    categorical_column: CategoricalColumn
+    weight_feature_key: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.categorical_column.name}_weighted_by_{self.weight_feature_key}"
+
+    @property
+    def parents(self) -> tuple[Column, ...]:
+        return (self.categorical_column, numeric_column(self.weight_feature_key))
+
+    @property
+    def num_buckets(self) -> int:
+        return self.categorical_column.num_buckets
+
+
 # --- Constructors, named and ordered as in tf.feature_column ---------------------------------
 
 
@@ -507,6 +540,56 @@ def embedding_column(
 ColumnT = TypeVar("ColumnT", bound=Column)
 
 
+def shared_embeddings(
+    categorical_columns: Sequence[CategoricalColumn],
+    dimension: int,
+    combiner: str = "mean",
+    initializer: Callable[..., Any] | None = None,
+    shared_embedding_collection_name: str | None = None,
+    max_norm: float | None = None,
+    trainable: bool = True,
+) -> list[SharedEmbeddingColumn]:
+    """Learned vectors of several columns from one table, one column for each.
+
+    Args:
+        categorical_columns: At least one; all must have the same number of buckets.
+        dimension: Length of the vector.
+        combiner: As in `embedding_column`.
+        initializer: As in `embedding_column`.
+        shared_embedding_collection_name: Name of the table; by default from the columns' names.
+        max_norm: As in `embedding_column`.
+        trainable: As in `embedding_column`.
+    """
+    if not categorical_columns:
+        raise _invalid("shared_embeddings", "categorical_columns", "at least one", [])
+    names = sorted(column.name for column in categorical_columns)
+    collection = shared_embedding_collection_name or "_".join(names) + "_shared_embedding"
+    found = []
+    for column in categorical_columns:
+        plain = embedding_column(column, dimension, combiner, initializer, max_norm, trainable)
+        fields = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
+        found.append(SharedEmbeddingColumn(**fields, collection=collection))
+    return found
+
+
+def weighted_categorical_column(
+    categorical_column: CategoricalColumn, weight_feature_key: str, dtype: Any = "float32"
+) -> WeightedColumn:
+    """Categories that count as much as their weights say.
+
+    Args:
+        categorical_column: The categories.
+        weight_feature_key: The field with one weight per value.
+        dtype: Kept for compatibility; weights are float32.
+    """
+    if not _dtype_name(dtype).startswith(("float", "int")):
+        raise _invalid("weighted_categorical_column", "dtype", "a number type", dtype)
+    return WeightedColumn(
+        categorical_column=_categorical("weighted_categorical_column", categorical_column),
+        weight_feature_key=_key("weighted_categorical_column", weight_feature_key),
+    )
+
+
 # --- What others ask of a set of columns -----------------------------------------------------
 
 
@@ -573,10 +656,12 @@ def feature_sources(columns: Iterable[Column]) -> dict[str, Column]:
         ConfigError: two different columns have one name.
     """
     needed: dict[str, Column] = {}
-    for column in columns:
-        source = column
-        while isinstance(source, IndicatorColumn | EmbeddingColumn):
-            source = source.categorical_column
+    stack = list(columns)
+    while stack:
+        source = stack.pop()
+        if isinstance(source, IndicatorColumn | EmbeddingColumn | WeightedColumn):
+            stack.extend(source.parents)
+            continue
         known = needed.setdefault(source.name, source)
         if known != source:
             raise ConfigError(
@@ -596,7 +681,7 @@ def transformed(column: Column) -> Column:
             return numeric_column(column.name)
         case IndicatorColumn():
             return IndicatorColumn(categorical_column=_ids(column.categorical_column))
-        case EmbeddingColumn():
+        case EmbeddingColumn() | WeightedColumn():
             return dataclasses.replace(column, categorical_column=_ids(column.categorical_column))
         case CategoricalColumn():
             return _ids(column)
@@ -604,6 +689,8 @@ def transformed(column: Column) -> Column:
 
 
 def _ids(column: CategoricalColumn) -> CategoricalColumn:
+    if isinstance(column, WeightedColumn):
+        return dataclasses.replace(column, categorical_column=_ids(column.categorical_column))
     return categorical_column_with_identity(column.name, column.num_buckets)
 
 
@@ -651,7 +738,7 @@ def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
             source = resolve(column.source_column, learned)
             cuts = close(column.source_column.key, column.boundaries)
             changed = dataclasses.replace(column, source_column=source, boundaries=tuple(cuts))
-        case IndicatorColumn() | EmbeddingColumn():
+        case IndicatorColumn() | EmbeddingColumn() | WeightedColumn():
             inner = resolve(column.categorical_column, learned)
             changed = dataclasses.replace(column, categorical_column=inner)
         case CrossedColumn():
@@ -675,6 +762,8 @@ _KINDS: dict[str, type[Column]] = {
         CrossedColumn,
         IndicatorColumn,
         EmbeddingColumn,
+        SharedEmbeddingColumn,
+        WeightedColumn,
     )
 }
 

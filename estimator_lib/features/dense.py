@@ -21,11 +21,12 @@ from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.features import lookup
-from estimator_lib.features.transform import is_transformed, number, transform_features
+from estimator_lib.features.transform import field, is_transformed, number, transform_features
 
 LAYER_SCOPE = "input_from_feature_columns/input_layer"
 
 
+@tf.autograph.experimental.do_not_convert
 def dense_features(
     columns: Iterable[fc.Column], features: Mapping[str, Any], *, scope: str = LAYER_SCOPE
 ) -> tf.Tensor:
@@ -89,16 +90,21 @@ def _name(column: Any) -> str:
     return column.name
 
 
+@tf.autograph.experimental.do_not_convert
 def source_features(
     columns: Iterable[fc.Column], features: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
     """Returns what stage 1 gives for `columns`; features that are transformed pass through."""
     ready: dict[str, tf.Tensor] = {}
     open_: list[fc.Column] = []
+    columns = list(columns)
+    for column in fc.walk(columns):
+        if isinstance(column, fc.WeightedColumn):
+            ready[column.weight_feature_key] = field(column, column.weight_feature_key, features)
     for name, source in fc.feature_sources(columns).items():
         if isinstance(source, fc.IdentityColumn) and is_transformed(source):
             ready[name] = _ids(features, source) if source.key in features else None
-        elif isinstance(source, fc.NumericColumn):
+        elif isinstance(source, fc.NumericColumn) and name not in ready:
             ready[name] = number(source, features)
             continue
         if ready.get(name) is None:
@@ -134,17 +140,18 @@ class _Part:
 def _part(column: fc.Column, sources: Mapping[str, tf.Tensor]) -> _Part:
     match column:
         case fc.EmbeddingColumn():
-            ids = sources[column.categorical_column.name]
+            ids, weights = ids_and_weights(column.categorical_column, sources)
             table = embedding_table(column)
-            if ids.shape.rank == 1 and column.max_norm is None:
+            if ids.shape.rank == 1 and column.max_norm is None and weights is None:
                 return _Part(width=column.dimension, table=table, ids=ids)
-            values = lookup.combined(table, ids, column.combiner, max_norm=column.max_norm)
+            values = lookup.combined(
+                table, ids, column.combiner, weights=weights, max_norm=column.max_norm
+            )
             return _Part(width=column.dimension, values=values)
         case fc.IndicatorColumn():
-            inner = column.categorical_column
-            return _one_hot(sources[inner.name], inner)
+            return _one_hot(column.categorical_column, sources)
         case fc.BucketizedColumn():
-            return _one_hot(sources[column.name], column)
+            return _one_hot(column, sources)
         case fc.NumericColumn():
             width = math.prod(column.shape)
             return _Part(width=width, values=_matrix(sources[column.name], width))
@@ -178,7 +185,8 @@ def _joined(parts: list[_Part]) -> tf.Tensor:
 
 def embedding_table(column: fc.EmbeddingColumn) -> Any:
     """Returns the variable `[num_buckets, dimension]` of an embedding column."""
-    with variables.scope(column.name):
+    scope = column.collection if isinstance(column, fc.SharedEmbeddingColumn) else column.name
+    with variables.scope(scope):
         return variables.get_variable(
             "embedding_weights",
             (column.categorical_column.num_buckets, column.dimension),
@@ -196,14 +204,34 @@ def truncated_normal(stddev: float) -> Callable[..., tf.Tensor]:
     return initializer
 
 
-def _one_hot(ids: tf.Tensor, column: fc.CategoricalColumn) -> _Part:
+def _one_hot(column: fc.CategoricalColumn, sources: Mapping[str, tf.Tensor]) -> _Part:
+    ids, weights = ids_and_weights(column, sources)
     width = buckets(column)
     values = tf.one_hot(ids, width)
+    if weights is not None:
+        values *= weights[..., tf.newaxis]
     return _Part(width=width, values=values if ids.shape.rank == 1 else tf.reduce_sum(values, 1))
+
+
+def ids_and_weights(
+    column: fc.CategoricalColumn, sources: Mapping[str, tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Returns the ids of a categorical column and, of a weighted one, their weights.
+
+    Returns:
+        int64 and float32 of one shape, `[batch]` or `[batch, n]`; None for weights of 1.
+    """
+    if not isinstance(column, fc.WeightedColumn):
+        return sources[column.name], None
+    ids, _ = ids_and_weights(column.categorical_column, sources)
+    weights = sources[column.weight_feature_key]
+    return ids, tf.where(tf.math.is_nan(weights), 0.0, weights)
 
 
 def buckets(column: fc.CategoricalColumn) -> int:
     """Returns how many rows of weights a category needs, every position of a vector included."""
+    if isinstance(column, fc.WeightedColumn):
+        return buckets(column.categorical_column)
     if isinstance(column, fc.BucketizedColumn):
         return column.num_buckets * math.prod(column.source_column.shape)
     return column.num_buckets

@@ -18,6 +18,7 @@ from estimator_lib.features import dense, lookup
 LAYER_SCOPE = "linear_model"
 
 
+@tf.autograph.experimental.do_not_convert
 def linear_logits(
     columns: Iterable[fc.Column],
     features: Mapping[str, Any],
@@ -43,12 +44,12 @@ def linear_logits(
     with variables.scope(LAYER_SCOPE):
         for column in ordered:
             if isinstance(column, fc.CategoricalColumn):
-                ids = sources[column.name]
+                ids, amounts = dense.ids_and_weights(column, sources)
                 weights = _weights(column.name, dense.buckets(column), units)
-                if ids.shape.rank == 1:
+                if ids.shape.rank == 1 and amounts is None:
                     single.append((weights, ids))
                 else:
-                    terms.append(lookup.combined(weights, ids, sparse_combiner))
+                    terms.append(lookup.combined(weights, ids, sparse_combiner, weights=amounts))
                 continue
             values = dense.dense_features([column], features, scope="")
             weights = _weights(column.name, int(values.shape[1]), units)

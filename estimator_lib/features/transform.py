@@ -61,6 +61,7 @@ class FeatureTransform(tf.Module):
         with tf.init_scope():
             self._tables = {name: _table(column) for name, column in vocabularies.items()}
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, raw: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         """Returns the transformed features.
 
@@ -78,6 +79,7 @@ class FeatureTransform(tf.Module):
         return {column.name: step.feature(column) for column in self._sources}
 
 
+@tf.autograph.experimental.do_not_convert
 def transform_features(
     columns: Iterable[fc.Column], raw: Mapping[str, Any]
 ) -> dict[str, tf.Tensor]:
@@ -90,9 +92,15 @@ def transform_features(
     return _shared(tuple(columns))(raw)
 
 
+@tf.autograph.experimental.do_not_convert
 def number(column: fc.NumericColumn, raw: Mapping[str, Any]) -> tf.Tensor:
     """Returns a numeric column as float32 `[batch]`, or `[batch, prod(shape)]`."""
     return _Pass(raw, {}).feature(column)
+
+
+def field(column: fc.Column, key: str, raw: Mapping[str, Any]) -> tf.Tensor:
+    """Returns a numeric field as it is, float32 `[batch]` or `[batch, n]`, NaN for missing."""
+    return tf.cast(_Pass(raw, {})._field(column, key), tf.float32)
 
 
 def is_transformed(column: fc.Column) -> bool:

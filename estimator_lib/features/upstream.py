@@ -67,8 +67,22 @@ def from_feature_column(column: Any) -> fc.Column:
         )
     if kind == "VocabularyFileCategoricalColumn":
         return _from_file(column)
+    if kind == "WeightedCategoricalColumn":
+        return fc.weighted_categorical_column(
+            _category(column.categorical_column), column.weight_feature_key
+        )
     if kind == "IndicatorColumn":
         return fc.indicator_column(_category(column.categorical_column))
+    if kind == "SharedEmbeddingColumn":
+        shared = column.shared_embedding_column_creator
+        return fc.shared_embeddings(
+            [_category(column.categorical_column)],
+            shared.dimension,
+            column.combiner,
+            shared._initializer,
+            shared._name,
+            column.max_norm,
+        )[0]
     if kind == "EmbeddingColumn":
         if column.ckpt_to_load_from is not None:
             raise ConfigError(

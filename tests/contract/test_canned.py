@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib import heads, variables
-from estimator_lib.canned import baseline, dnn, linear, wide_deep
+from estimator_lib.canned import baseline, dcn, dnn, linear, wide_deep
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
 
@@ -68,6 +68,11 @@ MODELS = {
             heads.BinaryClassHead(), d, dnn_feature_columns=DENSE, dnn_hidden_units=[8]
         ),
         LABEL,
+    ),
+    "DCNClassifier": (lambda d: dcn.DCNClassifier(DENSE, [8], d), LABEL),
+    "DCNRegressor": (lambda d: dcn.DCNRegressor(DENSE, [8], d, cross_rank=2), X),
+    "DCNEstimator": (
+        lambda d: dcn.DCNEstimator(heads.MultiClassHead(3), DENSE, [8], d, dropout=0.1), KIND,
     ),
     "BaselineClassifier": (lambda d: baseline.BaselineClassifier(d), (X > 1).astype(np.int64)),
     "BaselineRegressor": (lambda d: baseline.BaselineRegressor(d), X),

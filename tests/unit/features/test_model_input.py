@@ -154,3 +154,43 @@ def test_wrong_columns_are_refused():
         dense_features([], {})
     with pytest.raises(ConfigError, match="feature column is expected, got str"):
         linear_logits(["i"], {}, 1)
+
+
+def test_shared_embeddings_read_one_table():
+    other = fc.categorical_column_with_identity("j", 3)
+    columns = fc.shared_embeddings([IDS, other], 2, initializer=given(table(3, 2)))
+    features = {"i": tf.constant([0, -1], tf.int64), "j": tf.constant([0, 2], tf.int64)}
+    out, store = in_store(lambda f: dense_features(columns, f), features)
+    np.testing.assert_array_equal(out, [[1, 2, 1, 2], [0, 0, 5, 6]])
+    assert list(store.variables) == [
+        "input_from_feature_columns/input_layer/i_j_shared_embedding/embedding_weights"
+    ]
+    assert [fc.from_json(fc.to_json(c)) for c in fc.shared_embeddings([IDS], 2)]
+
+
+def test_weighted_categories_count_by_their_weight():
+    column = fc.weighted_categorical_column(IDS, "w")
+    embedded = fc.embedding_column(column, 2, combiner="sum", initializer=given(table(3, 2)))
+    features = {
+        "i": tf.constant([[0, 1], [2, -1]], tf.int64),
+        "w": tf.constant([[1.0, 0.5], [2.0, 9.0]]),
+    }
+    out, _ = in_store(lambda f: dense_features([embedded], f), features)
+    np.testing.assert_allclose(out, [[2.5, 4], [10, 12]])
+    out, _ = in_store(lambda f: dense_features([fc.indicator_column(column)], f), features)
+    np.testing.assert_allclose(out, [[1, 0.5, 0], [0, 0, 2]])
+    out, store = in_store(lambda f: linear_logits([column], f, 1), features)
+    assert "linear_model/i_weighted_by_w/weights" in store.variables
+    assert fc.from_json(fc.to_json(column)) == column
+    assert set(fc.feature_sources([embedded])) == {"i", "w"}
+    assert fc.raw_fields([embedded]) == {"i": "int", "w": "float"}
+    assert fc.transformed(column) == column
+
+
+def test_upstream_weighted_and_shared_columns_are_converted():
+    from estimator_lib.features.upstream import columns_of
+
+    theirs = tf.feature_column
+    ids = theirs.categorical_column_with_identity("i", 3)
+    weighted = theirs.weighted_categorical_column(ids, "w")
+    assert columns_of([weighted]) == (fc.weighted_categorical_column(IDS, "w"),)
