@@ -3,7 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 FLIGHTS := pipelines/examples/flights
-SPECS := pipeline_specs/flights.yaml
+PROFILES := cpu gpu tpu
+COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 
 .PHONY: demo test lint format bench specs specs-check image clean
 
@@ -27,15 +28,16 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
+# One for the example as it is, and one for each placement in clusters/.
 specs: $(READY)
-	@for spec in $(SPECS); do \
-	  $(BIN)/estimator-pipelines compile pipelines/examples/$$(basename $$spec .yaml)/config.yaml -o $$spec || exit 1; \
+	@$(COMPILE) -o pipeline_specs/flights.yaml $(CHECK)
+	@for profile in $(PROFILES); do \
+	  $(COMPILE) --set cluster=@$(FLIGHTS)/clusters/$$profile.yaml \
+	    -o pipeline_specs/flights-$$profile.yaml $(CHECK) || exit 1; \
 	done
 
-specs-check: $(READY)
-	@for spec in $(SPECS); do \
-	  $(BIN)/estimator-pipelines compile pipelines/examples/$$(basename $$spec .yaml)/config.yaml -o $$spec --check || exit 1; \
-	done
+specs-check:
+	@$(MAKE) --no-print-directory specs CHECK=--check
 
 image:
 	docker build -t estimator-pipelines-python:0.1.0 .

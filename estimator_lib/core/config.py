@@ -833,7 +833,8 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConf
 
     Args:
         path: The YAML file.
-        overrides: `key.sub=value` settings put in its place; values are YAML.
+        overrides: `key.sub=value` settings put in its place; values are YAML, or `@file` for
+            the content of a YAML file, such as `cluster=@gpu.yaml`.
 
     Raises:
         ConfigError: the file is missing, not YAML, or wrong; all faults are listed at once.
@@ -894,11 +895,24 @@ def _apply(content: dict[str, Any], override: str) -> None:
             )
         place = place[part]
     try:
-        place[parts[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        place[parts[-1]] = yaml.safe_load(_setting(text))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"Setting {quote(override)} is invalid: its value is not YAML.",
             reason=Reason.INVALID_VALUE,
+        ) from error
+
+
+def _setting(text: str) -> str | bytes:
+    """The value of a setting as YAML; "@path", which YAML itself does not allow, is a file."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return pathlib.Path(text[1:]).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"Settings file {text[1:]} cannot be read: {error.strerror}.",
+            reason=Reason.FILE_NOT_FOUND,
         ) from error
 
 
