@@ -20,10 +20,49 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+import yaml
+
 from estimator_lib.core.errors import ConfigError, Reason
 
 _API = "/apis/v2beta1"
 _EPOCH = "1970-01-01T00:00:00Z"
+
+
+def pipeline(
+    parameters: Mapping[str, tuple[str, Any]] | None = None,
+    *,
+    name: str = "fake",
+    container: Mapping[str, Any] | None = None,
+) -> str:
+    """Returns a compiled pipeline of one step, as text.
+
+    Args:
+        parameters: KFP's type and the default per name; a default of None makes it required.
+        name: Of the pipeline.
+        container: What its container has beside a pinned image.
+    """
+    declared = {
+        key: {"parameterType": kind, **({} if default is None else {"defaultValue": default})}
+        for key, (kind, default) in (parameters or {}).items()
+    }
+    document = {
+        "pipelineInfo": {"name": name},
+        "schemaVersion": "2.1.0",
+        "sdkVersion": "kfp-2.17.0",
+        "components": {"comp-step": {"executorLabel": "exec-step"}},
+        "deploymentSpec": {
+            "executors": {"exec-step": {"container": {"image": "step:1", **(container or {})}}}
+        },
+        "root": {
+            "dag": {
+                "tasks": {
+                    "step": {"taskInfo": {"name": "step"}, "componentRef": {"name": "comp-step"}}
+                }
+            },
+            "inputDefinitions": {"parameters": declared},
+        },
+    }
+    return yaml.safe_dump(document)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
