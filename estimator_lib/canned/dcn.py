@@ -192,7 +192,7 @@ def _model_fn(
             )
     rate = networks.checked_rate(model, "dropout", dropout)
     activation = networks.activation(activation_fn)
-    trainer = networks.optimizer(optimizer, {"Adagrad": networks.DNN_RATE})
+    trainer = networks.optimizer(optimizer, networks.dnn_rates(head))
 
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         with variables.scope("dcn"):

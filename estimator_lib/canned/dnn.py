@@ -148,7 +148,7 @@ def _model_fn(
     columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=True)
     rate = networks.checked_rate(model, "dropout", dropout)
     activation = networks.activation(activation_fn)
-    trainer = networks.optimizer(optimizer, {"Adagrad": networks.DNN_RATE})
+    trainer = networks.optimizer(optimizer, networks.dnn_rates(head))
 
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         logits, made, updates = networks.dnn_logits(

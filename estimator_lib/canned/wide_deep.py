@@ -196,7 +196,7 @@ def _model_fn(
     combiner = networks.checked_combiner(model, linear_sparse_combiner)
     activation = networks.activation(dnn_activation_fn)
     wide_trainer = networks.optimizer(linear_optimizer, networks.linear_rates(len(wide)))
-    deep_trainer = networks.optimizer(dnn_optimizer, {"Adagrad": networks.DNN_RATE})
+    deep_trainer = networks.optimizer(dnn_optimizer, networks.dnn_rates(head))
 
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         parts: list[tuple[networks.Built, Any]] = []

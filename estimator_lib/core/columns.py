@@ -233,6 +233,13 @@ class IdentityColumn(CategoricalColumn):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BucketIdsColumn(IdentityColumn, DenseColumn):
+    """The transformed form of a bucketized column: ids, one-hot in a dense model."""
+
+    kind: ClassVar[str] = "bucket_ids"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CrossedColumn(CategoricalColumn):
     """Combinations of categories, hashed. See `crossed_column`."""
 
@@ -683,6 +690,11 @@ def transformed(column: Column) -> Column:
             return IndicatorColumn(categorical_column=_ids(column.categorical_column))
         case EmbeddingColumn() | WeightedColumn():
             return dataclasses.replace(column, categorical_column=_ids(column.categorical_column))
+        case BucketizedColumn() | BucketIdsColumn():
+            width = 1
+            if isinstance(column, BucketizedColumn):
+                width = math.prod(column.source_column.shape)
+            return BucketIdsColumn(key=column.name, buckets=column.num_buckets * width)
         case CategoricalColumn():
             return _ids(column)
     raise _invalid("transformed", "column", "a feature column", column)  # pragma: no cover
@@ -759,6 +771,7 @@ _KINDS: dict[str, type[Column]] = {
         VocabularyColumn,
         HashedColumn,
         IdentityColumn,
+        BucketIdsColumn,
         CrossedColumn,
         IndicatorColumn,
         EmbeddingColumn,

@@ -150,7 +150,7 @@ def _part(column: fc.Column, sources: Mapping[str, tf.Tensor]) -> _Part:
             return _Part(width=column.dimension, values=values)
         case fc.IndicatorColumn():
             return _one_hot(column.categorical_column, sources)
-        case fc.BucketizedColumn():
+        case fc.BucketizedColumn() | fc.BucketIdsColumn():
             return _one_hot(column, sources)
         case fc.NumericColumn():
             width = math.prod(column.shape)

@@ -254,7 +254,7 @@ class _Pass:
         if values.dtype == tf.int64 and -1 not in set(keys):
             present &= values != -1
         size = column.num_buckets - column.num_oov_buckets
-        unseen: Any = column.default_value
+        unseen = tf.constant(column.default_value, tf.int64)
         if column.num_oov_buckets:
             text = values if values.dtype == tf.string else tf.strings.as_string(values)
             bucket = tf.strings.to_hash_bucket_fast(text, column.num_oov_buckets)

@@ -1,0 +1,136 @@
+"""One suite that every feature column passes: JSON, both stages, bad batches, either model."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from estimator_lib import variables
+from estimator_lib.core import columns as fc
+from estimator_lib.features.dense import dense_features
+from estimator_lib.features.linear import linear_logits
+from estimator_lib.features.transform import FeatureTransform
+
+NUMBER = fc.numeric_column("f", default_value=1.0, normalizer_fn=fc.ZScore(mean=1.0, stddev=2.0))
+PLAIN = fc.numeric_column("g")
+TEXT = fc.categorical_column_with_vocabulary_list("s", ["a", "b"], num_oov_buckets=2)
+INTEGER = fc.categorical_column_with_vocabulary_list("i", [5, 7])
+BUCKETS = fc.bucketized_column(PLAIN, [0.0, 1.0])
+
+CATEGORICAL = {
+    "vocabulary": TEXT,
+    "vocabulary of integers": INTEGER,
+    "vocabulary with default": fc.categorical_column_with_vocabulary_list("s", ["a"], None, 0),
+    "hash bucket": fc.categorical_column_with_hash_bucket("s", 7),
+    "hash bucket of integers": fc.categorical_column_with_hash_bucket("i", 7, tf.int64),
+    "identity": fc.categorical_column_with_identity("k", 4),
+    "identity with default": fc.categorical_column_with_identity("i", 4, 0),
+    "bucketized": BUCKETS,
+    "crossed": fc.crossed_column(["s", "t"], 11),
+    "crossed columns": fc.crossed_column([TEXT, BUCKETS, "t"], 11, hash_key=3),
+    "weighted": fc.weighted_categorical_column(TEXT, "w"),
+}
+DENSE = {
+    "numeric": NUMBER,
+    "numeric vector": fc.numeric_column("v", shape=2),
+    "missing indicator": fc.missing_indicator_column("g"),
+    "bucketized": BUCKETS,
+    **{f"embedding of {name}": fc.embedding_column(c, 3) for name, c in CATEGORICAL.items()},
+    **{f"indicator of {name}": fc.indicator_column(c) for name, c in CATEGORICAL.items()},
+    "shared embedding": fc.shared_embeddings([TEXT], 3)[0],
+    "embedding with max_norm": fc.embedding_column(TEXT, 3, max_norm=0.5),
+}
+ALL = CATEGORICAL | DENSE
+FORMS = {0: slice(0, 0), 1: slice(0, 1), 4: slice(0, 4)}
+
+
+def raw(batch=4):
+    rows = FORMS[batch]
+    return {
+        "f": tf.constant([np.nan, 1.0, 3.0, -1.0][rows], tf.float32),
+        "g": tf.constant([0.5, np.nan, -3.0, 2.0][rows], tf.float32),
+        "v": tf.constant(np.float32([[1, 2], [3, 4], [5, 6], [7, 8]])[rows]),
+        "w": tf.constant([1.0, 2.0, 0.5, np.nan][rows], tf.float32),
+        "s": tf.constant(["a", "", "unseen", "b"][rows], tf.string),
+        "t": tf.constant(["x", "y", "", "y"][rows], tf.string),
+        "i": tf.constant([5, fc.MISSING_INT, 9, 7][rows], tf.int64),
+        "k": tf.constant([0, -1, 3, fc.MISSING_INT][rows], tf.int64),
+    }
+
+
+def run(function, *arguments):
+    store = variables.VariableStore()
+    tf.random.set_seed(7)
+
+    @tf.function(autograph=False)
+    def traced(*values):
+        with variables.trace(store):
+            return function(*values)
+
+    return traced(*arguments).numpy()
+
+
+@pytest.fixture(params=ALL)
+def column(request):
+    return ALL[request.param]
+
+
+def test_json_gives_an_equal_column(column):
+    content = json.loads(json.dumps(fc.to_json(column)))
+    assert fc.from_json(content) == column
+
+
+def test_resolved_columns_have_nothing_open(column):
+    assert fc.resolve(column, lambda field, part: pytest.fail(f"{field} {part}")) == column
+    assert not any(fc.open_parts(c) for c in fc.walk([column]))
+
+
+def test_raw_fields_are_all_that_is_read(column):
+    fields = fc.raw_fields([column])
+    assert set(fields) <= set(raw())
+    only = {name: value for name, value in raw().items() if name in fields}
+    FeatureTransform([column])(only)
+
+
+@pytest.mark.parametrize("batch", FORMS)
+def test_transformed_features_have_one_value_per_example(column, batch):
+    out = FeatureTransform([column])(raw(batch))
+    assert set(out) == set(fc.feature_sources([column]))
+    for value in out.values():
+        assert value.shape[0] == batch
+        assert value.dtype in (tf.int64, tf.float32)
+
+
+@pytest.mark.parametrize("batch", FORMS)
+def test_model_reads_raw_and_transformed_features_alike(column, batch):
+    features = raw(batch)
+    ready = FeatureTransform([column])(features)
+    read = fc.transformed(column)
+    if isinstance(column, fc.DenseColumn):
+        from_raw = run(lambda f: dense_features([column], f), features)
+        from_ready = run(lambda f: dense_features([read], f), ready)
+        assert from_raw.shape == from_ready.shape
+        if not isinstance(column, fc.EmbeddingColumn):  # tables differ between the two stores
+            np.testing.assert_array_equal(from_raw, from_ready)
+        assert from_raw.dtype == np.float32
+    for units in (1, 2):
+        assert run(lambda f, n=units: linear_logits([column], f, n), features).shape == (
+            batch,
+            units,
+        )
+        assert run(lambda f, n=units: linear_logits([read], f, n), ready).shape == (batch, units)
+
+
+def test_missing_categories_are_zeros_in_a_dense_model(column):
+    if not isinstance(column, fc.EmbeddingColumn | fc.IndicatorColumn):
+        return
+    sources = fc.feature_sources([column])
+    ids = next(
+        FeatureTransform([column])(raw())[name]
+        for name, c in sources.items()
+        if isinstance(c, fc.CategoricalColumn)
+    )
+    out = run(lambda f: dense_features([column], f), raw())
+    for row, category in zip(out, ids.numpy(), strict=True):
+        assert category >= 0 or not row.any()
