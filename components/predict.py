@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from estimator_lib.core.errors import ConfigError, Reason
@@ -65,19 +66,22 @@ def predict(
     import io
     import os
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import pyarrow as pa
-    from estimator_lib.export.saved_model import load_model
-
-    from components import raw_rows
     from estimator_lib.core import files, storage
     from estimator_lib.core.progress import Progress
-    from transforms import csv_reader
-    from transforms.files import InputFile
 
     version = newest_version(model)
-    sources = files.expand([os.path.abspath(pattern)], ".")
-    served = load_model(str(version))
+    sources = files.expand([os.path.abspath(pattern)], os.curdir)
+    progress = Progress("predict")
+    progress.line(f"loading {version}")
+    with _startup_lines_hidden():
+        import pyarrow as pa
+
+        from components import raw_rows
+        from estimator_lib.export.saved_model import load_model
+        from transforms import csv_reader
+        from transforms.files import InputFile
+
+        served = load_model(str(version))
     fields = tuple(
         csv_reader.Field(name=name, type=_FIELD_TYPES[dtype])
         for name, (dtype, _) in sorted(served.inputs.items())
@@ -85,7 +89,6 @@ def predict(
     layout = csv_reader.Layout(missing=tuple(missing), fields=fields, texts=tuple(keep))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    progress = Progress("predict")
     total = 0
     for path in sources:
         for rows in csv_reader.read_rows(InputFile(name=str(path), path=str(path)), layout):
@@ -100,6 +103,24 @@ def predict(
             progress.update(total)
     storage.write_text(output, text.getvalue())
     return total
+
+
+@contextlib.contextmanager
+def _startup_lines_hidden() -> Iterator[None]:
+    """Hides what TensorFlow's libraries write to standard error before they can be told not to.
+
+    A Python exception inside the block still gets out.
+    """
+    import os
+
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
 
 
 def _flat(predictions: Any) -> tuple[list[str], list[list[Any]]]:
