@@ -301,9 +301,8 @@ def get_variable(
         return tf.Variable(initial, dtype=kind, trainable=trainable, name=full, **options)
 
     if current is None:
-        path = "/".join(part for part in (tf.get_current_name_scope(), name) if part)
         with tf.init_scope():
-            return make_named(path)
+            return make_named(name)
     full = current.get_name(name)
     variable = current.use(full, lambda: make_named(full))
     if tuple(variable.shape) != sizes or variable.dtype != kind:
@@ -326,7 +325,9 @@ def trainable_variables() -> list[Any]:
     found = [v for v in current.used.values() if v.trainable]
     seen = {id(v) for v in found}
     graph = tf.compat.v1.get_default_graph()
-    for variable in getattr(graph, "variables", ()):
+    # What the graph has read so far; an unordered set, so sorted to be the same every time.
+    watched = getattr(graph, "_watched_variables", ())
+    for variable in sorted(watched, key=lambda v: str(v.name)):
         if variable.trainable and id(variable) not in seen:
             current.store.adopt(variable.name.removesuffix(":0"), variable)
             name = current.store.name_of(variable)

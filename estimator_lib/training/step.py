@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
 from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
@@ -144,9 +145,8 @@ class TracedModel:
         # The trace itself is of one replica without a strategy; only variables are placed.
         self.store.strategy = strategy or self.store.strategy
         with _seeded(self._config.tf_random_seed):
-            tf.function(build, autograph=False).get_concrete_function(
-                *_arguments(features_spec, labels_spec)
-            )
+            # A bare graph: tf.function would trace a second time because variables were made.
+            func_graph_from_py_func("build", build, _arguments(features_spec, labels_spec), {})
         names = sorted(features_spec) if isinstance(features_spec, Mapping) else ["features"]
         form = self._forms[key] = Form(**found, features=tuple(map(str, names)))
         return form
