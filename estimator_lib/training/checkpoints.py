@@ -57,6 +57,20 @@ class Loaded:
         """The global step it was saved at."""
         return int(self.values.get(GLOBAL_STEP, 0))
 
+    def find(self, name: str) -> Any:
+        """Returns the value of a variable, or None.
+
+        The optimizers of tf.estimator 2.15 named a slot `training/<Optimizer>/<variable>/<slot>`
+        (the scopes numbered when there were several); here it is
+        `<variable>/<Optimizer>/<slot>`.
+        """
+        if name in self.values or not self.legacy or name.count("/") < 2:
+            return self.values.get(name)
+        variable, optimizer, slot = name.rsplit("/", 2)
+        old = rf"(?:.*/)?{re.escape(optimizer)}(?:_\d+)?/{re.escape(variable)}/{re.escape(slot)}"
+        found = [key for key in self.values if re.fullmatch(old, key)]
+        return self.values[found[0]] if len(found) == 1 else None
+
 
 def escape(name: str) -> str:
     """The key of a variable in the object-based format."""
@@ -342,7 +356,7 @@ def restore(
     may_miss = set(optional)
     rows, missing = [], []
     for name, variable in variables.items():
-        value = loaded.values.get(name)
+        value = loaded.find(name)
         if value is None:
             missing.append(name)
             if name not in may_miss:
@@ -362,7 +376,7 @@ def restore(
             reason=Reason.CONFLICT,
         )
     for name, variable in variables.items():
-        value = loaded.values.get(name)
+        value = loaded.find(name)
         if value is not None:
             variable.assign(tf.cast(value, variable.dtype) if value.dtype != object else value)
     return missing

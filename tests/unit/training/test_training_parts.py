@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -118,6 +119,16 @@ def test_checkpoint_names_escape_and_restore_checks(tmp_path):
         assert part in caught.value.message
     assert other["x"].numpy() == 1.0
     assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_slots_of_old_checkpoints_are_found_by_their_old_names():
+    values = {"training_2/Adagrad_1/dnn/logits/kernel/accumulator": np.ones(2), "b": np.zeros(1)}
+    old = checkpoints.Loaded(path="p", values=values, engine={}, legacy=True)
+    slot = tf.Variable([0.0, 0.0])
+    variables = {"dnn/logits/kernel/Adagrad/accumulator": slot, "b": tf.Variable([9.0])}
+    assert checkpoints.restore(old, variables, exact=False) == []
+    np.testing.assert_array_equal(slot, [1.0, 1.0])
+    assert old.find("dnn/logits/bias/Adagrad/accumulator") is None
 
 
 def test_checkpoints_rewind_hold_and_delete(tmp_path):
