@@ -164,6 +164,7 @@ def apply(server: cluster.Connection, want: Wanted) -> Plan:
 
     The old one is paused before the new one is made and removed after it, so that two never
     start runs side by side, and a server that refuses the new one leaves the old one as it was.
+    A process killed in between leaves it paused at worst, which the next one says.
     """
     todo = plan(want, find(server, want.name))
     if todo.change is Change.UNCHANGED:

@@ -56,7 +56,11 @@ def pipeline(
         "root": {
             "dag": {
                 "tasks": {
-                    "step": {"taskInfo": {"name": "step"}, "componentRef": {"name": "comp-step"}}
+                    "step": {
+                        "taskInfo": {"name": "step"},
+                        "componentRef": {"name": "comp-step"},
+                        "cachingOptions": {"enableCache": True},
+                    }
                 }
             },
             "inputDefinitions": {"parameters": declared},
@@ -135,7 +139,7 @@ class FakeServer:
         return [r.body for r in self.requests if r.method == "POST" and r.path == _API + path]
 
     def fail(self, method: str, pattern: str, status: int, message: str = "refused") -> None:
-        """Has the next request of `method` whose path contains `pattern` fail once."""
+        """Has the next request of `method` whose path matches `pattern` fail, once."""
         self._failures.append((method, pattern, status, message))
 
     def finish(
@@ -188,7 +192,7 @@ class FakeServer:
                 return 401, {"error": "Unauthorized"}
             for failure in self._failures:
                 method, pattern, status, message = failure
-                if request.method == method and pattern in request.path:
+                if request.method == method and re.search(pattern, request.path):
                     self._failures.remove(failure)
                     return status, {"error": message, "code": 13, "message": message}
             try:

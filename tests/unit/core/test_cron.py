@@ -49,7 +49,7 @@ def test_leap_day_is_found_across_a_century_that_has_none():
         ("0 0 5-3 * * *", "backwards"),
         ("0 */0 3 * * *", "step"),
         ("0 -1 3 * * *", "minute"),
-        ("0 ١ 3 * * *", "minute"),
+        ("0 \u0661 3 * * *", "minute"),
         ("0 0 3 30 2 *", "no date matches"),
         ("@daily", "got 1"),
     ],

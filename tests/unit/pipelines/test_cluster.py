@@ -1,0 +1,264 @@
+import datetime
+import time
+
+import pytest
+
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
+from pipelines import cli, cluster, runs, specification, testing
+
+SPEC = specification.check(
+    testing.pipeline(
+        {"steps": ("NUMBER_INTEGER", 20), "rate": ("NUMBER_DOUBLE", 0.1), "data": ("STRING", None)},
+        name="flights",
+    ),
+    "spec",
+)
+GIVEN = {"data": "/mnt/data"}
+WORD = "s3cret"
+
+
+@pytest.fixture
+def server():
+    with testing.FakeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def connection(server):
+    return cluster.Connection(cluster.address(server.host, environment={}))
+
+
+@pytest.fixture
+def command(server, tmp_path, capsys, monkeypatch):
+    """Runs a command against the server; returns its exit code, output and errors."""
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", server.host)
+    monkeypatch.delenv("ESTIMATOR_PIPELINES_TOKEN", raising=False)
+    monkeypatch.delenv("ESTIMATOR_PIPELINES_TOKEN_FILE", raising=False)
+    (tmp_path / "spec.yaml").write_text(SPEC.text)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        code = cli.main(arguments)
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+def test_submit_posts_the_pipeline_and_its_parameters(server, connection):
+    submission = connection.submit(SPEC, {**GIVEN, "steps": 7.0}, service_account="robot")
+    (body,) = server.posted("/runs")
+    assert body["pipeline_spec"]["pipelineInfo"]["name"] == "flights"
+    assert body["runtime_config"]["parameters"] == {"data": "/mnt/data", "steps": 7}
+    assert body["service_account"] == "robot"
+    assert submission.new
+    assert submission.link == f"{server.host}/#/runs/details/{submission.run.id}"
+
+
+def test_submit_says_nothing_on_standard_output(connection, capsys):
+    connection.submit(SPEC, GIVEN)
+    assert capsys.readouterr().out == ""
+
+
+def test_experiment_is_made_once(server, connection):
+    connection.submit(SPEC, GIVEN)
+    connection.submit(SPEC, GIVEN)
+    assert [e["display_name"] for e in server.posted("/experiments")] == ["flights"]
+    first, second = server.posted("/runs")
+    assert first["experiment_id"] == second["experiment_id"]
+
+
+def test_no_cache_reaches_every_task(server, connection):
+    connection.submit(SPEC, GIVEN, caching=False)
+    (body,) = server.posted("/runs")
+    tasks = body["pipeline_spec"]["root"]["dag"]["tasks"]
+    assert not any(t.get("cachingOptions", {}).get("enableCache") for t in tasks.values())
+
+
+def test_runs_are_listed_newest_first_over_all_pages(server, connection):
+    for index in range(120):
+        connection.submit(SPEC, GIVEN, name=f"run {index}")
+    assert [r.name for r in connection.runs(limit=3)] == ["run 119", "run 118", "run 117"]
+    assert len(connection.runs()) == 120
+    assert [r.name for r in connection.runs(name="run 5")] == ["run 5"]
+
+
+def test_run_is_found_by_id_and_by_name(connection):
+    run = connection.submit(SPEC, GIVEN, name="mine").run
+    assert connection.run(run.id).name == "mine"
+    assert connection.run("mine").id == run.id
+    with pytest.raises(PipelineError, match="'other' does not exist") as caught:
+        connection.run("other")
+    assert caught.value.reason is Reason.UNKNOWN_NAME
+
+
+def test_token_is_sent_and_never_shown(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(f"{WORD}\n")
+    with testing.FakeServer(token=WORD) as server:
+        where = cluster.address(server.host, token_file=str(path), environment={})
+        cluster.Connection(where).runs()
+        assert {r.token for r in server.requests} == {WORD}
+        assert WORD not in repr(where)
+        named = {"ESTIMATOR_PIPELINES_TOKEN_FILE": str(path)}
+        assert cluster.address(server.host, environment=named) == where
+        plain = {"ESTIMATOR_PIPELINES_TOKEN": WORD}
+        assert cluster.address(server.host, environment=plain) == where
+
+
+def test_wrong_token_is_refused_once_with_what_to_do():
+    with testing.FakeServer(token=WORD) as server:
+        with pytest.raises(PipelineError, match="ESTIMATOR_PIPELINES_TOKEN_FILE") as caught:
+            cluster.Connection(cluster.address(server.host, environment={}))
+        assert (caught.value.reason, caught.value.exit_code) == (Reason.PERMISSION, 2)
+        assert len(server.requests) == 1
+
+
+def test_server_that_is_away_is_noticed_at_once_and_may_be_retried():
+    with testing.FakeServer() as server:
+        host = server.host
+    began = time.monotonic()
+    with pytest.raises(PipelineError, match="does not answer") as caught:
+        cluster.Connection(cluster.address(host, environment={}))
+    assert (caught.value.reason, caught.value.exit_code) == (Reason.UNREACHABLE, 75)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, 2), (403, 2), (404, 2), (500, 75), (503, 75)])
+def test_refusal_names_status_and_reason_and_sets_the_exit_code(server, connection, status, code):
+    server.fail("POST", "/runs$", status, "the server's own words")
+    with pytest.raises(PipelineError, match=f"{status} the server's own words") as caught:
+        connection.submit(SPEC, GIVEN)
+    assert caught.value.exit_code == code
+    assert server.runs == {}
+
+
+@pytest.mark.parametrize(
+    ("host", "error", "said"),
+    [
+        (None, ConfigError, "KF_PIPELINES_ENDPOINT"),
+        ("kubeflow.example", ConfigError, "https://"),
+        ("ftp://kubeflow.example", ConfigError, "https://"),
+        ("https://me:hunter2@kubeflow.example", SecurityError, "holds a password"),
+    ],
+)
+def test_bad_host_is_refused_before_anything_is_sent(host, error, said):
+    with pytest.raises(error, match=said) as caught:
+        cluster.address(host, environment={})
+    assert "hunter2" not in caught.value.message
+
+
+def test_missing_token_file_is_named():
+    path = "/nowhere/token"
+    with pytest.raises(ConfigError, match=path):
+        cluster.address("https://k.example", token_file=path, environment={})
+
+
+def at(second):
+    return f"2026-01-01T00:00:{second:02d}Z"
+
+
+TASKS = [
+    {"display_name": "root", "state": "FAILED", "pod_name": "root",
+     "child_tasks": [{"pod_name": "p"}, {"pod_name": "t"}]},
+    {"display_name": "train", "state": "FAILED", "pod_name": "t", "start_time": at(21),
+     "end_time": at(50), "child_tasks": [{"pod_name": "t-main"}],
+     "error": {"message": "exit code 2"}},
+    {"display_name": "train-driver", "state": "SUCCEEDED", "pod_name": "t-driver",
+     "start_time": at(20), "end_time": at(21)},
+    {"display_name": "executor", "state": "FAILED", "pod_name": "t-main",
+     "start_time": at(22), "end_time": at(50)},
+    {"display_name": "preprocess", "state": "SUCCEEDED", "pod_name": "p", "start_time": at(3),
+     "end_time": at(20)},
+]  # fmt: skip
+
+
+@pytest.fixture
+def broken(server, connection):
+    run = connection.submit(SPEC, GIVEN, name="broken").run
+    server.finish(run.id, "FAILED", tasks=TASKS, error="run failed", seconds=65)
+    return run.id
+
+
+def test_show_tells_the_steps_the_one_that_failed_and_why(server, broken, command):
+    server.logs["t-main"] = "step 1\nerror: The loss became NaN at step 7.\n"
+    code, out, _ = command("runs", "show", "broken")
+    assert code == 0
+    assert "took      1 min 05 s" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert ["preprocess", "succeeded", "17", "s"] in lines
+    assert ["train", "failed", "29", "s"] in lines
+    assert "train failed: The loss became NaN at step 7." in out
+    assert "driver" not in out
+
+
+def test_show_falls_back_to_what_the_server_says(broken, command):
+    assert "train failed: exit code 2" in command("runs", "show", broken)[1]
+
+
+def test_logs_are_of_the_failed_step_or_the_one_asked_for(server, broken, command):
+    server.logs |= {"t-main": "training\n", "p": "reading\n"}
+    assert command("runs", "logs", broken) == (0, "training\n", "")
+    assert command("runs", "logs", broken, "preprocess") == (0, "reading\n", "")
+    code, _, err = command("runs", "logs", broken, "trian")
+    assert code == 2
+    assert "'train'" in err
+
+
+def test_log_that_is_gone_says_where_else_to_look(broken, command):
+    code, _, err = command("runs", "logs", broken)
+    assert code == 2
+    assert "kubectl logs -n kubeflow t-main" in err
+
+
+def test_driver_that_failed_is_shown_where_no_step_did(server, connection):
+    run = connection.submit(SPEC, GIVEN).run
+    task = {"display_name": "train-driver", "state": "FAILED", "error": {"message": "no such key"}}
+    server.finish(run.id, "FAILED", tasks=[task])
+    shown = runs.show(connection.run(run.id), datetime.datetime.now(datetime.UTC))
+    assert "train-driver failed: no such key" in shown
+
+
+def test_run_without_steps_yet_has_no_log(connection, command):
+    run = connection.submit(SPEC, GIVEN).run
+    assert "has started no step yet" in command("runs", "logs", run.id)[2]
+
+
+def test_submit_command_starts_a_run(server, command):
+    code, out, _ = command("submit", "spec.yaml", "--param", "data=20", "--param", "steps=3")
+    assert code == 0
+    assert f"{server.host}/#/runs/details/run-" in out
+    (body,) = server.posted("/runs")
+    assert body["runtime_config"]["parameters"] == {"data": "20", "steps": 3}
+    assert "flights" in command("runs", "list")[1]
+
+
+def test_submit_command_refuses_mistakes_before_it_connects(server, command):
+    code, _, err = command("submit", "spec.yaml", "--param", "stepz=3")
+    assert code == 2
+    assert "Did you mean 'steps'?" in err
+    assert "data: missing" in err
+    assert command("submit", "spec.yaml", "--set", "train.epochs=3")[0] == 2
+    assert server.requests == []
+
+
+def test_dry_run_sends_nothing(server, command):
+    code, out, _ = command("submit", "spec.yaml", "--param", "data=x", "--dry-run")
+    assert code == 0
+    assert "nothing was sent" in out
+    assert server.requests == []
+
+
+def test_command_for_a_server_that_is_away_ends_with_75(server, command):
+    code, _, err = command("runs", "list", "--host", "http://127.0.0.1:1")
+    assert code == 75
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (3660, "1 h 01 min"), (-3, "0 s")],
+)
+def test_durations_read_well(seconds, text):
+    assert runs.duration(seconds) == text
