@@ -177,14 +177,19 @@ class Analysis:
         content = {name: file.sha256 for name, file in self.files.items()}
         return hashlib.sha256(storage.canonical_json(content).encode()).hexdigest()
 
-    def write(self, path: str) -> None:
-        """Writes the analysis as an Arrow file with its scalars as JSON in the metadata."""
+    def write(self, path: str, *, ordered: bool = False) -> None:
+        """Writes the analysis as an Arrow file with its scalars as JSON in the metadata.
+
+        Args:
+            path: The file.
+            ordered: Whether tokens are put in order, so that equal analyses give equal bytes.
+        """
         tables: list[pa.Table] = []
         entries: list[dict[str, Any]] = []
         for split_name, split in sorted(self.splits.items()):
             for name, field in sorted(split.fields.items()):
                 level, keys, counts = field.values.to_arrays()
-                tokens = field.tokens.to_table()
+                tokens = field.tokens.to_table(ordered=ordered)
                 tables.append(_rows(len(entries), keys=keys, counts=counts, tokens=tokens))
                 entries.append(
                     {

@@ -40,7 +40,7 @@ class Setting:
         source = records.source(part, config.build_columns(part.columns), {})
         self.read.clear()
         analysis = preprocess.analyse(inputs, source, (), self.cache if cache else None)
-        analysis.write(str(self.root / "analysis.arrow"))
+        analysis.write(str(self.root / "analysis.arrow"), ordered=True)
         return (self.root / "analysis.arrow").read_bytes()
 
 
