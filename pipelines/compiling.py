@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import pathlib
 import tempfile
 
@@ -11,6 +12,7 @@ from estimator_lib.core.config import RunConfiguration
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
 
 _DIFF_LINES = 20
+_WIDTH = 120
 
 
 def compile_text(config: RunConfiguration) -> str:
@@ -58,10 +60,26 @@ def check(text: str, path: pathlib.Path) -> None:
     if found == text:
         return
     lines = difflib.unified_diff(
-        found.splitlines(), text.splitlines(), str(path), "compiled now", lineterm="", n=0
+        _cut(found, text), _cut(text, found), str(path), "compiled now", lineterm="", n=0
     )
-    shown = "\n".join(list(lines)[:_DIFF_LINES])
+    shown = "\n".join(itertools.islice(lines, _DIFF_LINES))
     raise PipelineError(
         f"Specification {path} is not up to date. Run `make specs` and commit it.\n{shown}",
         reason=Reason.DIGEST_MISMATCH,
     )
+
+
+def _cut(text: str, other: str) -> list[str]:
+    """The lines of a text, the long ones cut to where they begin to differ from the other's."""
+    lines, others = text.splitlines(), other.splitlines()
+    cut = []
+    for index, line in enumerate(lines):
+        beside = others[index] if index < len(others) else ""
+        if len(line) <= _WIDTH or line == beside:
+            cut.append(line)
+            continue
+        pairs = enumerate(zip(line, beside, strict=False))
+        same = next((place for place, (one, two) in pairs if one != two), len(beside))
+        start = max(0, same - _WIDTH // 2)
+        cut.append(f"...{line[start : start + _WIDTH]}...")
+    return cut

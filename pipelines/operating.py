@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.specification import Specification
 
 _LISTED = 20
+_FINGERPRINT = "data_fingerprint"
 
 
 def add_commands(commands: Any) -> None:
@@ -97,7 +98,13 @@ def _add_submit(commands: Any) -> None:
     submit.add_argument("--experiment", help="group of runs (default: the pipeline)")
     submit.add_argument("--service-account", help="Kubernetes account that runs the steps")
     submit.add_argument("--pipeline-root", metavar="URI", help="where artifacts go")
-    submit.add_argument("--no-cache", action="store_true", help="compute every step anew")
+    submit.add_argument(
+        "--cache",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="take unchanged steps from the cache (default: where data_fingerprint is given; the "
+        "cluster itself does not see that files on a volume have changed)",
+    )
     submit.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
     _finish(submit, _submit)
 
@@ -194,12 +201,20 @@ def _submit(parsed: argparse.Namespace) -> int:
         experiment=parsed.experiment,
         service_account=parsed.service_account or account,
         pipeline_root=parsed.pipeline_root,
-        caching=False if parsed.no_cache else None,
+        caching=_caching(parsed.cache, spec, parameters),
     )
     run = submission.run
     how = "started" if submission.new else f"nothing to do, {run.state.lower()} already:"
     _say(f"{how} {run.name}\nid    {run.id}\npage  {submission.link}")
     return 0
+
+
+def _caching(asked: bool | None, spec: Specification, parameters: dict[str, Any]) -> bool | None:
+    """Whether steps may come from the cache; None leaves it to the pipeline."""
+    if asked is None and _FINGERPRINT in spec.parameters:
+        given = parameters.get(_FINGERPRINT, spec.parameters[_FINGERPRINT].default)
+        return None if given else False
+    return False if asked is False else None
 
 
 def _schedule_apply(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,5 @@
 import datetime
+import pathlib
 import time
 
 import pytest
@@ -75,12 +76,13 @@ def test_no_cache_reaches_every_task(server, connection):
     assert not any(t.get("cachingOptions", {}).get("enableCache") for t in tasks.values())
 
 
-def test_runs_are_listed_newest_first_over_all_pages(server, connection):
-    for index in range(120):
+def test_runs_are_listed_newest_first_over_all_pages(connection, monkeypatch):
+    monkeypatch.setattr(cluster, "_PAGE", 2)
+    for index in range(5):
         connection.submit(SPEC, GIVEN, name=f"run {index}")
-    assert [r.name for r in connection.runs(limit=3)] == ["run 119", "run 118", "run 117"]
-    assert len(connection.runs()) == 120
-    assert [r.name for r in connection.runs(name="run 5")] == ["run 5"]
+    assert [r.name for r in connection.runs(limit=3)] == ["run 4", "run 3", "run 2"]
+    assert len(connection.runs()) == 5
+    assert [r.name for r in connection.runs(name="run 1")] == ["run 1"]
 
 
 def test_run_is_found_by_id_and_by_name(connection):
@@ -240,6 +242,24 @@ def test_submit_command_refuses_mistakes_before_it_connects(server, command):
     assert "data: missing" in err
     assert command("submit", "spec.yaml", "--set", "train.epochs=3")[0] == 2
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cached"),
+    [
+        ((), False),
+        (("--param", "data_fingerprint=12ab"), True),
+        (("--cache",), True),
+        (("--param", "data_fingerprint=12ab", "--no-cache"), False),
+    ],
+)
+def test_cache_is_used_only_where_the_data_is_identified(server, command, arguments, cached):
+    text = testing.pipeline({"data_fingerprint": ("STRING", "")})
+    pathlib.Path("spec.yaml").write_text(text)
+    assert command("submit", "spec.yaml", *arguments)[0] == 0
+    (body,) = server.posted("/runs")
+    task = body["pipeline_spec"]["root"]["dag"]["tasks"]["step"]
+    assert task["cachingOptions"].get("enableCache", False) is cached
 
 
 def test_dry_run_sends_nothing(server, command):

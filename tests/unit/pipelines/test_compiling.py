@@ -134,6 +134,8 @@ def test_every_fault_is_told_at_once():
         ("xoxb-" + "1" * 12, "Slack"),
         ("postgres://me:hunter2@db/flights", "address"),
         ("Bearer " + "c" * 24, "bearer"),
+        ("sk-" + "proj-" + "a1" * 12, "API secret key"),
+        ("sk_" + "live_" + "a1" * 12, "live or test key"),
         ("eyJ" + "a" * 12 + ".eyJ" + "b" * 12 + ".sig", "web token"),
         (json.dumps({"nested": [{"api_key": "0123456789"}]}), "stands for a secret"),
     ],
@@ -152,6 +154,8 @@ def test_credential_is_found_wherever_it_hides_and_never_shown(value, kind):
         "gs://bucket/data.csv",
         "https://example.com:8080/path@here",
         "sk-learn is a library",
+        "sk_customer_account_identifier",
+        "sk-customer-account-identifier",
         {"password": ""},
         {"secret_name": "database-credentials"},
         7,
@@ -167,3 +171,13 @@ def test_schedule_parameters_are_checked_when_compiling():
     config = configuration.load(FLIGHTS / "config.yaml", settings)
     with pytest.raises(ConfigError, match="'base_dir'"):
         compiling.compile_text(config)
+
+
+def test_difference_of_a_long_line_is_shown_where_it_is(tmp_path):
+    path = tmp_path / "spec.yaml"
+    path.write_text("a: " + "x" * 5000 + "1" + "y" * 5000 + "\n")
+    with pytest.raises(PipelineError, match="make specs") as caught:
+        compiling.check(path.read_text().replace("1", "2"), path)
+    assert "x1y" in caught.value.message
+    assert "x2y" in caught.value.message
+    assert len(caught.value.message) < 1000
