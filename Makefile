@@ -28,11 +28,11 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
-# One for the example as it is, and one for each placement in clusters/.
+# One for the example as it is, and one for each placement, cluster-*.yaml.
 specs: $(READY)
 	@$(COMPILE) -o pipeline_specs/flights.yaml $(CHECK)
 	@for profile in $(PROFILES); do \
-	  $(COMPILE) --set cluster=@$(FLIGHTS)/clusters/$$profile.yaml \
+	  $(COMPILE) --set cluster=@$(FLIGHTS)/cluster-$$profile.yaml \
 	    -o pipeline_specs/flights-$$profile.yaml $(CHECK) || exit 1; \
 	done
 

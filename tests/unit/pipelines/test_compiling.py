@@ -14,7 +14,7 @@ SPECS = pathlib.Path("pipeline_specs")
 
 @pytest.mark.parametrize("profile", [None, "cpu", "gpu", "tpu"])
 def test_committed_specification_is_up_to_date_and_passes_every_check(profile):
-    settings = [f"cluster=@{FLIGHTS}/clusters/{profile}.yaml"] if profile else []
+    settings = [f"cluster=@{FLIGHTS}/cluster-{profile}.yaml"] if profile else []
     text = compiling.compile_text(configuration.load(FLIGHTS / "config.yaml", settings))
     path = SPECS / (f"flights-{profile}.yaml" if profile else "flights.yaml")
     compiling.check(text, path)

@@ -88,7 +88,7 @@ def test_required_affinities_must_all_be_met_and_preferred_ones_stand_alone(ever
 
 
 def test_tpu_gets_resource_node_labels_and_toleration():
-    _, executors, kubernetes = compiled(f"cluster=@{FLIGHTS}/clusters/tpu.yaml")
+    _, executors, kubernetes = compiled(f"cluster=@{FLIGHTS}/cluster-tpu.yaml")
     accelerator = executors["exec-train"]["container"]["resources"]["accelerator"]
     assert (accelerator["resourceType"], accelerator["resourceCount"]) == ("google.com/tpu", "4")
     train = kubernetes["exec-train"]
