@@ -93,11 +93,21 @@ def address(
             reason=Reason.INVALID_VALUE,
         )
     path = token_file or variables.get(TOKEN_FILE)
-    token = _read_token(path) if path else variables.get(TOKEN)
+    token = (_read_token(path) if path else variables.get(TOKEN, "")).strip()
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError(
+            f"The token {f'in {path} ' if path else ''}is invalid: expected one word of plain "
+            "characters.",
+            reason=Reason.INVALID_VALUE,
+        )
+    if certificate is not None and not os.path.isfile(certificate):
+        raise ConfigError(
+            f"Certificate file {certificate} does not exist.", reason=Reason.FILE_NOT_FOUND
+        )
     return Address(
         host=host.rstrip("/"),
         namespace=namespace,
-        token=token.strip() if token else None,
+        token=token or None,
         certificate=certificate,
     )
 
@@ -405,7 +415,13 @@ def _client(where: Address) -> Any:
             ssl_ca_cert=where.certificate,
         )
     # The constructor asks only where no profile is known yet.
-    client.get_kfp_healthz()
+    if client.get_kfp_healthz().multi_user is None:
+        # A proxy's login page, which the client takes for an answer without content.
+        raise PipelineError(
+            f"{where.host} answers, but not as Kubeflow Pipelines: expected its API, got another "
+            f"page, maybe a login. Set {TOKEN_FILE}, or check the address.",
+            reason=Reason.PERMISSION,
+        )
     return client
 
 

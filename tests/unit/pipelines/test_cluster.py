@@ -156,6 +156,41 @@ def test_missing_token_file_is_named():
         cluster.address("https://k.example", token_file=path, environment={})
 
 
+@pytest.mark.parametrize("namespace", ["", "team"])
+def test_login_page_is_not_taken_for_an_empty_cluster(namespace):
+    class Login(testing.FakeServer):
+        def answer(self, request):
+            return 200, "<html>Please log in</html>"
+
+    with Login() as server:
+        where = cluster.address(server.host, namespace=namespace, environment={})
+        with pytest.raises(PipelineError, match="maybe a login") as caught:
+            cluster.Connection(where)
+    assert (caught.value.reason, caught.value.exit_code) == (Reason.PERMISSION, 2)
+
+
+def test_token_of_several_words_is_refused_and_not_repeated(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("two words\nand lines")
+    with pytest.raises(ConfigError, match="one word") as caught:
+        cluster.address("https://k.example", token_file=str(path), environment={})
+    assert "two words" not in caught.value.message
+
+
+def test_missing_certificate_is_named():
+    with pytest.raises(ConfigError, match="/nowhere"):
+        cluster.address("https://k.example", certificate="/nowhere.pem", environment={})
+
+
+def test_namespace_goes_along(server):
+    where = cluster.address(server.host, namespace="team", environment={})
+    connection = cluster.Connection(where)
+    connection.submit(SPEC, GIVEN)
+    connection.runs()
+    assert [e["namespace"] for e in server.posted("/experiments")] == ["team"]
+    assert [r.query.get("namespace") for r in server.requests if r.path.endswith("/runs")][-1]
+
+
 def at(second):
     return f"2026-01-01T00:00:{second:02d}Z"
 
