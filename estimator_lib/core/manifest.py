@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import DataError, Reason
+from estimator_lib.core.errors import DataError, Reason, StorageError
 
 NAME = "manifest.json"
 
@@ -160,8 +160,18 @@ def committed_artifact(target: str | pathlib.Path) -> Iterator[ArtifactWriter]:
             writer = ArtifactWriter(staged)
             yield writer
             manifest = writer.finish()
-            if finished and read(final).digest == manifest.digest:
-                raise _SameContentError
+            # Looked at again: another attempt may have finished while this one worked.
+            if (final / NAME).exists():
+                found = read(final).digest
+                if found == manifest.digest:
+                    raise _SameContentError
+                refusal = StorageError(
+                    f"Artifact {final} is finished already, with other content: expected digest "
+                    f"{manifest.digest[:12]}, got {found[:12]}. Give the step a new directory.",
+                    reason=Reason.ALREADY_EXISTS,
+                )
+                refusal.retryable = False
+                raise refusal
     except _SameContentError:
         return
 
