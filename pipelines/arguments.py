@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
-from pipelines import secrets
+from pipelines import credentials
 from pipelines.specification import Parameter, Specification
 
 MAX_BYTES = 100_000
@@ -43,7 +43,7 @@ def check(specification: Specification, given: Mapping[str, Any]) -> dict[str, A
         except _FaultError as fault:
             faults.append((f"{name}: {fault}, got {quote(value)}.", fault.reason))
             continue
-        found = next(iter(secrets.find(value, name)), None)
+        found = next(iter(credentials.find(value, name)), None)
         if found:
             text = f"{name}: looks like {found[1]}. Keep it in a Secret of the cluster."
             faults.append((text, Reason.SECRET))

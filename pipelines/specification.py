@@ -25,7 +25,7 @@ from estimator_lib.core.errors import (
     did_you_mean,
     quote,
 )
-from pipelines import secrets
+from pipelines import credentials
 
 _REFERENCE = re.compile(r"\{\{\$\.inputs\.parameters\[['\"]+([^'\"\]]+)['\"]+\]\}\}")
 _INSTALL = re.compile(r"pip3? install(.*?)(?:&&|;|$)", re.DOTALL)
@@ -174,16 +174,16 @@ def _credentials(
     found: list[tuple[str, str]] = []
     inputs = pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
     for name, declared in inputs.items():
-        found += secrets.find(declared.get("defaultValue"), f"parameter {name}")
+        found += credentials.find(declared.get("defaultValue"), f"parameter {name}")
     for executor, content in executors.items():
         container = content.get("container", {})
         for variable in container.get("env", []):
             place = f"{executor}.env.{variable.get('name')}"
-            found += secrets.find(variable.get("value"), place)
+            found += credentials.find(variable.get("value"), place)
         for part in ("image", "command", "args"):
-            found += secrets.find(container.get(part), f"{executor}.{part}")
-    found += secrets.find(pipeline.get("root", {}).get("dag"), "root")
-    found += secrets.find(pipeline.get("components"), "components")
+            found += credentials.find(container.get(part), f"{executor}.{part}")
+    found += credentials.find(pipeline.get("root", {}).get("dag"), "root")
+    found += credentials.find(pipeline.get("components"), "components")
     for place, kind in dict(found).items():
         yield SecurityError(
             f"{place} holds {kind}. Keep it in a Secret of the cluster and name that under "

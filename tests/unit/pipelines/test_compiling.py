@@ -6,7 +6,7 @@ import yaml
 
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
-from pipelines import compiling, secrets, specification, testing
+from pipelines import compiling, credentials, specification, testing
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights")
 SPECS = pathlib.Path("pipeline_specs")
@@ -141,7 +141,7 @@ def test_every_fault_is_told_at_once():
     ],
 )
 def test_credential_is_found_wherever_it_hides_and_never_shown(value, kind):
-    ((place, found),) = secrets.find({"settings": [value]}, "here")
+    ((place, found),) = credentials.find({"settings": [value]}, "here")
     assert kind in found
     assert value not in place + found
 
@@ -163,7 +163,7 @@ def test_credential_is_found_wherever_it_hides_and_never_shown(value, kind):
     ],
 )
 def test_ordinary_values_are_left_alone(value):
-    assert list(secrets.find(value, "here")) == []
+    assert list(credentials.find(value, "here")) == []
 
 
 def test_schedule_parameters_are_checked_when_compiling():
