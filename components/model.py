@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import constructors, manifest
-from estimator_lib.core.config import TrainPart
+from estimator_lib.core.config import RunConfiguration, TrainPart
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, quote
 
 KIND = "model"
@@ -164,3 +164,18 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
         declaration=declaration,
         history=history.read(pathlib.Path(model_dir) / HISTORY),
     )
+
+
+def check_metric_names(config: RunConfiguration) -> None:
+    """Refuses a bound on a metric that a model for this label does not have.
+
+    Raises:
+        ConfigError: naming the nearest metric.
+    """
+    from estimator_lib.evaluation.evaluation import check_metric_names as check
+    from estimator_lib.evaluation.metrics import names
+
+    kind = task(config.label.model_dump())
+    known = names(kind, config.label.classes)
+    check(config.evaluate.thresholds, known, "evaluate.thresholds")
+    check(config.evaluate.changes, known, "evaluate.changes")

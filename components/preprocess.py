@@ -9,6 +9,7 @@ from components.image import IMAGE
 def preprocess(
     config: str,
     base_dir: str,
+    analysis_cache: str,
     data_fingerprint: str,
     code_version: str,
     examples: dsl.Output[dsl.Dataset],
@@ -20,6 +21,8 @@ def preprocess(
     Args:
         config: A `PreprocessPart` as JSON.
         base_dir: Directory that relative file patterns start from.
+        analysis_cache: Directory that keeps what was learned of each file, so that a new file
+            does not have the old ones analysed again; empty keeps nothing.
         data_fingerprint: Digest of the raw files; a part of the cache key.
         code_version: Digest of the code; a part of the cache key.
         examples: Parquet shards per split.
@@ -33,6 +36,7 @@ def preprocess(
         run(
             config,
             base_dir,
+            analysis_cache,
             data_fingerprint,
             code_version,
             examples,
@@ -44,6 +48,7 @@ def preprocess(
 def run(
     config: str,
     base_dir: str,
+    analysis_cache: str,
     data_fingerprint: str,
     code_version: str,
     examples: dsl.Artifact,
@@ -61,6 +66,7 @@ def run(
         examples_dir=examples.path,
         transform_dir=transform.path,
         statistics_dir=statistics.path,
+        analysis_cache=analysis_cache or None,
     )
     for artifact in (examples, transform, statistics):
         artifact.metadata["digest"] = manifest.read(artifact.path).digest

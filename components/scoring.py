@@ -42,10 +42,10 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str) -> Sco
     """
     import numpy as np
     import pyarrow.parquet as pq
-    from estimator_lib.inputs.parquet import examples_input
 
     from components import model
     from estimator_lib.core import manifest
+    from estimator_lib.inputs.parquet import examples_input
 
     metadata = manifest.read(examples_dir, kind="examples").metadata
     input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, get_args
 
+from components.model import check_metric_names
 from estimator_lib.core import files, manifest, storage
 from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
 from estimator_lib.core.errors import PipelineError, Reason
@@ -45,6 +46,7 @@ def run(
             run is using `output`.
     """
     began = time.monotonic()
+    check_metric_names(config)
     inputs = files.expand_splits(config.data.patterns(), base_dir)
     search = (base_dir.resolve(), pathlib.Path.cwd())
     version = code_version(config.estimator.function, search)
@@ -65,6 +67,7 @@ def run(
 
         arguments = {
             "base_dir": str(base_dir.resolve()),
+            "analysis_cache": str(output / "analysis"),
             "checkpoint_root": str(output / "checkpoints"),
             "serving_dir": str(output / "serving"),
             "data_fingerprint": fingerprint,

@@ -47,6 +47,7 @@ def build(config: RunConfiguration) -> Any:
         evaluate_config: str = defaults["evaluate_config"],
         export_config: str = defaults["export_config"],
         base_dir: str = root,
+        analysis_cache: str = f"{root}/analysis" if root else "",
         checkpoint_root: str = f"{root}/checkpoints" if root else "",
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
@@ -56,6 +57,7 @@ def build(config: RunConfiguration) -> Any:
         prepared = preprocess(
             config=preprocess_config,
             base_dir=base_dir,
+            analysis_cache=analysis_cache,
             data_fingerprint=data_fingerprint,
             code_version=code_version,
         )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import BinaryIO, cast
 
-from estimator_lib.core import storage
+from estimator_lib.core import files as local_files
 from estimator_lib.core.errors import DataError, Reason, SecurityError, quote
 
 SCHEMES = ("gs", "s3", "hdfs", "abfs")
@@ -76,8 +75,8 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
             paths = _expand(pattern, base_dir)
             if not paths:
                 raise DataError(
-                    f"File pattern {pattern!r} matches no file below {base_dir}. "
-                    "Correct the pattern or put the files there.",
+                    f"File pattern {pattern!r} matches no file. Correct the pattern or put the "
+                    "files there.",
                     reason=Reason.FILE_NOT_FOUND,
                 )
             for path in paths:
@@ -99,14 +98,7 @@ def _expand(pattern: str, base_dir: str) -> list[str]:
 
         matches = filesystems.FileSystems.match([pattern])[0].metadata_list
         return sorted(m.path for m in matches)
-    full = pattern if os.path.isabs(pattern) else os.path.join(glob.escape(base_dir), pattern)
-    paths = glob.glob(full, recursive=True)
-    if not paths and os.path.exists(literal := os.path.join(base_dir, pattern)):
-        paths = [literal]  # a name that happens to hold "[" or "?"
-    if not os.path.isabs(pattern):
-        for path in paths:
-            storage.safe_join(base_dir, os.path.relpath(path, base_dir))
-    return sorted(os.path.abspath(p) for p in paths if os.path.isfile(p))
+    return [os.path.abspath(path) for path in local_files.expand([pattern], base_dir)]
 
 
 def _check_uri(pattern: str) -> None:

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
 
 
 def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pathlib.Path]:
@@ -23,8 +23,8 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
         base_dir: An existing directory.
 
     Raises:
-        ConfigError: a pattern is not a local path, or matches no file; the pattern and the
-            directory searched are named.
+        ConfigError: a pattern is not a local path.
+        DataError: a pattern matches no file; it and the directory searched are named.
         SecurityError: a relative pattern leads out of `base_dir`.
     """
     found: dict[pathlib.Path, None] = {}
@@ -34,11 +34,13 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
                 f"File pattern {quote(pattern)} is not a local path. Copy or mount the files.",
                 reason=Reason.UNSUPPORTED,
             )
-        matches = glob.glob(os.path.join(base_dir, pattern), recursive=True)
+        matches = glob.glob(os.path.join(glob.escape(os.fspath(base_dir)), pattern), recursive=True)
+        if not matches and os.path.exists(literal := os.path.join(base_dir, pattern)):
+            matches = [literal]  # a name that happens to hold "[" or "?"
         files = [pathlib.Path(m) for m in matches if os.path.isfile(m)]
         if not files:
             plain = not glob.has_magic(pattern)
-            raise ConfigError(
+            raise DataError(
                 f"File {quote(pattern)} does not exist in {os.path.abspath(base_dir)}."
                 if plain
                 else f"File pattern {quote(pattern)} matches no file in "
@@ -58,14 +60,15 @@ def expand_splits(
     """Returns the files of each split.
 
     Raises:
-        ConfigError: as `expand`, or one file is in two splits.
+        ConfigError: as `expand`.
+        DataError: as `expand`, or one file is in two splits.
     """
     found = {split: expand(wanted, base_dir) for split, wanted in patterns.items()}
     owner: dict[pathlib.Path, str] = {}
     for split, files in found.items():
         for file in files:
             if owner.setdefault(file, split) != split:
-                raise ConfigError(
+                raise DataError(
                     f"File {file} is in two splits: {owner[file]} and {split}. Make the patterns "
                     "exclude each other.",
                     reason=Reason.CONFLICT,

@@ -178,7 +178,7 @@ def test_expand_names_pattern_and_directory(tmp_path):
     (tmp_path / "a.csv").touch()
     assert [p.name for p in files.expand(["*.csv", "a.csv"], tmp_path)] == ["a.csv", "b.csv"]
     for pattern in ("none-*.csv", "none.csv"):
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(DataError) as caught:
             files.expand([pattern], tmp_path)
         assert pattern in caught.value.message
         assert str(tmp_path) in caught.value.message
@@ -197,7 +197,7 @@ def test_a_relative_pattern_stays_below_its_directory(tmp_path):
 
 def test_one_file_in_two_splits_is_refused(tmp_path):
     (tmp_path / "a.csv").touch()
-    with pytest.raises(ConfigError, match=r"a\.csv"):
+    with pytest.raises(DataError, match=r"a\.csv"):
         files.expand_splits({"train": ["*.csv"], "eval": ["a*"]}, tmp_path)
 
 

@@ -157,8 +157,14 @@ def test_slots_are_named_after_variable_and_optimizer():
     model = Model(lambda: optimizers.Adam())
     model.step(tf.constant([0], tf.int64), tf.constant([[0.0, 0.0]]))
     assert set(model.store.variables) == {
-        "table", "kernel", "table/Adam/m", "table/Adam/v", "kernel/Adam/m", "kernel/Adam/v", "global_step",
-    }  # fmt: skip
+        "table",
+        "kernel",
+        "table/Adam/m",
+        "table/Adam/v",
+        "kernel/Adam/m",
+        "kernel/Adam/v",
+        "global_step",
+    }
 
 
 def test_keras_optimizer_trains():

@@ -1,0 +1,205 @@
+"""Feature columns as a configuration declares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core.config._section import Section
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+
+
+class NumericSpec(Section):
+    """A number."""
+
+    kind: Literal["numeric"]
+    field: str | None = None
+    """The raw field; by default the column's own name."""
+    default: float | Literal["mean"] | None = None
+    """Stands for a missing value; "mean" is learned."""
+    normalize: Literal["moments"] | None = None
+    """"moments": learn mean and standard deviation and give (x - mean) / stddev."""
+
+
+class MissingIndicatorSpec(Section):
+    """1 where a field is missing, else 0."""
+
+    kind: Literal["missing_indicator"]
+    field: str
+    """The raw field."""
+
+
+class BucketizedSpec(Section):
+    """A number cut at boundaries."""
+
+    kind: Literal["bucketized"]
+    field: str | None = None
+    """The raw field; by default the column's own name."""
+    boundaries: list[float] | None = None
+    """Sorted boundaries, or"""
+    quantiles: Annotated[int, Field(ge=2)] | None = None
+    """the number of equal parts whose boundaries are learned."""
+
+    @pydantic.model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.boundaries is None) == (self.quantiles is None):
+            raise ValueError("give exactly one of boundaries, quantiles")
+        return self
+
+
+class VocabularySpec(Section):
+    """Categories, their vocabulary learned from the train split or given."""
+
+    kind: Literal["vocabulary"]
+    field: str | None = None
+    """The raw field; by default the column's own name."""
+    values: list[str] | None = None
+    """The vocabulary, where it is known; else it is learned."""
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    """Keep at most this many values."""
+    min_count: Annotated[int, Field(ge=1)] = 1
+    """Keep values seen at least this often."""
+    oov_buckets: Annotated[int, Field(ge=0)] = 1
+    """Ids for unseen values."""
+
+
+class HashedSpec(Section):
+    """Categories hashed into a fixed number of ids."""
+
+    kind: Literal["hashed"]
+    field: str | None = None
+    """The raw field; by default the column's own name."""
+    buckets: Annotated[int, Field(ge=1)]
+    """How many ids."""
+
+
+class IdentitySpec(Section):
+    """Integers that are ids already."""
+
+    kind: Literal["identity"]
+    field: str | None = None
+    """The raw field; by default the column's own name."""
+    buckets: Annotated[int, Field(ge=1)]
+    """How many ids."""
+    default: int | None = None
+    """Takes the place of a value outside; without it such a value is refused."""
+
+
+class CrossedSpec(Section):
+    """Combinations of categories, hashed."""
+
+    kind: Literal["crossed"]
+    of: Annotated[list[str], Field(min_length=2)]
+    """Columns of this file (vocabulary, bucketized, identity) or raw text fields."""
+    buckets: Annotated[int, Field(ge=1)]
+    """How many ids."""
+
+
+class IndicatorSpec(Section):
+    """One-hot form of a categorical column."""
+
+    kind: Literal["indicator"]
+    of: str
+    """The categorical column."""
+
+
+class EmbeddingSpec(Section):
+    """A learned vector per category."""
+
+    kind: Literal["embedding"]
+    of: str
+    """The categorical column."""
+    dimension: Annotated[int, Field(ge=1)]
+    """Length of the vector."""
+
+
+ColumnSpec = Annotated[
+    NumericSpec
+    | MissingIndicatorSpec
+    | BucketizedSpec
+    | VocabularySpec
+    | HashedSpec
+    | IdentitySpec
+    | CrossedSpec
+    | IndicatorSpec
+    | EmbeddingSpec,
+    Field(discriminator="kind"),
+]
+
+
+def build_columns(specs: Mapping[str, Any]) -> dict[str, fc.Column]:
+    """Returns the declared columns under their names in the file.
+
+    Raises:
+        ConfigError: a column refers to one that is not there, or to itself.
+    """
+    built: dict[str, fc.Column] = {}
+
+    def get(name: str, by: str, path: tuple[str, ...]) -> fc.Column:
+        if name in path:
+            raise ConfigError(
+                f"Column {by!r} refers to itself: {' -> '.join((*path, name))}.",
+                reason=Reason.CONFLICT,
+            )
+        if name not in specs:
+            raise ConfigError(
+                f"Column {by!r} refers to {name!r}, which is not declared under columns."
+                + did_you_mean(name, specs),
+                reason=Reason.UNKNOWN_NAME,
+            )
+        if name not in built:
+            built[name] = make(name, specs[name], (*path, name))
+        return built[name]
+
+    def categorical(name: str, by: str, path: tuple[str, ...]) -> fc.CategoricalColumn:
+        column = get(name, by, path)
+        if not isinstance(column, fc.CategoricalColumn):
+            raise ConfigError(
+                f"Column {by!r} needs a categorical column, got {name!r}, which is {column.kind}.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        return column
+
+    def make(name: str, spec: Any, path: tuple[str, ...]) -> fc.Column:
+        match spec:
+            case NumericSpec():
+                default = fc.Mean() if spec.default == "mean" else spec.default
+                normalizer = fc.Moments() if spec.normalize else None
+                return fc.numeric_column(
+                    spec.field or name, default_value=default, normalizer_fn=normalizer
+                )
+            case MissingIndicatorSpec():
+                return fc.missing_indicator_column(spec.field)
+            case BucketizedSpec():
+                cuts = spec.boundaries or fc.Quantiles(buckets=spec.quantiles or 2)
+                return fc.bucketized_column(fc.numeric_column(spec.field or name), cuts)
+            case VocabularySpec(values=list() as values):
+                return fc.categorical_column_with_vocabulary_list(
+                    spec.field or name, values, num_oov_buckets=spec.oov_buckets
+                )
+            case VocabularySpec():
+                return fc.categorical_column_with_vocabulary(
+                    spec.field or name, spec.top_k, spec.min_count, spec.oov_buckets
+                )
+            case HashedSpec():
+                return fc.categorical_column_with_hash_bucket(spec.field or name, spec.buckets)
+            case IdentitySpec():
+                return fc.categorical_column_with_identity(
+                    spec.field or name, spec.buckets, spec.default
+                )
+            case CrossedSpec():
+                keys = [categorical(k, name, path) if k in specs else k for k in spec.of]
+                return fc.crossed_column(keys, spec.buckets)
+            case IndicatorSpec():
+                return fc.indicator_column(categorical(spec.of, name, path))
+            case EmbeddingSpec():
+                return fc.embedding_column(categorical(spec.of, name, path), spec.dimension)
+        raise AssertionError(spec)  # pragma: no cover - the union is closed
+
+    for name in specs:
+        get(name, name, ())
+    return {name: built[name] for name in specs}

@@ -1,0 +1,109 @@
+"""Where the raw rows are, how they are divided, and what is predicted."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from estimator_lib.core.config._section import Section
+
+FieldType = Literal["string", "int", "float"]
+
+
+class HashSplit(Section):
+    """Rows go to the eval split by a keyed hash: the same key always goes the same way."""
+
+    key: Annotated[list[str], Field(min_length=1)]
+    """Fields whose values identify a row (or a group that must stay together)."""
+    eval_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the keys that goes to the eval split."""
+
+
+class ColumnSplit(Section):
+    """Rows go to the split that lists their value of one field."""
+
+    field: str
+    """The field to look at."""
+    eval: Annotated[list[str], Field(min_length=1)]
+    """Values (as text) of the eval split."""
+    validation: list[str] = []
+    """Values of an optional validation split; all others are train."""
+
+
+class FileSplit(Section):
+    """Each split has files of its own."""
+
+    train: Annotated[list[str], Field(min_length=1)]
+    """File patterns of the train split."""
+    eval: Annotated[list[str], Field(min_length=1)]
+    """File patterns of the eval split."""
+    validation: list[str] = []
+    """File patterns of an optional split for early stopping; else the eval split is used."""
+
+
+class Split(Section):
+    """How rows are divided into train and eval (and validation): exactly one way."""
+
+    files: FileSplit | None = None
+    """By file."""
+    hash: HashSplit | None = None
+    """By a keyed hash of one or more fields."""
+    column: ColumnSplit | None = None
+    """By the value of a field."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [n for n in ("files", "hash", "column") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of files, hash, column; got {given or 'none'}")
+        return self
+
+
+class Data(Section):
+    """Where the raw rows are and how to read them."""
+
+    format: Literal["csv"] = "csv"
+    """File format; gzip is recognised by its content."""
+    files: list[str] = []
+    """File patterns, relative to this configuration file; for splits by hash or column."""
+    split: Split
+    """How rows are divided."""
+    missing: list[str] = [""]
+    """Texts that stand for a missing value. "NA" is a value unless it is listed."""
+    types: dict[str, FieldType] = {}
+    """Field types; those not given follow from the columns, else from the first rows."""
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    """The character between fields."""
+
+    @pydantic.model_validator(mode="after")
+    def _files_where_needed(self) -> Self:
+        if self.split.files is None and not self.files:
+            raise ValueError("files is missing; a split by hash or by column needs it")
+        if self.split.files is not None and self.files:
+            raise ValueError("files and split.files are both given; keep split.files")
+        return self
+
+    def patterns(self) -> dict[str, list[str]]:
+        """File patterns per split; the split is "" where rows decide."""
+        if self.split.files is None:
+            return {"": list(self.files)}
+        by_split = {name: list(getattr(self.split.files, name)) for name in SPLITS}
+        return {name: patterns for name, patterns in by_split.items() if patterns}
+
+
+SPLITS = ("train", "validation", "eval")
+
+
+class Label(Section):
+    """What the model learns to predict."""
+
+    field: str
+    """The raw field."""
+    kind: Literal["class", "number"] = "class"
+    """Integer classes 0..classes-1, or any finite number."""
+    classes: Annotated[int, Field(ge=2)] = 2
+    """How many classes, where kind is class."""
+    missing: Literal["refuse", "skip"] = "refuse"
+    """What to do with a row without label; skipped rows are counted and reported."""

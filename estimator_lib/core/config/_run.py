@@ -1,0 +1,99 @@
+"""A whole run, and the part of it that each step reads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+import pydantic
+from pydantic import Field
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core import constructors
+from estimator_lib.core.config._cluster import Cluster, Schedule
+from estimator_lib.core.config._columns import ColumnSpec, build_columns
+from estimator_lib.core.config._data import Data, Label
+from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
+from estimator_lib.core.config._section import Name, Section
+from estimator_lib.core.errors import ConfigError, Reason
+
+
+class RunConfiguration(Section):
+    """A whole run."""
+
+    name: Name
+    """Of the pipeline; lower case, digits and hyphens."""
+    description: str = ""
+    """One sentence: what the model predicts; for the report."""
+    data: Data
+    label: Label
+    weight: str | None = None
+    """A numeric field with the weight of each row (at least 0)."""
+    columns: Annotated[dict[str, ColumnSpec], Field(min_length=1)]
+    """The feature columns, by name."""
+    estimator: Estimator
+    train: Train
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    cluster: Cluster = Cluster()
+    schedule: Schedule | None = None
+    """When it runs by itself; `estimator-pipelines schedule apply` puts it on a cluster."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Self:
+        built = build_columns(self.columns)
+        fields = fc.raw_fields(built.values())
+        for role, field in (("label", self.label.field), ("weight", self.weight)):
+            if field in fields:
+                raise ConfigError(
+                    f"Field {field!r} is the {role} and is also read by a column. A model must "
+                    f"not see its {role}; remove the column.",
+                    reason=Reason.CONFLICT,
+                )
+        constructors.check_arguments(self.estimator.name, self.estimator.args, built)
+        return self
+
+    def preprocess_part(self) -> PreprocessPart:
+        """What the preprocess step reads."""
+        return PreprocessPart(
+            data=self.data,
+            label=self.label,
+            weight=self.weight,
+            columns=self.columns,
+            keep=sorted(set(self.evaluate.slices)),
+        )
+
+    def evaluate_part(self) -> EvaluatePart:
+        """What the evaluate step reads."""
+        return EvaluatePart(name=self.name, description=self.description, evaluate=self.evaluate)
+
+    def train_part(self) -> TrainPart:
+        """What the train step reads."""
+        return TrainPart(columns=list(self.columns), estimator=self.estimator, train=self.train)
+
+
+class PreprocessPart(Section):
+    """The part of a run configuration that the preprocess step reads."""
+
+    data: Data
+    label: Label
+    weight: str | None = None
+    columns: dict[str, ColumnSpec]
+    keep: list[str]
+    """Raw fields that go along unchanged, for evaluation by slice."""
+
+
+class TrainPart(Section):
+    """The part that the train step reads."""
+
+    columns: list[str]
+    """Names of the columns as the file has them, in its order."""
+    estimator: Estimator
+    train: Train
+
+
+class EvaluatePart(Section):
+    """The part that the evaluate step reads."""
+
+    name: str
+    description: str
+    evaluate: Evaluate
