@@ -45,6 +45,10 @@ _MODULES = {
     "estimator_lib.canned.linear": ("LinearClassifier", "LinearEstimator", "LinearRegressor"),
     "estimator_lib.canned.dnn": ("DNNClassifier", "DNNEstimator", "DNNRegressor"),
     "estimator_lib.canned.dcn": ("DCNClassifier", "DCNEstimator", "DCNRegressor"),
+    "estimator_lib.features.parsing": (
+        "classifier_parse_example_spec",
+        "regressor_parse_example_spec",
+    ),
     "estimator_lib.heads": (
         "BinaryClassHead",
         "Head",
@@ -68,7 +72,7 @@ _WHERE = {name: module for module, names in _MODULES.items() for name in names}
 _SUBMODULES = {
     "experimental": "estimator_lib.experimental",
     "export": "estimator_lib.export",
-    "feature_column": "estimator_lib.core.columns",
+    "feature_column": "estimator_lib.feature_column",
     "heads": "estimator_lib.heads",
     "inputs": "estimator_lib.inputs",
     "losses": "estimator_lib.losses",

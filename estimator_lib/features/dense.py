@@ -20,7 +20,7 @@ import tensorflow as tf
 from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason
-from estimator_lib.features import lookup
+from estimator_lib.features import lookup, numbers
 from estimator_lib.features.transform import field, is_transformed, number, transform_features
 
 LAYER_SCOPE = "input_from_feature_columns/input_layer"
@@ -33,7 +33,7 @@ def dense_features(
     """Returns the dense columns side by side, by name.
 
     Args:
-        columns: Dense columns (numeric, missing indicator, bucketized, indicator, embedding),
+        columns: Dense columns (numeric, missing indicator, bucketized, indicator, embeddings),
             raw or `core.columns.transformed`.
         features: The features they read.
         scope: Of the variables, below the current scope; "" for none.
@@ -54,6 +54,7 @@ def dense_features(
                 "indicator_column.",
                 reason=Reason.TYPE_MISMATCH,
             )
+    no_sequences(ordered)
     sources = source_features(ordered, features)
     with variables.scope(scope) if scope else contextlib.nullcontext():
         return _joined([_part(column, sources) for column in ordered])
@@ -78,6 +79,17 @@ def sorted_columns(columns: Iterable[fc.Column]) -> list[fc.Column]:
                 reason=Reason.DUPLICATE,
             )
     return ordered
+
+
+def no_sequences(columns: Iterable[fc.Column]) -> None:
+    """Raises ConfigError for a column with positions, which only sequence models read."""
+    for column in columns:
+        if fc.is_sequence(column):
+            raise ConfigError(
+                f"Column {column.name!r} is a sequence: expected one value per example. Use "
+                "sequence_features or RNNEstimator.",
+                reason=Reason.TYPE_MISMATCH,
+            )
 
 
 def _name(column: Any) -> str:
@@ -107,6 +119,8 @@ def source_features(
         elif isinstance(source, fc.NumericColumn) and name not in ready:
             ready[name] = number(source, features)
             continue
+        elif isinstance(source, fc.PiecewiseLinearColumn | fc.PeriodicColumn):
+            ready[name] = number(source.source_column, features)
         if ready.get(name) is None:
             open_.append(source)
     if open_:
@@ -143,11 +157,11 @@ def _part(column: fc.Column, sources: Mapping[str, tf.Tensor]) -> _Part:
             ids, weights = ids_and_weights(column.categorical_column, sources)
             table = embedding_table(column)
             if ids.shape.rank == 1 and column.max_norm is None and weights is None:
-                return _Part(width=column.dimension, table=table, ids=ids)
+                return _Part(width=column.width, table=table, ids=ids)
             values = lookup.combined(
                 table, ids, column.combiner, weights=weights, max_norm=column.max_norm
             )
-            return _Part(width=column.dimension, values=values)
+            return _Part(width=column.width, values=values)
         case fc.IndicatorColumn():
             return _one_hot(column.categorical_column, sources)
         case fc.BucketizedColumn() | fc.BucketIdsColumn():
@@ -155,6 +169,10 @@ def _part(column: fc.Column, sources: Mapping[str, tf.Tensor]) -> _Part:
         case fc.NumericColumn():
             width = math.prod(column.shape)
             return _Part(width=width, values=_matrix(sources[column.name], width))
+        case fc.PiecewiseLinearColumn() | fc.PeriodicColumn():
+            with variables.scope(column.name):
+                values = numbers.embedded(column, sources[column.name])
+            return _Part(width=column.width, values=values)
     return _Part(width=1, values=_matrix(sources[column.name], 1))
 
 
@@ -189,8 +207,8 @@ def embedding_table(column: fc.EmbeddingColumn) -> Any:
     with variables.scope(scope):
         return variables.get_variable(
             "embedding_weights",
-            (column.categorical_column.num_buckets, column.dimension),
-            initializer=column.initializer or truncated_normal(column.dimension**-0.5),
+            (column.categorical_column.num_buckets, column.width),
+            initializer=column.initializer or truncated_normal(column.width**-0.5),
             trainable=column.trainable,
         )
 

@@ -38,6 +38,7 @@ def linear_logits(
         float32 `[batch, units]`.
     """
     ordered = dense.sorted_columns(columns)
+    dense.no_sequences(ordered)
     sources = dense.source_features(ordered, features)
     single: list[tuple[Any, tf.Tensor]] = []
     terms: list[tf.Tensor] = []

@@ -3,7 +3,8 @@
 Layer 2. The one lowering that preprocessing, training on raw records and serving share, so
 that they cannot disagree. Hash buckets and crosses have the fingerprints of
 `tf.feature_column`; a value of a cross is the one `tf.feature_column` computes on features
-parsed with `make_parse_example_spec` (its dense inputs are crossed in another order).
+parsed with `make_parse_example_spec` (its dense inputs are crossed in another order, which
+crosses made by `tf.feature_column` itself keep: see `upstream.FedCrossedColumn`).
 
 Raw tensors are `[batch]` or `[batch, 1]`; several values per example come as `[batch, n]`, as a
 SparseTensor or as a RaggedTensor and are padded with the missing value. A string is missing
@@ -23,6 +24,7 @@ import tensorflow as tf
 from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError, did_you_mean
+from estimator_lib.features.upstream import FedCrossedColumn
 
 _CROSS_HASH_KEY = 0xDECAFCAFFE
 """What tf.feature_column hashes crosses with when no hash_key is given."""
@@ -144,6 +146,10 @@ class _Pass:
         match column:
             case fc.NumericColumn():
                 return self._number(column)
+            case fc.PiecewiseLinearColumn() | fc.PeriodicColumn():
+                return self._number(column.source_column)
+            case fc.SequenceNumericColumn():
+                return self._numbers(column)
             case fc.MissingIndicatorColumn():
                 values = self._field(column, column.key)
                 return tf.cast(_is_missing(values), tf.float32)
@@ -184,19 +190,27 @@ class _Pass:
         self._dense[key] = value
         return value
 
-    def _number(self, column: fc.NumericColumn) -> tf.Tensor:
+    def _floats(self, column: fc.NumericColumn | fc.SequenceNumericColumn) -> tf.Tensor:
         values = self._field(column, column.key)
         if not (values.dtype.is_floating or values.dtype.is_integer or values.dtype.is_bool):
             raise _wrong_type(column, column.key, "a number", values)
-        if values.dtype.is_integer and values.dtype == tf.int64:
-            missing = _is_missing(values)
-            numbers = tf.where(missing, math.nan, tf.cast(values, tf.float32))
-        else:
-            numbers = tf.cast(values, tf.float32)
+        if values.dtype == tf.int64:
+            return tf.where(_is_missing(values), math.nan, tf.cast(values, tf.float32))
+        return tf.cast(values, tf.float32)
+
+    def _numbers(self, column: fc.SequenceNumericColumn) -> tf.Tensor:
+        values = self._floats(column)
+        rows = tf.shape(values)[0]
+        rest = tf.reduce_prod(tf.shape(values)[1:])  # known too where there are no rows
+        return _normalized(column.normalizer, tf.reshape(values, (rows, rest)))
+
+    def _number(self, column: fc.NumericColumn) -> tf.Tensor:
+        numbers = self._floats(column)
+        rank = numbers.shape.rank
         width = math.prod(column.shape)
         if width > 1:
             numbers = tf.reshape(numbers, (-1, width))
-        elif values.shape.rank != 1:
+        elif rank != 1:
             numbers = tf.reshape(numbers, (-1,))
         if isinstance(column.default_value, fc.Mean) or isinstance(column.normalizer, fc.Moments):
             raise ConfigError(
@@ -207,11 +221,7 @@ class _Pass:
         if column.default_value is not None:
             default = tf.constant(column.default_value, tf.float32)
             numbers = tf.where(tf.math.is_nan(numbers), default, numbers)
-        if isinstance(column.normalizer, fc.ZScore):
-            numbers = _z_score(column.normalizer, numbers)
-        elif column.normalizer is not None:
-            numbers = tf.cast(column.normalizer(numbers), tf.float32)
-        return numbers
+        return _normalized(column.normalizer, numbers)
 
     def _category(self, column: fc.CategoricalColumn) -> _Ids:
         known = self._ids.get(id(column))
@@ -303,7 +313,10 @@ class _Pass:
         return ids, present
 
     def _crossed(self, column: fc.CrossedColumn) -> _Ids:
-        parts = [self._cross_part(column, key) for key in _leaves(column)]
+        leaves = _leaves(column)
+        if isinstance(column, FedCrossedColumn):
+            leaves.sort(key=self._is_fed_dense)
+        parts = [self._cross_part(column, key) for key in leaves]
         batch = tf.shape(parts[0][0])[0]
         rows = [tf.reshape(values, (batch, -1)) for values, _ in parts]
         _, ids, _ = tf.raw_ops.SparseCross(
@@ -335,7 +348,14 @@ class _Pass:
             if not values.dtype.is_integer:
                 raise _wrong_type(column, key, "string or an integer", values)
             values = tf.cast(values, tf.int64)
+        if isinstance(column, FedCrossedColumn) and self._is_fed_dense(key):
+            return values, tf.ones_like(values, tf.bool)
         return values, tf.logical_not(_is_missing(values))
+
+    def _is_fed_dense(self, key: str | fc.CategoricalColumn) -> bool:
+        """Says whether a part of a cross is a field that comes as a dense tensor."""
+        sparse = tf.SparseTensor | tf.RaggedTensor
+        return isinstance(key, str) and not isinstance(self._raw.get(key), sparse)
 
 
 def _leaves(column: fc.CrossedColumn) -> list[str | fc.CategoricalColumn]:
@@ -343,6 +363,12 @@ def _leaves(column: fc.CrossedColumn) -> list[str | fc.CategoricalColumn]:
     for key in column.keys:
         leaves.extend(_leaves(key) if isinstance(key, fc.CrossedColumn) else [key])
     return leaves
+
+
+def _normalized(normalizer: Any, numbers: tf.Tensor) -> tf.Tensor:
+    if isinstance(normalizer, fc.ZScore):
+        return _z_score(normalizer, numbers)
+    return numbers if normalizer is None else tf.cast(normalizer(numbers), tf.float32)
 
 
 def _z_score(score: fc.ZScore, numbers: tf.Tensor) -> tf.Tensor:

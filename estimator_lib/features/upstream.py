@@ -5,13 +5,26 @@ Layer 2. They are read through their public fields; nothing of their own lowerin
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FedCrossedColumn(fc.CrossedColumn):
+    """A cross whose values depend on how its fields are fed, as with `tf.feature_column`.
+
+    Fields that come as dense tensors are crossed after the columns and sparse fields, and an
+    empty text in them is a value like any other. Old weights belong to those values. Crosses of
+    our own columns have one value for one row, however it is fed.
+    """
+
+    kind: ClassVar[str] = "crossed_as_fed"
 
 
 def columns_of(given: Iterable[Any] | Any | None) -> tuple[fc.Column, ...]:
@@ -48,7 +61,11 @@ def from_feature_column(column: Any) -> fc.Column:
         return fc.bucketized_column(source, column.boundaries)
     if kind == "CrossedColumn":
         keys = [k if isinstance(k, str) else from_feature_column(k) for k in column.keys]
-        return fc.crossed_column(keys, column.hash_bucket_size, column.hash_key)  # type: ignore[arg-type]
+        return FedCrossedColumn(
+            keys=tuple(keys),  # type: ignore[arg-type]
+            hash_bucket_size=column.hash_bucket_size,
+            hash_key=column.hash_key,
+        )
     if kind == "HashedCategoricalColumn":
         return fc.categorical_column_with_hash_bucket(
             column.key, column.hash_bucket_size, column.dtype
@@ -70,6 +87,12 @@ def from_feature_column(column: Any) -> fc.Column:
     if kind == "WeightedCategoricalColumn":
         return fc.weighted_categorical_column(
             _category(column.categorical_column), column.weight_feature_key
+        )
+    if kind == "SequenceCategoricalColumn":
+        return fc.SequenceCategoricalColumn(categorical_column=_category(column.categorical_column))
+    if kind == "SequenceNumericColumn":
+        return fc.sequence_numeric_column(
+            column.key, column.shape, column.default_value, column.dtype, column.normalizer_fn
         )
     if kind == "IndicatorColumn":
         return fc.indicator_column(_category(column.categorical_column))

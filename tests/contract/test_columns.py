@@ -1,6 +1,7 @@
 """One suite that every feature column passes: JSON, both stages, bad batches, either model."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.features.dense import dense_features
 from estimator_lib.features.linear import linear_logits
+from estimator_lib.features.sequence import sequence_features
 from estimator_lib.features.transform import FeatureTransform
 
 NUMBER = fc.numeric_column("f", default_value=1.0, normalizer_fn=fc.ZScore(mean=1.0, stddev=2.0))
@@ -40,8 +42,28 @@ DENSE = {
     **{f"indicator of {name}": fc.indicator_column(c) for name, c in CATEGORICAL.items()},
     "shared embedding": fc.shared_embeddings([TEXT], 3)[0],
     "embedding with max_norm": fc.embedding_column(TEXT, 3, max_norm=0.5),
+    "embedding of automatic width": fc.embedding_column(TEXT),
+    "piecewise linear": fc.piecewise_linear_embedding(PLAIN, [-1.0, 0.0, 1.0]),
+    "piecewise linear layer": fc.piecewise_linear_embedding(PLAIN, [0.0], 3),
+    "periodic": fc.periodic_embedding(NUMBER, frequencies=2, dimension=None),
+    "periodic layer": fc.periodic_embedding(PLAIN, frequencies=2, dimension=5),
 }
-ALL = CATEGORICAL | DENSE
+TEXTS = fc.sequence_categorical_column_with_vocabulary_list("ss", ["a", "b"], num_oov_buckets=1)
+SEQUENCE = {
+    "sequence of numbers": fc.sequence_numeric_column("ff", default_value=-1.0),
+    "sequence of vectors": fc.sequence_numeric_column(
+        "vv", 2, normalizer_fn=fc.ZScore(mean=1.0, stddev=2.0)
+    ),
+    "sequence of categories": fc.embedding_column(TEXTS, 3),
+    "sequence of hashed": fc.indicator_column(
+        fc.sequence_categorical_column_with_hash_bucket("ss", 5)
+    ),
+    "sequence of ids": fc.embedding_column(
+        fc.sequence_categorical_column_with_identity("kk", 4), max_norm=0.1
+    ),
+}
+ALL = CATEGORICAL | DENSE | SEQUENCE
+NAN = math.nan
 FORMS = {0: slice(0, 0), 1: slice(0, 1), 4: slice(0, 4)}
 
 
@@ -56,6 +78,12 @@ def raw(batch=4):
         "t": tf.constant(["x", "y", "", "y"][rows], tf.string),
         "i": tf.constant([5, fc.MISSING_INT, 9, 7][rows], tf.int64),
         "k": tf.constant([0, -1, 3, fc.MISSING_INT][rows], tf.int64),
+        "ss": tf.constant([["a", "zz"], ["", ""], ["b", ""], ["a", "b"]], tf.string)[rows],
+        "ff": tf.constant([[1, 2], [NAN, NAN], [3, NAN], [4, 5]], tf.float32)[rows],
+        "vv": tf.constant([[1, 2, 3, 4], [NAN] * 4, [5, 6, NAN, NAN], [7, 8, 9, 9]], tf.float32)[
+            rows
+        ],
+        "kk": tf.constant([[3, 1], [-1, -1], [0, -1], [2, 2]], tf.int64)[rows],
     }
 
 
@@ -68,7 +96,13 @@ def run(function, *arguments):
         with variables.trace(store):
             return function(*values)
 
-    return traced(*arguments).numpy()
+    return tf.nest.map_structure(lambda t: t.numpy(), traced(*arguments))
+
+
+def learned(column):
+    """Whether the dense form has weights, which differ between two stores."""
+    layer = isinstance(column, fc.PiecewiseLinearColumn) and column.dimension
+    return isinstance(column, fc.EmbeddingColumn | fc.PeriodicColumn) or layer
 
 
 @pytest.fixture(params=ALL)
@@ -107,11 +141,20 @@ def test_model_reads_raw_and_transformed_features_alike(column, batch):
     features = raw(batch)
     ready = FeatureTransform([column])(features)
     read = fc.transformed(column)
+    if fc.is_sequence(column):
+        from_raw, lengths = run(lambda f: sequence_features([column], f), features)
+        from_ready, same = run(lambda f: sequence_features([read], f), ready)
+        assert from_raw.shape == from_ready.shape == (batch, 2, from_raw.shape[2])
+        if not isinstance(column, fc.EmbeddingColumn):
+            np.testing.assert_array_equal(from_raw, from_ready)
+        np.testing.assert_array_equal(lengths, [2, 0, 1, 2][:batch])
+        np.testing.assert_array_equal(lengths, same)
+        return
     if isinstance(column, fc.DenseColumn):
         from_raw = run(lambda f: dense_features([column], f), features)
         from_ready = run(lambda f: dense_features([read], f), ready)
         assert from_raw.shape == from_ready.shape
-        if not isinstance(column, fc.EmbeddingColumn):  # tables differ between the two stores
+        if not learned(column):  # tables differ between the two stores
             np.testing.assert_array_equal(from_raw, from_ready)
         assert from_raw.dtype == np.float32
     for units in (1, 2):
@@ -123,7 +166,7 @@ def test_model_reads_raw_and_transformed_features_alike(column, batch):
 
 
 def test_missing_categories_are_zeros_in_a_dense_model(column):
-    if not isinstance(column, fc.EmbeddingColumn | fc.IndicatorColumn):
+    if not isinstance(column, fc.EmbeddingColumn | fc.IndicatorColumn) or fc.is_sequence(column):
         return
     sources = fc.feature_sources([column])
     ids = next(

@@ -1,0 +1,75 @@
+"""Embeddings of numbers: piecewise-linear and periodic.
+
+Layer 2. References: Gorishniy et al., On Embeddings for Numerical Features in Tabular Deep
+Learning, arXiv 2203.05556.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib import variables
+from estimator_lib.core import columns as fc
+
+
+def embedded(column: fc.PiecewiseLinearColumn | fc.PeriodicColumn, values: tf.Tensor) -> tf.Tensor:
+    """Returns the embedding of numbers, float32 `[batch, column.width]`; zeros for NaN.
+
+    Args:
+        column: Says how.
+        values: float32 `[batch]`.
+    """
+    values = tf.reshape(values, (-1, 1))
+    missing = tf.math.is_nan(values)
+    # NaN is replaced before and not only after, or its gradient would be NaN too.
+    known = tf.where(missing, 0.0, values)
+    if isinstance(column, fc.PiecewiseLinearColumn):
+        encoded = piecewise_linear(known, column.edges)
+    else:
+        frequencies = variables.get_variable(
+            "frequencies", (1, column.frequencies), initializer=_normal(column.scale)
+        )
+        phases = 2.0 * math.pi * known * frequencies
+        encoded = tf.concat([tf.sin(phases), tf.cos(phases)], 1)
+    if column.dimension is not None:
+        width = int(encoded.shape[1])
+        limit = width**-0.5
+        kernel = variables.get_variable(
+            "kernel", (width, column.dimension), initializer=_uniform(limit)
+        )
+        bias = variables.get_variable("bias", (column.dimension,), initializer=_uniform(limit))
+        encoded = tf.nn.relu(tf.nn.bias_add(tf.matmul(encoded, kernel), bias))
+    return tf.where(missing, 0.0, encoded)
+
+
+def piecewise_linear(values: tf.Tensor, edges: tuple[float, ...]) -> tf.Tensor:
+    """Returns the share of the way through each bin, float32 `[batch, len(edges) - 1]`.
+
+    Args:
+        values: float32 `[batch, 1]`.
+        edges: Ascending, at least two.
+    """
+    low = tf.constant(edges[:-1], tf.float32)
+    widths = tf.constant([b - a for a, b in itertools.pairwise(edges)], tf.float32)
+    bins = len(edges) - 1
+    least = tf.constant([-math.inf] + [0.0] * (bins - 1), tf.float32)
+    most = tf.constant([1.0] * (bins - 1) + [math.inf], tf.float32)
+    return tf.clip_by_value((values - low) / widths, least, most)
+
+
+def _normal(stddev: float) -> Any:
+    def initializer(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+        return tf.random.normal(shape, stddev=stddev, dtype=dtype)
+
+    return initializer
+
+
+def _uniform(limit: float) -> Any:
+    def initializer(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+        return tf.random.uniform(shape, -limit, limit, dtype)
+
+    return initializer
