@@ -1,0 +1,328 @@
+"""Makes the fixtures in tf_estimator_2_15/: what tf.estimator 2.15 itself writes and computes.
+
+It needs an environment of its own, because tf.estimator is gone from newer TensorFlow:
+
+    python3.11 -m venv /tmp/tf215
+    /tmp/tf215/bin/pip install tensorflow-cpu==2.15.1 tensorflow-estimator==2.15.0
+    /tmp/tf215/bin/python tests/golden/make_tf_estimator_checkpoints.py
+
+For each model of `MODELS`: checkpoints of steps 0 and 8 (name-keyed, as 2.15 writes them),
+`expected.npz` with the losses of steps 1 to 12, the predictions of step 8 and all variables of
+step 12, and `expected.json` with the evaluation of step 8 and the signatures of its export. Also
+`public_names.json`: every public name of tf.estimator with the names of its parameters.
+
+The tests build the same models by the same functions with estimator_lib, which is the point:
+the code below names nothing but what it is given. (Optimizers are made by functions, because
+2.15 cannot use an instance in a second train() call.)
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+import types
+
+import numpy as np
+
+HERE = pathlib.Path(__file__).parent / "tf_estimator_2_15"
+ROWS, BATCH, STEPS, MORE = 64, 16, 8, 4
+COLORS = ["red", "green", "blue"]
+
+
+def inputs():
+    """Feature arrays by name and labels by name, `[64]`; tags have up to two values."""
+    random = np.random.default_rng(7)
+    features = {
+        "age": random.uniform(18, 80, ROWS).astype(np.float32),
+        "height": random.normal(170, 10, ROWS).astype(np.float32),
+        "color": random.choice([*COLORS, "violet"], ROWS).astype(object),
+        "city": np.array([f"city {i}" for i in random.integers(0, 30, ROWS)], object),
+        "size": random.integers(0, 5, ROWS).astype(np.int64),
+        "tags": random.choice(["", "new", "used", "rare"], (ROWS, 2)).astype(object),
+        "weight": random.uniform(0.5, 2.0, ROWS).astype(np.float32),
+    }
+    score = 0.05 * (features["age"] - 45) + (features["color"] == "red") - 0.4 * features["size"]
+    noisy = (score + random.normal(0, 0.5, ROWS)).astype(np.float32)
+    labels = {
+        "binary": (noisy > np.median(noisy)).astype(np.int64),
+        "three": np.digitize(noisy, [-1.0, 0.5]).astype(np.int64),
+        "text": np.array(["low", "middle", "high"], object)[np.digitize(noisy, [-1.0, 0.5])],
+        "number": noisy,
+        "pair": np.stack([noisy, 1.0 - noisy], axis=1).astype(np.float32),
+    }
+    return features, labels
+
+
+def normalized(x):
+    """For the column height."""
+    return (x - 170.0) / 10.0
+
+
+def columns(fc):
+    """Wide and deep columns; `fc` is tf.feature_column or estimator_lib.feature_column."""
+    color = fc.categorical_column_with_vocabulary_list("color", COLORS, num_oov_buckets=1)
+    city = fc.categorical_column_with_hash_bucket("city", 20)
+    size = fc.categorical_column_with_identity("size", 5)
+    tags = fc.categorical_column_with_vocabulary_list("tags", ["new", "used"], default_value=-1)
+    age = fc.numeric_column("age")
+    ages = fc.bucketized_column(age, [30, 40, 55])
+    height = fc.numeric_column("height", normalizer_fn=normalized)
+    wide = [color, city, tags, ages, fc.crossed_column(["color", ages], 50), height]
+    deep = [
+        height,
+        ages,
+        fc.indicator_column(size),
+        fc.indicator_column(tags),
+        fc.embedding_column(color, 2),
+        fc.embedding_column(city, 3),
+        fc.embedding_column(fc.crossed_column(["color", "city"], 30), 2),
+        fc.embedding_column(tags, 2),
+    ]
+    return wide, deep
+
+
+def linear_classifier(estimator, fc, optimizers, **kwargs):
+    """Default Ftrl, weights."""
+    wide, _ = columns(fc)
+    return estimator.LinearClassifier(wide, weight_column="weight", **kwargs)
+
+
+def linear_regressor(estimator, fc, optimizers, **kwargs):
+    """Losses added up, not averaged; RMSProp with momentum."""
+    wide, _ = columns(fc)
+    return estimator.LinearRegressor(
+        wide,
+        weight_column="weight",
+        loss_reduction="sum",
+        optimizer=lambda: optimizers.RMSprop(0.01, momentum=0.5),
+        sparse_combiner="mean",
+        **kwargs,
+    )
+
+
+def dnn_classifier(estimator, fc, optimizers, **kwargs):
+    """Adagrad, batch normalization, three classes named by texts."""
+    _, deep = columns(fc)
+    return estimator.DNNClassifier(
+        [8, 4],
+        deep,
+        n_classes=3,
+        label_vocabulary=["low", "middle", "high"],
+        optimizer=lambda: optimizers.Adagrad(0.05),
+        batch_norm=True,
+        **kwargs,
+    )
+
+
+def dnn_regressor(estimator, fc, optimizers, **kwargs):
+    """Adam, two numbers per example, weights."""
+    _, deep = columns(fc)
+    return estimator.DNNRegressor(
+        [8, 4],
+        deep,
+        label_dimension=2,
+        weight_column="weight",
+        optimizer=lambda: optimizers.Adam(0.01),
+        **kwargs,
+    )
+
+
+def wide_deep(estimator, fc, optimizers, **kwargs):
+    """Default Ftrl for the linear part, Adagrad for the network."""
+    wide, deep = columns(fc)
+    return estimator.DNNLinearCombinedClassifier(
+        linear_feature_columns=wide,
+        dnn_feature_columns=deep,
+        dnn_hidden_units=[8, 4],
+        dnn_optimizer=lambda: optimizers.Adagrad(0.05),
+        weight_column="weight",
+        **kwargs,
+    )
+
+
+def wide_deep_same(estimator, fc, optimizers, **kwargs):
+    """Adagrad twice, at different rates: two optimizers of one kind."""
+    wide, deep = columns(fc)
+    return estimator.DNNLinearCombinedRegressor(
+        linear_feature_columns=wide,
+        linear_optimizer=lambda: optimizers.Adagrad(0.1),
+        dnn_feature_columns=deep,
+        dnn_hidden_units=[8],
+        dnn_optimizer=lambda: optimizers.Adagrad(0.02),
+        batch_norm=True,
+        **kwargs,
+    )
+
+
+def wide_deep_v1(estimator, fc, optimizers, **kwargs):
+    """The class of tf.compat.v1.estimator: other slot names, partitions, losses added up."""
+    wide, deep = columns(fc)
+    if optimizers is not None:  # the defaults of the first version
+        kwargs["dnn_optimizer"] = lambda: optimizers.Adagrad(0.001)
+    return estimator.DNNLinearCombinedClassifier(
+        linear_feature_columns=wide,
+        dnn_feature_columns=deep,
+        dnn_hidden_units=[8, 4],
+        loss_reduction="sum" if optimizers is not None else "weighted_sum",
+        weight_column="weight",
+        **kwargs,
+    )
+
+
+def baseline_classifier(estimator, fc, optimizers, **kwargs):
+    """Default Ftrl."""
+    return estimator.BaselineClassifier(n_classes=3, weight_column="weight", **kwargs)
+
+
+MODELS = {
+    "linear_classifier": (linear_classifier, "binary"),
+    "linear_regressor": (linear_regressor, "number"),
+    "dnn_classifier": (dnn_classifier, "text"),
+    "dnn_regressor": (dnn_regressor, "pair"),
+    "wide_deep": (wide_deep, "binary"),
+    "wide_deep_v1": (wide_deep_v1, "binary"),
+    "wide_deep_same": (wide_deep_same, "number"),
+    "baseline_classifier": (baseline_classifier, "three"),
+}
+"""Name to the function that makes the model and the name of its label."""
+
+
+def input_fn(tf, label, first_batch=0, epochs=1, fields=None):
+    """The rows in order, 16 at a time; all fields or some."""
+    features, labels = inputs()
+    features = {name: features[name] for name in fields or features}
+
+    def make():
+        data = tf.data.Dataset.from_tensor_slices((features, labels[label]))
+        return data.batch(BATCH).repeat(epochs).skip(first_batch)
+
+    return make
+
+
+def feature_spec(tf, fields=None):
+    """How serialized examples are parsed."""
+    features, _ = inputs()
+    features = {name: features[name] for name in fields or features}
+    kinds = {"f": tf.float32, "i": tf.int64, "O": tf.string}
+    return {
+        name: tf.io.FixedLenFeature(values.shape[1:], kinds[values.dtype.kind])
+        for name, values in features.items()
+    }
+
+
+# --- Made by tf.estimator 2.15 ----------------------------------------------------------------
+
+
+def make(tf, name, build, label):
+    """Writes the fixture of one model."""
+
+    class Losses(tf.estimator.SessionRunHook):
+        def __init__(self):
+            self.values = []
+
+        def begin(self):
+            self.loss = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[-1]
+
+        def before_run(self, run_context):
+            return tf.estimator.SessionRunArgs(self.loss)
+
+        def after_run(self, run_context, run_values):
+            self.values.append(run_values.results)
+
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory() as model_dir:
+        config = tf.estimator.RunConfig(
+            tf_random_seed=5, save_summary_steps=None, checkpoint_save_graph_def=False
+        )
+        library, optimizers = tf.estimator, tf.keras.optimizers.legacy
+        if name.endswith("_v1"):
+            library, optimizers = tf.compat.v1.estimator, None
+        model = build(library, tf.feature_column, optimizers, model_dir=model_dir, config=config)
+        losses = Losses()
+        # With more than one feature beside the weight, Baseline models of 2.15 fail to start:
+        # the initial value of their bias waits for checks of the features' sizes.
+        fields = ["age", "weight"] if name.startswith("baseline") else None
+        model.train(input_fn(tf, label, 0, None, fields), steps=STEPS, hooks=[losses])
+        evaluation = model.evaluate(input_fn(tf, label, fields=fields))
+        predictions = list(model.predict(input_fn(tf, label, fields=fields)))
+        receiver = tf.estimator.export.build_parsing_serving_input_receiver_fn(
+            feature_spec(tf, fields)
+        )
+        exported = tf.saved_model.load(model.export_saved_model(model_dir + "/export", receiver))
+        signatures = {
+            key: sorted(function.structured_outputs)
+            for key, function in exported.signatures.items()
+        }
+        for path in pathlib.Path(model_dir).glob("model.ckpt-*"):
+            if path.suffix != ".meta":
+                shutil.copy(path, folder)
+        (folder / "checkpoint").write_text(f'model_checkpoint_path: "model.ckpt-{STEPS}"\n')
+        model.train(input_fn(tf, label, 0, None, fields), steps=MORE, hooks=[losses])
+        final = {v: model.get_variable_value(v) for v in model.get_variable_names()}
+    arrays = {"losses": np.array(losses.values, np.float32)}
+    arrays |= {f"variables/{key}": value for key, value in final.items()}
+    for key in predictions[0]:
+        values = np.array([row[key] for row in predictions])
+        if values.dtype == object:
+            values = values.astype(bytes)
+        arrays[f"predictions/{key}"] = values
+    np.savez_compressed(folder / "expected.npz", **arrays)
+    recorded = {
+        "evaluation": {key: float(value) for key, value in evaluation.items()},
+        "signatures": signatures,
+        "variables": sorted(final),
+    }
+    (folder / "expected.json").write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
+
+
+def parameters(thing):
+    """Names of the parameters of a function or a class's constructor."""
+    try:
+        found = inspect.signature(thing).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    return [
+        {p.VAR_POSITIONAL: "*", p.VAR_KEYWORD: "**"}.get(p.kind, "") + p.name
+        for p in found
+        if p.name not in ("self", "_cls")
+    ]
+
+
+def public_names(module, prefix):
+    """Name to kind and parameters for the public names of a module, without its submodules."""
+    found = {}
+    for name in sorted(n for n in dir(module) if not n.startswith("_")):
+        thing = getattr(module, name)
+        if isinstance(thing, types.ModuleType):
+            continue
+        entry = {"kind": "class" if inspect.isclass(thing) else "function"}
+        entry["parameters"] = parameters(thing)
+        if inspect.isclass(thing):
+            entry["members"] = sorted(n for n in dir(thing) if not n.startswith("_"))
+        found[f"{prefix}.{name}"] = entry
+    return found
+
+
+def main():
+    """Makes all."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import tensorflow as tf
+
+    HERE.mkdir(exist_ok=True)
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+    names = public_names(tf.estimator, "tf.estimator")
+    names |= public_names(tf.estimator.experimental, "tf.estimator.experimental")
+    names |= public_names(tf.estimator.export, "tf.estimator.export")
+    (HERE / "public_names.json").write_text(json.dumps(names, indent=1, sort_keys=True) + "\n")
+    for name, (build, label) in MODELS.items():
+        make(tf, name, build, label)
+
+
+if __name__ == "__main__":
+    main()
