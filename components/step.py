@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from estimator_lib.core.errors import EstimatorLibError
 
 ERROR_MARK = "error: "
-"""Begins the line on standard output that says why a step failed."""
+"""Begins the lines on standard output that say why a step failed."""
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def step() -> Iterator[None]:
     try:
         yield
     except EstimatorLibError as error:
-        sys.stdout.write(f"{ERROR_MARK}{error.message}\n")
+        sys.stdout.writelines(f"{ERROR_MARK}{line}\n" for line in error.message.split("\n"))
         sys.stdout.flush()
         raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt as error:

@@ -96,7 +96,7 @@ class _Session:
 
 def _failure(name: str, code: int, said: Sequence[str], log: pathlib.Path) -> EstimatorLibError:
     if said:
-        return PipelineError.from_exit(said[-1], code)
+        return PipelineError.from_exit("\n".join(said), code)
     if code < 0:
         cause = f"was killed by {signal.Signals(-code).name}"
         hint = " It may have run out of memory." if code == -signal.SIGKILL else ""

@@ -51,7 +51,7 @@ def fail(how: str):
 
     with step():
         if how == "final":
-            raise DataError("file a.csv line 7: what is wrong", reason=Reason.IO)
+            raise DataError("what is wrong:\n  file a.csv line 7", reason=Reason.IO)
         if how.startswith("once "):
             marker = pathlib.Path(how.removeprefix("once "))
             if not marker.exists():
@@ -125,7 +125,7 @@ def test_a_final_error_keeps_its_message_and_is_not_retried(run):
     shown = []
     with pytest.raises(PipelineError) as caught:
         run(one_failing("final"), shown)
-    assert caught.value.message == "file a.csv line 7: what is wrong"
+    assert caught.value.message == "what is wrong:\n  file a.csv line 7"
     assert caught.value.exit_code == 2
     assert not [line for line in shown if "again" in line]
 
