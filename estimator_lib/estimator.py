@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ from estimator_lib.training.checkpoints import Loaded
 from estimator_lib.training.lease import Lease
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TracedModel
+
+_log = logging.getLogger(__name__)
 
 
 class Estimator:
@@ -691,4 +694,12 @@ def _legacy_optional(loaded: Loaded, variables: Mapping[str, Any]) -> list[str]:
     """Slots that a checkpoint of tf.estimator may lack: its optimizer was another one."""
     if not loaded.legacy:
         return []
+    rates = ", ".join(f"{name} {rate:g}" for name, rate in loaded.learning_rates().items())
+    # tf.estimator would go on with them, whatever its constructor was given.
+    _log.warning(
+        "Training goes on from the checkpoint %s of tf.estimator with the learning rates of the "
+        "Estimator's own arguments; tf.estimator trained it with %s.",
+        loaded.path,
+        rates or "unknown ones",
+    )
     return [name for name, variable in variables.items() if not variable.trainable]

@@ -5,6 +5,9 @@ from estimator_lib.optimizers._base import Optimizer
 from estimator_lib.optimizers.minimize import get, minimize, minimize_parts
 from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
 
+RMSprop = RMSProp
+"""Keras's spelling."""
+
 __all__ = [
     "SGD",
     "Adagrad",
@@ -12,6 +15,7 @@ __all__ = [
     "Ftrl",
     "Optimizer",
     "RMSProp",
+    "RMSprop",
     "get",
     "minimize",
     "minimize_parts",

@@ -34,6 +34,8 @@ _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index$")
 _SAVE_ATTEMPTS = 3
+_SECOND_SLOTS = ("linear", "v", "momentum")
+"""Slots that the first optimizers of TensorFlow made after another one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,16 +62,29 @@ class Loaded:
     def find(self, name: str) -> Any:
         """Returns the value of a variable, or None.
 
-        The optimizers of tf.estimator 2.15 named a slot `training/<Optimizer>/<variable>/<slot>`
-        (the scopes numbered when there were several); here it is
-        `<variable>/<Optimizer>/<slot>`.
+        A slot of an optimizer is `<variable>/<Optimizer>/<slot>` here. tf.estimator 2.15 named
+        it `training/<Optimizer>/<variable>/<slot>` (optimizers of one kind numbered), its first
+        version `<variable>/<Optimizer>`, and `<variable>/<Optimizer>_1` for a second slot.
         """
         if name in self.values or not self.legacy or name.count("/") < 2:
             return self.values.get(name)
         variable, optimizer, slot = name.rsplit("/", 2)
-        old = rf"(?:.*/)?{re.escape(optimizer)}(?:_\d+)?/{re.escape(variable)}/{re.escape(slot)}"
-        found = [key for key in self.values if re.fullmatch(old, key)]
+        kind, where = re.escape(optimizer), re.escape(variable)
+        second = "_1" if slot in _SECOND_SLOTS else ""
+        old = re.compile(
+            rf"(?i:(?:.*/)?{kind}(?:_\d+)?/){where}/{re.escape(slot)}"
+            rf"|{where}(?:/part_0)?/(?i:{kind}){second}"
+        )
+        found = [key for key in self.values if old.fullmatch(key)]
         return self.values[found[0]] if len(found) == 1 else None
+
+    def learning_rates(self) -> dict[str, float]:
+        """Returns the learning rates that tf.estimator 2.15 saved, by their names there."""
+        return {
+            name: float(value)
+            for name, value in self.values.items()
+            if self.legacy and name.startswith("training/") and name.endswith("/learning_rate")
+        }
 
 
 def escape(name: str) -> str:
@@ -379,6 +394,12 @@ def restore(
         value = loaded.find(name)
         if value is not None:
             variable.assign(tf.cast(value, variable.dtype) if value.dtype != object else value)
+    if loaded.legacy and missing:
+        _log.warning(
+            "Checkpoint %s of tf.estimator has no %s: they start anew.",
+            loaded.path,
+            ", ".join(missing),
+        )
     return missing
 
 
