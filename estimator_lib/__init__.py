@@ -12,6 +12,7 @@ from typing import Any
 _MODULES = {
     "estimator_lib.specs": ("EstimatorSpec", "EvalSpec", "ModeKeys", "TrainSpec"),
     "estimator_lib.estimator": ("Estimator", "add_metrics"),
+    "estimator_lib.forwarding": ("forward_features",),
     "estimator_lib.experiment": ("Experiment", "tune"),
     "estimator_lib.driver": ("train_and_evaluate",),
     "estimator_lib.training.run_config": ("RunConfig",),
@@ -19,6 +20,7 @@ _MODULES = {
     "estimator_lib.training.hooks": (
         "CheckpointSaverHook",
         "CheckpointSaverListener",
+        "FinalOpsHook",
         "Hook",
         "LoggingTensorHook",
         "NanLossDuringTrainingError",

@@ -610,6 +610,11 @@ def add_metrics(estimator: Estimator, metric_fn: Callable[..., Mapping[str, Any]
         added = metric_fn(**{k: v for k, v in values.items() if k in accepted})
         return spec._replace(eval_metric_ops={**(spec.eval_metric_ops or {}), **added})
 
+    return with_model_fn(estimator, model_fn)
+
+
+def with_model_fn(estimator: Estimator, model_fn: Callable[..., EstimatorSpec]) -> Estimator:
+    """Returns a copy of `estimator` of its class that shares its model_dir, with a new model_fn."""
     twin = copy.copy(estimator)
     Estimator.__init__(
         twin,

@@ -17,6 +17,7 @@ _MODULES = {
         "stop_if_no_decrease_hook",
         "stop_if_no_increase_hook",
     ),
+    "estimator_lib.specs": ("call_logit_fn",),
     "estimator_lib.export.serving_inputs": ("build_raw_supervised_input_receiver_fn",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}

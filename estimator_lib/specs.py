@@ -6,6 +6,7 @@ Layer 1. Field names, order and requirements are those of `tf.estimator` 2.15.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -210,6 +211,26 @@ class EvalSpec:
             )
         object.__setattr__(self, "hooks", tuple(self.hooks or ()))
         object.__setattr__(self, "exporters", _exporters(self.exporters))
+
+
+def call_logit_fn(
+    logit_fn: Callable[..., Any], features: Any, mode: str, params: Any, config: Any
+) -> Any:
+    """Calls a function of features, and of mode, params and config if it has them.
+
+    Returns:
+        Its logits: a tensor, or a dict of tensors.
+
+    Raises:
+        ConfigError: it returned something else.
+    """
+    known = inspect.signature(logit_fn).parameters
+    given = {"mode": mode, "params": params, "config": config}
+    logits = logit_fn(features=features, **{k: v for k, v in given.items() if k in known})
+    values = logits.values() if isinstance(logits, Mapping) else [logits]
+    if not all(tf.is_tensor(value) for value in values):
+        raise _invalid("call_logit_fn.logit_fn", "a tensor or a dict of them returned", logits)
+    return logits
 
 
 def _exporters(given: Any) -> tuple[Any, ...]:

@@ -82,9 +82,29 @@ class PredictOutput(ExportOutput):
 
 @dataclasses.dataclass(frozen=True)
 class EvalOutput(ExportOutput):
-    """Loss, predictions and metric values, for a SavedModel in evaluation mode."""
+    """Loss, predictions and metrics, for a SavedModel in train or eval mode.
 
-    outputs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    Args:
+        loss: Scalar.
+        predictions: Tensor or dict of tensors.
+        metrics: Name to a Keras metric, or a (value, update_op) pair.
+    """
+
+    loss: Any = None
+    predictions: Any = None
+    metrics: Mapping[str, Any] | None = None
 
     def tensors(self) -> dict[str, Any]:
-        return dict(self.outputs)
+        """`loss`, `predictions/<name>`, `metrics/<name>/value` and `.../update_op`."""
+        found: dict[str, Any] = {} if self.loss is None else {"loss": self.loss}
+        predictions = self.predictions
+        if predictions is not None:
+            named = predictions if isinstance(predictions, Mapping) else {"output": predictions}
+            found.update({f"predictions/{name}": value for name, value in named.items()})
+        for name, metric in (self.metrics or {}).items():
+            pair = isinstance(metric, tuple | list)
+            value, update = metric if pair else [metric.result()] * 2
+            found[f"metrics/{name}/value"] = value
+            if hasattr(update, "dtype"):  # an op that gives no value cannot be an output
+                found[f"metrics/{name}/update_op"] = update
+        return found

@@ -132,20 +132,7 @@ class Traced:
 def _exports(spec: EstimatorSpec, mode: str) -> dict[str, outputs.ExportOutput]:
     if mode == ModeKeys.PREDICT:
         return dict(spec.export_outputs or {})
-    tensors: dict[str, Any] = {"loss": spec.loss}
-    predictions = spec.predictions
-    if predictions is not None:
-        named = predictions if isinstance(predictions, Mapping) else {"output": predictions}
-        tensors.update({f"predictions/{name}": value for name, value in named.items()})
-    for name, metric in (spec.eval_metric_ops or {}).items():
-        if isinstance(metric, tuple | list):
-            value, update = metric
-        else:
-            value = update = metric.result()
-        tensors[f"metrics/{name}/value"] = value
-        if tf.is_tensor(update):
-            tensors[f"metrics/{name}/update_op"] = update
-    return {mode: outputs.EvalOutput(tensors)}
+    return {mode: outputs.EvalOutput(spec.loss, spec.predictions, spec.eval_metric_ops)}
 
 
 def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:

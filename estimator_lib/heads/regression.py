@@ -21,8 +21,8 @@ class RegressionHead(_base.LabelHead):
     Labels: `[batch]`, `[batch, 1]` or `[batch, label_dimension]`, any numeric type.
 
     Args:
-        weight_column: See `LabelHead`.
         label_dimension: Numbers per example.
+        weight_column: See `LabelHead`.
         loss_reduction: See `LabelHead`.
         loss_fn: See `LabelHead`; `losses.huber()`, `losses.quantile(0.9)` and the like fit.
         inverse_link_fn: Maps logits to predictions; None means they are the predictions.
@@ -33,8 +33,8 @@ class RegressionHead(_base.LabelHead):
 
     def __init__(
         self,
-        weight_column: Any = None,
         label_dimension: int = 1,
+        weight_column: Any = None,
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
         inverse_link_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
