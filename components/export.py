@@ -87,6 +87,7 @@ def run(
         lineage = {
             "model": trained.digest,
             "step": trained.step,
+            "metrics": _metrics(evaluation.path),
             "evaluation": manifest.read(evaluation.path, kind="evaluation").digest,
             "transform": manifest.read(transform.path, kind="transform").digest,
             "examples": manifest.read(examples.path, kind="examples").digest,
@@ -134,6 +135,16 @@ def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
             f"{found['model'][:12]}. Evaluate this one.",
             reason=Reason.DIGEST_MISMATCH,
         )
+
+
+def _metrics(evaluation_dir: str) -> dict[str, float]:
+    """Returns the defined metrics of an evaluation, to be read beside the published model."""
+    import json
+    import pathlib
+
+    text = (pathlib.Path(evaluation_dir) / "evaluation.json").read_text()
+    found = json.loads(text)["metrics"]
+    return {name: metric["value"] for name, metric in found.items() if metric["value"] is not None}
 
 
 def _golden(trained: Any, examples_dir: str) -> tuple[dict[str, Any], dict[str, Any]]:

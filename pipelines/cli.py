@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estimator_lib.core.errors import EstimatorLibError
-from pipelines import operating
+from pipelines import models, operating
 
 INTERRUPTED = 130
 
@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     schema = actions.add_parser("schema", help="print the JSON Schema, for editors")
     schema.set_defaults(command=_schema)
 
+    models.add_commands(commands)
     operating.add_commands(commands)
     return parser
 

@@ -1,0 +1,152 @@
+"""Published models: which versions there are, what made them, and going back to one.
+
+`lineage.json` beside each model names the data, schema, code, configuration and evaluation it
+came from. Rolling back publishes the older model again under the next number: servers take the
+highest version, nothing is overwritten, and the history stays readable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import pathlib
+import shutil
+import sys
+import tempfile
+from typing import Any
+
+from estimator_lib.core import storage
+from estimator_lib.core.errors import ConfigError, Reason
+
+LINEAGE = "lineage.json"
+
+
+def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what is known of every version, oldest first: version, path, published, lineage.
+
+    Raises:
+        ConfigError: the directory holds no version.
+    """
+    from estimator_lib.export import retention
+
+    found = []
+    for version in retention.versions(serving_dir):
+        path = serving_dir / str(version)
+        published = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        lineage = path / LINEAGE
+        found.append(
+            {
+                "version": version,
+                "path": str(path),
+                "published": published.isoformat(timespec="seconds"),
+                "lineage": json.loads(lineage.read_text()) if lineage.is_file() else {},
+            }
+        )
+    if not found:
+        raise ConfigError(
+            f"Directory {serving_dir} holds no published model. Give the serving directory of a "
+            "run, such as runs/flights/serving.",
+            reason=Reason.FILE_NOT_FOUND,
+        )
+    return found
+
+
+def choose(models: list[dict[str, Any]], version: int | None, *, back: int = 0) -> dict[str, Any]:
+    """Returns the model of a version, or the one `back` before the newest.
+
+    Raises:
+        ConfigError: there is no such version; those that exist are listed.
+    """
+    known = [model["version"] for model in models]
+    if version is None:
+        if len(models) <= back:
+            raise ConfigError(
+                f"There is nothing to go back to: the only version is {known[-1]}.",
+                reason=Reason.MISSING_VALUE,
+            )
+        return models[-1 - back]
+    if version not in known:
+        raise ConfigError(
+            f"Version {version} does not exist. There are: {', '.join(map(str, known))}.",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    return models[known.index(version)]
+
+
+def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int, str]:
+    """Publishes an older model again as the newest version.
+
+    Args:
+        serving_dir: TF Serving base directory.
+        version: Which; by default the one before the newest.
+
+    Returns:
+        The version gone back to, and the new version's directory.
+
+    Raises:
+        ConfigError: there is no such version, or it is the newest already.
+    """
+    from estimator_lib.export import retention
+
+    models = read(serving_dir)
+    chosen = choose(models, version, back=1)
+    if chosen is models[-1]:
+        raise ConfigError(
+            f"Version {chosen['version']} is the newest already; it is what servers use.",
+            reason=Reason.CONFLICT,
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / "model"
+        shutil.copytree(chosen["path"], copy)
+        storage.write_json(copy / LINEAGE, {**chosen["lineage"], "again": chosen["version"]})
+        return chosen["version"], retention.publish(copy, serving_dir, keep=0)
+
+
+def table(models: list[dict[str, Any]]) -> str:
+    """Returns one line per version, newest first."""
+    lines = [f"{'version':>7}  {'published':<25}  {'step':>8}  {'auc':>6}  {'data':<8}  code"]
+    for model in reversed(models):
+        lineage = model["lineage"]
+        auc = lineage.get("metrics", {}).get("auc")
+        again = f"  (version {lineage['again']} again)" if "again" in lineage else ""
+        lines.append(
+            f"{model['version']:>7}  {model['published']:<25}  {lineage.get('step', ''):>8}  "
+            f"{'' if auc is None else format(auc, '.4f'):>6}  "
+            f"{lineage.get('data_fingerprint', '')[:8]:<8}  "
+            f"{lineage.get('code_version', '')[:12]}{again}"
+        )
+    return "\n".join(lines)
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `models list | show | rollback` to the command line."""
+    parser = commands.add_parser("models", help="list published models, or go back to one")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    for name, about, command in (
+        ("list", "list the versions, newest first", _list),
+        ("show", "show what made a version", _show),
+        ("rollback", "publish an older version again", _rollback),
+    ):
+        action = actions.add_parser(name, help=about)
+        action.add_argument("serving", type=pathlib.Path, help="serving directory of the versions")
+        if name != "list":
+            action.add_argument("--version", type=int, help="which version")
+        action.set_defaults(command=command)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _list(parsed: argparse.Namespace) -> None:
+    _say(table(read(parsed.serving)))
+
+
+def _show(parsed: argparse.Namespace) -> None:
+    _say(json.dumps(choose(read(parsed.serving), parsed.version), indent=1))
+
+
+def _rollback(parsed: argparse.Namespace) -> None:
+    version, path = rollback(parsed.serving, parsed.version)
+    _say(f"version {version} is published again as {path}")
