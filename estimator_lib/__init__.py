@@ -47,6 +47,8 @@ _MODULES = {
     "estimator_lib.canned.linear": ("LinearClassifier", "LinearEstimator", "LinearRegressor"),
     "estimator_lib.canned.dnn": ("DNNClassifier", "DNNEstimator", "DNNRegressor"),
     "estimator_lib.canned.dcn": ("DCNClassifier", "DCNEstimator", "DCNRegressor"),
+    "estimator_lib.canned.kmeans": ("KMeansClustering",),
+    "estimator_lib.canned.rnn": ("RNNClassifier", "RNNEstimator"),
     "estimator_lib.features.parsing": (
         "classifier_parse_example_spec",
         "regressor_parse_example_spec",
@@ -61,6 +63,7 @@ _MODULES = {
         "PoissonRegressionHead",
         "QuantileRegressionHead",
         "RegressionHead",
+        "SequentialHead",
         "TweedieRegressionHead",
     ),
     "estimator_lib.canned.wide_deep": (

@@ -17,6 +17,8 @@ _MODULES = {
         "stop_if_no_decrease_hook",
         "stop_if_no_increase_hook",
     ),
+    "estimator_lib.canned.rnn": ("RNNClassifier", "RNNEstimator"),
+    "estimator_lib.optimizers.sdca": ("LinearSDCA",),
     "estimator_lib.specs": ("call_logit_fn",),
     "estimator_lib.export.serving_inputs": ("build_raw_supervised_input_receiver_fn",),
 }

@@ -128,9 +128,11 @@ class Trace:
         prefix, graph_scope = self.scopes[-1] if self.scopes else ("", self.base_scope)
         # Keras's own path is preferred: TensorFlow numbers a repeated name scope per graph,
         # so its names would depend on what else the mode has traced.
-        here = current_path() or tf.get_current_name_scope()
-        if graph_scope and (here == graph_scope or here.startswith(graph_scope + "/")):
-            here = here[len(graph_scope) :].strip("/")
+        here = current_path()
+        if not here:
+            here = tf.get_current_name_scope()
+            if graph_scope and (here == graph_scope or here.startswith(graph_scope + "/")):
+                here = here[len(graph_scope) :].strip("/")
         full = "/".join(part for part in (prefix, here, name) if part)
         count = self.counts[full] = self.counts.get(full, -1) + 1
         return f"{full}_{count}" if count else full

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from estimator_lib import heads, variables
 from estimator_lib.canned import networks
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from estimator_lib.estimator import Estimator
+from estimator_lib.features.linear import linear_terms
 from estimator_lib.losses import LossReduction
-from estimator_lib.specs import EstimatorSpec
+from estimator_lib.optimizers.sdca import LinearSDCA
+from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
 class LinearEstimator(Estimator):
@@ -18,7 +22,7 @@ class LinearEstimator(Estimator):
         head: Says what is predicted.
         feature_columns: Categorical or dense columns.
         model_dir: See `Estimator`.
-        optimizer: Name, instance, function or mapping; see `optimizers.get`.
+        optimizer: Name, instance, function or mapping; see `optimizers.get`; or `LinearSDCA`.
         config: See `Estimator`.
         sparse_combiner: How several categories of one example are combined.
         warm_start_from: See `Estimator`.
@@ -47,7 +51,7 @@ class LinearClassifier(Estimator):
         n_classes: 2 or more.
         weight_column: Feature with the examples' weights.
         label_vocabulary: Texts of the classes, if labels are texts.
-        optimizer: Name, instance, function or mapping; see `optimizers.get`.
+        optimizer: Name, instance, function or mapping; see `optimizers.get`; or `LinearSDCA`.
         config: See `Estimator`.
         warm_start_from: See `Estimator`.
         loss_reduction: See `losses.LossReduction`.
@@ -80,7 +84,7 @@ class LinearRegressor(Estimator):
         model_dir: See `Estimator`.
         label_dimension: Numbers per example.
         weight_column: Feature with the examples' weights.
-        optimizer: Name, instance, function or mapping; see `optimizers.get`.
+        optimizer: Name, instance, function or mapping; see `optimizers.get`; or `LinearSDCA`.
         config: See `Estimator`.
         warm_start_from: See `Estimator`.
         loss_reduction: See `losses.LossReduction`.
@@ -110,14 +114,57 @@ def _model_fn(
     head = networks.checked_head(model, head)
     columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=False)
     combiner = networks.checked_combiner(model, sparse_combiner)
-    trainer = networks.optimizer(optimizer, {"Ftrl": networks.LINEAR_RATE})
+    dual = _dual(model, head, combiner, optimizer)
+    trainer = None if dual else networks.optimizer(optimizer, {"Ftrl": networks.LINEAR_RATE})
 
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         logits, made, updates = networks.wide_logits(
             features, columns, head.logits_dimension, sparse_combiner=combiner
         )
+        if dual is not None and mode == ModeKeys.TRAIN:
+
+            def ascend(loss: Any) -> Any:
+                del loss
+                return _dual_step(dual, head, columns, features, labels)
+
+            return head.create_estimator_spec(features, mode, logits, labels, train_op_fn=ascend)
         return head.create_estimator_spec(
             features, mode, logits, labels, trainer, made, update_ops=updates
         )
 
     return model_fn
+
+
+def _dual(model: str, head: Any, combiner: str, optimizer: Any) -> LinearSDCA | None:
+    if isinstance(optimizer, Mapping) and optimizer.get("name") == LinearSDCA.__name__:
+        arguments = {key: value for key, value in optimizer.items() if key != "name"}
+        networks.checked_arguments(LinearSDCA, arguments)
+        optimizer = LinearSDCA(**arguments)
+    if not isinstance(optimizer, LinearSDCA):
+        return None
+    plain = type(head) in (heads.BinaryClassHead, heads.RegressionHead)
+    if not plain or head.logits_dimension != 1 or combiner != "sum":
+        raise ConfigError(
+            f"{model}: LinearSDCA fits binary classes or one number, with sparse_combiner 'sum': "
+            f"got {type(head).__name__} and {combiner!r}. Use Ftrl.",
+            reason=Reason.UNSUPPORTED,
+        )
+    return optimizer
+
+
+def _dual_step(
+    dual: LinearSDCA, head: Any, columns: Sequence[Any], features: Any, labels: Any
+) -> Any:
+    ids = features.get(dual.example_id_column)
+    if ids is None:
+        raise DataError(
+            f"Feature {dual.example_id_column!r} is missing: LinearSDCA reads the examples' ids "
+            "from it." + did_you_mean(dual.example_id_column, features),
+            reason=Reason.FIELD_MISSING,
+        )
+    numbers, weights = head.labels_and_weights(labels, features)
+    with variables.scope("linear"):
+        terms = linear_terms(columns, features)
+    binary = isinstance(head, heads.BinaryClassHead)
+    loss = "logistic_loss" if binary else "squared_loss"
+    return dual.train_op(terms, example_ids=ids, labels=numbers, weights=weights, loss=loss)

@@ -21,6 +21,7 @@ Defaults, with their evidence:
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +31,7 @@ import tensorflow as tf
 from estimator_lib import heads, optimizers, variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
-from estimator_lib.features.dense import dense_features
+from estimator_lib.features.dense import dense_features, no_sequences
 from estimator_lib.features.linear import linear_logits
 from estimator_lib.features.upstream import columns_of
 from estimator_lib.specs import ModeKeys
@@ -237,12 +238,14 @@ def checked_head(model: str, head: Any) -> heads.Head:
     return head
 
 
-def checked_columns(model: str, argument: str, columns: Any, *, dense: bool) -> tuple[Any, ...]:
+def checked_columns(
+    model: str, argument: str, columns: Any, *, dense: bool, sequence: bool = False
+) -> tuple[Any, ...]:
     """Returns the columns as ours, sorted out before any data is read.
 
     Raises:
-        ConfigError: none, not columns, two of one name, or one that is not dense where only
-            dense ones fit.
+        ConfigError: none, not columns, two of one name, one that is not dense where only
+            dense ones fit, or a sequence where none fits.
     """
     found = columns_of(columns)
     if not found:
@@ -264,6 +267,8 @@ def checked_columns(model: str, argument: str, columns: Any, *, dense: bool) -> 
                 "dense columns. Wrap it in embedding_column or indicator_column.",
                 reason=Reason.TYPE_MISMATCH,
             )
+    if not sequence:
+        no_sequences(found)
     return found
 
 
@@ -331,6 +336,17 @@ def optimizer(given: Any, rates: Mapping[str, float]) -> Any:
         return given
     rate = next((r for key, r in rates.items() if key.lower() == str(name).lower()), None)
     return optimizers.get(given, rate)
+
+
+def checked_arguments(kind: type, arguments: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an argument that the constructor of `kind` does not take."""
+    known = list(inspect.signature(kind).parameters)
+    for argument in arguments:
+        if argument not in known:
+            raise ConfigError(
+                f"{kind.__name__} has no argument {argument!r}." + did_you_mean(argument, known),
+                reason=Reason.UNKNOWN_NAME,
+            )
 
 
 def dnn_rates(head: heads.Head) -> dict[str, float]:

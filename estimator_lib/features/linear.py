@@ -6,6 +6,7 @@ Variables: `linear_model/<column name>/weights` and `linear_model/bias_weights`,
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,22 @@ from estimator_lib.core import columns as fc
 from estimator_lib.features import dense, lookup
 
 LAYER_SCOPE = "linear_model"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LinearTerm:
+    """What one column adds to the logit.
+
+    Attributes:
+        weights: Variable `[rows, 1]`, or `[1]` of the bias.
+        ids: int64 `[batch]` or `[batch, n]`, -1 for missing; None for a dense column.
+        values: float32; a weight for each id (None means 1), or `[batch, rows]` of a dense
+            column.
+    """
+
+    weights: Any
+    ids: tf.Tensor | None
+    values: tf.Tensor | None
 
 
 @tf.autograph.experimental.do_not_convert
@@ -59,6 +76,27 @@ def linear_logits(
             terms.append(_single_valued(single))
         bias = variables.get_variable("bias_weights", (units,), initializer=0.0)
         return tf.nn.bias_add(tf.add_n(terms) if len(terms) > 1 else terms[0], bias)
+
+
+def linear_terms(columns: Iterable[fc.Column], features: Mapping[str, Any]) -> list[LinearTerm]:
+    """Returns the parts of `linear_logits` with one unit and combiner "sum", bias last."""
+    ordered = dense.sorted_columns(columns)
+    sources = dense.source_features(ordered, features)
+    found = []
+    with variables.scope(LAYER_SCOPE):
+        for column in ordered:
+            if isinstance(column, fc.CategoricalColumn):
+                ids, amounts = dense.ids_and_weights(column, sources)
+                weights = _weights(column.name, dense.buckets(column), 1)
+                found.append(LinearTerm(weights=weights, ids=ids, values=amounts))
+            else:
+                values = dense.dense_features([column], features, scope="")
+                weights = _weights(column.name, int(values.shape[1]), 1)
+                found.append(LinearTerm(weights=weights, ids=None, values=values))
+        bias = variables.get_variable("bias_weights", (1,), initializer=0.0)
+    term = found[0]
+    rows = tf.shape(term.values if term.ids is None else term.ids)[0]
+    return [*found, LinearTerm(weights=bias, ids=None, values=tf.ones((rows, 1)))]
 
 
 def _single_valued(reads: list[tuple[Any, tf.Tensor]]) -> tf.Tensor:

@@ -12,6 +12,7 @@ from estimator_lib.heads.regression import (
     RegressionHead,
     TweedieRegressionHead,
 )
+from estimator_lib.heads.sequential import SequentialHead
 
 __all__ = [
     "BinaryClassHead",
@@ -24,5 +25,6 @@ __all__ = [
     "PoissonRegressionHead",
     "QuantileRegressionHead",
     "RegressionHead",
+    "SequentialHead",
     "TweedieRegressionHead",
 ]

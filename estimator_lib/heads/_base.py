@@ -341,6 +341,15 @@ class LabelHead(Head):
                 ),
             )
 
+    def labels_and_weights(
+        self, labels: Any, features: Mapping[str, Any]
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Returns labels as numbers, `[batch, n]`, checked, and weights, None for 1.
+
+        For a train_op that needs more than the gradient of the loss.
+        """
+        return self._labels(self._column_of(labels)), self._weights(features)
+
     # --- shared parts ------------------------------------------------------------------------
 
     def _batch(self, labels: Any, logits: Any, features: Mapping[str, Any]) -> Batch:

@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib import heads, variables
-from estimator_lib.canned import baseline, dcn, dnn, linear, wide_deep
+from estimator_lib.canned import baseline, dcn, dnn, linear, rnn, wide_deep
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
+from estimator_lib.optimizers.sdca import LinearSDCA
 
 ROWS = 64
 RNG = np.random.default_rng(1)
@@ -18,6 +19,9 @@ KIND = RNG.integers(0, 3, ROWS)
 LABEL = ((X + (KIND == 2) * 2) > 0.5).astype(np.int64)
 
 NUMBER = fc.numeric_column("x")
+STEPS = fc.sequence_numeric_column("steps")
+WORDS = fc.sequence_categorical_column_with_vocabulary_list("words", ["a", "b"])
+SEQUENCES = [STEPS, fc.embedding_column(WORDS, 2)]
 KINDS = fc.categorical_column_with_vocabulary_list("kind", ["a", "b"], num_oov_buckets=1)
 DENSE = [NUMBER, fc.embedding_column(KINDS, 2), fc.indicator_column(KINDS)]
 WIDE = [NUMBER, KINDS, fc.crossed_column(["kind", fc.bucketized_column(NUMBER, [0.0])], 20)]
@@ -27,7 +31,14 @@ def features():
     x = X.copy()
     kind = np.array(["a", "b", "zz"])[KIND].astype(object)
     kind[0] = ""
-    return {"x": x, "kind": kind.astype(str), "w": np.ones(ROWS, np.float32)}
+    steps = np.stack([x, x + KIND], 1).astype(np.float32)
+    steps[1] = np.nan
+    words = np.stack([kind, np.where(KIND == 1, "", "b")], 1)
+    return {
+        "x": x, "kind": kind.astype(str), "w": np.ones(ROWS, np.float32),
+        "w2": np.ones((ROWS, 2), np.float32),
+        "steps": steps, "words": words.astype(str), "id": np.arange(ROWS),
+    }  # fmt: skip
 
 
 def input_fn(labels, epochs=None):
@@ -73,6 +84,28 @@ MODELS = {
     "DCNRegressor": (lambda d: dcn.DCNRegressor(DENSE, [8], d, cross_rank=2), X),
     "DCNEstimator": (
         lambda d: dcn.DCNEstimator(heads.MultiClassHead(3), DENSE, [8], d, dropout=0.1), KIND,
+    ),
+    "RNNClassifier": (
+        lambda d: rnn.RNNClassifier(
+            SEQUENCES, [NUMBER], [4, 3], "lstm", model_dir=d, optimizer="Adam"
+        ),
+        LABEL,
+    ),
+    "RNNClassifier per step": (
+        lambda d: rnn.RNNClassifier(
+            SEQUENCES, units=[4], return_sequences=True, model_dir=d, weight_column="w2"
+        ),
+        np.stack([LABEL, LABEL], 1),
+    ),
+    "RNNEstimator": (
+        lambda d: rnn.RNNEstimator(
+            heads.RegressionHead(), SEQUENCES, units=[4], cell_type="gru", model_dir=d
+        ),
+        X,
+    ),
+    "LinearSDCA": (
+        lambda d: linear.LinearClassifier(WIDE, d, optimizer=LinearSDCA("id", max_examples=100)),
+        LABEL,
     ),
     "BaselineClassifier": (lambda d: baseline.BaselineClassifier(d), (X > 1).astype(np.int64)),
     "BaselineRegressor": (lambda d: baseline.BaselineRegressor(d), X),
@@ -174,6 +207,18 @@ def test_tf_feature_columns_are_accepted(tmp_path):
             "dnn_hidden_units",
         ),
         (lambda: baseline.BaselineEstimator("head"), "expected a Head"),
+        (lambda: rnn.RNNClassifier([NUMBER], units=[3]), "no sequence of floats"),
+        (lambda: rnn.RNNClassifier(SEQUENCES), "units"),
+        (lambda: rnn.RNNClassifier(SEQUENCES, units=[3], cell_type="gruu"), "Did you mean 'gru'"),
+        (lambda: dnn.DNNClassifier([8], SEQUENCES), "is a sequence"),
+        (
+            lambda: linear.LinearClassifier(WIDE, None, 3, optimizer=LinearSDCA("id")),
+            "LinearSDCA fits",
+        ),
+        (
+            lambda: linear.LinearClassifier(WIDE, optimizer={"name": "LinearSDCA", "l2": 1}),
+            "no argument 'l2'",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_before_any_work(make, message):

@@ -1,0 +1,305 @@
+"""Clustering: points near their cluster's centre.
+
+References: Sculley, Web-scale k-means clustering, WWW 2010; Arthur and Vassilvitskii,
+k-means++, SODA 2007.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_lib import metrics, variables
+from estimator_lib.canned import networks
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.estimator import Estimator
+from estimator_lib.export.outputs import PredictOutput
+from estimator_lib.features.dense import dense_features
+from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
+from estimator_lib.training.hooks import Hook, StepContext
+
+
+class KMeansClustering(Estimator):
+    """Finds `num_clusters` centres; labels are not used.
+
+    Centres are first taken from the points of the first batch, or batches if one has too few
+    points. `loss` and `score` are sums of the distances of points to the nearest centre.
+
+    Args:
+        num_clusters: How many centres.
+        model_dir: See `Estimator`.
+        initial_clusters: RANDOM_INIT (points at random), KMEANS_PLUS_PLUS_INIT (points far from
+            each other), an array `[num_clusters, width]`, or a function of the first batch's
+            points and num_clusters that returns one.
+        distance_metric: SQUARED_EUCLIDEAN_DISTANCE or COSINE_DISTANCE.
+        seed: Of the choice of points; None follows the run's seed.
+        use_mini_batch: Whether a batch moves centres by its share of all points so far (for
+            batches of a larger set); else centres become the means of the batch (for a batch
+            that is the whole set).
+        mini_batch_steps_per_iteration: Steps for which distances keep using the old centres.
+        kmeans_plus_plus_num_retries: Candidates per centre of KMEANS_PLUS_PLUS_INIT.
+        relative_tolerance: Training ends when the loss changes by less than this share of
+            itself; only sensible when every batch is the whole set.
+        config: See `Estimator`.
+        feature_columns: Dense columns; None takes all features, by name, as numbers.
+    """
+
+    SQUARED_EUCLIDEAN_DISTANCE: ClassVar[str] = "squared_euclidean"
+    COSINE_DISTANCE: ClassVar[str] = "cosine"
+    RANDOM_INIT: ClassVar[str] = "random"
+    KMEANS_PLUS_PLUS_INIT: ClassVar[str] = "kmeans_plus_plus"
+    SCORE: ClassVar[str] = "score"
+    CLUSTER_INDEX: ClassVar[str] = "cluster_index"
+    ALL_DISTANCES: ClassVar[str] = "all_distances"
+    CLUSTER_CENTERS_VAR_NAME: ClassVar[str] = "clusters"
+
+    def __init__(
+        self,
+        num_clusters: int,
+        model_dir: str | None = None,
+        initial_clusters: Any = "random",
+        distance_metric: str = "squared_euclidean",
+        seed: int | None = None,
+        use_mini_batch: bool = True,
+        mini_batch_steps_per_iteration: int = 1,
+        kmeans_plus_plus_num_retries: int = 2,
+        relative_tolerance: float | None = None,
+        config: Any = None,
+        feature_columns: Sequence[Any] | None = None,
+    ) -> None:
+        for argument, value in (
+            ("num_clusters", num_clusters),
+            ("mini_batch_steps_per_iteration", mini_batch_steps_per_iteration),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise _invalid(argument, "a positive integer", value)
+        _one_of("distance_metric", distance_metric, ("squared_euclidean", "cosine"))
+        if isinstance(initial_clusters, str):
+            _one_of("initial_clusters", initial_clusters, ("random", "kmeans_plus_plus"))
+        elif not callable(initial_clusters):
+            initial_clusters = np.asarray(initial_clusters, np.float32)
+            if initial_clusters.ndim != 2 or len(initial_clusters) != num_clusters:
+                shape = initial_clusters.shape
+                raise _invalid("initial_clusters", f"shape ({num_clusters}, width)", shape)
+        columns = None
+        if feature_columns is not None:
+            columns = networks.checked_columns(
+                "KMeansClustering", "feature_columns", feature_columns, dense=True
+            )
+        clusters = _Clusters(
+            count=num_clusters,
+            initial=initial_clusters,
+            cosine=distance_metric == "cosine",
+            seed=seed,
+            mini_batch=use_mini_batch,
+            steps=mini_batch_steps_per_iteration,
+            retries=kmeans_plus_plus_num_retries,
+        )
+
+        def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
+            del labels
+            return clusters.spec(_points(features, columns), mode, relative_tolerance)
+
+        super().__init__(model_fn, model_dir, config)
+
+    def predict_cluster_index(self, input_fn: Callable[..., Any]) -> Iterator[Any]:
+        """Yields the index of the nearest centre for each point."""
+        for found in self.predict(input_fn, [self.CLUSTER_INDEX]):
+            yield found[self.CLUSTER_INDEX] if isinstance(found, Mapping) else found
+
+    def transform(self, input_fn: Callable[..., Any]) -> Iterator[Any]:
+        """Yields the distances to all centres for each point, float32 `[num_clusters]`."""
+        for found in self.predict(input_fn, [self.ALL_DISTANCES]):
+            yield found[self.ALL_DISTANCES] if isinstance(found, Mapping) else found
+
+    def score(self, input_fn: Callable[..., Any]) -> float:
+        """Returns the sum of the distances of all points to the nearest centre."""
+        return float(self.evaluate(input_fn)[self.SCORE])
+
+    def cluster_centers(self) -> Any:
+        """Returns the centres, float32 `[num_clusters, width]`."""
+        return self.get_variable_value(self.CLUSTER_CENTERS_VAR_NAME)
+
+
+class _Clusters:
+    """The centres and how they move."""
+
+    def __init__(
+        self,
+        *,
+        count: int,
+        initial: Any,
+        cosine: bool,
+        seed: int | None,
+        mini_batch: bool,
+        steps: int,
+        retries: int,
+    ) -> None:
+        self._count = count
+        self._initial = initial
+        self._cosine = cosine
+        self._seed = seed
+        self._mini_batch = mini_batch
+        self._steps = steps
+        self._retries = retries
+
+    def spec(self, points: tf.Tensor, mode: str, tolerance: float | None) -> EstimatorSpec:
+        given = isinstance(self._initial, np.ndarray)
+        centres = _state("clusters", (self._count, int(points.shape[1])),
+                         _constant(self._initial) if given else 0.0)  # fmt: skip
+        chosen = _state("chosen", (), self._count if given else 0, tf.int64)
+        ready: list[Any] = []
+        if mode == ModeKeys.TRAIN and not given:
+            ready = [tf.cond(chosen < self._count, lambda: self._choose(points, centres, chosen),
+                             lambda: tf.identity(chosen))]  # fmt: skip
+        with tf.control_dependencies(ready):
+            known = tf.identity(chosen)
+            distances = self._distances(points, tf.identity(centres), known)
+        nearest = tf.argmin(distances, 1)
+        least = tf.reduce_min(distances, 1)
+        loss = tf.reduce_sum(least)
+        if mode == ModeKeys.TRAIN:
+            train_op = tf.cond(
+                known >= self._count,
+                lambda: self._move(points, nearest, centres),
+                lambda: tf.constant(value=False),
+            )
+            hooks = [] if tolerance is None else [_StopHook(tolerance)]
+            return EstimatorSpec(mode=mode, loss=loss, train_op=train_op, training_hooks=hooks)
+        predictions = {"cluster_index": nearest, "all_distances": distances}
+        if mode == ModeKeys.EVAL:
+            total = metrics.Sums("score", ["score"])
+            total.update_state([least])
+            score = metrics.View("score", total, lambda sums: sums["score"])
+            return EstimatorSpec(
+                mode=mode, loss=loss, predictions=predictions, eval_metric_ops={"score": score}
+            )
+        index = PredictOutput(nearest)
+        outputs = {
+            DEFAULT_SIGNATURE: index,
+            "cluster_index": index,
+            "all_distances": PredictOutput(distances),
+        }
+        return EstimatorSpec(mode=mode, predictions=predictions, export_outputs=outputs)
+
+    def _distances(self, points: tf.Tensor, centres: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+        """Returns float32 `[batch, count]`; infinite for centres not chosen yet."""
+        if self._cosine:
+            points, centres = tf.nn.l2_normalize(points, 1), tf.nn.l2_normalize(centres, 1)
+            found = 1.0 - tf.matmul(points, centres, transpose_b=True)
+        else:
+            squares = tf.reduce_sum(tf.square(points), 1, keepdims=True)
+            found = squares - 2.0 * tf.matmul(points, centres, transpose_b=True)
+            found = tf.maximum(found + tf.reduce_sum(tf.square(centres), 1), 0.0)
+        unknown = (tf.range(self._count, dtype=tf.int64) >= known) & (known > 0)
+        return tf.where(unknown, np.inf, found)
+
+    def _choose(self, points: tf.Tensor, centres: Any, chosen: Any) -> tf.Tensor:
+        """Takes points of the batch as the next centres; returns how many there are then."""
+        if callable(self._initial):
+            made = tf.ensure_shape(tf.cast(self._initial(points, self._count), tf.float32),
+                                   centres.shape)  # fmt: skip
+            with tf.control_dependencies([centres.assign(made)]):
+                return chosen.assign(self._count, read_value=True)
+        before = tf.identity(chosen)
+        take = tf.minimum(self._count - before, tf.shape(points, tf.int64)[0])
+        pair = variables.stateless_seed("kmeans")
+        if self._seed is not None:
+            pair = tf.stack([tf.constant(self._seed, tf.int64), before])
+        if self._initial == "kmeans_plus_plus":
+            picked = tf.raw_ops.KmeansPlusPlusInitialization(
+                points=points, num_to_sample=take, seed=pair[0] + pair[1],
+                num_retries_per_sample=tf.constant(self._retries, tf.int64),
+            )  # fmt: skip
+        else:
+            order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(points)[0]), pair)
+            picked = tf.gather(points, order[:take])
+        rows = tf.range(before, before + take)
+        with tf.control_dependencies([centres.scatter_nd_update(rows[:, tf.newaxis], picked)]):
+            return chosen.assign(before + take, read_value=True)
+
+    def _move(self, points: tf.Tensor, nearest: tf.Tensor, centres: Any) -> tf.Tensor:
+        if self._cosine:
+            points = tf.nn.l2_normalize(points, 1)
+        sums = tf.math.unsorted_segment_sum(points, nearest, self._count)
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(points[:, 0]), nearest, self._count)
+        held = self._steps > 1
+        moved = _state("clusters_next", centres.shape, 0.0) if held else centres
+        step = variables.global_step()
+        old = tf.identity(moved)
+        if held:
+            # The first iteration begins where the centres are.
+            old = tf.where(step % self._steps == 0, tf.identity(centres), old)
+        if self._mini_batch:
+            total = _state("cluster_counts", (self._count,), 0.0)
+            now = tf.identity(total) + counts
+            change = sums - counts[:, tf.newaxis] * old
+            new = old + tf.math.divide_no_nan(change, now[:, tf.newaxis])
+            updates = [total.assign(now)]
+        else:
+            mean = tf.math.divide_no_nan(sums, counts[:, tf.newaxis])
+            new = tf.where(counts[:, tf.newaxis] > 0, mean, old)
+            updates = []
+        updates.append(moved.assign(new))
+        if held:
+            last = (step + 1) % self._steps == 0
+            updates.append(centres.assign(tf.where(last, new, tf.identity(centres))))
+        with tf.control_dependencies(updates):
+            return tf.constant(value=True)
+
+
+class _StopHook(Hook):
+    """Ends training when the loss changes little."""
+
+    def __init__(self, tolerance: float) -> None:
+        self._tolerance = tolerance
+        self._last: float | None = None
+
+    def after_step(self, context: StepContext) -> None:
+        loss = context.loss
+        if loss is None:
+            return
+        if self._last is not None and abs(self._last - loss) <= self._tolerance * abs(loss):
+            context.request_stop(f"the loss changed by less than {self._tolerance:g} of itself")
+        self._last = loss
+
+
+def _state(name: str, shape: Any, initial: Any, dtype: Any = tf.float32) -> Any:
+    return variables.get_variable(name, shape, initializer=initial, dtype=dtype, trainable=False)
+
+
+def _constant(values: Any) -> Callable[..., Any]:
+    def initializer(shape: Any, dtype: Any = None) -> Any:
+        del shape
+        return tf.constant(values, dtype)
+
+    return initializer
+
+
+def _points(features: Any, columns: Any) -> tf.Tensor:
+    if columns is not None:
+        return dense_features(columns, features)
+    parts = [features[key] for key in sorted(features)] if isinstance(features, Mapping) else [
+        features
+    ]  # fmt: skip
+    numbers = [tf.cast(part, tf.float32) for part in parts]
+    return tf.concat([n[:, tf.newaxis] if n.shape.rank == 1 else n for n in numbers], 1)
+
+
+def _one_of(argument: str, value: Any, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"KMeansClustering: argument {argument} is invalid: expected one of {list(known)}, "
+            f"got {quote(value)}.{did_you_mean(str(value), known)}",
+            reason=Reason.UNKNOWN_NAME,
+        )
+
+
+def _invalid(argument: str, expected: str, got: object) -> ConfigError:
+    return ConfigError(
+        f"KMeansClustering: argument {argument} is invalid: expected {expected}, got {quote(got)}.",
+        reason=Reason.INVALID_VALUE,
+    )

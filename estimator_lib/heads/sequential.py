@@ -1,0 +1,151 @@
+"""Any head, applied to every position of a sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib.core.errors import DataError, Reason, did_you_mean
+from estimator_lib.export.outputs import ExportOutput, PredictOutput
+from estimator_lib.heads import _base
+from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
+
+
+class SequentialHead(_base.Head):
+    """Head of one label per position; positions outside the mask count for nothing.
+
+    Labels: `[batch, time]`, dense, sparse or ragged. Logits: `[batch, time, logits_dimension]`.
+    Loss and metrics are those of `static_head` over all positions inside the mask; predictions
+    have the shape `[batch, time, ...]`, and the mask is among them.
+
+    Args:
+        static_head: Head of one position.
+        sequence_mask: Feature with the mask, bool `[batch, time]`; RNN models provide it.
+        feature_columns: Features with a value per position that static_head reads, such as
+            its weights.
+    """
+
+    def __init__(
+        self,
+        static_head: _base.Head,
+        sequence_mask: str = "sequence_mask",
+        feature_columns: Sequence[Any] = (),
+    ) -> None:
+        if not isinstance(static_head, _base.LabelHead):
+            raise self._invalid("static_head", "a head of one label", static_head)
+        super().__init__(static_head.loss_reduction, static_head.name)
+        self._head = static_head
+        self._mask = sequence_mask
+        self._keys = tuple(getattr(column, "key", column) for column in feature_columns)
+
+    @property
+    def logits_dimension(self) -> int:
+        return self._head.logits_dimension
+
+    @property
+    def sequence_mask(self) -> str:
+        """Name of the feature with the mask."""
+        return self._mask
+
+    def loss(
+        self,
+        labels: Any,
+        logits: Any,
+        features: Mapping[str, Any] | None = None,
+        mode: str | None = None,
+        regularization_losses: Sequence[Any] | None = None,
+    ) -> tf.Tensor:
+        """Returns the loss over the positions inside the mask; see `Head.loss`."""
+        flat = self._flat(features or {}, logits, labels)
+        return self._head.loss(flat[2], flat[1], flat[0], mode, regularization_losses)
+
+    def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[str, tf.Tensor]:
+        """Returns predictions `[batch, time, ...]`; see `Head.predictions`."""
+        logits = tf.convert_to_tensor(logits)
+        shape = tf.shape(logits)[:2]
+        found = self._head.predictions(tf.reshape(logits, (-1, self.logits_dimension)), keys)
+        return {
+            key: tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], 0))
+            for key, value in found.items()
+        }
+
+    def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
+        """Returns fresh metrics of static_head."""
+        return self._head.metrics(regularization_losses)
+
+    def update_metrics(
+        self,
+        eval_metrics: dict[str, Any],
+        features: Mapping[str, Any],
+        logits: Any,
+        labels: Any,
+        regularization_losses: Sequence[Any] | None = None,
+    ) -> dict[str, Any]:
+        """Adds the positions inside the mask to `eval_metrics` and returns them."""
+        flat = self._flat(features, logits, labels)
+        return self._head.update_metrics(
+            eval_metrics, flat[0], flat[1], flat[2], regularization_losses
+        )
+
+    def create_estimator_spec(
+        self,
+        features: Mapping[str, Any],
+        mode: str,
+        logits: Any,
+        labels: Any = None,
+        optimizer: Any = None,
+        trainable_variables: Sequence[Any] | None = None,
+        train_op_fn: Callable[[tf.Tensor], Any] | None = None,
+        update_ops: Sequence[Any] | None = None,
+        regularization_losses: Sequence[Any] | None = None,
+    ) -> EstimatorSpec:
+        """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
+        predictions = {**self.predictions(logits), self._mask: self._mask_of(features)}
+        if mode == ModeKeys.PREDICT:
+            outputs = self.export_outputs(predictions)
+            return EstimatorSpec(mode=mode, predictions=predictions, export_outputs=outputs)
+        self._needed_labels(labels, mode)
+        flat_features, flat_logits, flat_labels = self._flat(features, logits, labels)
+        spec = self._head.create_estimator_spec(
+            flat_features, mode, flat_logits, flat_labels, optimizer, trainable_variables,
+            train_op_fn, update_ops, regularization_losses,
+        )  # fmt: skip
+        return spec._replace(predictions=predictions)
+
+    def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
+        """Returns all predictions under "serving_default" and "predict"."""
+        output = PredictOutput(predictions)
+        return {DEFAULT_SIGNATURE: output, _base.PREDICT_SIGNATURE: output}
+
+    def _mask_of(self, features: Mapping[str, Any]) -> tf.Tensor:
+        if self._mask not in features:
+            raise DataError(
+                f"SequentialHead misses the mask {self._mask!r}: expected a bool feature "
+                "[batch, time]. Return it from input_fn, or use an RNN model."
+                + did_you_mean(self._mask, features),
+                reason=Reason.FIELD_MISSING,
+            )
+        return tf.cast(features[self._mask], tf.bool)
+
+    def _flat(
+        self, features: Mapping[str, Any], logits: Any, labels: Any
+    ) -> tuple[dict[str, Any], tf.Tensor, tf.Tensor]:
+        mask = self._mask_of(features)
+        inside = {
+            key: tf.boolean_mask(_padded(features[key], mask), mask)
+            for key in self._keys
+            if key in features
+        }
+        at = tf.boolean_mask(tf.convert_to_tensor(logits), mask)
+        return inside, at, tf.boolean_mask(_padded(labels, mask), mask)
+
+
+def _padded(values: Any, mask: tf.Tensor) -> tf.Tensor:
+    """Returns `[batch, time]` values of any form, as long as the mask."""
+    if isinstance(values, tf.SparseTensor):
+        values = tf.RaggedTensor.from_sparse(values)
+    if isinstance(values, tf.RaggedTensor):
+        return values.to_tensor(shape=tf.shape(mask, tf.int64))
+    return tf.convert_to_tensor(values)
