@@ -6,9 +6,7 @@ first bytes. A file is read in blocks of whole records; a block is parsed by pya
 field as text, then converted to the declared types at once. Only when a block is refused is it
 parsed again record by record, to say which line is at fault.
 
-A text is missing only if it is one of the declared tokens; an empty text of a string field is
-always missing, for nothing downstream tells the two apart. Numbers are written as in Python,
-without "_", "nan", "inf" or "0x"; they must be finite as float32 (int fields: as int64).
+What counts as missing and as a number is said in `rows`.
 """
 
 from __future__ import annotations
@@ -16,24 +14,33 @@ from __future__ import annotations
 import csv
 import dataclasses
 import gzip
-import hashlib
 import io
 import itertools
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
-from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import DataError, Reason, SchemaError, did_you_mean, quote
 from transforms.files import InputFile
 from transforms.problems import SHOWN, Problem, Problems
+from transforms.rows import (
+    FLOAT,
+    INT,
+    Digested,
+    Field,
+    Layout,
+    ReadSummary,
+    Rows,
+    no_rows,
+    typed_rows,
+)
+
+__all__ = ["Field", "Layout", "ReadSummary", "Rows", "infer_types", "read_header", "read_rows"]
 
 BLOCK_BYTES = 8 << 20
 """Bytes of one block, before it is cut at its last whole record."""
@@ -41,113 +48,6 @@ MAX_RECORD_BYTES = 64 << 20
 """A record longer than this is taken for an unclosed quote."""
 HEADER_BYTES = 1 << 16
 """How much of a file is looked at for its header."""
-FLOAT_LIMIT = float(np.finfo(np.float32).max)
-
-_INT = re.compile(r"[+-]?\d+", re.ASCII)
-_FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Field:
-    """A field to read.
-
-    Attributes:
-        name: Its name in the header.
-        type: "string", "int" or "float"; `category` reads an integral float such as "1.0" as
-            an integer too.
-        low: Smallest value allowed, or None.
-        high: Largest value allowed, or None.
-        category: Whether the number is a class.
-        reason: Reason of the error for a value outside the limits.
-        role: What the error calls the field.
-    """
-
-    name: str
-    type: str
-    low: float | None = None
-    high: float | None = None
-    category: bool = False
-    reason: Reason = Reason.INVALID_VALUE
-    role: str = "Field"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How records are written, and which fields are wanted of them.
-
-    Attributes:
-        delimiter: One character between fields.
-        missing: Texts that stand for a missing value.
-        fields: Fields to convert to their types.
-        texts: Fields that are also wanted as they are written.
-    """
-
-    delimiter: str = ","
-    missing: tuple[str, ...] = ("",)
-    fields: tuple[Field, ...] = ()
-    texts: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[str]:
-        """All fields that a file must have."""
-        return list(dict.fromkeys([*(f.name for f in self.fields), *self.texts]))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Rows:
-    """Some whole records of a file, in the file's order.
-
-    Attributes:
-        batch: One column per field of the layout: string, int64 or float64, null = missing.
-        texts: Fields as written, string; "" where missing.
-        problems: Faults found; the records at fault are not in `batch`.
-        line_of: Gives the line of a row of `batch`.
-    """
-
-    batch: pa.RecordBatch
-    texts: Mapping[str, pa.Array]
-    problems: Problems
-    line_of: Callable[[int], int]
-
-
-@dataclasses.dataclass(kw_only=True)
-class ReadSummary:
-    """What is known of a file when it was read to its end."""
-
-    sha256: str = ""
-    size_bytes: int = 0
-
-
-# --- Bytes -------------------------------------------------------------------------------------
-
-
-class _Digested(io.RawIOBase):
-    """Reads a stream and keeps the SHA-256 and the number of bytes that went by."""
-
-    def __init__(self, source: BinaryIO, *, wanted: bool) -> None:
-        self._source = source
-        self._hash = hashlib.sha256() if wanted else None
-        self.size = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._source.read(len(buffer))
-        buffer[: len(data)] = data
-        if self._hash is not None:
-            self._hash.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest() if self._hash is not None else ""
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-        super().close()
 
 
 def _decompressed(raw: Any) -> Any:
@@ -199,7 +99,7 @@ def _record_end(data: bytes) -> int:
 
 def _blocks(file: InputFile, summary: ReadSummary | None, block_bytes: int) -> Iterator[_Block]:
     """Yields the file's bytes in blocks of whole records; the first begins with the header."""
-    digested = _Digested(file.open(), wanted=summary is not None)
+    digested = Digested(file.open(), wanted=summary is not None)
     carry = b""
     line = 1
     with io.BufferedReader(digested, 1 << 20) as raw:
@@ -322,7 +222,7 @@ def _ends_in_quotes(data: bytes, delimiter: str) -> int | None:
 # --- Header ---------------------------------------------------------------------------------------
 
 
-def read_header(file: InputFile, delimiter: str = ",") -> list[str]:
+def read_header(file: InputFile, layout: Layout) -> list[str]:
     """Returns the names in a file's first record.
 
     Raises:
@@ -330,7 +230,7 @@ def read_header(file: InputFile, delimiter: str = ",") -> list[str]:
         SchemaError: a name appears twice.
     """
     block = next(_blocks(file, None, HEADER_BYTES))
-    header, _ = _header(file, block, delimiter)
+    header, _ = _header(file, block, layout.delimiter)
     return header
 
 
@@ -415,9 +315,9 @@ def infer_types(
         at = header.index(name)
         texts = [r[at].strip(" \t") for r in sample if len(r) == len(header)]
         texts = [t for t in texts if t and t not in layout.missing]
-        if texts and all(_INT.fullmatch(t) for t in texts):
+        if texts and all(INT.fullmatch(t) for t in texts):
             found[name] = "int"
-        elif texts and all(_FLOAT.fullmatch(t) for t in texts):
+        elif texts and all(FLOAT.fullmatch(t) for t in texts):
             found[name] = "float"
         else:
             found[name] = "string"
@@ -461,11 +361,11 @@ def _parse(file: InputFile, header: list[str], layout: Layout, block: _Block) ->
     names = layout.names
     fault = _encoding_problem(file, block)
     if fault is not None:
-        return _nothing(layout, Problems.of([fault]))
+        return no_rows(layout, Problems.of([fault]))
     if block.last and block.data.count(b'"') % 2:
         offset = _ends_in_quotes(block.data, layout.delimiter)
         if offset is not None:
-            return _nothing(layout, _unclosed(file, block.line + offset))
+            return no_rows(layout, _unclosed(file, block.line + offset))
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(block.data),
@@ -486,11 +386,27 @@ def _parse(file: InputFile, header: list[str], layout: Layout, block: _Block) ->
     except pa.ArrowInvalid:
         good, problems = _diagnose(file, header, layout, block)
         if problems.total:
-            return _nothing(layout, problems)
+            return no_rows(layout, problems)
         columns = {
             name: pa.array([r[header.index(name)] for r in good], pa.string()) for name in names
         }
-    return _typed(file, header, layout, block, columns)
+    return typed_rows(file, layout, columns, _lines(header, layout, block, columns))
+
+
+def _lines(
+    header: list[str], layout: Layout, block: _Block, columns: Mapping[str, pa.Array]
+) -> Callable[[int], int]:
+    """Gives the line of a row; the block is gone through only when one is asked for."""
+    lines: list[int] = []
+
+    def line_of(row: int) -> int:
+        if not lines:
+            single = len(header) == 1
+            found = [n for n, _ in _records(block.data, block.line, layout.delimiter)]
+            lines.extend(found if not single else range(block.line, block.line + len(columns)))
+        return lines[row]
+
+    return line_of
 
 
 def _diagnose(
@@ -525,192 +441,3 @@ def _diagnose(
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
     combined = column.combine_chunks()
     return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _nothing(layout: Layout, problems: Problems) -> Rows:
-    empty = {f.name: pa.array([], _ARROW_TYPES[f.type]) for f in layout.fields}
-    return Rows(
-        batch=pa.RecordBatch.from_pydict(empty),
-        texts={name: pa.array([], pa.string()) for name in layout.texts},
-        problems=problems,
-        line_of=lambda _: 0,
-    )
-
-
-def _typed(
-    file: InputFile,
-    header: list[str],
-    layout: Layout,
-    block: _Block,
-    columns: Mapping[str, pa.Array],
-) -> Rows:
-    lines: list[int] = []
-
-    def line_of(row: int) -> int:
-        if not lines:
-            single = len(header) == 1
-            found = [n for n, _ in _records(block.data, block.line, layout.delimiter)]
-            lines.extend(found if not single else range(block.line, block.line + len(columns)))
-        return lines[row]
-
-    tokens = pa.array(sorted(layout.missing), pa.string())
-    missing_or_empty = pa.array(sorted({*layout.missing, ""}), pa.string())
-    problems = Problems()
-    bad_rows: list[np.ndarray[Any, Any]] = []
-    typed: dict[str, pa.Array] = {}
-    for field in layout.fields:
-        text = columns[field.name]
-        if field.type == "string":
-            missing = pc.is_in(text, value_set=missing_or_empty)
-            typed[field.name] = pc.if_else(missing, pa.scalar(None, pa.string()), text)
-            continue
-        present = pc.if_else(pc.is_in(text, value_set=tokens), pa.scalar(None, pa.string()), text)
-        values, faults = _numbers(field, present)
-        typed[field.name] = values
-        if faults:
-            bad_rows += [rows for _, rows in faults]
-            for cause, rows in faults:
-                found = [
-                    _value_problem(
-                        file, field, layout, cause, text[int(r)].as_py(), line_of(int(r))
-                    )
-                    for r in rows[:SHOWN]
-                ]
-                problems += Problems.of(found, total=len(rows))
-    texts = {}
-    for name in layout.texts:
-        text = columns[name]
-        missing = pc.is_in(text, value_set=missing_or_empty)
-        texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text)
-    batch = pa.RecordBatch.from_pydict(typed)
-    if bad_rows:
-        keep = np.ones(batch.num_rows, bool)
-        keep[np.concatenate(bad_rows)] = False
-        batch = batch.filter(pa.array(keep))
-        texts = {name: text.filter(pa.array(keep)) for name, text in texts.items()}
-        kept = np.flatnonzero(keep)
-        return Rows(
-            batch=batch,
-            texts=texts,
-            problems=problems,
-            line_of=lambda row: line_of(int(kept[row])),
-        )
-    return Rows(batch=batch, texts=texts, problems=problems, line_of=line_of)
-
-
-# --- Numbers --------------------------------------------------------------------------------------
-
-_Faults = list[tuple[str, "np.ndarray[Any, Any]"]]
-
-
-def _numbers(field: Field, text: pa.Array) -> tuple[pa.Array, _Faults]:
-    """Converts texts (null = missing) to numbers.
-
-    Returns:
-        The numbers, and rows at fault by cause: "parse", "finite", "range".
-    """
-    as_int = field.type == "int"
-    target = pa.int64() if as_int and not field.category else pa.float64()
-    faults: _Faults = []
-    try:
-        if target == pa.int64() and pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
-            raise pa.ArrowInvalid("hexadecimal")
-        numbers = pc.cast(text, target)
-        if target == pa.int64() and pc.min(numbers).as_py() == MISSING_INT:
-            raise pa.ArrowInvalid("the integer that stands for a missing value")
-    except pa.ArrowInvalid:
-        numbers, unparsable = _numbers_one_by_one(text, target)
-        if len(unparsable):
-            faults.append(("parse", unparsable))
-    values = numbers.to_numpy(zero_copy_only=False) if target == pa.float64() else None
-    with np.errstate(invalid="ignore"):
-        if values is not None:
-            valid = numbers.is_valid().to_numpy(zero_copy_only=False)
-            infinite = valid & ~(np.abs(values) <= FLOAT_LIMIT)
-            if infinite.any():
-                faults.append(("finite", np.flatnonzero(infinite)))
-                valid &= ~infinite
-            if field.category:
-                fraction = valid & (values != np.floor(values))
-                if fraction.any():
-                    faults.append(("parse", np.flatnonzero(fraction)))
-                    valid &= ~fraction
-        else:
-            valid = numbers.is_valid().to_numpy(zero_copy_only=False)
-            values = numbers.fill_null(0).to_numpy(zero_copy_only=False)
-        outside = np.zeros(len(valid), bool)
-        if field.low is not None:
-            outside |= values < field.low
-        if field.high is not None:
-            outside |= values > field.high
-    outside &= valid
-    if outside.any():
-        faults.append(("range", np.flatnonzero(outside)))
-    if as_int and target == pa.float64():
-        whole = np.where(valid & ~outside, values, 0).astype(np.int64)
-        numbers = pa.array(whole, mask=~(valid & ~outside))
-    return numbers, faults
-
-
-def _numbers_one_by_one(
-    text: pa.Array, target: pa.DataType
-) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-    """Converts by the grammar itself, once per distinct text; returns also the rows refused."""
-    encoded = text.dictionary_encode()
-    grammar = _INT if target == pa.int64() else _FLOAT
-    convert: Callable[[str], Any] = int if target == pa.int64() else float
-    values: list[Any] = []
-    refused: list[bool] = []
-    for token in encoded.dictionary.to_pylist():
-        trimmed = token.strip(" \t")
-        value = convert(trimmed) if grammar.fullmatch(trimmed) else None
-        if target == pa.int64() and value is not None and not MISSING_INT < value < 2**63:
-            value = None
-        if target == pa.float64() and trimmed.lower().lstrip("+-") in ("inf", "infinity", "nan"):
-            value = float("inf")
-        values.append(value)
-        refused.append(value is None)
-    indices = encoded.indices
-    if not values:
-        return pa.nulls(len(text), target), np.array([], np.int64)
-    numbers = pa.array(values, target).take(indices)
-    wrong = pc.fill_null(pa.array(refused).take(indices), False)
-    return numbers, np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
-
-
-def _value_problem(
-    file: InputFile, field: Field, layout: Layout, cause: str, text: str, line: int
-) -> Problem:
-    kind = "an integer" if field.type == "int" else "a number"
-    if cause == "parse":
-        expected = f"{kind} or a missing token {list(layout.missing)}"
-        what = f"{field.role} {field.name!r} cannot be read: expected {expected}"
-        action = (
-            f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
-            "missing value."
-        )
-        reason = Reason.VALUE_UNPARSABLE
-    elif cause == "finite":
-        what = f"{field.role} {field.name!r} is not finite: expected a finite float32 number"
-        action = (
-            f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
-            "missing value."
-        )
-        reason = Reason.NOT_FINITE
-    else:
-        limits = (
-            f"{kind} of at least {field.low:g}"
-            if field.high is None
-            else f"{kind} from {field.low:g} to {field.high:g}"
-        )
-        what = f"{field.role} {field.name!r} is out of range: expected {limits}"
-        action = "Correct the value or the configuration."
-        reason = field.reason
-    return Problem(
-        file=file.name,
-        line=line,
-        field=field.name,
-        text=f"{what}, got {quote(text)}",
-        action=action,
-        reason=reason,
-    )

@@ -27,11 +27,11 @@ from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, StorageError
 from estimator_lib.core.progress import Progress
 from transforms import (
-    csv_reader,
     files,
     graph,
     incremental,
     materialize,
+    readers,
     records,
     resolution,
     runners,
@@ -40,6 +40,7 @@ from transforms import (
 )
 from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, raise_first
 from transforms.problems import Problems
+from transforms.rows import ReadSummary
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
@@ -150,19 +151,20 @@ def _source(
     inputs: Sequence[files.InputFile],
 ) -> records.Source:
     """Settles how the files are read, and refuses files whose header does not fit."""
-    headers = [(file, csv_reader.read_header(file, part.data.delimiter)) for file in inputs]
     provisional = records.source(part, columns, {})
+    reader = readers.reader(part.data.format)
+    headers = [(file, reader.read_header(file, provisional.layout)) for file in inputs]
     wanted = provisional.layout.names
     Problems.of(
         problem
         for file, header in headers
-        for problem in csv_reader.check_header(file, header, wanted)
+        for problem in readers.check_header(part.data.format, file, header, wanted)
     ).raise_if_any()
     _report_extra(headers)
     open_fields = [f for f in records.indicator_only(columns.values()) if f not in part.data.types]
     if not open_fields:
         return provisional
-    inferred = csv_reader.infer_types(inputs[0], open_fields, provisional.layout)
+    inferred = reader.infer_types(inputs[0], open_fields, provisional.layout)
     return records.source(part, columns, inferred)
 
 
@@ -280,7 +282,7 @@ class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
 def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
     """Returns the analysis of one file; errors are in it, not raised."""
     analysis = Analysis()
-    summary = csv_reader.ReadSummary()
+    summary = ReadSummary()
     try:
         for chunk in records.read(file, source, summary):
             analysis.add(chunk)

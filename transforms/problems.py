@@ -24,6 +24,7 @@ class Problem:
         text: What is wrong, expected and found, without the place and the full stop.
         action: One sentence: what to do.
         reason: The stable code of the error.
+        where: The place within the file, for files without lines; else "".
     """
 
     file: str
@@ -32,11 +33,13 @@ class Problem:
     text: str
     action: str
     reason: Reason
+    where: str = ""
 
     @property
     def sentence(self) -> str:
         """The fault and its place, without the action."""
-        at = f" at {self.file}:{self.line}" if self.line else f" in {self.file}"
+        place = f"{self.file}:{self.where or self.line}"
+        at = f" at {place}" if self.line or self.where else f" in {self.file}"
         return f"{self.text}{at if self.file else ''}."
 
 

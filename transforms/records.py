@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
 from estimator_lib.core.errors import ConfigError, Reason
-from transforms import csv_reader, splits
+from transforms import readers, splits
 from transforms.files import InputFile
 from transforms.problems import SHOWN, Problem, Problems
+from transforms.rows import Field, Layout, ReadSummary, Rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Source:
         keep: Fields that go along as text.
     """
 
-    layout: csv_reader.Layout
+    layout: Layout
     split: config.Split
     label: config.Label | None
     weight: str | None
@@ -99,13 +100,13 @@ def source(
     features = feature_types(columns.values(), part.data.types, inferred)
     fields = {name: _feature_field(name, kind, part, columns) for name, kind in features.items()}
     for name in [*part.keep, *splits.fields(part.data.split)]:
-        fields.setdefault(name, csv_reader.Field(name=name, type="string"))
+        fields.setdefault(name, Field(name=name, type="string"))
     for name, kind in part.data.types.items():
         if name not in features:
-            fields[name] = csv_reader.Field(name=name, type=kind)
+            fields[name] = Field(name=name, type=kind)
     label = part.label
     fields[label.field] = (
-        csv_reader.Field(
+        Field(
             name=label.field,
             type="int",
             low=0,
@@ -115,17 +116,18 @@ def source(
             role="Label",
         )
         if label.kind == "class"
-        else csv_reader.Field(name=label.field, type="float", role="Label")
+        else Field(name=label.field, type="float", role="Label")
     )
     if part.weight is not None:
-        fields[part.weight] = csv_reader.Field(
+        fields[part.weight] = Field(
             name=part.weight,
             type="float",
             low=0,
             reason=Reason.WEIGHT_OUT_OF_RANGE,
             role="Weight",
         )
-    layout = csv_reader.Layout(
+    layout = Layout(
+        format=part.data.format,
         delimiter=part.data.delimiter,
         missing=tuple(part.data.missing),
         fields=tuple(fields.values()),
@@ -143,7 +145,7 @@ def source(
 
 def _feature_field(
     name: str, kind: str, part: config.PreprocessPart, columns: Mapping[str, fc.Column]
-) -> csv_reader.Field:
+) -> Field:
     reading = "int" if kind == "float" and part.data.types.get(name) == "int" else kind
     for column in fc.walk(columns.values()):
         if (
@@ -151,15 +153,15 @@ def _feature_field(
             and column.key == name
             and column.default_value is None
         ):
-            return csv_reader.Field(name=name, type="int", low=-1, high=column.buckets - 1)
-    return csv_reader.Field(name=name, type=reading)
+            return Field(name=name, type="int", low=-1, high=column.buckets - 1)
+    return Field(name=name, type=reading)
 
 
-def read(
-    file: InputFile, source: Source, summary: csv_reader.ReadSummary | None = None
-) -> Iterator[Chunk]:
-    """Yields the rows of a file in its order; see `csv_reader.read_rows` for what it raises."""
-    for rows in csv_reader.read_rows(file, source.layout, summary=summary):
+def read(file: InputFile, source: Source, summary: ReadSummary | None = None) -> Iterator[Chunk]:
+    """Yields the rows of a file in its order; see `rows.Reader` for what it raises."""
+    for rows in readers.reader(source.layout.format).read_rows(
+        file, source.layout, summary=summary
+    ):
         batch, problems = rows.batch, rows.problems
         skip = np.zeros(batch.num_rows, bool)
         if source.label is not None:
@@ -167,12 +169,12 @@ def read(
             if source.label.missing == "skip":
                 skip = absent
             elif absent.any():
-                problems += _absent(file, "Label", source.label.field, absent, rows.line_of)
+                problems += _absent(file, "Label", source.label.field, absent, rows)
         if source.weight is not None:
             absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
             absent &= ~skip
             if absent.any():
-                problems += _absent(file, "Weight", source.weight, absent, rows.line_of)
+                problems += _absent(file, "Weight", source.weight, absent, rows)
         by_split = {}
         for name, mask in splits.assign(source.split, rows.texts, file.split).items():
             chosen = np.ones(batch.num_rows, bool) if mask is None else mask
@@ -182,7 +184,7 @@ def read(
         yield Chunk(by_split=by_split, problems=problems)
 
 
-def _chosen(rows: csv_reader.Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:
+def _chosen(rows: Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:
     kept = int(keep.sum())
     if kept == rows.batch.num_rows:
         return SplitRows(batch=rows.batch, texts=rows.texts, read=read, skipped=0)
@@ -196,7 +198,7 @@ def _chosen(rows: csv_reader.Rows, keep: np.ndarray[Any, Any], read: int) -> Spl
 
 
 def _absent(
-    file: InputFile, role: str, field: str, absent: np.ndarray[Any, Any], line_of: Any
+    file: InputFile, role: str, field: str, absent: np.ndarray[Any, Any], rows: Rows
 ) -> Problems:
     advice = (
         "Correct the row, or set label.missing to skip."
@@ -206,11 +208,12 @@ def _absent(
     found = [
         Problem(
             file=file.name,
-            line=line_of(int(row)),
+            line=rows.line_of(int(row)),
             field=field,
             text=f"{role} {field!r} is missing: expected a value, got none",
             action=advice,
             reason=Reason.MISSING_VALUE,
+            where=rows.where(int(row)),
         )
         for row in np.flatnonzero(absent)[:SHOWN]
     ]

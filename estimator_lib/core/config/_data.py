@@ -64,8 +64,8 @@ class Split(Section):
 class Data(Section):
     """Where the raw rows are and how to read them."""
 
-    format: Literal["csv"] = "csv"
-    """File format; gzip is recognised by its content."""
+    format: Literal["csv", "parquet", "tfrecord"] = "csv"
+    """File format; tfrecord holds tf.Examples. Gzip is recognised by its content."""
     files: list[str] = []
     """File patterns, relative to this configuration file; for splits by hash or column."""
     split: Split

@@ -1,0 +1,132 @@
+"""Parquet files as typed Arrow record batches, with faults located by row group and row."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from estimator_lib.core.errors import DataError, Reason, SchemaError
+from transforms.files import InputFile
+from transforms.problems import Problems
+from transforms.rows import Layout, ReadSummary, Rows, check_fields, readable, stored_rows
+
+BATCH_ROWS = 1 << 16
+
+
+def read_header(file: InputFile, layout: Layout) -> list[str]:
+    """Returns the names of the columns.
+
+    Raises:
+        DataError: the file cannot be read or is no Parquet file.
+        SchemaError: a wanted column is nested, or its name appears twice.
+    """
+    with _opened(file) as parquet:
+        schema = parquet.schema_arrow
+        _check_types(file, schema, layout)
+        return list(schema.names)
+
+
+def infer_types(file: InputFile, names: Sequence[str], layout: Layout) -> dict[str, str]:  # noqa: ARG001 - one signature for all readers
+    """Returns int, float or string for each field, as the file's schema has it."""
+    with _opened(file) as parquet:
+        return {name: _kind(parquet.schema_arrow.field(name).type) for name in names}
+
+
+def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return "int"
+    return "float" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else "string"
+
+
+def read_rows(
+    file: InputFile, layout: Layout, *, summary: ReadSummary | None = None
+) -> Iterator[Rows]:
+    """Yields the rows of a file in its order; see `rows.Reader`."""
+    if summary is not None:
+        _digest(file, summary)
+    with _opened(file) as parquet:
+        schema = parquet.schema_arrow
+        Problems.of(check_fields(file, schema.names, layout.names)).raise_if_any()
+        _check_types(file, schema, layout)
+        for group in range(parquet.num_row_groups):
+            before = 0
+            batches = parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=layout.names)
+            while (batch := _next(file, batches, group, before)) is not None:
+                yield _batch_rows(file, layout, batch, group, before)
+                before += batch.num_rows
+            expected = parquet.metadata.row_group(group).num_rows
+            if before != expected:
+                raise _damaged(file, f"{before:,} of {expected:,} rows of row group {group}")
+
+
+def _batch_rows(
+    file: InputFile, layout: Layout, batch: pa.RecordBatch, group: int, before: int
+) -> Rows:
+    columns = {name: batch.column(name) for name in layout.names}
+    return stored_rows(
+        file,
+        layout,
+        columns,
+        lambda row: before + row + 1,
+        lambda row: f"row group {group}, row {before + row + 1}",
+    )
+
+
+def _next(
+    file: InputFile, batches: Iterator[pa.RecordBatch], group: int, before: int
+) -> pa.RecordBatch | None:
+    try:
+        return next(batches, None)
+    except (pa.ArrowException, OSError) as error:
+        found = f"{_short(error)} at row group {group}, after row {before:,}"
+        raise _damaged(file, found) from error
+
+
+def _opened(file: InputFile) -> pq.ParquetFile:
+    stream = file.open()
+    try:
+        return pq.ParquetFile(stream, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        stream.close()
+        raise _damaged(file, _short(error)) from error
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def _damaged(file: InputFile, found: str) -> DataError:
+    return DataError(
+        f"File {file.name} is damaged: expected a complete Parquet file, got {found}. "
+        "Copy the file again.",
+        reason=Reason.CORRUPT_FILE,
+    )
+
+
+def _check_types(file: InputFile, schema: pa.Schema, layout: Layout) -> None:
+    for name in layout.names:
+        places = schema.get_all_field_indices(name)
+        if len(places) > 1:
+            raise SchemaError(
+                f"File {file.name} is ambiguous: expected every column once, got {name!r} "
+                f"{len(places)} times. Rename a column.",
+                reason=Reason.DUPLICATE,
+            )
+        if places and not readable(schema.field(places[0]).type):
+            raise SchemaError(
+                f"Field {name!r} cannot be read: expected one text or number per row, got "
+                f"{schema.field(places[0]).type} in {file.name}. Flatten the column.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+
+
+def _digest(file: InputFile, summary: ReadSummary) -> None:
+    with file.open() as stream:
+        digest = hashlib.sha256()
+        while data := stream.read(1 << 20):
+            digest.update(data)
+            summary.size_bytes += len(data)
+    summary.sha256 = digest.hexdigest()

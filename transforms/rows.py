@@ -1,0 +1,527 @@
+"""Records of any file format -> typed Arrow record batches, by one set of rules.
+
+A text is missing only if it is one of the declared tokens; an empty text of a string field is
+always missing, for nothing downstream tells the two apart. Numbers written as text are written
+as in Python, without "_", "nan", "inf" or "0x"; they must be finite as float32 (int fields: as
+int64). Formats with types of their own (Parquet, tf.Example) follow the same rules: null and NaN
+are missing, a whole number is the same value whether it is stored as an integer or a float, and
+a number read as text is written without a fraction if it has none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from estimator_lib.core.columns import MISSING_INT
+from estimator_lib.core.errors import Reason, did_you_mean, quote
+from transforms.files import InputFile
+from transforms.problems import SHOWN, Problem, Problems
+
+FLOAT_LIMIT = float(np.finfo(np.float32).max)
+
+Array = np.ndarray[Any, Any]
+
+INT = re.compile(r"[+-]?\d+", re.ASCII)
+FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
+
+
+# --- Bytes -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """A field to read.
+
+    Attributes:
+        name: Its name in the header.
+        type: "string", "int" or "float"; `category` reads an integral float such as "1.0" as
+            an integer too.
+        low: Smallest value allowed, or None.
+        high: Largest value allowed, or None.
+        category: Whether the number is a class.
+        reason: Reason of the error for a value outside the limits.
+        role: What the error calls the field.
+    """
+
+    name: str
+    type: str
+    low: float | None = None
+    high: float | None = None
+    category: bool = False
+    reason: Reason = Reason.INVALID_VALUE
+    role: str = "Field"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How records are written, and which fields are wanted of them.
+
+    Attributes:
+        delimiter: One character between fields.
+        missing: Texts that stand for a missing value.
+        format: "csv", "parquet" or "tfrecord".
+        fields: Fields to convert to their types.
+        texts: Fields that are also wanted as they are written.
+    """
+
+    delimiter: str = ","
+    missing: tuple[str, ...] = ("",)
+    fields: tuple[Field, ...] = ()
+    texts: tuple[str, ...] = ()
+    format: str = "csv"
+
+    @property
+    def names(self) -> list[str]:
+        """All fields that a file must have."""
+        return list(dict.fromkeys([*(f.name for f in self.fields), *self.texts]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Some whole records of a file, in the file's order.
+
+    Attributes:
+        batch: One column per field of the layout: string, int64 or float64, null = missing.
+        texts: Fields as written, string; "" where missing.
+        problems: Faults found; the records at fault are not in `batch`.
+        line_of: Gives the line of a row of `batch`; its record, where a file has no lines.
+        where: Gives the place of a row in words, or "" where the line says it.
+    """
+
+    batch: pa.RecordBatch
+    texts: Mapping[str, pa.Array]
+    problems: Problems
+    line_of: Callable[[int], int]
+    where: Callable[[int], str] = lambda _: ""
+
+
+@dataclasses.dataclass(kw_only=True)
+class ReadSummary:
+    """What is known of a file when it was read to its end."""
+
+    sha256: str = ""
+    size_bytes: int = 0
+
+
+class Reader(Protocol):
+    """How one file format is read; `readers.reader` gives the one of a layout."""
+
+    def read_header(self, file: InputFile, layout: Layout) -> list[str]:
+        """Returns the names of the fields that a file has."""
+        ...
+
+    def infer_types(self, file: InputFile, names: Sequence[str], layout: Layout) -> dict[str, str]:
+        """Returns the narrowest type that fits: int, float or string."""
+        ...
+
+    def read_rows(
+        self, file: InputFile, layout: Layout, *, summary: ReadSummary | None = None
+    ) -> Iterator[Rows]:
+        """Yields the records of a file in its order, some megabytes at a time.
+
+        Args:
+            file: What to read.
+            layout: How it is written and what is wanted.
+            summary: Filled in when the file was read to its end.
+
+        Raises:
+            DataError: the file cannot be read or is damaged.
+            SchemaError: a field is missing. Faults in records do not raise: see `Rows.problems`.
+        """
+        ...
+
+
+class Digested(io.RawIOBase):
+    """Reads a stream and keeps the SHA-256 and the number of bytes that went by."""
+
+    def __init__(self, source: BinaryIO, *, wanted: bool) -> None:
+        self._source = source
+        self._hash = hashlib.sha256() if wanted else None
+        self.size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._source.read(len(buffer))
+        buffer[: len(data)] = data
+        if self._hash is not None:
+            self._hash.update(data)
+        self.size += len(data)
+        return len(data)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest() if self._hash is not None else ""
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
+def no_rows(layout: Layout, problems: Problems) -> Rows:
+    """Rows that are not there, and why."""
+    empty = {f.name: pa.array([], ARROW_TYPES[f.type]) for f in layout.fields}
+    return Rows(
+        batch=pa.RecordBatch.from_pydict(empty),
+        texts={name: pa.array([], pa.string()) for name in layout.texts},
+        problems=problems,
+        line_of=lambda _: 0,
+    )
+
+
+def typed_rows(
+    file: InputFile,
+    layout: Layout,
+    columns: Mapping[str, pa.Array],
+    line_of: Callable[[int], int],
+    where: Callable[[int], str] = lambda _: "",
+) -> Rows:
+    """Returns records with every field in its type, and what is wrong with those left out.
+
+    Args:
+        file: Where they come from.
+        layout: The types, and what counts as missing.
+        columns: The fields: string, int64 or float64 `[rows]`; null = missing.
+        line_of: Gives the line (or record) of a row.
+        where: Gives its place in words, if a line is not enough.
+    """
+    tokens = pa.array(sorted(layout.missing), pa.string())
+    missing_or_empty = pa.array(sorted({*layout.missing, ""}), pa.string())
+    problems = Problems()
+    bad_rows: list[Array] = []
+    typed: dict[str, pa.Array] = {}
+    for field in layout.fields:
+        column = columns[field.name]
+        if field.type == "string":
+            text = _as_text(column)
+            missing = pc.is_in(text, value_set=missing_or_empty)
+            typed[field.name] = pc.if_else(missing, pa.scalar(None, pa.string()), text)
+            continue
+        if pa.types.is_string(column.type):
+            missing = pc.is_in(column, value_set=tokens)
+            numbers, faults = _parsed(field, pc.if_else(missing, pa.scalar(None), column))
+        else:
+            numbers, faults = _converted(field, column)
+        typed[field.name], faults = _checked(field, numbers, faults)
+        bad_rows += [rows for _, rows in faults]
+        for cause, rows in faults:
+            found = [
+                _value_problem(
+                    file,
+                    field,
+                    layout,
+                    cause,
+                    str(column[int(r)].as_py()),
+                    line_of(int(r)),
+                    where(int(r)),
+                )
+                for r in rows[:SHOWN]
+            ]
+            problems += Problems.of(found, total=len(rows))
+    texts = {}
+    for name in layout.texts:
+        text = _as_text(columns[name])
+        missing = pc.is_in(text, value_set=missing_or_empty)
+        texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text).fill_null("")
+    batch = pa.RecordBatch.from_pydict(typed)
+    whole = Rows(batch=batch, texts=texts, problems=problems, line_of=line_of, where=where)
+    return _without(whole, np.concatenate(bad_rows)) if bad_rows else whole
+
+
+def _without(rows: Rows, bad: Array) -> Rows:
+    keep = np.ones(rows.batch.num_rows, bool)
+    keep[bad] = False
+    kept = np.flatnonzero(keep)
+    mask = pa.array(keep)
+    return Rows(
+        batch=rows.batch.filter(mask),
+        texts={name: text.filter(mask) for name, text in rows.texts.items()},
+        problems=rows.problems,
+        line_of=lambda row: rows.line_of(int(kept[row])),
+        where=lambda row: rows.where(int(kept[row])),
+    )
+
+
+def _as_text(column: pa.Array) -> pa.Array:
+    """Texts of a column; a whole number is written without a fraction."""
+    if not pa.types.is_floating(column.type):
+        return column.cast(pa.string())
+    whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
+    as_int = pc.if_else(whole, column, pa.scalar(None, pa.float64())).cast(pa.int64())
+    return pc.if_else(whole, as_int.cast(pa.string()), column.cast(pa.string()))
+
+
+def stored_rows(
+    file: InputFile,
+    layout: Layout,
+    columns: Mapping[str, pa.Array],
+    line_of: Callable[[int], int],
+    where: Callable[[int], str],
+) -> Rows:
+    """`typed_rows` for a format with types of its own, whose texts are checked here.
+
+    Args:
+        file: Where they come from.
+        layout: The types, and what counts as missing.
+        columns: The fields, of any type that `readable` accepts, `[rows]`.
+        line_of: Gives the record of a row.
+        where: Gives its place in words.
+    """
+    problems = Problems()
+    plain: dict[str, pa.Array] = {}
+    bad: list[Array] = []
+    for name in layout.names:
+        plain[name], wrong = _plain(columns[name])
+        if len(wrong):
+            bad.append(wrong)
+            found = [
+                Problem(
+                    file=file.name,
+                    line=line_of(int(r)),
+                    field=name,
+                    text=(
+                        f"Text of field {name!r} is not valid: expected UTF-8 without NUL "
+                        f"bytes, got {quote(str(columns[name][int(r)].as_py()))}"
+                    ),
+                    action="Write the field as UTF-8 text, or leave it out of the columns.",
+                    reason=Reason.ENCODING,
+                    where=where(int(r)),
+                )
+                for r in wrong[:SHOWN]
+            ]
+            problems += Problems.of(found, total=len(wrong))
+    if bad:
+        keep = np.ones(len(next(iter(plain.values()))), bool)
+        keep[np.concatenate(bad)] = False
+        kept = np.flatnonzero(keep)
+        plain = {name: column.filter(pa.array(keep)) for name, column in plain.items()}
+        rows = typed_rows(
+            file,
+            layout,
+            plain,
+            lambda row: line_of(int(kept[row])),
+            lambda row: where(int(kept[row])),
+        )
+    else:
+        rows = typed_rows(file, layout, plain, line_of, where)
+    return dataclasses.replace(rows, problems=problems + rows.problems)
+
+
+def readable(kind: pa.DataType) -> bool:
+    """Whether a field of this Arrow type holds one text or number per record."""
+    if pa.types.is_dictionary(kind):
+        return readable(kind.value_type)
+    return not pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
+
+
+def _plain(column: pa.Array) -> tuple[pa.Array, Array]:
+    """A column as string, int64 or float64 with NaN as null; and the rows that are no text."""
+    kind = column.type
+    none = np.zeros(0, np.int64)
+    if pa.types.is_dictionary(kind):
+        return _plain(column.dictionary_decode())
+    if pa.types.is_floating(kind):
+        numbers = column.cast(pa.float64())
+        return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers), none
+    if pa.types.is_boolean(kind):
+        return column.cast(pa.int8()).cast(pa.int64()), none
+    if pa.types.is_integer(kind) and kind != pa.uint64():
+        return column.cast(pa.int64()), none
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or _is_text(kind)):
+        return column.cast(pa.string()), none  # dates, decimals: as they are written
+    raw = column.cast(pa.large_binary()).cast(pa.binary())
+    wrong = pc.fill_null(pc.match_substring(raw, b"\0"), False).to_numpy(zero_copy_only=False)
+    try:
+        text = raw.cast(pa.string())
+    except pa.ArrowInvalid:
+        decoded = [_decoded(value) for value in raw.to_pylist()]
+        wrong = wrong | np.array([value is False for value in decoded])
+        text = pa.array([value or None for value in decoded], pa.string())
+    return text, np.flatnonzero(wrong)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _decoded(value: bytes | None) -> str | bool | None:
+    """The text; None if there is none, False if it is not one."""
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return False
+
+
+def check_fields(file: InputFile, found: Sequence[str], wanted: Sequence[str]) -> list[Problem]:
+    """Returns a problem for every wanted field that a file lacks."""
+    lacking = [name for name in wanted if name not in found]
+    return [
+        Problem(
+            file=file.name,
+            line=0,
+            field=name,
+            text=f"Field {name!r} is missing",
+            action=f"Add the field or change the configuration.{did_you_mean(name, found)}",
+            reason=Reason.FIELD_MISSING,
+        )
+        for name in lacking
+    ]
+
+
+# --- Numbers --------------------------------------------------------------------------------------
+
+_Faults = list[tuple[str, "np.ndarray[Any, Any]"]]
+
+
+def _parsed(field: Field, text: pa.Array) -> tuple[pa.Array, _Faults]:
+    """Converts texts (null = missing) to int64 or float64; with the rows that are no number."""
+    target = _target(field)
+    try:
+        if target == pa.int64() and pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
+            raise pa.ArrowInvalid("hexadecimal")
+        numbers = pc.cast(text, target)
+        if target == pa.int64() and pc.min(numbers).as_py() == MISSING_INT:
+            raise pa.ArrowInvalid("the integer that stands for a missing value")
+    except pa.ArrowInvalid:
+        numbers, unparsable = _numbers_one_by_one(text, target)
+        if len(unparsable):
+            return numbers, [("parse", unparsable)]
+    return numbers, []
+
+
+def _target(field: Field) -> pa.DataType:
+    return pa.int64() if field.type == "int" and not field.category else pa.float64()
+
+
+def _converted(field: Field, numbers: pa.Array) -> tuple[pa.Array, _Faults]:
+    """Brings int64 or float64 numbers to the field's type; with the rows that do not fit it."""
+    target = _target(field)
+    if pa.types.is_integer(numbers.type):
+        if target == pa.float64():
+            return numbers.cast(target, safe=False), []
+        wrong = pc.fill_null(pc.equal(numbers, pa.scalar(MISSING_INT, target)), False)
+    elif target == pa.float64():
+        return numbers, []
+    else:
+        whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 2.0**63))
+        wrong = pc.fill_null(pc.invert(whole), False)
+    faulty = np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
+    if len(faulty):
+        numbers = pc.if_else(wrong, pa.scalar(None, numbers.type), numbers)
+    return numbers.cast(target), [("parse", faulty)] if len(faulty) else []
+
+
+def _checked(field: Field, numbers: pa.Array, faults: _Faults) -> tuple[pa.Array, _Faults]:
+    """Returns the numbers in the field's type, and rows at fault: "parse", "finite", "range"."""
+    as_int = field.type == "int"
+    target = numbers.type
+    values = numbers.to_numpy(zero_copy_only=False) if target == pa.float64() else None
+    with np.errstate(invalid="ignore"):
+        if values is not None:
+            valid = numbers.is_valid().to_numpy(zero_copy_only=False)
+            infinite = valid & ~(np.abs(values) <= FLOAT_LIMIT)
+            if infinite.any():
+                faults.append(("finite", np.flatnonzero(infinite)))
+                valid &= ~infinite
+            if field.category:
+                fraction = valid & (values != np.floor(values))
+                if fraction.any():
+                    faults.append(("parse", np.flatnonzero(fraction)))
+                    valid &= ~fraction
+        else:
+            valid = numbers.is_valid().to_numpy(zero_copy_only=False)
+            values = numbers.fill_null(0).to_numpy(zero_copy_only=False)
+        outside = np.zeros(len(valid), bool)
+        if field.low is not None:
+            outside |= values < field.low
+        if field.high is not None:
+            outside |= values > field.high
+    outside &= valid
+    if outside.any():
+        faults.append(("range", np.flatnonzero(outside)))
+    if as_int and target == pa.float64():
+        whole = np.where(valid & ~outside, values, 0).astype(np.int64)
+        numbers = pa.array(whole, mask=~(valid & ~outside))
+    return numbers, faults
+
+
+def _numbers_one_by_one(
+    text: pa.Array, target: pa.DataType
+) -> tuple[pa.Array, np.ndarray[Any, Any]]:
+    """Converts by the grammar itself, once per distinct text; returns also the rows refused."""
+    encoded = text.dictionary_encode()
+    grammar = INT if target == pa.int64() else FLOAT
+    convert: Callable[[str], Any] = int if target == pa.int64() else float
+    values: list[Any] = []
+    refused: list[bool] = []
+    for token in encoded.dictionary.to_pylist():
+        trimmed = token.strip(" \t")
+        value = convert(trimmed) if grammar.fullmatch(trimmed) else None
+        if target == pa.int64() and value is not None and not MISSING_INT < value < 2**63:
+            value = None
+        if target == pa.float64() and trimmed.lower().lstrip("+-") in ("inf", "infinity", "nan"):
+            value = float("inf")
+        values.append(value)
+        refused.append(value is None)
+    indices = encoded.indices
+    if not values:
+        return pa.nulls(len(text), target), np.array([], np.int64)
+    numbers = pa.array(values, target).take(indices)
+    wrong = pc.fill_null(pa.array(refused).take(indices), False)
+    return numbers, np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
+
+
+def _value_problem(
+    file: InputFile,
+    field: Field,
+    layout: Layout,
+    cause: str,
+    text: str,
+    line: int,
+    where: str,
+) -> Problem:
+    kind = "an integer" if field.type == "int" else "a number"
+    if cause == "parse":
+        expected = f"{kind} or a missing token {list(layout.missing)}"
+        what = f"{field.role} {field.name!r} cannot be read: expected {expected}"
+        action = (
+            f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
+            "missing value."
+        )
+        reason = Reason.VALUE_UNPARSABLE
+    elif cause == "finite":
+        what = f"{field.role} {field.name!r} is not finite: expected a finite float32 number"
+        action = (
+            f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
+            "missing value."
+        )
+        reason = Reason.NOT_FINITE
+    else:
+        limits = (
+            f"{kind} of at least {field.low:g}"
+            if field.high is None
+            else f"{kind} from {field.low:g} to {field.high:g}"
+        )
+        what = f"{field.role} {field.name!r} is out of range: expected {limits}"
+        action = "Correct the value or the configuration."
+        reason = field.reason
+    return Problem(
+        file=file.name,
+        line=line,
+        field=field.name,
+        text=f"{what}, got {quote(text)}",
+        action=action,
+        reason=reason,
+        where=where,
+    )
