@@ -503,6 +503,7 @@ class ProgressHook(Hook):
         out: TextIO | None = None,
     ) -> None:
         self._progress = Progress(what, unit="step", total=total_steps, every_s=every_s, out=out)
+        self._first: tuple[int, float] | None = None
 
     def after_step(self, context: StepContext) -> None:
         self._show(context, force=False)
@@ -511,7 +512,11 @@ class ProgressHook(Hook):
         self._show(context, force=True)
 
     def _show(self, context: StepContext, *, force: bool) -> None:
-        rate = context.rows / context.seconds if context.seconds > 0 else 0.0
+        if self._first is None:
+            # The first call traces the function; its time says nothing about the rate.
+            self._first = (context.rows, context.seconds)
+        rows, seconds = context.rows - self._first[0], context.seconds - self._first[1]
+        rate = rows / seconds if seconds > 0 else 0.0
         self._progress.update(
             context.step,
             force=force,
