@@ -1,0 +1,26 @@
+"""The components' page names every input and output that the components really have."""
+
+import pathlib
+import re
+
+import pytest
+
+from components.evaluate import evaluate
+from components.export import export
+from components.preprocess import preprocess
+from components.train import train
+
+PAGE = pathlib.Path("components/README.md").read_text()
+
+
+@pytest.mark.parametrize("component", [preprocess, train, evaluate, export], ids=lambda c: c.name)
+def test_page_lists_inputs_and_outputs(component):
+    section = PAGE.split(f"## {component.name}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith(("| in", "| out"))]
+    listed = {
+        way: set(re.findall(r"`(\w+)`", " ".join(r.split("|")[2] for r in rows if f"| {way}" in r)))
+        for way in ("in", "out")
+    }
+    spec = component.component_spec
+    assert listed["in"] == set(spec.inputs)
+    assert listed["out"] == set(spec.outputs)
