@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import errors, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from transforms.bounded_tokens import BoundedTokenCounts
 from transforms.problems import Problem, Problems
 from transforms.records import Chunk
 from transforms.sketches import ExactSums, NumberCounts, TokenCounts
@@ -33,18 +34,20 @@ class FieldAnalysis:
         missing: How many of them have no value.
         numbers: Sums, of a numeric field.
         values: Counts of numbers, of a numeric field.
-        tokens: Counts of texts, of a string field.
+        tokens: Counts of texts, of a string field; exact if `every_token` was asked for.
         low: Smallest number; infinity without any.
         high: Largest number; minus infinity without any.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *, every_token: bool = True) -> None:
         self.type = kind
         self.rows = 0
         self.missing = 0
         self.numbers = ExactSums()
         self.values = NumberCounts()
-        self.tokens = TokenCounts()
+        self.tokens: TokenCounts | BoundedTokenCounts = (
+            TokenCounts() if every_token else BoundedTokenCounts()
+        )
         self.low = float("inf")
         self.high = float("-inf")
 
@@ -88,7 +91,12 @@ class FieldAnalysis:
         self.high = max(self.high, other.high)
         self.numbers.merge(other.numbers)
         self.values.merge(other.values)
-        self.tokens.merge(other.tokens)
+        self.tokens.merge(other.tokens)  # type: ignore[arg-type]
+
+    @property
+    def every_token(self) -> bool:
+        """Whether every distinct text is counted, however many there are."""
+        return isinstance(self.tokens, TokenCounts)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -122,9 +130,14 @@ class Analysis:
         files: By name of the file.
         problems: Faults in records.
         failures: Errors that ended the reading of a file.
+
+    Args:
+        every_token: String fields whose distinct texts are all counted; the others are counted
+            in bounded memory. None counts all of all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_token: Collection[str] | None = None) -> None:
+        self._every_token = every_token
         self.splits: dict[str, SplitAnalysis] = {}
         self.files: dict[str, FileAnalysis] = {}
         self.problems = Problems()
@@ -140,8 +153,16 @@ class Analysis:
             split.skipped += rows.skipped
             for field, column in zip(rows.batch.schema, rows.batch.columns, strict=True):
                 if field.name not in split.fields:
-                    split.fields[field.name] = FieldAnalysis(_KINDS[field.type])
+                    every = self._every_token is None or field.name in self._every_token
+                    split.fields[field.name] = FieldAnalysis(_KINDS[field.type], every_token=every)
                 split.fields[field.name].add(column)
+
+    def seal(self) -> None:
+        """Ends a file; see `bounded_tokens`."""
+        for split in self.splits.values():
+            for field in split.fields.values():
+                if isinstance(field.tokens, BoundedTokenCounts):
+                    field.tokens.seal()
 
     def fail(self, error: EstimatorLibError) -> None:
         """Remembers an error that ended the reading of a file."""
@@ -155,7 +176,9 @@ class Analysis:
             mine.skipped += theirs.skipped
             for field, analysis in theirs.fields.items():
                 if field not in mine.fields:
-                    mine.fields[field] = FieldAnalysis(analysis.type)
+                    mine.fields[field] = FieldAnalysis(
+                        analysis.type, every_token=analysis.every_token
+                    )
                 mine.fields[field].merge(analysis)
         self.files.update(other.files)
         self.problems += other.problems
@@ -202,6 +225,9 @@ class Analysis:
                         "level": level,
                         "low": field.low.hex(),
                         "high": field.high.hex(),
+                        "bounded": field.tokens.to_json()
+                        if isinstance(field.tokens, BoundedTokenCounts)
+                        else None,
                     }
                 )
         content = {
@@ -249,7 +275,14 @@ class Analysis:
             field.numbers = ExactSums.from_json(entry["numbers"])
             field.low, field.high = float.fromhex(entry["low"]), float.fromhex(entry["high"])
             rows = table.slice(int(ends[i]), int(ends[i + 1] - ends[i]))
-            if entry["type"] == "string":
+            if entry["type"] == "string" and entry["bounded"] is not None:
+                field.tokens = BoundedTokenCounts.from_table(
+                    rows.select(["token", "count", "key"]).rename_columns(
+                        ["token", "count", "kind"]
+                    ),
+                    entry["bounded"],
+                )
+            elif entry["type"] == "string":
                 field.tokens = TokenCounts.from_table(rows.select(["token", "count"]))
             else:
                 field.values = NumberCounts.from_arrays(
@@ -282,7 +315,9 @@ def _rows(entry: int, *, keys: Any, counts: Any, tokens: pa.Table) -> pa.Table:
     if tokens.num_rows:
         columns = {
             "token": tokens["token"],
-            "key": pa.nulls(tokens.num_rows, pa.int64()),
+            "key": tokens["kind"]
+            if "kind" in tokens.column_names
+            else pa.nulls(tokens.num_rows, pa.int64()),
             "count": tokens["count"],
         }
     else:

@@ -18,7 +18,7 @@ from transforms.analysis import Analysis
 from transforms.files import InputFile
 from transforms.records import Source
 
-VERSION = 1
+VERSION = 2
 """Changes with the meaning of an analysis, and makes all keys new."""
 
 
@@ -32,6 +32,7 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "by": source.split.model_dump(),
         "label": source.label.model_dump() if source.label is not None else None,
         "weight": source.weight,
+        "every_token": sorted(source.every_token),
     }
     return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()
 

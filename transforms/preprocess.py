@@ -281,7 +281,7 @@ class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
 
 def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
     """Returns the analysis of one file; errors are in it, not raised."""
-    analysis = Analysis()
+    analysis = Analysis(source.every_token)
     summary = ReadSummary()
     try:
         for chunk in records.read(file, source, summary):
@@ -290,6 +290,7 @@ def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
     except EstimatorLibError as error:
         # An exception would reach the caller changed by the runner, if at all.
         analysis.fail(error)
+    analysis.seal()
     analysis.files[file.name] = FileAnalysis(
         sha256=summary.sha256,
         size_bytes=summary.size_bytes,

@@ -30,6 +30,7 @@ class Source:
         weight: Field, or None.
         features: Raw field that a column reads -> type its transform takes.
         keep: Fields that go along as text.
+        every_token: Fields of which a vocabulary is learned, so that all texts are counted.
     """
 
     layout: Layout
@@ -38,6 +39,7 @@ class Source:
     weight: str | None
     features: Mapping[str, str]
     keep: tuple[str, ...]
+    every_token: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +142,12 @@ def source(
         weight=part.weight,
         features=features,
         keep=tuple(part.keep),
+        every_token=frozenset(
+            key
+            for column in fc.walk(columns.values())
+            for key, part in fc.open_parts(column)
+            if isinstance(part, fc.Vocabulary)
+        ),
     )
 
 

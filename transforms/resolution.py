@@ -12,6 +12,7 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import Reason
 from transforms.analysis import Analysis, FieldAnalysis
 from transforms.problems import Problem, Problems
+from transforms.sketches import TokenCounts
 
 _LOG = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ def resolve(columns: Mapping[str, fc.Column], analysis: Analysis) -> dict[str, f
 def _learned(field: FieldAnalysis, part: Any) -> Any:
     match part:
         case fc.Vocabulary():
+            assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
             table = field.tokens.ordered(part.top_k, part.min_count)
             return tuple(table["token"].to_pylist())
         case fc.Moments():

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
@@ -80,10 +79,8 @@ def _string(stats: Any, analysis: FieldAnalysis) -> None:
     _common(stats.common_stats, analysis)
     if not analysis.present:
         return
-    table = analysis.tokens.to_table()
-    lengths = pc.multiply(pc.binary_length(table["token"]).cast("int64"), table["count"])
-    stats.unique = table.num_rows
-    stats.avg_length = pc.sum(lengths).as_py() / analysis.present
+    stats.unique = len(analysis.tokens)
+    stats.avg_length = analysis.tokens.total_length / analysis.present
     for rank, (token, count) in enumerate(analysis.tokens.most_common(RANKS)):
         if rank < TOP_VALUES:
             stats.top_values.add(value=token, frequency=count)
