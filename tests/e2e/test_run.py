@@ -49,7 +49,7 @@ def write_rows(path, count, seed):
     rng = np.random.default_rng(seed)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["late", "carrier", "tail", "wind", "hour", "unused"])
+        writer.writerow(["late", "carrier", "tail", "wind", "hour", "grade", "weight"])
         for _ in range(count):
             carrier = int(rng.integers(len(CARRIERS)))
             hour = int(rng.integers(5, 23))
@@ -58,7 +58,8 @@ def write_rows(path, count, seed):
             tail = f"N{rng.integers(30)}" if rng.random() > 0.1 else ""
             shown = f"{wind:.3f}" if rng.random() > 0.1 else ""
             label = late if rng.random() > 0.02 else ""
-            writer.writerow([label, CARRIERS[carrier], tail, shown, hour, "x"])
+            grade, weight = int(rng.integers(3)), round(rng.random() + 0.5, 3)
+            writer.writerow([label, CARRIERS[carrier], tail, shown, hour, grade, weight])
 
 
 @pytest.fixture(scope="module")
@@ -189,17 +190,65 @@ def test_a_users_own_model_runs(project, server, tmp_path):
     assert result["evaluation"]["rows"] > 250
 
 
+VARIANTS = {
+    "regression": (
+        ["label={field: wind, kind: number, missing: skip}",
+         "columns={tail: {kind: hashed, buckets: 20}, c: {kind: vocabulary, field: carrier},"
+         " cv: {kind: indicator, of: c}, hour: {kind: numeric, normalize: moments}}",
+         "estimator={name: DNNLinearCombinedRegressor, args: {linear_feature_columns: [tail],"
+         " dnn_feature_columns: [cv, hour], dnn_hidden_units: [8]}}",
+         "evaluate={slices: [carrier], thresholds: {rmse: {max: 100}}, min_slice_rows: 20}"],
+        "rmse",
+    ),
+    "three classes": (
+        ["label={field: grade, classes: 3}",
+         "columns={carrier: {kind: vocabulary, top_k: 3}, cv: {kind: embedding, of: carrier,"
+         " dimension: 2}, wind: {kind: bucketized, boundaries: [5, 10]}}",
+         "estimator={name: DNNClassifier, args: {feature_columns: [cv], hidden_units: [8]}}",
+         "evaluate={thresholds: {accuracy: {min: 0.1}}}"],
+        "accuracy",
+    ),
+    "weights and a split by hash": (
+        ["data={files: ['rows/train-*.csv'], split: {hash: {key: [tail, hour],"
+         " eval_fraction: 0.3}}}",
+         "weight=weight",
+         "estimator={name: LinearClassifier, args: {feature_columns: [carrier, hour]}}",
+         "columns={carrier: {kind: vocabulary}, hour: {kind: bucketized, boundaries: [9, 17]}}",
+         "evaluate={thresholds: {auc: {min: 0.1}}}"],
+        "auc",
+    ),
+    "a split by column and early stopping": (
+        ["data={files: ['rows/train-*.csv'], split: {column: {field: grade, eval: ['2'],"
+         " validation: ['1']}}}",
+         "train={max_steps: 60, batch_size: 16, evaluate_every_steps: 20,"
+         " early_stopping: {metric: loss, patience: 1}}",
+         "estimator={name: BaselineClassifier, args: {}}",
+         "evaluate={thresholds: {accuracy: {min: 0.1}}}"],
+        "accuracy",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_other_tasks_and_splits_take_the_same_road(variant, project, server, tmp_path):
+    settings, metric = VARIANTS[variant]
+    result, _ = execute(project, tmp_path, server, *settings)
+    assert result["evaluation"]["verdict"] == "blessed", result["evaluation"]["reasons"]
+    assert result["evaluation"]["metrics"][metric]["value"] is not None
+    assert pathlib.Path(result["model"], "saved_model.pb").is_file()
+
+
 BROKEN = {
     "missing column": (
         lambda rows: rows.replace("wind", "wnid", 1),
         ["train-0.csv", "'wind'"],
     ),
     "text in a numeric column": (
-        lambda rows: rows.replace("\r\n", "\r\n1,AA,N1,fast,9,x\r\n", 1),
+        lambda rows: rows.replace("\r\n", "\r\n1,AA,N1,fast,9,1,1\r\n", 1),
         ["train-0.csv", "2", "'wind'", "'fast'"],
     ),
     "label out of range": (
-        lambda rows: rows.replace("\r\n", "\r\n7,AA,N1,1,9,x\r\n", 1),
+        lambda rows: rows.replace("\r\n", "\r\n7,AA,N1,1,9,1,1\r\n", 1),
         ["train-0.csv", "2", "'late'", "7"],
     ),
     "ragged row": (
