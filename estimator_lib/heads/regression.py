@@ -131,7 +131,7 @@ class PoissonRegressionHead(RegressionHead):
         name: str | None = None,
     ) -> None:
         loss = losses.poisson(full=compute_full_loss)
-        super().__init__(weight_column, label_dimension, loss_reduction, loss, tf.exp, name)
+        super().__init__(label_dimension, weight_column, loss_reduction, loss, tf.exp, name)
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
         numbers = super()._labels(labels)
@@ -154,7 +154,7 @@ class LogisticRegressionHead(RegressionHead):
         name: str | None = None,
     ) -> None:
         super().__init__(
-            weight_column, 1, loss_reduction, losses.sigmoid_cross_entropy, tf.sigmoid, name
+            1, weight_column, loss_reduction, losses.sigmoid_cross_entropy, tf.sigmoid, name
         )
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
@@ -180,7 +180,7 @@ class TweedieRegressionHead(RegressionHead):
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
     ) -> None:
-        super().__init__(weight_column, 1, loss_reduction, losses.tweedie(power), tf.exp, name)
+        super().__init__(1, weight_column, loss_reduction, losses.tweedie(power), tf.exp, name)
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
         numbers = super()._labels(labels)
@@ -216,7 +216,7 @@ class QuantileRegressionHead(RegressionHead):
             )
         # Sorting is differentiable and keeps the quantiles from crossing.
         super().__init__(
-            weight_column, len(levels), loss_reduction, losses.quantile(levels),
+            len(levels), weight_column, loss_reduction, losses.quantile(levels),
             lambda logits: tf.sort(logits, axis=1), name,
         )  # fmt: skip
 
