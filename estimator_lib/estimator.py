@@ -33,6 +33,7 @@ from estimator_lib.training.checkpoints import Loaded
 from estimator_lib.training.lease import Lease
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TracedModel
+from estimator_lib.variables import AVERAGE
 
 _log = logging.getLogger(__name__)
 
@@ -534,7 +535,10 @@ class Estimator:
             optional = _legacy_optional(loaded, targets)
             checkpoints.restore(loaded, targets, exact=not loaded.legacy, optional=optional)
         else:
-            optional = [n for n, v in targets.items() if not v.trainable]
+            # A missing mean must not pass for weights: it would be the initial ones.
+            optional = [
+                n for n, v in targets.items() if not v.trainable and not n.endswith(AVERAGE)
+            ]
             checkpoints.restore(loaded, targets, exact=False, optional=optional)
         self._stamp = checkpoints.stamp(loaded.path)
         self._engine = loaded.engine

@@ -30,6 +30,7 @@ from tensorflow.python.trackable import resource
 from estimator_lib.core.errors import ConfigError, Reason, TrainingError
 
 GLOBAL_STEP = "global_step"
+AVERAGE = "/ExponentialMovingAverage"
 _LOCAL_COLLECTIONS = frozenset(("local_variables", "metric_variables"))
 _KERAS_NAMES = "object_name_uids"
 
@@ -113,6 +114,8 @@ class Trace:
     store: VariableStore
     seed: int = 0
     base_scope: str = ""
+    averages: bool = False
+    compute_dtype: Any = tf.float32
     scopes: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     used: dict[str, Any] = dataclasses.field(default_factory=dict)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -140,8 +143,16 @@ class Trace:
     def use(self, name: str, make: Callable[[], Any], *, local: bool = False) -> Any:
         """Returns the variable and notes that this trace uses it."""
         variable = self.store.get(name, make, local=local)
+        if self.averages and variable.trainable and not local:
+            name, variable = self.average(name, variable)
         self.used.setdefault(name, variable)
         return variable
+
+    def average(self, name: str, variable: Any) -> tuple[str, Any]:
+        """Returns the variable that follows another's running mean, and its name."""
+        average = name + AVERAGE
+        options = {"dtype": variable.dtype, "trainable": False, "name": average}
+        return average, self.store.get(average, lambda: tf.Variable(variable, **options))
 
 
 _here = threading.local()
@@ -163,13 +174,27 @@ def _passing() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def trace(store: VariableStore, *, seed: int = 0) -> Iterator[Trace]:
+def trace(
+    store: VariableStore,
+    *,
+    seed: int = 0,
+    averages: bool = False,
+    compute_dtype: Any = tf.float32,
+) -> Iterator[Trace]:
     """Captures the variables made inside the block (one call of a model_fn) in `store`.
+
+    With `averages`, whoever asks for a trainable variable gets its running mean instead.
 
     Keras numbers its layers per process (`dense_1`, `dense_2`, ...); inside the block the
     numbers start anew, so that every trace gives the same names.
     """
-    current = Trace(store=store, seed=seed, base_scope=tf.get_current_name_scope())
+    current = Trace(
+        store=store,
+        seed=seed,
+        base_scope=tf.get_current_name_scope(),
+        averages=averages,
+        compute_dtype=tf.as_dtype(compute_dtype),
+    )
     outer = _trace()
     keras_names = keras_state.get_global_attribute(_KERAS_NAMES)
     keras_state.set_global_attribute(_KERAS_NAMES, None)
@@ -338,6 +363,35 @@ def trainable_variables() -> list[Any]:
                 found.append(variable)
                 seen.add(id(variable))
     return found
+
+
+def update_averages(decay: float) -> Any:
+    """Returns the op that moves the running means towards the trainable variables.
+
+    In the first steps the means follow faster: the share kept is at most
+    (1 + step) / (10 + step), so that the initial values are soon forgotten.
+    """
+    current = _trace()
+    if current is None:
+        raise TrainingError(
+            "update_averages is for a model_fn that is being traced. Call it inside of one.",
+            reason=Reason.MISSING_VALUE,
+        )
+    step = tf.cast(global_step(), tf.float32)
+    share = 1.0 - tf.minimum(decay, (1.0 + step) / (10.0 + step))
+    updates = []
+    for variable in trainable_variables():
+        name, average = current.average(name_of(variable), raw(variable))
+        current.used.setdefault(name, average)
+        change = (average - variable.read_value()) * tf.cast(share, average.dtype)
+        updates.append(average.assign_sub(change))
+    return tf.group(*updates, name="averages")
+
+
+def compute_dtype() -> Any:
+    """Returns the type that large products should be computed in, float32 by default."""
+    current = _trace()
+    return tf.float32 if current is None else current.compute_dtype
 
 
 def global_step() -> Any:

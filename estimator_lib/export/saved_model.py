@@ -76,7 +76,7 @@ class Traced:
                     reason=Reason.TYPE_MISMATCH,
                 )
             labels = getattr(receiver, "labels", None)
-            with variables.trace(model.store, seed=model.seed), tf.summary.record_if(False):
+            with model.tracing(mode), tf.summary.record_if(False):
                 variables.global_step()
                 made["spec"] = model.call(receiver.features, labels, mode)
             made["receiver"] = receiver

@@ -12,9 +12,11 @@ serve the training loss and the metrics.
 from __future__ import annotations
 
 import abc
+import contextlib
+import contextvars
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -31,6 +33,33 @@ from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 PREDICT_SIGNATURE = "predict"
 CLASSIFICATION_SIGNATURE = "classification"
 REGRESSION_SIGNATURE = "regression"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How logits are corrected before they are evaluated or served: scale * logit + shift."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+
+
+_calibrations: contextvars.ContextVar[Mapping[str | None, Calibration] | None] = (
+    contextvars.ContextVar("calibrations", default=None)
+)
+
+
+@contextlib.contextmanager
+def calibrations(by_head: Mapping[str | None, Calibration]) -> Iterator[None]:
+    """Inside the block, specs for EVAL and PREDICT use corrected logits.
+
+    Args:
+        by_head: By the head's name; None is a head without one.
+    """
+    token = _calibrations.set(by_head)
+    try:
+        yield
+    finally:
+        _calibrations.reset(token)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,6 +196,13 @@ class Head(abc.ABC):
     @abc.abstractmethod
     def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
         """Returns the signatures for serving, "serving_default" and "predict" among them."""
+
+    def calibrated(self, logits: Any, mode: str) -> Any:
+        """Returns logits corrected by what `calibrations` says of this head, but in TRAIN."""
+        found = (_calibrations.get() or {}).get(self._name)
+        if found is None or mode == ModeKeys.TRAIN:
+            return logits
+        return found.scale * tf.convert_to_tensor(logits) + found.shift
 
     def _checked_logits(self, logits: Any) -> tf.Tensor:
         logits = tf.convert_to_tensor(logits)
@@ -313,6 +349,7 @@ class LabelHead(Head):
         regularization_losses: Sequence[Any] | None = None,
     ) -> EstimatorSpec:
         with tf.name_scope(self._name or "head"):
+            logits = self.calibrated(logits, mode)
             if mode == ModeKeys.PREDICT:
                 predictions = self.predictions(logits)
                 return EstimatorSpec(

@@ -49,6 +49,11 @@ class MultiHead(_base.Head):
         self._head_weights = tuple(float(w) for w in head_weights or [1.0] * len(heads))
 
     @property
+    def heads(self) -> Mapping[str, _base.Head]:
+        """The heads by name, in their order."""
+        return dict(self._heads)
+
+    @property
     def logits_dimension(self) -> int:
         return sum(head.logits_dimension for head in self._heads.values())
 
@@ -139,6 +144,10 @@ class MultiHead(_base.Head):
         regularization_losses: Sequence[Any] | None = None,
     ) -> EstimatorSpec:
         """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
+        logits = {
+            name: self._heads[name].calibrated(part, mode)
+            for name, part in self._split(logits).items()
+        }
         predictions = self.predictions(logits)
         if mode == ModeKeys.PREDICT:
             return EstimatorSpec(

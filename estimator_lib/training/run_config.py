@@ -47,6 +47,13 @@ class RunConfig:
         experimental_max_worker_delay_secs: Longest delay of a worker's start.
         session_creation_timeout_secs: Not used.
         checkpoint_save_graph_def: Not used.
+        moving_average_decay: Evaluates, predicts and exports with running means of the weights
+            that keep this share at each step, such as 0.999; None uses the weights as they
+            are. Training goes on from the weights themselves; both are in the checkpoints.
+        compute_dtype: "bfloat16" computes the matrix products of the ready-made networks in
+            that type; weights, sums, losses and everything else stay float32.
+        jit_compile: Marks the model's operations for XLA, which compiles those it can (not
+            strings and lookups) into fused kernels.
         max_call_secs: Longest time one call of the training function should take; signals,
             time-based hooks and progress wait for it.
 
@@ -72,6 +79,9 @@ class RunConfig:
     session_creation_timeout_secs: float = 7200
     checkpoint_save_graph_def: bool = True
     max_call_secs: float = 1.0
+    moving_average_decay: float | None = None
+    compute_dtype: str = "float32"
+    jit_compile: bool = False
     cluster: Mapping[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,6 +103,11 @@ class RunConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise _invalid(name, "a positive number or None", value)
+        decay = self.moving_average_decay
+        if decay is not None and not 0 < decay < 1:
+            raise _invalid("moving_average_decay", "a number between 0 and 1, or None", decay)
+        if self.compute_dtype not in ("float32", "bfloat16"):
+            raise _invalid("compute_dtype", "'float32' or 'bfloat16'", self.compute_dtype)
         if self.keep_checkpoint_max is not None and self.keep_checkpoint_max < 0:
             raise _invalid("keep_checkpoint_max", "0 or more", self.keep_checkpoint_max)
         object.__setattr__(self, "cluster", _read_tf_config(os.environ.get("TF_CONFIG")))

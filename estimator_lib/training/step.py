@@ -7,6 +7,7 @@ what it returns), once inside the loop that does the work. Loops run many steps 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import random
@@ -100,7 +101,8 @@ class TracedModel:
                 reason=Reason.CONFLICT,
             )
         self.traces += 1
-        spec = self._model_fn(features=features, **arguments)
+        with self._compiling():
+            spec = self._model_fn(features=features, **arguments)
         if not isinstance(spec, EstimatorSpec):
             raise ConfigError(
                 f"model_fn {datasets.function_name(self._model_fn)} returned no EstimatorSpec: "
@@ -113,7 +115,26 @@ class TracedModel:
                 f"{spec.mode!r}. Pass mode=mode to EstimatorSpec.",
                 reason=Reason.CONFLICT,
             )
+        decay = self._config.moving_average_decay
+        if mode == ModeKeys.TRAIN and decay is not None:
+            with tf.control_dependencies(_ops(spec.train_op)):
+                spec = spec._replace(train_op=variables.update_averages(decay))
         return spec
+
+    def tracing(self, mode: str) -> contextlib.AbstractContextManager[variables.Trace]:
+        """Captures the variables of a call of model_fn in `mode`."""
+        averages = mode != ModeKeys.TRAIN and self._config.moving_average_decay is not None
+        return variables.trace(
+            self.store,
+            seed=self.seed,
+            averages=averages,
+            compute_dtype=self._config.compute_dtype,
+        )
+
+    def _compiling(self) -> contextlib.AbstractContextManager[Any]:
+        if not self._config.jit_compile:
+            return contextlib.nullcontext()
+        return tf.xla.experimental.jit_scope()
 
     def global_step(self) -> Any:
         """Returns the global step variable."""
@@ -135,7 +156,7 @@ class TracedModel:
         features_spec, labels_spec = datasets.split(element_spec)
 
         def build(features: Any, labels: Any) -> Any:
-            with variables.trace(self.store, seed=self.seed) as trace:
+            with self.tracing(mode) as trace:
                 variables.global_step()
                 spec = self.call(features, labels, mode)
                 found.update(self._describe(spec, mode))
@@ -188,7 +209,7 @@ class TracedModel:
         every = self._config.save_summary_steps
 
         def replica_step(features: Any, labels: Any) -> tuple[Any, ...]:
-            with variables.trace(self.store, seed=self.seed):
+            with self.tracing(ModeKeys.TRAIN):
                 spec = self.call(features, labels, ModeKeys.TRAIN)
                 compiled.spec["spec"] = spec
                 fetched = _fetches(spec, ModeKeys.TRAIN)
@@ -300,7 +321,7 @@ class TracedModel:
         initial = _initial(form)
 
         def replica_step(features: Any, labels: Any) -> tuple[Any, ...]:
-            with variables.trace(self.store, seed=self.seed):
+            with self.tracing(ModeKeys.EVAL):
                 spec = self.call(features, labels, ModeKeys.EVAL)
             compiled.spec["spec"] = spec
             compiled.spec["metrics"] = {n: (spec.eval_metric_ops or {})[n] for n in form.metrics}
@@ -376,7 +397,7 @@ class TracedModel:
         compiled = Compiled(form=form, run=lambda: None)
 
         def run(features: Any) -> Any:
-            with variables.trace(self.store, seed=self.seed), tf.summary.record_if(False):
+            with self.tracing(ModeKeys.PREDICT), tf.summary.record_if(False):
                 spec = self.call(features, None, ModeKeys.PREDICT)
             compiled.spec["spec"] = spec
             return spec.predictions

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib import heads, variables
-from estimator_lib.canned import baseline, dcn, dnn, linear, rnn, wide_deep
+from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, rnn, tabm, wide_deep
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.optimizers.sdca import LinearSDCA
@@ -106,6 +106,33 @@ MODELS = {
     "LinearSDCA": (
         lambda d: linear.LinearClassifier(WIDE, d, optimizer=LinearSDCA("id", max_examples=100)),
         LABEL,
+    ),
+    "TabMClassifier": (lambda d: tabm.TabMClassifier(DENSE, [8], d, members=3), LABEL),
+    "TabMRegressor": (
+        lambda d: tabm.TabMRegressor(DENSE, [8, 4], d, members=2, weight_column="w"), X,
+    ),
+    "TabMEstimator": (
+        lambda d: tabm.TabMEstimator(
+            heads.MultiClassHead(3), DENSE, [8], d, members=3, dropout=0.1
+        ),
+        KIND,
+    ),
+    "MMoEEstimator": (
+        lambda d: mmoe.MMoEEstimator(
+            heads.MultiHead([
+                heads.BinaryClassHead(name="label"), heads.RegressionHead(name="number"),
+            ]),
+            DENSE, [8], 2, [4], d,
+        ),
+        {"label": LABEL, "number": X},
+    ),
+    "numbers embedded": (
+        lambda d: dnn.DNNRegressor(
+            [8],
+            [fc.piecewise_linear_embedding(NUMBER, [-1.0, 0.0, 1.0], 3),
+             fc.periodic_embedding(NUMBER, 4, dimension=3)], d,
+        ),
+        X,
     ),
     "BaselineClassifier": (lambda d: baseline.BaselineClassifier(d), (X > 1).astype(np.int64)),
     "BaselineRegressor": (lambda d: baseline.BaselineRegressor(d), X),
@@ -207,6 +234,8 @@ def test_tf_feature_columns_are_accepted(tmp_path):
             "dnn_hidden_units",
         ),
         (lambda: baseline.BaselineEstimator("head"), "expected a Head"),
+        (lambda: mmoe.MMoEEstimator(heads.BinaryClassHead(), DENSE), "expected a MultiHead"),
+        (lambda: tabm.TabMClassifier(DENSE, members=0), "members"),
         (lambda: rnn.RNNClassifier([NUMBER], units=[3]), "no sequence of floats"),
         (lambda: rnn.RNNClassifier(SEQUENCES), "units"),
         (lambda: rnn.RNNClassifier(SEQUENCES, units=[3], cell_type="gruu"), "Did you mean 'gru'"),
@@ -225,3 +254,18 @@ def test_wrong_arguments_are_refused_before_any_work(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
     assert not variables.in_trace()
+
+
+def test_mean_of_members_is_the_mean_of_their_predictions():
+    logits = RNG.normal(size=(5, 4, 3)).astype(np.float32) * 3
+    for head, key in (
+        (heads.BinaryClassHead(), "logistic"),
+        (heads.MultiClassHead(3), "probabilities"),
+        (heads.MultiLabelHead(3), "probabilities"),
+        (heads.PoissonRegressionHead(3), "predictions"),
+        (heads.RegressionHead(label_dimension=3), "predictions"),
+    ):
+        own = logits[:, :, : head.logits_dimension]
+        each = [head.predictions(own[:, i])[key] for i in range(4)]
+        found = head.predictions(tabm.mean_logits(head, tf.constant(own)))[key]
+        np.testing.assert_allclose(found, np.mean(each, 0), rtol=1e-4)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib import heads, losses, variables
+from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.export.outputs import ClassificationOutput, PredictOutput, RegressionOutput
 from estimator_lib.specs import ModeKeys
@@ -99,7 +100,13 @@ CASES = {
         lambda **k: heads.QuantileRegressionHead([0.1, 0.9], **k), RNG.normal(size=N), None,
         REGRESSION_METRICS, {"predictions", "logits"}, ("regression",),
     ),
+    "ranking": (
+        lambda **k: heads.PairwiseRankingHead("g", **k), np.arange(N) % 4, None,
+        {"average_loss", "pairwise_accuracy", "label/mean", "prediction/mean"}, {"predictions"},
+        ("regression",),
+    ),
 }  # fmt: skip
+GROUP = {"g": np.where(np.arange(N) < 5, 0, 1)}
 
 
 @pytest.fixture(params=CASES)
@@ -109,7 +116,7 @@ def case(request):
 
 def weights():
     # Its own generator: whatever ran before, the weighted labels must leave a gradient.
-    return {"w": np.random.default_rng(7).random(N).astype(np.float32) + 0.1}
+    return {"w": np.random.default_rng(7).random(N).astype(np.float32) + 0.1, **GROUP}
 
 
 def results(metrics):
@@ -123,7 +130,7 @@ def test_metrics_over_batches_are_those_of_all_rows(case):
     whole = head.update_metrics(head.metrics(), features, logits, labels)
     parts = head.metrics()
     for at in (slice(0, 5), slice(5, 5), slice(5, N)):
-        part = {"w": features["w"][at]}
+        part = {key: value[at] for key, value in features.items()}
         head.update_metrics(parts, part, logits[at], labels[at])
     for key, value in results(whole).items():
         assert math.isfinite(value), key
@@ -149,9 +156,9 @@ def test_weight_2_is_the_row_twice_in_metrics(case):
     logits = logits_of(head.logits_dimension)
     double = np.ones(N, np.float32)
     double[3] = 2
-    once = head.update_metrics(head.metrics(), {"w": double}, logits, labels)
+    once = head.update_metrics(head.metrics(), {"w": double, **GROUP}, logits, labels)
     twice = head.update_metrics(
-        head.metrics(), {"w": np.ones(N + 1, np.float32)},
+        head.metrics(), {"w": np.ones(N + 1, np.float32), "g": np.append(GROUP["g"], 0)},
         np.concatenate([logits, logits[3:4]]), np.concatenate([labels, labels[3:4]]),
     )  # fmt: skip
     for key, value in results(twice).items():
@@ -162,15 +169,14 @@ def test_loss_is_the_average_loss_without_weights(case):
     make, labels, *_ = case
     head = make()
     logits = logits_of(head.logits_dimension)
-    metrics = head.update_metrics(head.metrics(), {}, logits, labels)
-    np.testing.assert_allclose(
-        head.loss(labels, logits), results(metrics)["average_loss"], rtol=1e-5
-    )
-    extra = head.loss(labels, logits, regularization_losses=[2.0, 0.5])
-    np.testing.assert_allclose(extra, head.loss(labels, logits) + 2.5, rtol=1e-5)
+    metrics = head.update_metrics(head.metrics(), GROUP, logits, labels)
+    plain = head.loss(labels, logits, GROUP)
+    np.testing.assert_allclose(plain, results(metrics)["average_loss"], rtol=1e-5)
+    extra = head.loss(labels, logits, GROUP, regularization_losses=[2.0, 0.5])
+    np.testing.assert_allclose(extra, plain + 2.5, rtol=1e-5)
     assert "regularization_loss" in head.metrics([2.0])
-    total = make(loss_reduction="sum").loss(labels, logits)
-    assert float(total) > float(head.loss(labels, logits)) * (N - 1)
+    total = make(loss_reduction="sum").loss(labels, logits, GROUP)
+    assert float(total) > float(plain) * (N - 1)
 
 
 def test_bad_labels_are_named(case):
@@ -200,7 +206,8 @@ def test_spec_of_every_mode_in_a_trace(case):
         def build(features, labels):
             with variables.trace(store):
                 bias = variables.get_variable("bias", (head.logits_dimension,), initializer=0.0)
-                logits = tf.tile(bias[None], (N, 1))
+                slope = variables.get_variable("slope", (head.logits_dimension,), initializer=0.0)
+                logits = bias[None] + slope * np.linspace(-1, 1, N, dtype=np.float32)[:, None]
                 spec = head.create_estimator_spec(
                     features, mode, logits, labels if mode != ModeKeys.PREDICT else None,
                     "SGD" if mode == ModeKeys.TRAIN else None,
@@ -219,7 +226,7 @@ def test_spec_of_every_mode_in_a_trace(case):
     for _ in range(20):
         last = run(ModeKeys.TRAIN)
     assert last < first
-    assert np.any(store.variables["bias"].numpy() != 0)
+    assert np.any(store.variables["slope"].numpy() != 0)
     assert run(ModeKeys.EVAL).shape == ()
     assert set(seen[ModeKeys.EVAL].eval_metric_ops) == metric_keys
     assert set(run(ModeKeys.PREDICT)) == prediction_keys
@@ -351,3 +358,50 @@ def test_wrong_shapes_are_refused():
         head.loss(BINARY, logits_of(1), {"ww": 1})
     with pytest.raises(ConfigError, match="either an optimizer"):
         head.create_estimator_spec(weights(), ModeKeys.TRAIN, logits_of(1), BINARY)
+
+
+def test_pairs_are_those_of_a_loop():
+    labels, logits, features = np.arange(N) % 4, logits_of(1), weights()
+    head = heads.PairwiseRankingHead("g", weight_column="w")
+    total = pairs = right = count = 0.0
+    for i in range(N):
+        for j in range(N):
+            if features["g"][i] == features["g"][j] and labels[i] > labels[j]:
+                weight = features["w"][i] * features["w"][j]
+                total += weight * np.log1p(np.exp(logits[j, 0] - logits[i, 0]))
+                right += weight * (logits[i, 0] > logits[j, 0])
+                pairs += weight
+                count += 1
+    np.testing.assert_allclose(head.loss(labels, logits, features), total / count, rtol=1e-5)
+    got = results(head.update_metrics(head.metrics(), features, logits, labels))
+    np.testing.assert_allclose(got["average_loss"], total / pairs, rtol=1e-5)
+    np.testing.assert_allclose(got["pairwise_accuracy"], right / pairs, rtol=1e-5)
+    assert head.loss(np.ones(N), logits, features) == 0
+    with pytest.raises(DataError, match="Group feature 'g' is missing"):
+        head.loss(labels, logits, {"w": features["w"]})
+
+
+def test_positions_outside_the_mask_count_for_nothing():
+    mask = np.array([[1, 1, 0], [1, 0, 0]], bool)
+    logits = RNG.normal(size=(2, 3, 1)).astype(np.float32)
+    labels, weight = np.array([[1, 0, 9], [1, 9, 9]]), np.float32([[1, 2, 3], [4, 5, 6]])
+    head = heads.SequentialHead(
+        heads.BinaryClassHead(weight_column="w"), "m", [fc.numeric_column("w")]
+    )
+    features = {"m": mask, "w": weight}
+    flat = heads.BinaryClassHead(weight_column="w")
+    inside = {"w": weight[mask]}
+    expected = flat.loss(labels[mask], logits[mask], inside)
+    np.testing.assert_allclose(head.loss(labels, logits, features), expected)
+    ragged = tf.ragged.constant([[1, 0], [1]])
+    np.testing.assert_allclose(head.loss(ragged, logits, features), expected)
+    np.testing.assert_allclose(head.loss(ragged.to_sparse(), logits, features), expected)
+    got = results(head.update_metrics(head.metrics(), features, logits, labels))
+    assert got == results(flat.update_metrics(flat.metrics(), inside, logits[mask], labels[mask]))
+    spec = head.create_estimator_spec(features, ModeKeys.PREDICT, logits)
+    assert spec.predictions["logistic"].shape == (2, 3, 1)
+    assert set(spec.export_outputs) == {"serving_default", "predict"}
+    with pytest.raises(DataError, match="misses the mask"):
+        head.loss(labels, logits, {})
+    with pytest.raises(ConfigError, match="static_head"):
+        heads.SequentialHead(multi())

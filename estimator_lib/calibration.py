@@ -1,0 +1,197 @@
+"""Calibrated probabilities: a correction fitted on evaluation data and carried into exports.
+
+Layer 4. The correction is part of the model_fn of the Estimator that `calibrate` returns, so
+whatever that Estimator evaluates, predicts or exports has it; checkpoints stay as they are.
+
+References: Platt, Probabilistic outputs for support vector machines, 1999; Guo et al., On
+calibration of modern neural networks, arXiv 1706.04599.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
+from estimator_lib.estimator import Estimator
+from estimator_lib.heads import Calibration
+from estimator_lib.heads._base import calibrations
+from estimator_lib.inputs import datasets
+from estimator_lib.specs import EstimatorSpec, ModeKeys
+
+METHODS = ("platt", "temperature")
+_STEPS = 100
+
+
+def calibrate(
+    estimator: Estimator,
+    input_fn: Callable[..., Any],
+    *,
+    method: str = "platt",
+    weight_column: str | None = None,
+    head: str | None = None,
+) -> Estimator:
+    """Returns an Estimator whose probabilities fit the labels of `input_fn`.
+
+    Args:
+        estimator: Binary or multi-class, trained; its newest checkpoint is used.
+        input_fn: Features and labels that it was not trained on.
+        method: "platt" fits scale and shift of the logit (binary only), "temperature" a scale.
+        weight_column: Feature with the examples' weights.
+        head: Name of the head, if it has one; with a MultiHead, which of its heads.
+
+    Raises:
+        ConfigError: an unknown method, or no logits of a classifier.
+        DataError: there is no example, or only one class.
+    """
+    if method not in METHODS:
+        raise ConfigError(
+            f"Calibration method {quote(method)} is unknown.{did_you_mean(method, METHODS)}",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    logits, labels, weights = _collected(estimator, input_fn, weight_column, head)
+    return calibrated(estimator, {head: fit(logits, labels, weights, method=method)})
+
+
+def calibrated(
+    estimator: Estimator, by_head: Calibration | Mapping[str | None, Calibration]
+) -> Estimator:
+    """Returns an Estimator that shares `estimator`'s model_dir and corrects its logits.
+
+    Args:
+        estimator: Any Estimator whose head is one of `heads`.
+        by_head: The correction by the head's name; one alone is for a head without a name.
+    """
+    corrections: dict[str | None, Calibration] = (
+        {None: by_head} if isinstance(by_head, Calibration) else dict(by_head)
+    )
+    inner = estimator._user_model_fn
+    accepts = set(inspect.signature(inner).parameters)
+
+    def model_fn(features: Any, labels: Any, mode: str, params: Any, config: Any) -> EstimatorSpec:
+        given = {"labels": labels, "mode": mode, "params": params, "config": config}
+        with calibrations(corrections):
+            return inner(features=features, **{k: v for k, v in given.items() if k in accepts})
+
+    twin = copy.copy(estimator)
+    Estimator.__init__(
+        twin,
+        model_fn,
+        model_dir=estimator.model_dir,
+        config=estimator.config,
+        params=estimator.params,
+        warm_start_from=estimator._warm_start,
+    )
+    return twin
+
+
+def fit(logits: Any, labels: Any, weights: Any = None, *, method: str = "platt") -> Calibration:
+    """Returns the correction with the least log loss, by Newton's method.
+
+    Args:
+        logits: float `[n, 1]` of two classes, or `[n, classes]`.
+        labels: Class ids, `[n]`.
+        weights: At least 0, `[n]`; None means 1.
+        method: See `calibrate`.
+
+    Raises:
+        ConfigError: "platt" with more than two classes.
+        DataError: there is no example, or only one class.
+    """
+    scores = np.asarray(logits, np.float64)
+    classes = np.asarray(labels).reshape(-1).astype(np.int64)
+    share = np.ones(len(classes)) if weights is None else np.asarray(weights, np.float64).ravel()
+    if len(np.unique(classes[share > 0])) < 2:
+        raise DataError(
+            f"Calibration needs examples of at least two classes, got {len(classes)} examples of "
+            f"{len(np.unique(classes))}. Give more evaluation data.",
+            reason=Reason.EMPTY_INPUT,
+        )
+    share = share / share.sum()
+    if scores.shape[1] == 1:
+        scores = np.concatenate([np.zeros_like(scores), scores], 1)
+    elif method == "platt":
+        raise ConfigError(
+            f"Calibration by 'platt' is for two classes, got {scores.shape[1]}. Use 'temperature'.",
+            reason=Reason.UNSUPPORTED,
+        )
+    # Logits are sum_k theta_k * basis[k]; the log loss is convex in theta.
+    basis = [scores]
+    if method == "platt":
+        basis.append(np.broadcast_to([0.0, 1.0], scores.shape))
+    directions = np.stack(basis)
+    theta = np.array([1.0, 0.0][: len(basis)])
+    for _ in range(_STEPS):
+        loss, gradient, curvature = _log_loss(theta, directions, classes, share)
+        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
+        length = 1.0
+        while (
+            length > 1e-10
+            and _log_loss(theta - length * step, directions, classes, share)[0] > loss
+        ):
+            length /= 2
+        theta = theta - length * step
+        if np.abs(length * step).max() < 1e-10:
+            break
+    return Calibration(scale=float(theta[0]), shift=float(theta[1]) if len(theta) > 1 else 0.0)
+
+
+def _log_loss(theta: Any, directions: Any, classes: Any, share: Any) -> tuple[float, Any, Any]:
+    """Returns mean log loss, gradient and Hessian by theta."""
+    logits = np.tensordot(theta, directions, 1)
+    logits = logits - logits.max(1, keepdims=True)
+    norm = np.log(np.exp(logits).sum(1, keepdims=True))
+    chance = np.exp(logits - norm)
+    at = np.arange(len(classes))
+    mean = (directions * chance).sum(2)
+    gradient = ((mean - directions[:, at, classes]) * share).sum(1)
+    second = np.einsum("knc,lnc,nc,n->kl", directions, directions, chance, share)
+    curvature = second - np.einsum("kn,ln,n->kl", mean, mean, share)
+    return float(-((logits - norm)[at, classes] * share).sum()), gradient, curvature
+
+
+def _collected(
+    estimator: Estimator, input_fn: Any, weight_column: str | None, head: str | None
+) -> tuple[Any, Any, Any]:
+    dataset = estimator._dataset(input_fn, ModeKeys.EVAL, None, 0)
+    datasets.refuse_endless(dataset, input_fn, "calibrate()")
+    features_spec, _ = datasets.split(dataset.element_spec)
+    compiled = estimator._model.predict_function(features_spec)
+    estimator._use(None, ModeKeys.PREDICT, compiled.form.variables)
+    logits, labels, weights = [], [], []
+    for element in dataset:
+        features, target = datasets.split(element)
+        found = compiled.run(features)
+        if isinstance(target, Mapping) and head is not None:
+            target = target[head]
+        logits.append(_needed(found, head, "logits"))
+        labels.append(_ids(np.asarray(target).reshape(-1), _needed(found, head, "all_classes")[0]))
+        if weight_column is not None:
+            weights.append(np.asarray(features[weight_column]).reshape(-1))
+    if not logits:
+        raise datasets.empty_input(input_fn)
+    joined = np.concatenate(weights) if weights else None
+    return np.concatenate(logits), np.concatenate(labels), joined
+
+
+def _needed(predictions: Any, head: str | None, key: str) -> Any:
+    names = (key, (head, key))
+    for name in names:
+        if isinstance(predictions, Mapping) and name in predictions:
+            return np.asarray(predictions[name])
+    raise ConfigError(
+        f"The model cannot be calibrated: it predicts no {key!r}: expected a binary or "
+        "multi-class head. Name the head if there are several.",
+        reason=Reason.UNSUPPORTED,
+    )
+
+
+def _ids(labels: Any, classes: Any) -> Any:
+    if labels.dtype.kind not in "OSU":
+        return labels.astype(np.int64)
+    index = {name: i for i, name in enumerate(classes)}
+    return np.array([index[label] for label in labels], np.int64)
