@@ -46,7 +46,7 @@ class FieldAnalysis:
         self.numbers = ExactSums()
         self.values = NumberCounts()
         self.tokens: TokenCounts | BoundedTokenCounts = (
-            TokenCounts() if every_token else BoundedTokenCounts()
+            TokenCounts() if every_token or kind != "string" else BoundedTokenCounts()
         )
         self.low = float("inf")
         self.high = float("-inf")

@@ -29,7 +29,7 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "sha256": sha256,
         "split": file.split,
         "layout": dataclasses.asdict(source.layout),
-        "by": source.split.model_dump(),
+        "by": None if file.split else source.split.model_dump(),
         "label": source.label.model_dump() if source.label is not None else None,
         "weight": source.weight,
         "every_token": sorted(source.every_token),

@@ -28,6 +28,7 @@ ROW_GROUP_ROWS = 1 << 16
 SHARD_ROWS = 1 << 21
 RAW_SAMPLE_ROWS = 1000
 RAW_SAMPLE = "raw_sample.parquet"
+RAW_PREFIX = "raw-"
 
 
 class BatchTransform:
@@ -147,16 +148,28 @@ class ShardTask:
         shards: What to write.
         directory: The staging directory.
         raw_sample: Whether the first eval shard, and so the raw sample, is among them.
+        keep_raw: Whether the eval rows are also written as they were, for a serving model.
     """
 
     file: InputFile
     shards: tuple[Shard, ...]
     directory: str
     raw_sample: bool
+    keep_raw: bool = False
+
+    @property
+    def raw_shards(self) -> list[Shard]:
+        """The eval shards again, for the rows as they were."""
+        evals = [shard for shard in self.shards if shard.split == "eval" and self.keep_raw]
+        return [dataclasses.replace(shard, name=f"{RAW_PREFIX}{shard.name}") for shard in evals]
 
 
 def plan(
-    files: Iterable[InputFile], kept: Mapping[str, Mapping[str, int]], directory: str
+    files: Iterable[InputFile],
+    kept: Mapping[str, Mapping[str, int]],
+    directory: str,
+    *,
+    keep_raw: bool = False,
 ) -> list[ShardTask]:
     """Returns what each file's rows are written to.
 
@@ -164,6 +177,7 @@ def plan(
         files: In the order of their names.
         kept: File name -> split -> rows.
         directory: The staging directory.
+        keep_raw: Whether the eval rows are also written as they were.
     """
     pieces = [
         (file, split, min(SHARD_ROWS, rows - begin))
@@ -186,6 +200,7 @@ def plan(
             shards=tuple(group),
             directory=directory,
             raw_sample=any(s.name.startswith("eval-00000-") for s in group),
+            keep_raw=keep_raw,
         )
         for file, group in shards.items()
     ]
@@ -215,6 +230,7 @@ def write_shards(
             )
             for split in sorted({s.split for s in task.shards})
         }
+        raw = _SplitWriter(task.raw_shards, task.directory, _raw_schema(source), stack)
         sample: list[pa.RecordBatch] = []
         for chunk in records.read(task.file, source):
             chunk.problems.raise_if_any()
@@ -225,6 +241,8 @@ def write_shards(
                     continue
                 if split == "eval" and task.raw_sample:
                     _collect(sample, rows.batch, RAW_SAMPLE_ROWS)
+                if split == "eval" and task.keep_raw:
+                    raw.write(_raw_table(source, pa.Table.from_batches([rows.batch])))
                 columns = {**transform(rows.batch), **_along(source, rows)}
                 table = pa.table(
                     [columns[field.name].cast(field.type) for field in schema], schema=schema
@@ -232,7 +250,7 @@ def write_shards(
                 if not outputs[split].write(table):
                     raise _changed(task.file)
                 yield table.num_rows
-        complete = [output.finish() for output in outputs.values()]
+        complete = [output.finish() for output in (*outputs.values(), raw)]
         if not all(complete):
             raise _changed(task.file)
     if task.raw_sample:
@@ -343,12 +361,19 @@ def _write_sample(
     task: ShardTask, source: records.Source, sample: list[pa.RecordBatch], rows: int
 ) -> None:
     """Writes the first rows of the first eval shard as they were, null = missing."""
-    table = pa.Table.from_batches(sample).slice(0, rows)
-    columns = {
-        name: pc.cast(table.column(name), pa.float64()) if kind == "float" else table.column(name)
-        for name, kind in sorted(source.features.items())
-    }
-    pq.write_table(pa.table(columns), pathlib.Path(task.directory) / RAW_SAMPLE, compression="zstd")
+    table = _raw_table(source, pa.Table.from_batches(sample).slice(0, rows))
+    pq.write_table(table, pathlib.Path(task.directory) / RAW_SAMPLE, compression="zstd")
+
+
+def _raw_schema(source: records.Source) -> pa.Schema:
+    types = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
+    return pa.schema([(name, types[kind]) for name, kind in sorted(source.features.items())])
+
+
+def _raw_table(source: records.Source, table: pa.Table) -> pa.Table:
+    """The feature fields of some rows as they were; null = missing."""
+    schema = _raw_schema(source)
+    return pa.table([table.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 
 def features_of(columns: Iterable[fc.Column]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
+import os
 import pathlib
 import tempfile
 import threading
@@ -44,6 +46,9 @@ from transforms.rows import ReadSummary
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
+DIRECT_BYTES = 64 << 20
+"""New files up to this size together, beside known ones, are analysed without a runner: starting
+one would take longer than reading them."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -214,6 +219,13 @@ def analyse(
             merged.merge(known)
     if not fresh:
         return merged
+    learn = AnalyseFiles(source, threads, cache)
+    incremental = len(fresh) < len(inputs)
+    if incremental and not runner_options and _size(fresh) <= DIRECT_BYTES:
+        with _counting("analyse"):
+            for analysis in learn.process(fresh):
+                merged.merge(analysis)
+        return merged
     with tempfile.TemporaryDirectory(prefix="analysis-") as work, _counting("analyse"):
         path = str(pathlib.Path(work) / "analysis.arrow")
 
@@ -222,7 +234,7 @@ def analyse(
             analyses = (
                 pipeline
                 | "Files" >> beam.Create(portions, reshuffle=len(portions) > 1)
-                | "Analyse" >> beam.ParDo(AnalyseFiles(source, threads, cache))
+                | "Analyse" >> beam.ParDo(learn)
             )
             if len(portions) > 1:
                 analyses |= "Merge" >> beam.CombineGlobally(AnalysisFn()).without_defaults()
@@ -231,6 +243,13 @@ def analyse(
         runners.run(build, runner_options)
         merged.merge(Analysis.read(path))
     return merged
+
+
+def _size(inputs: Sequence[files.InputFile]) -> float:
+    """Bytes of the files; infinite if they are not on this machine."""
+    if any("://" in file.path for file in inputs):
+        return math.inf
+    return sum(os.path.getsize(file.path) for file in inputs if os.path.isfile(file.path))
 
 
 def _kept(
@@ -336,7 +355,7 @@ def _write_examples(
 ) -> None:
     described = storage.canonical_json(graph.description(resolved, source.features))
     kept = {name: file.kept for name, file in analysis.files.items()}
-    tasks = materialize.plan(inputs, kept, str(writer.directory))
+    tasks = materialize.plan(inputs, kept, str(writer.directory), keep_raw=source.keep_raw)
     threads = runners.threads(runner_options)
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -370,6 +389,9 @@ def _write_examples(
         writer.rows[shard.name] = written
         by_split[shard.split]["files"].append(shard.name)
         by_split[shard.split]["rows"] += written
+    raw_shards = sorted(shard.name for task in tasks for shard in task.raw_shards)
+    for name in raw_shards:
+        writer.rows[name] = pq.read_metadata(writer.directory / name).num_rows
     writer.rows[materialize.RAW_SAMPLE] = pq.read_metadata(
         writer.directory / materialize.RAW_SAMPLE
     ).num_rows
@@ -377,6 +399,7 @@ def _write_examples(
     assert source.label is not None, "a preprocess step has a label"  # noqa: S101
     writer.metadata = {
         "splits": by_split,
+        "raw_eval": raw_shards,
         "features": materialize.features_of(resolved.values()),
         "label": {
             "field": source.label.field,

@@ -30,6 +30,7 @@ class Source:
         weight: Field, or None.
         features: Raw field that a column reads -> type its transform takes.
         keep: Fields that go along as text.
+        keep_raw: Whether the eval rows are also kept as they were.
         every_token: Fields of which a vocabulary is learned, so that all texts are counted.
     """
 
@@ -39,6 +40,7 @@ class Source:
     weight: str | None
     features: Mapping[str, str]
     keep: tuple[str, ...]
+    keep_raw: bool = False
     every_token: frozenset[str] = frozenset()
 
 
@@ -142,6 +144,7 @@ def source(
         weight=part.weight,
         features=features,
         keep=tuple(part.keep),
+        keep_raw=part.keep_raw,
         every_token=frozenset(
             key
             for column in fc.walk(columns.values())
