@@ -37,8 +37,10 @@ from transforms import (
     records,
     resolution,
     runners,
+    schema_policy,
     splits,
     statistics,
+    statistics_page,
 )
 from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, raise_first
 from transforms.problems import Problems
@@ -104,7 +106,8 @@ def run(
         base_dir: Directory that file patterns are relative to.
         examples_dir: Gets Parquet shards of transformed features, kind "examples".
         transform_dir: Gets the transform in tensorflow-transform's layout, kind "transform".
-        statistics_dir: Gets statistics and schema, kind "statistics".
+        statistics_dir: Gets statistics per split (and as a page), the schema they suggest and,
+            with a `data_schema`, the anomalies; kind "statistics".
         runner_options: Beam options; without `--runner` the job runs in this process.
         analysis_cache: Directory that keeps the analyses of single files by their content, so
             that the next run reads only new files to learn from; see `incremental`.
@@ -115,23 +118,31 @@ def run(
     Raises:
         ConfigError: the configuration contradicts itself.
         DataError: a file or a value is bad; up to twenty places are named.
-        SchemaError: a file lacks a field.
+        SchemaError: a file lacks a field, or the data does not follow its schema.
         StorageError: a directory cannot be written.
     """
     began = time.monotonic()
+    policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
     columns = config.build_columns(part.columns)
     inputs = files.find(part.data.patterns(), base_dir)
     source = _source(part, columns, inputs)
     analysis = analyse(inputs, source, runner_options, analysis_cache)
     analysis.raise_if_faulty()
     _require_rows(analysis, splits.names(part.data.split))
+    computed = {
+        name: statistics.dataset_statistics(name, split)
+        for name, split in _in_order(analysis).items()
+    }
+    anomalies = policy.judge(computed) if policy is not None else {}
     resolved = resolution.resolve(columns, analysis)
     with contextlib.ExitStack() as commits:
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(manifest.committed_artifact(examples_dir))
         _write_transform(commits, pathlib.Path(transform_dir), resolved, source.features)
         writer = commits.enter_context(manifest.committed_artifact(statistics_dir))
-        _write_statistics(writer, analysis, part.label.field)
+        schema = statistics.infer_schema(analysis.splits["train"], label=part.label.field)
+        write_statistics(writer, computed, schema, anomalies)
+        writer.metadata |= {"label": part.label.field, "data_fingerprint": analysis.fingerprint}
         _write_examples(examples, inputs, source, resolved, analysis, runner_options)
     return PreprocessSummary(
         splits={
@@ -431,20 +442,32 @@ def _counts(analysis: Analysis, label: config.Label) -> dict[str, Any]:
 # --- The other artifacts -----------------------------------------------------------------------
 
 
-def _write_statistics(writer: manifest.ArtifactWriter, analysis: Analysis, label: str) -> None:
-    for name, split in _in_order(analysis).items():
-        proto = statistics.dataset_statistics(name, split)
+def write_statistics(
+    writer: manifest.ArtifactWriter,
+    by_split: Mapping[str, Any],
+    schema: Any,
+    anomalies: Mapping[str, Any],
+) -> None:
+    """Writes statistics, their page, a schema and anomalies as an artifact.
+
+    Args:
+        writer: Of the artifact.
+        by_split: DatasetFeatureStatisticsList by split.
+        schema: The Schema they suggest.
+        anomalies: Anomalies by split; those of the first are `anomalies.pbtxt`.
+    """
+    for name, proto in by_split.items():
         storage.write_bytes(
             writer.directory / f"{name}.pb", proto.SerializeToString(deterministic=True)
         )
-    schema = statistics.infer_schema(analysis.splits["train"], label=label)
     storage.write_text(writer.directory / "schema.pbtxt", text_format.MessageToString(schema))
+    page = statistics_page.render(by_split, title="Statistics")
+    storage.write_text(writer.directory / "statistics.html", page)
+    for i, (name, found) in enumerate(anomalies.items()):
+        file = f"anomalies-{name}.pbtxt" if i else "anomalies.pbtxt"
+        storage.write_text(writer.directory / file, text_format.MessageToString(found))
     writer.kind = "statistics"
-    writer.metadata = {
-        "splits": list(_in_order(analysis)),
-        "label": label,
-        "data_fingerprint": analysis.fingerprint,
-    }
+    writer.metadata = {"splits": list(by_split)}
 
 
 def _write_transform(

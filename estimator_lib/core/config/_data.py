@@ -107,3 +107,20 @@ class Label(Section):
     """How many classes, where kind is class."""
     missing: Literal["refuse", "skip"] = "refuse"
     """What to do with a row without label; skipped rows are counted and reported."""
+
+
+class DataSchema(Section):
+    """What the data must be like: a schema edited by a person, and what to do about faults."""
+
+    path: str
+    """The schema as text (schema.pbtxt), relative to this configuration file."""
+    on_anomaly: Literal["fail", "warn"] = "fail"
+    """What an anomaly of severity ERROR does: end the step before it writes, or warn."""
+    previous: str | None = None
+    """Statistics of the span before (a directory or .pb file), to measure drift of train."""
+    serving: str | None = None
+    """Statistics of serving data (a directory or .pb file), to measure skew of train."""
+    max_drift: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Largest distance from `previous`, for fields whose schema has no threshold."""
+    max_skew: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Largest distance from `serving`, for fields whose schema has no threshold."""

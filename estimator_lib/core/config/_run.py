@@ -11,7 +11,7 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core import constructors
 from estimator_lib.core.config._cluster import Cluster, Schedule
 from estimator_lib.core.config._columns import ColumnSpec, build_columns
-from estimator_lib.core.config._data import Data, Label
+from estimator_lib.core.config._data import Data, DataSchema, Label
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
 from estimator_lib.core.config._section import Name, Section
 from estimator_lib.core.errors import ConfigError, Reason
@@ -25,6 +25,8 @@ class RunConfiguration(Section):
     description: str = ""
     """One sentence: what the model predicts; for the report."""
     data: Data
+    data_schema: DataSchema | None = None
+    """What the data must be like; without it, statistics are written and nothing is judged."""
     label: Label
     weight: str | None = None
     """A numeric field with the weight of each row (at least 0)."""
@@ -56,10 +58,12 @@ class RunConfiguration(Section):
         """What the preprocess step reads."""
         return PreprocessPart(
             data=self.data,
+            data_schema=self.data_schema,
             label=self.label,
             weight=self.weight,
             columns=self.columns,
             keep=sorted(set(self.evaluate.slices)),
+            keep_raw=bool(self.evaluate.changes),
         )
 
     def evaluate_part(self) -> EvaluatePart:
@@ -75,11 +79,14 @@ class PreprocessPart(Section):
     """The part of a run configuration that the preprocess step reads."""
 
     data: Data
+    data_schema: DataSchema | None = None
     label: Label
     weight: str | None = None
     columns: dict[str, ColumnSpec]
     keep: list[str]
     """Raw fields that go along unchanged, for evaluation by slice."""
+    keep_raw: bool = False
+    """Whether the eval rows are also kept as they were, for the serving model to score."""
 
 
 class TrainPart(Section):

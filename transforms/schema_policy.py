@@ -1,0 +1,160 @@
+"""The schema section of a run: what the data must be like, and what happens if it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from estimator_lib.core import config, manifest, storage
+from estimator_lib.core.errors import DataError, Reason, SchemaError
+from transforms import anomalies
+
+_LOG = logging.getLogger(__name__)
+TRAINING = "TRAINING"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SchemaPolicy:
+    """A schema section with its files read.
+
+    Attributes:
+        schema: The Schema, with the thresholds of the section where it has none itself.
+        previous: Statistics of the span before, or None.
+        serving: Statistics of serving data, or None.
+        fail: Whether an error ends the step; else it is a warning.
+    """
+
+    schema: Any
+    previous: Any | None
+    serving: Any | None
+    fail: bool
+
+    def judge(self, by_split: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the Anomalies of every split; only fields that were read are judged.
+
+        Args:
+            by_split: DatasetFeatureStatisticsList by split. Drift and skew are those of train.
+
+        Raises:
+            SchemaError: the policy is to fail, and there is an error.
+        """
+        judged = {}
+        for split, statistics in by_split.items():
+            of_train = split == "train"
+            judged[split] = anomalies.validate(
+                statistics,
+                _only(self.schema, statistics),
+                environment=TRAINING if TRAINING in self.schema.default_environment else None,
+                previous=self.previous if of_train else None,
+                serving=self.serving if of_train else None,
+            )
+        for split, found in judged.items():
+            if self.fail:
+                anomalies.raise_for_errors(found, what=f"{split} split")
+            for line in anomalies.describe(found):
+                _LOG.warning("%s split: %s", split, line)
+        return judged
+
+
+def load(section: config.DataSchema, base_dir: str) -> SchemaPolicy:
+    """Reads what a schema section names.
+
+    Args:
+        section: The section.
+        base_dir: Directory that relative paths start from and stay below.
+
+    Raises:
+        DataError: a file is missing or holds no statistics.
+        SchemaError: the schema cannot be read.
+        SecurityError: a path leads out of `base_dir`.
+    """
+    schema = read_schema(_located(section.path, base_dir))
+    for feature in schema.feature:
+        for comparator, limit in (
+            ("drift_comparator", section.max_drift),
+            ("skew_comparator", section.max_skew),
+        ):
+            if limit is None or feature.HasField(comparator):
+                continue
+            norm = "infinity_norm" if _textual(feature) else "jensen_shannon_divergence"
+            getattr(getattr(feature, comparator), norm).threshold = limit
+    previous, serving = (
+        None if path is None else read_statistics(_located(path, base_dir))
+        for path in (section.previous, section.serving)
+    )
+    return SchemaPolicy(
+        schema=schema, previous=previous, serving=serving, fail=section.on_anomaly == "fail"
+    )
+
+
+def read_schema(path: str | os.PathLike[str]) -> Any:
+    """Reads a Schema in text form.
+
+    Raises:
+        DataError: there is no such file.
+        SchemaError: it holds something else.
+    """
+    try:
+        return text_format.Parse(_read(path).decode(), schema_pb2.Schema())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise SchemaError(
+            f"Schema {path} cannot be read: expected a tensorflow_metadata Schema as text, got "
+            f"{str(error).rstrip('.')}. Correct the file.",
+            reason=Reason.INVALID_VALUE,
+        ) from error
+
+
+def read_statistics(path: str | os.PathLike[str]) -> Any:
+    """Reads a DatasetFeatureStatisticsList: a .pb file, or the first split of an artifact.
+
+    Raises:
+        DataError: there is no such file, or it holds something else.
+    """
+    place = pathlib.Path(path)
+    if place.is_dir():
+        names = manifest.read(place, kind="statistics").metadata["splits"]
+        place = storage.safe_join(place, f"{names[0]}.pb")
+    try:
+        return statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(place))
+    except DecodeError as error:
+        raise DataError(
+            f"File {place} cannot be read: expected statistics (DatasetFeatureStatisticsList). "
+            "Name the file or the directory that a preprocess or statistics step wrote.",
+            reason=Reason.CORRUPT_FILE,
+        ) from error
+
+
+def _located(path: str, base_dir: str) -> pathlib.Path:
+    return pathlib.Path(path) if os.path.isabs(path) else storage.safe_join(base_dir, path)
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"File {path} cannot be read: {error.strerror or error}. Correct the path.",
+            reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else Reason.IO,
+        ) from error
+
+
+def _textual(feature: Any) -> bool:
+    return bool(feature.type == schema_pb2.BYTES)
+
+
+def _only(schema: Any, statistics: Any) -> Any:
+    """The schema without the fields that were not read, which are no fault of the data."""
+    read = {feature.path.step[0] for feature in statistics.datasets[0].features}
+    chosen = schema_pb2.Schema()
+    chosen.CopyFrom(schema)
+    del chosen.feature[:]
+    chosen.feature.extend(feature for feature in schema.feature if feature.name in read)
+    return chosen
