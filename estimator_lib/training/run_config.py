@@ -53,7 +53,9 @@ class RunConfig:
         compute_dtype: "bfloat16" computes the matrix products of the ready-made networks in
             that type; weights, sums, losses and everything else stay float32.
         jit_compile: Marks the model's operations for XLA, which compiles those it can (not
-            strings and lookups) into fused kernels.
+            strings and lookups) into fused kernels. It compiles anew for every new shape, so
+            it is for dense models with batches of one size: rows of large tables differ in
+            number from batch to batch and make training much slower.
         max_call_secs: Longest time one call of the training function should take; signals,
             time-based hooks and progress wait for it.
 
