@@ -11,6 +11,7 @@ from components.image import IMAGE
 @dsl.component(base_image=IMAGE, install_kfp_package=False)
 def evaluate(
     config: str,
+    champion: str,
     code_version: str,
     examples: dsl.Input[dsl.Dataset],
     transform: dsl.Input[dsl.Artifact],
@@ -26,6 +27,8 @@ def evaluate(
 
     Args:
         config: An `EvaluatePart` as JSON.
+        champion: The serving model to compare with: a version, or the directory of versions,
+            of which the newest is taken; empty compares with none.
         code_version: Digest of the code; a part of the cache key.
         examples: What preprocess wrote.
         transform: What preprocess wrote.
@@ -47,6 +50,7 @@ def evaluate(
     with step():
         return run(
             config,
+            champion,
             code_version,
             examples,
             transform,
@@ -62,6 +66,7 @@ def evaluate(
 
 def run(
     config: str,
+    champion: str,
     code_version: str,
     examples: dsl.Artifact,
     transform: dsl.Artifact,
@@ -75,7 +80,7 @@ def run(
 ) -> str:
     """The component's body; see `evaluate`."""
     from components import model as artifact
-    from components.scoring import score
+    from components.scoring import newest_served, score, score_served
     from estimator_lib.core import manifest, storage
     from estimator_lib.core.config import EvaluatePart
     from estimator_lib.evaluation import evaluation as evaluations
@@ -85,17 +90,26 @@ def run(
     prepared = manifest.verify(examples.path)
     trained = artifact.open_model(model.path, transform.path, examples.path)
     scored = score(trained.estimator, trained.checkpoint, examples.path, "eval")
+    known = {
+        "task": artifact.task(prepared.metadata["label"]),
+        "labels": scored.labels,
+        "weights": scored.weights,
+        "data_fingerprint": prepared.metadata["data_fingerprint"],
+    }
+    serving = newest_served(champion) if part.evaluate.changes else None
+    baseline = None
+    if serving is not None:
+        served = score_served(serving, examples.path)
+        baseline = evaluations.evaluate(predictions=served, model=serving, **known)
     found = evaluations.evaluate(
-        task=artifact.task(prepared.metadata["label"]),
-        labels=scored.labels,
         predictions=scored.predictions,
-        weights=scored.weights,
         slices={field: scored.kept[field] for field in part.evaluate.slices},
         options=part.evaluate,
+        baseline=baseline,
         model=part.name,
         step=trained.step,
         model_digest=trained.digest,
-        data_fingerprint=prepared.metadata["data_fingerprint"],
+        **known,
     )
     told = _report(part, found, trained, prepared.metadata, statistics.path, code_version)
     with manifest.committed_artifact(evaluation.path) as writer:

@@ -8,10 +8,10 @@ from estimator_lib.core.columns import MISSING_INT
 
 
 def arrays(table: Any) -> dict[str, Any]:
-    """Returns the columns of an Arrow table as inputs of `serving_default`.
+    """Returns the columns of Arrow data as inputs of `serving_default`.
 
     Args:
-        table: Columns of type string, int64 or float64; null is a missing value.
+        table: A table or record batch with columns of type string, int64 or float64; null is a missing value.
 
     Returns:
         By field, `[rows]`: bytes objects ("" is missing), int64 (`MISSING_INT` is missing) or
@@ -22,13 +22,14 @@ def arrays(table: Any) -> dict[str, Any]:
     import pyarrow.compute as pc
 
     found = {}
-    for name in table.column_names:
-        column = table[name]
+    for name in table.schema.names:
+        column = table.column(name)
         if pa.types.is_integer(column.type):
-            found[name] = pc.fill_null(column, MISSING_INT).to_numpy().astype(np.int64)
+            filled, kind = pc.fill_null(column, MISSING_INT), np.int64
         elif pa.types.is_floating(column.type):
-            found[name] = pc.fill_null(column, float("nan")).to_numpy().astype(np.float32)
+            filled, kind = pc.fill_null(column, float("nan")), np.float32
         else:
             text = pc.fill_null(pc.cast(column, pa.string()), "")
-            found[name] = pc.cast(text, pa.binary()).to_numpy(zero_copy_only=False)
+            filled, kind = pc.cast(text, pa.binary()), np.object_
+        found[name] = filled.to_numpy(zero_copy_only=False).astype(kind, copy=False)
     return found

@@ -85,3 +85,53 @@ def probabilities(predictions: Mapping[str, Any], task: str) -> Any:
         )
     values = np.asarray(predictions[key])
     return values if task == "multiclass" else values.reshape(len(values))
+
+
+def newest_served(directory: str) -> str | None:
+    """Returns the newest version below a serving directory, or the directory if it is one.
+
+    None if nothing is there: no model is serving yet.
+    """
+    from estimator_lib.export import retention
+
+    root = pathlib.Path(directory)
+    if not directory or (root / "saved_model.pb").is_file():
+        return directory or None
+    versions = retention.versions(root)
+    return str(root / str(versions[-1])) if versions else None
+
+
+def score_served(model_dir: str, examples_dir: str) -> Any:
+    """Returns a published model's predictions for the eval split, in the order of the shards.
+
+    Args:
+        model_dir: A SavedModel that takes raw fields.
+        examples_dir: What preprocess wrote, with the raw eval rows.
+
+    Raises:
+        ConfigError: the model reads a field that these rows do not have.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    from components import model, raw_rows
+    from estimator_lib.core import manifest, storage
+    from estimator_lib.core.errors import ConfigError, Reason
+    from estimator_lib.export.saved_model import load_model
+
+    metadata = manifest.read(examples_dir, kind="examples").metadata
+    served = load_model(model_dir)
+    lacking = sorted(set(served.inputs) - set(metadata["raw_fields"]))
+    if lacking:
+        raise ConfigError(
+            f"The serving model {model_dir} cannot be compared: it reads the field "
+            f"{lacking[0]!r}, which no column of this configuration reads. Add such a column, or "
+            "remove evaluate.changes for one run.",
+            reason=Reason.FIELD_MISSING,
+        )
+    batches = []
+    for name in metadata["raw_eval"]:
+        for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
+            rows = raw_rows.arrays(batch.select(sorted(served.inputs)))
+            batches.append(probabilities(served.predict(rows), model.task(metadata["label"])))
+    return np.concatenate(batches)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estimator_lib.core.errors import EstimatorLibError
-from pipelines import models, operating
+from pipelines import data_commands, models, operating
 
 INTERRUPTED = 130
 
@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(command=_schema)
 
     models.add_commands(commands)
+    data_commands.add_commands(commands)
     operating.add_commands(commands)
     return parser
 

@@ -68,6 +68,7 @@ def run(
         arguments = {
             "base_dir": str(base_dir.resolve()),
             "analysis_cache": str(output / "analysis"),
+            "champion": _champion(config, output / "serving"),
             "checkpoint_root": str(output / "checkpoints"),
             "serving_dir": str(output / "serving"),
             "data_fingerprint": fingerprint,
@@ -77,6 +78,14 @@ def run(
         summary = _summary(execution, output, time.monotonic() - began)
         storage.write_json(output / "run.json", summary)
     return summary
+
+
+def _champion(config: RunConfiguration, serving: pathlib.Path) -> str:
+    """The serving version to compare with: by its number, so that the cache sees a new one."""
+    from estimator_lib.export import retention
+
+    versions = retention.versions(serving) if config.evaluate.changes else []
+    return str(serving / str(versions[-1])) if versions else ""
 
 
 def _without_retries(config: RunConfiguration) -> RunConfiguration:

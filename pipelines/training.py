@@ -49,6 +49,7 @@ def build(config: RunConfiguration) -> Any:
         base_dir: str = root,
         analysis_cache: str = f"{root}/analysis" if root else "",
         checkpoint_root: str = f"{root}/checkpoints" if root else "",
+        champion: str = f"{root}/serving" if root and config.evaluate.changes else "",
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = RELEASE,
@@ -70,6 +71,7 @@ def build(config: RunConfiguration) -> Any:
         )
         evaluated = evaluate(
             config=evaluate_config,
+            champion=champion,
             code_version=code_version,
             examples=prepared.outputs["examples"],
             transform=prepared.outputs["transform"],

@@ -238,6 +238,31 @@ def test_other_tasks_and_splits_take_the_same_road(variant, project, server, tmp
     assert pathlib.Path(result["model"], "saved_model.pb").is_file()
 
 
+def test_a_challenger_is_published_only_if_it_beats_the_champion(project, server, tmp_path):
+    asks = "evaluate.changes={auc: {min: 0.001}}"
+    first, _ = execute(project, tmp_path, server, asks)
+    assert first["evaluation"]["verdict"] == "not_evaluated"
+    assert "no model is serving" in first["evaluation"]["reasons"][0]
+    first, _ = execute(project, tmp_path, server, asks, "evaluate.needs_baseline=false")
+    assert pathlib.Path(first["model"]).name == "1"
+
+    same, _ = execute(project, tmp_path, server, asks, "train.seed=1")
+    comparison = same["evaluation"]["comparison"]
+    assert comparison["model"] == str(tmp_path / "serving" / "1")
+    assert comparison["changes"]["auc"] == pytest.approx(0, abs=1e-6)
+    assert same["evaluation"]["verdict"] == "refused"
+    assert same["model"] is None
+
+    worse, _ = execute(project, tmp_path, server, asks, "train={max_steps: 1}")
+    assert worse["evaluation"]["comparison"]["changes"]["auc"] < 0
+    assert worse["model"] is None
+
+    linear = "estimator={name: LinearClassifier, args: {feature_columns: [carrier]}}"
+    allowed = "evaluate.changes={auc: {min: -1}}"
+    other, _ = execute(project, tmp_path, server, allowed, linear)
+    assert pathlib.Path(other["model"]).name == "2"
+
+
 BROKEN = {
     "missing column": (
         lambda rows: rows.replace("wind", "wnid", 1),

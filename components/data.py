@@ -1,0 +1,131 @@
+"""What the commands about raw data do; TensorFlow and Beam are imported when they run."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from estimator_lib.core import config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Files:
+    """Raw files as a command line gives them.
+
+    Attributes:
+        patterns: Files or file patterns; relative ones start from the working directory.
+        format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
+        missing: Texts that stand for a missing value.
+        delimiter: Of CSV.
+        types: Field -> "string", "int" or "float".
+        runner_options: Beam options.
+    """
+
+    patterns: Sequence[str]
+    format: str | None = None
+    missing: Sequence[str] = ("",)
+    delimiter: str = ","
+    types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    runner_options: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Looked:
+    """What was seen of raw files: how many there are, their rows and fields."""
+
+    files: int
+    rows: int
+    fields: int
+
+
+def statistics(files: Files, output: pathlib.Path) -> Looked:
+    """Writes statistics, their page and a schema of raw files.
+
+    Raises:
+        EstimatorLibError: see `transforms.dataset.find` and `compute`.
+    """
+    computed, schema, looked = _computed(files)
+    from transforms import dataset
+
+    dataset.write(output, computed, schema)
+    return looked
+
+
+def validate(
+    files: Files,
+    schema: pathlib.Path,
+    *,
+    environment: str | None = None,
+    previous: pathlib.Path | None = None,
+    serving: pathlib.Path | None = None,
+    output: pathlib.Path | None = None,
+) -> tuple[Looked, list[str], bool]:
+    """Judges raw files by a schema.
+
+    Returns:
+        What was seen; a line per anomaly, errors first; whether there is an error.
+
+    Raises:
+        EstimatorLibError: a file cannot be read.
+    """
+    computed, inferred, looked = _computed(files)
+    from transforms import anomalies, dataset
+
+    found = dataset.judge(
+        computed, schema, environment=environment, previous=previous, serving=serving
+    )
+    if output is not None:
+        dataset.write(output, computed, inferred, found)
+    lines = anomalies.describe(found)
+    return looked, lines, any(line.startswith("error") for line in lines)
+
+
+def preprocess(
+    part: config.PreprocessPart,
+    *,
+    base_dir: pathlib.Path,
+    output: pathlib.Path,
+    runner_options: Sequence[str] = (),
+    analysis_cache: pathlib.Path | None = None,
+) -> Any:
+    """Runs the preprocess step alone, into `output`/examples, /transform and /statistics.
+
+    Returns:
+        A `transforms.preprocess.PreprocessSummary`.
+
+    Raises:
+        EstimatorLibError: see `transforms.preprocess.run`.
+    """
+    from transforms import preprocess as job
+
+    return job.run(
+        part,
+        base_dir=str(base_dir),
+        examples_dir=str(output / "examples"),
+        transform_dir=str(output / "transform"),
+        statistics_dir=str(output / "statistics"),
+        runner_options=runner_options,
+        analysis_cache=None if analysis_cache is None else str(analysis_cache),
+    )
+
+
+def _computed(files: Files) -> tuple[Any, Any, Looked]:
+    from transforms import dataset
+
+    # A command line names files wherever they are, so each is taken as an absolute path.
+    patterns = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in files.patterns]
+    found = dataset.find(
+        patterns,
+        file_format=files.format,
+        missing=files.missing,
+        delimiter=files.delimiter,
+        types=files.types,
+    )
+    computed, schema = dataset.compute(found, files.runner_options)
+    first = computed.datasets[0]
+    looked = Looked(
+        files=len(found.inputs), rows=int(first.num_examples), fields=len(first.features)
+    )
+    return computed, schema, looked

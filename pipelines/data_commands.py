@@ -1,0 +1,184 @@
+"""The commands about raw data: statistics, validate, preprocess.
+
+Imports are made inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from components.data import Files, Looked
+
+ANOMALOUS = 2
+"""Exit code of `validate` when there is an error, that of any other bad data."""
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `statistics`, `validate` and `preprocess` to the command line.
+
+    Args:
+        commands: What `ArgumentParser.add_subparsers` returned.
+    """
+    statistics = commands.add_parser(
+        "statistics",
+        help="summarise raw files",
+        description="Write statistics of raw files, as protos and as a page, and the schema that "
+        "they suggest.",
+    )
+    _add_files(statistics)
+    statistics.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="DIR")
+    statistics.set_defaults(command=_statistics)
+
+    validate = commands.add_parser(
+        "validate",
+        help="judge raw files by a schema",
+        description="Compare raw files with a schema; with statistics of other data, measure "
+        "drift or skew too. The exit code is 2 if there is an error.",
+    )
+    _add_files(validate)
+    validate.add_argument(
+        "--schema", type=pathlib.Path, required=True, metavar="PBTXT", help="the schema as text"
+    )
+    validate.add_argument("--environment", metavar="NAME", help="such as SERVING")
+    for option, what in (("--previous", "the span before"), ("--serving", "serving data")):
+        validate.add_argument(
+            option, type=pathlib.Path, metavar="STATISTICS", help=f"statistics of {what}"
+        )
+    validate.add_argument(
+        "-o", "--output", type=pathlib.Path, metavar="DIR", help="keep statistics and anomalies"
+    )
+    validate.set_defaults(command=_validate)
+
+    preprocess = commands.add_parser(
+        "preprocess",
+        help="run the preprocess step alone",
+        description="Read raw files and write examples, transform and statistics.",
+    )
+    preprocess.add_argument("config", type=pathlib.Path, metavar="CONFIG", help="run configuration")
+    preprocess.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one setting, such as label.missing=skip (may be repeated)",
+    )
+    preprocess.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="DIR")
+    preprocess.add_argument(
+        "--cache",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="keep what was learned of each file; the next run learns from new files only",
+    )
+    _add_beam(preprocess)
+    preprocess.set_defaults(command=_preprocess)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILES", help="files or file patterns")
+    parser.add_argument(
+        "--format",
+        choices=("csv", "parquet", "tfrecord"),
+        help="by default, as the first file's name says",
+    )
+    parser.add_argument(
+        "--missing",
+        action="append",
+        metavar="TEXT",
+        help="a text that means missing, beside the empty one (may be repeated)",
+    )
+    parser.add_argument("--delimiter", default=",", metavar="CHARACTER", help="of CSV")
+    parser.add_argument(
+        "--type",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="FIELD=TYPE",
+        help="string, int or float, where the first rows do not tell (may be repeated)",
+    )
+    _add_beam(parser)
+
+
+def _add_beam(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--beam",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="an option for Beam, such as --beam=--runner=DataflowRunner (may be repeated)",
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, kind = text.rpartition("=")
+    if not (field and equals):
+        raise argparse.ArgumentTypeError(f"expected FIELD=TYPE, got {text!r}")
+    return field, kind
+
+
+def _files(parsed: argparse.Namespace) -> Files:
+    from components.data import Files
+
+    return Files(
+        patterns=parsed.files,
+        format=parsed.format,
+        missing=("", *(parsed.missing or ())),
+        delimiter=parsed.delimiter,
+        types=dict(parsed.type),
+        runner_options=parsed.beam,
+    )
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def _seen(looked: Looked) -> str:
+    return f"{looked.rows:,} rows of {looked.fields} fields in {looked.files:,} files"
+
+
+def _statistics(parsed: argparse.Namespace) -> int:
+    from components import data
+
+    looked = data.statistics(_files(parsed), parsed.output)
+    _say(f"{_seen(looked)}; open {parsed.output / 'statistics.html'}")
+    return 0
+
+
+def _validate(parsed: argparse.Namespace) -> int:
+    from components import data
+
+    looked, lines, bad = data.validate(
+        _files(parsed),
+        parsed.schema,
+        environment=parsed.environment,
+        previous=parsed.previous,
+        serving=parsed.serving,
+        output=parsed.output,
+    )
+    for line in lines:
+        _say(line)
+    judgement = "as the schema says" if not lines else f"{len(lines)} anomalies"
+    _say(f"{_seen(looked)}: {judgement}")
+    return ANOMALOUS if bad else 0
+
+
+def _preprocess(parsed: argparse.Namespace) -> int:
+    from components import data
+    from estimator_lib.core import config as configuration
+
+    config = configuration.load(parsed.config, parsed.set)
+    summary = data.preprocess(
+        config.preprocess_part(),
+        base_dir=parsed.config.parent,
+        output=parsed.output,
+        runner_options=parsed.beam,
+        analysis_cache=parsed.cache,
+    )
+    counts = ", ".join(f"{split.kept:,} {name}" for name, split in summary.splits.items())
+    _say(f"{counts} rows, {summary.features} features in {summary.seconds:.1f} s: {parsed.output}")
+    return 0
