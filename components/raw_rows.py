@@ -11,7 +11,8 @@ def arrays(table: Any) -> dict[str, Any]:
     """Returns the columns of Arrow data as inputs of `serving_default`.
 
     Args:
-        table: A table or record batch with columns of type string, int64 or float64; null is a missing value.
+        table: A table or record batch with columns of type string, int64 or float64; null is a
+            missing value.
 
     Returns:
         By field, `[rows]`: bytes objects ("" is missing), int64 (`MISSING_INT` is missing) or
