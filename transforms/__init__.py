@@ -1,1 +1,23 @@
-"""Beam jobs: what feature columns need is learned here, and applied."""
+"""Beam jobs: what feature columns need is learned here, and applied.
+
+The names below load Beam when they are first used. `README.md` beside this file is the guide.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transforms.ptransforms import ComputeStatistics, ReadRecords, ValidateStatistics
+
+__all__ = ["ComputeStatistics", "ReadRecords", "ValidateStatistics"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from transforms import ptransforms
+
+        return getattr(ptransforms, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -403,7 +403,8 @@ def _lines(
         if not lines:
             single = len(header) == 1
             found = [n for n, _ in _records(block.data, block.line, layout.delimiter)]
-            lines.extend(found if not single else range(block.line, block.line + len(columns)))
+            rows = len(next(iter(columns.values())))
+            lines.extend(found if not single else range(block.line, block.line + rows))
         return lines[row]
 
     return line_of

@@ -1,0 +1,179 @@
+"""Files that no run configuration describes: their fields, statistics and anomalies."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from estimator_lib.core import config, manifest
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
+from transforms import anomalies, files, preprocess, readers, records, schema_policy, statistics
+from transforms.problems import Problems
+from transforms.rows import Field, Layout
+
+_SUFFIXES = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".tfrecord": "tfrecord",
+    ".tfrecords": "tfrecord",
+}
+NAME = "data"
+"""What the statistics call the files, which are not split."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Some files, and how they are read.
+
+    Attributes:
+        inputs: The files.
+        layout: Their fields.
+    """
+
+    inputs: tuple[files.InputFile, ...]
+    layout: Layout
+
+    @property
+    def source(self) -> records.Source:
+        """As `records.read` takes it: every row, no label."""
+        unused = ["*"]  # files carry their split with them
+        split = config.Split(files=config.FileSplit(train=unused, eval=unused))
+        return records.Source(
+            layout=self.layout, split=split, label=None, weight=None, features={}, keep=()
+        )
+
+
+def find(
+    patterns: Sequence[str],
+    *,
+    base_dir: str = ".",
+    file_format: str | None = None,
+    missing: Sequence[str] = ("",),
+    delimiter: str = ",",
+    types: Mapping[str, str] | None = None,
+) -> Dataset:
+    """Returns the files of patterns with all their fields.
+
+    Args:
+        patterns: As in a run configuration.
+        base_dir: Directory that relative patterns start from and stay below.
+        file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
+        missing: Texts that stand for a missing value.
+        delimiter: Of CSV.
+        types: Field -> "string", "int" or "float"; others are those of the first rows.
+
+    Raises:
+        ConfigError: the format or a type is not known, or there is no such field.
+        DataError: no file matches, or one cannot be read.
+        SchemaError: a file lacks a field that the first one has.
+    """
+    inputs = files.find({NAME: patterns}, base_dir)
+    name = file_format or _format_of(inputs[0].name)
+    layout = Layout(format=name, missing=tuple(missing), delimiter=delimiter)
+    reader = readers.reader(name)
+    names = reader.read_header(inputs[0], layout)
+    given = dict(types or {})
+    for field, kind in given.items():
+        if field not in names or kind not in ("string", "int", "float"):
+            raise ConfigError(
+                f"Type {kind!r} of field {field!r} cannot be used: expected a field of "
+                f"{inputs[0].name} and string, int or float.{did_you_mean(field, names)}",
+                reason=Reason.UNKNOWN_NAME,
+            )
+    inferred = reader.infer_types(inputs[0], names, layout)
+    fields = tuple(Field(name=n, type=given.get(n, inferred[n])) for n in names)
+    layout = dataclasses.replace(layout, fields=fields)
+    Problems.of(
+        problem
+        for file in inputs[1:]
+        for problem in readers.check_header(
+            name, file, reader.read_header(file, layout), layout.names
+        )
+    ).raise_if_any()
+    return Dataset(inputs=tuple(inputs), layout=layout)
+
+
+def _format_of(name: str) -> str:
+    base = name.removesuffix(".gz").removesuffix(".zst")
+    found = _SUFFIXES.get(pathlib.PurePath(base).suffix.lower())
+    if found is None:
+        raise ConfigError(
+            f"Format of {name} is not known: expected a name that ends in "
+            f"{', '.join(_SUFFIXES)}. Say which format it has.",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    return found
+
+
+def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, Any]:
+    """Returns the statistics of a dataset and the schema they suggest.
+
+    Args:
+        dataset: What `find` returned.
+        runner_options: Beam options; without `--runner` the job runs in this process.
+
+    Returns:
+        DatasetFeatureStatisticsList and Schema.
+
+    Raises:
+        DataError: a value is bad; up to twenty places are named.
+    """
+    analysis = preprocess.analyse(dataset.inputs, dataset.source, runner_options)
+    analysis.raise_if_faulty()
+    if NAME not in analysis.splits:
+        raise DataError(
+            f"The {len(dataset.inputs)} files have no rows. Correct the pattern or the files.",
+            reason=Reason.EMPTY_INPUT,
+        )
+    split = analysis.splits[NAME]
+    return statistics.dataset_statistics(NAME, split), statistics.infer_schema(split)
+
+
+def write(
+    output: str | os.PathLike[str], computed: Any, schema: Any, found: Any | None = None
+) -> None:
+    """Writes statistics, their page, the schema and, if there are any, anomalies.
+
+    Raises:
+        StorageError: the directory holds something else or cannot be written.
+    """
+    with manifest.committed_artifact(pathlib.Path(output)) as writer:
+        judged = {} if found is None else {NAME: found}
+        preprocess.write_statistics(writer, {NAME: computed}, schema, judged)
+
+
+def judge(
+    computed: Any,
+    schema_path: str | os.PathLike[str],
+    *,
+    environment: str | None = None,
+    previous: str | os.PathLike[str] | None = None,
+    serving: str | os.PathLike[str] | None = None,
+) -> Any:
+    """Returns the Anomalies of statistics against a schema file; see `anomalies.validate`.
+
+    Args:
+        computed: DatasetFeatureStatisticsList.
+        schema_path: A Schema as text.
+        environment: Of the schema, such as "SERVING".
+        previous: Statistics of the span before, for drift; a directory or .pb file.
+        serving: Statistics of serving data, for skew.
+
+    Raises:
+        DataError: a file cannot be read.
+        SchemaError: the schema cannot be read.
+    """
+    before, served = (
+        None if path is None else schema_policy.read_statistics(path)
+        for path in (previous, serving)
+    )
+    return anomalies.validate(
+        computed,
+        schema_policy.read_schema(schema_path),
+        environment=environment,
+        previous=before,
+        serving=served,
+    )
