@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO, cast
 
 from estimator_lib.core import files as local_files
+from estimator_lib.core import spans
 from estimator_lib.core.errors import DataError, Reason, SecurityError, quote
 
 SCHEMES = ("gs", "s3", "hdfs", "abfs")
@@ -60,7 +61,8 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
     """Returns the files that the patterns match, sorted by split and name.
 
     Args:
-        patterns: Split ("" where rows decide) to patterns with `*`, `?`, `[...]` and `**`:
+        patterns: Split ("" where rows decide) to patterns with `*`, `?`, `[...]`, `**`, and
+            `{date}` or `{date:N}` for the newest N days:
             paths relative to `base_dir`, which may not lead out of it by `..` or a symbolic
             link; absolute paths, for data that lies elsewhere on purpose; or URIs.
         base_dir: Directory of the run configuration.
@@ -96,8 +98,9 @@ def _expand(pattern: str, base_dir: str) -> list[str]:
         _check_uri(pattern)
         from apache_beam.io import filesystems
 
-        matches = filesystems.FileSystems.match([pattern])[0].metadata_list
-        return sorted(m.path for m in matches)
+        plain, choose = spans.parse(pattern)
+        matches = filesystems.FileSystems.match(plain)
+        return sorted(choose(m.path for result in matches for m in result.metadata_list))
     return [os.path.abspath(path) for path in local_files.expand([pattern], base_dir)]
 
 

@@ -11,7 +11,7 @@ import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
-from estimator_lib.core import storage
+from estimator_lib.core import spans, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
 
 
@@ -19,7 +19,8 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
     """Returns the files that match, sorted by path, each once.
 
     Args:
-        patterns: Glob patterns; relative ones start at `base_dir` and stay below it.
+        patterns: Glob patterns, with dates as `spans` has them; relative ones start at
+            `base_dir` and stay below it.
         base_dir: An existing directory.
 
     Raises:
@@ -34,12 +35,18 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
                 f"File pattern {quote(pattern)} is not a local path. Copy or mount the files.",
                 reason=Reason.UNSUPPORTED,
             )
-        matches = glob.glob(os.path.join(glob.escape(os.fspath(base_dir)), pattern), recursive=True)
+        root = glob.escape(os.fspath(base_dir))
+        plain_patterns, choose = spans.parse(pattern)
+        matches = choose(
+            match
+            for plain_pattern in plain_patterns
+            for match in glob.glob(os.path.join(root, plain_pattern), recursive=True)
+        )
         if not matches and os.path.exists(literal := os.path.join(base_dir, pattern)):
             matches = [literal]  # a name that happens to hold "[" or "?"
         files = [pathlib.Path(m) for m in matches if os.path.isfile(m)]
         if not files:
-            plain = not glob.has_magic(pattern)
+            plain = not glob.has_magic(plain_patterns[0])
             raise DataError(
                 f"File {quote(pattern)} does not exist in {os.path.abspath(base_dir)}."
                 if plain

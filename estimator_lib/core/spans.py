@@ -1,0 +1,61 @@
+"""Dates in file patterns: `{date}` is any day, `{date:7}` the newest seven that there are.
+
+Layer 0. A day is written 2026-01-31 or 20260131.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable
+
+from estimator_lib.core.errors import ConfigError, Reason, quote
+
+_SPAN = re.compile(r"\{date(?::([1-9]\d*))?\}")
+_DAY = r"\d{4}-\d{2}-\d{2}|\d{8}"
+_DIGIT = "[0-9]"
+_GLOBS = (f"{_DIGIT * 4}-{_DIGIT * 2}-{_DIGIT * 2}", _DIGIT * 8)
+
+Choice = Callable[[Iterable[str]], list[str]]
+
+
+def parse(pattern: str) -> tuple[list[str], Choice]:
+    """Returns the plain patterns that a pattern stands for, and what of their matches to take.
+
+    Args:
+        pattern: Glob pattern with at most one `{date}` or `{date:N}`, and no `**` behind it.
+
+    Raises:
+        ConfigError: the date is given twice, or `**` follows it.
+    """
+    found = list(_SPAN.finditer(pattern))
+    if not found:
+        return [pattern], list
+    span = found[0]
+    if len(found) > 1 or "**" in pattern[span.end() :]:
+        raise ConfigError(
+            f"File pattern {quote(pattern)} is ambiguous: expected one {{date}} and no ** behind "
+            "it. Correct the pattern.",
+            reason=Reason.INVALID_VALUE,
+        )
+    before, after = pattern[: span.start()], pattern[span.end() :]
+    depth = after.count("/")
+    component = re.compile(
+        f"{_regex(before.rpartition('/')[2])}({_DAY}){_regex(after.partition('/')[0])}$"
+    )
+    newest = int(span[1]) if span[1] else None
+
+    def choose(paths: Iterable[str]) -> list[str]:
+        days: dict[str, list[str]] = {}
+        for path in paths:
+            match = component.match(path.split("/")[-1 - depth])
+            if match:
+                days.setdefault(match[1].replace("-", ""), []).append(path)
+        taken = sorted(days)[-newest:] if newest else sorted(days)
+        return [path for day in taken for path in days[day]]
+
+    return [before + glob + after for glob in _GLOBS], choose
+
+
+def _regex(glob: str) -> str:
+    return fnmatch.translate(glob).removesuffix(r"\Z")
