@@ -25,6 +25,7 @@ def arrays(table: Any) -> dict[str, Any]:
     found = {}
     for name in table.schema.names:
         column = table.column(name)
+        kind: Any
         if pa.types.is_integer(column.type):
             filled, kind = pc.fill_null(column, MISSING_INT), np.int64
         elif pa.types.is_floating(column.type):
