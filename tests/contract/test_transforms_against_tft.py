@@ -3,16 +3,14 @@
 import json
 
 import numpy as np
-import pytest
 import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tensorflow_transform.tf_metadata import schema_utils
 
 from transforms.testing import Job
-
-tft = pytest.importorskip("tensorflow_transform")
-tft_beam = pytest.importorskip("tensorflow_transform.beam")
-schema_utils = pytest.importorskip("tensorflow_transform.tf_metadata.schema_utils")
 
 COLUMNS = {
     "c": {"kind": "vocabulary"},

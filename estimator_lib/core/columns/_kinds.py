@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Callable
@@ -73,15 +74,15 @@ class ZScore:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(abc.ABC):
     """Base of all columns. `name` is derived, unique per model and stable."""
 
     kind: ClassVar[str]
 
     @property
+    @abc.abstractmethod
     def name(self) -> str:
         """The name of variables and transformed features, as in `tf.feature_column`."""
-        raise NotImplementedError  # pragma: no cover - every subclass overrides it
 
     @property
     def parents(self) -> tuple[Column, ...]:
@@ -93,9 +94,9 @@ class CategoricalColumn(Column):
     """Gives each example an id in [0, num_buckets), or -1 when missing."""
 
     @property
+    @abc.abstractmethod
     def num_buckets(self) -> int:
         """How many ids there are, out-of-vocabulary buckets included."""
-        raise NotImplementedError  # pragma: no cover
 
 
 class DenseColumn(Column):
