@@ -155,10 +155,11 @@ def _check(parsed: argparse.Namespace) -> int:
     from components.model import check_metric_names
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
-    from pipelines import code_version
+    from pipelines import code_version, run
 
     config = configuration.load(parsed.config, parsed.set)
     check_metric_names(config)
+    run.schema_files(config, parsed.config.parent)
     base = parsed.config.parent
     found = files.expand_splits(config.data.patterns(), base)
     code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))

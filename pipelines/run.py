@@ -51,13 +51,14 @@ def run(
     search = (base_dir.resolve(), pathlib.Path.cwd())
     version = code_version(config.estimator.function, search)
     raw = [path for paths in inputs.values() for path in paths]
+    judged_by = schema_files(config, base_dir)
     output = output.resolve()
     with _lease(output), contextlib.ExitStack() as running:
         logs = storage.make_directory(output / "logs")
         if steps is None:
             server = WarmSteps(logs / "steps.log", path=[str(p) for p in search])
             steps = running.enter_context(server)
-        fingerprint = files.fingerprint(raw, base_dir)
+        fingerprint = files.fingerprint([*raw, *judged_by], base_dir)
         show(f"{config.name}: {len(raw)} files, data {fingerprint[:8]}, code {version[:8]}")
 
         def build() -> Any:
@@ -78,6 +79,22 @@ def run(
         summary = _summary(execution, output, time.monotonic() - began)
         storage.write_json(output / "run.json", summary)
     return summary
+
+
+def schema_files(config: RunConfiguration, base_dir: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files that the data is judged by: schema and statistics to compare with.
+
+    Raises:
+        DataError: one of them is not there.
+    """
+    wanted = config.data_schema
+    if wanted is None:
+        return []
+    found: list[pathlib.Path] = []
+    for name in filter(None, (wanted.path, wanted.previous, wanted.serving)):
+        place = base_dir / name
+        found += sorted(place.rglob("*.pb")) if place.is_dir() else files.expand([name], base_dir)
+    return found
 
 
 def _champion(config: RunConfiguration, serving: pathlib.Path) -> str:

@@ -39,6 +39,7 @@ def test_config_check_names_a_pattern_without_files(example, capsys):
         ("train.epochz=3", "'epochs'"),
         ("evaluate.thresholds={auk: {min: 0.5}}", "'auc'"),
         ("estimator.args.dnn_hiden_units=[3]", "'dnn_hidden_units'"),
+        ("data_schema={path: none.pbtxt}", "none.pbtxt"),
         ("estimator={function: 'nowhere.models:build'}", "nowhere.models"),
     ],
 )
