@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from components.quiet import startup_lines_hidden
 from estimator_lib.core import config
 
 
@@ -98,7 +99,8 @@ def preprocess(
     Raises:
         EstimatorLibError: see `transforms.preprocess.run`.
     """
-    from transforms import preprocess as job
+    with startup_lines_hidden():
+        from transforms import preprocess as job
 
     return job.run(
         part,
@@ -112,7 +114,8 @@ def preprocess(
 
 
 def _computed(files: Files) -> tuple[Any, Any, Looked]:
-    from transforms import dataset
+    with startup_lines_hidden():
+        from transforms import dataset
 
     # A command line names files wherever they are, so each is taken as an absolute path.
     patterns = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in files.patterns]

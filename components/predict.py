@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from components.quiet import startup_lines_hidden
 from estimator_lib.core.errors import ConfigError, Reason
 
 BATCH_ROWS = 8192
@@ -73,7 +73,7 @@ def predict(
     sources = files.expand([os.path.abspath(pattern)], os.curdir)
     progress = Progress("predict")
     progress.line(f"loading {version}")
-    with _startup_lines_hidden():
+    with startup_lines_hidden():
         import pyarrow as pa
 
         from components import raw_rows
@@ -103,24 +103,6 @@ def predict(
             progress.update(total)
     storage.write_text(output, text.getvalue())
     return total
-
-
-@contextlib.contextmanager
-def _startup_lines_hidden() -> Iterator[None]:
-    """Hides what TensorFlow's libraries write to standard error before they can be told not to.
-
-    A Python exception inside the block still gets out.
-    """
-    import os
-
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(null)
 
 
 def _flat(predictions: Any) -> tuple[list[str], list[list[Any]]]:

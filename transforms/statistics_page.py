@@ -40,9 +40,9 @@ margin-right:6px;background:var(--c)}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
 .head{display:flex;justify-content:space-between;gap:10px;align-items:baseline;margin-bottom:8px}
 .kind{color:var(--soft);font-size:12px;white-space:nowrap}.far{color:var(--mark);font-weight:600}
-svg{display:block;width:100%;height:auto}table{width:100%;border-collapse:collapse;font-size:12px;
+svg{display:block;width:100%;height:auto}table{width:100%;border-collapse:collapse;font-size:11px;
 font-variant-numeric:tabular-nums;margin-top:8px}th{font-weight:500;color:var(--soft);
-text-align:right;padding:2px 0 2px 8px}td{text-align:right;padding:2px 0 2px 8px;
+text-align:right;padding:2px 0 2px 6px}td{text-align:right;padding:2px 0 2px 6px;
 border-top:1px solid var(--line)}th:first-child,td:first-child{text-align:left;padding-left:0}
 td.split::before{content:"";display:inline-block;width:8px;height:8px;border-radius:2px;
 margin-right:6px;background:var(--c)}
