@@ -144,7 +144,7 @@ def transformed(column: Column) -> Column:
             return BucketIdsColumn(key=column.name, buckets=column.num_buckets * width)
         case CategoricalColumn():
             return _ids(column)
-    raise invalid("transformed", "column", "a feature column", column)  # pragma: no cover
+    raise invalid("transformed", "column", "a feature column", column)
 
 
 def _ids(column: CategoricalColumn) -> CategoricalColumn:
