@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from estimator_lib.core.errors import EstimatorLibError
-from pipelines import data_commands, models, operating
+from pipelines import data_commands, models
+from pipelines.cluster import commands as cluster_commands
 
 INTERRUPTED = 130
 
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
     models.add_commands(commands)
     data_commands.add_commands(commands)
-    operating.add_commands(commands)
+    cluster_commands.add_commands(commands)
     return parser
 
 
@@ -112,7 +113,7 @@ def _say(text: str) -> None:
 
 def _run(parsed: argparse.Namespace) -> int:
     from estimator_lib.core import config as configuration
-    from pipelines import run, summary
+    from pipelines.local import run, summary
 
     run.interruptible()
     config = configuration.load(parsed.config, parsed.set)
@@ -155,7 +156,8 @@ def _check(parsed: argparse.Namespace) -> int:
     from components.model import check_metric_names
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
-    from pipelines import code_version, run
+    from pipelines import code_version
+    from pipelines.local import run
 
     config = configuration.load(parsed.config, parsed.set)
     check_metric_names(config)

@@ -27,7 +27,8 @@ def compile_text(config: RunConfiguration) -> str:
     """
     from kfp import compiler
 
-    from pipelines import arguments, specification, training
+    from pipelines import specification, training
+    from pipelines.cluster import arguments
 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "pipeline.yaml"

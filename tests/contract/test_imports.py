@@ -27,7 +27,7 @@ def loaded(code: str) -> set[str]:
         "estimator_lib.core.manifest",
         "transforms",
         "pipelines.cli",
-        "pipelines.local",
+        "pipelines.local.engine",
     ],
 )
 def test_import_loads_nothing_heavy(module):

@@ -1,4 +1,4 @@
-"""The private seams of kfp.local that `pipelines.local` uses, held against the real kfp.
+"""The private seams of kfp.local that `pipelines.local.engine` uses, held against the real kfp.
 
 A new KFP release that moves one of them fails here, on a pipeline of trivial steps, and not
 in a user's run.
@@ -17,8 +17,8 @@ from kfp import dsl
 
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import PipelineError
-from pipelines.local import execute
-from pipelines.warm_steps import WarmSteps
+from pipelines.local.engine import execute
+from pipelines.local.warm_steps import WarmSteps
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
@@ -150,8 +150,8 @@ def test_interrupt_lets_the_step_clean_up(tmp_path):
     given = json.dumps({"inputs": {}, "outputs": {"outputFile": str(tmp_path / "out.json")}})
     script = textwrap.dedent(f"""
         import pathlib, signal
-        from pipelines.run import interruptible
-        from pipelines.warm_steps import WarmSteps
+        from pipelines.local.run import interruptible
+        from pipelines.local.warm_steps import WarmSteps
         interruptible()
         source = '''
         def slow():

@@ -12,8 +12,9 @@ import pytest
 from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import EstimatorLibError
-from pipelines import cli, run
-from pipelines.warm_steps import WarmSteps
+from pipelines import cli
+from pipelines.local import run
+from pipelines.local.warm_steps import WarmSteps
 
 CONFIG = """
 name: small

@@ -6,8 +6,8 @@ import pytest
 from kfp import dsl
 
 from pipelines import code_version
-from pipelines.local import execute
-from pipelines.warm_steps import WarmSteps
+from pipelines.local.engine import execute
+from pipelines.local.warm_steps import WarmSteps
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from estimator_lib.core.config import TrainPart
 from estimator_lib.core.errors import ConfigError, Reason
-from pipelines import arguments, cluster, specification, testing
+from pipelines import specification
+from pipelines.cluster import arguments, client, testing
 
 SPEC = specification.check(
     testing.pipeline(
@@ -87,7 +88,7 @@ def test_unknown_name_is_refused_with_the_nearest_and_all_faults_at_once():
 
 def test_nothing_is_posted_for_bad_parameters():
     with testing.FakeServer() as server:
-        connection = cluster.Connection(cluster.address(server.host, environment={}))
+        connection = client.Connection(client.address(server.host, environment={}))
         with pytest.raises(ConfigError):
             connection.submit(SPEC, {"steps": 20.5})
         assert [r.method for r in server.requests] == ["GET"]

@@ -9,7 +9,8 @@ import yaml
 
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError, Reason, SecurityError
-from pipelines import arguments, cluster, compiling, specification, testing
+from pipelines import compiling, specification
+from pipelines.cluster import arguments, client, testing
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
 KEY = "AKIA" + "IOSFODNN7EXAMPLE"
@@ -59,7 +60,7 @@ def test_token_of_the_server_is_in_no_request_body_and_no_error():
     spec = specification.check(testing.pipeline({"data": ("STRING", "")}), "spec")
     with testing.FakeServer(token=WORD) as server:
         variables = {"ESTIMATOR_PIPELINES_TOKEN": WORD}
-        connection = cluster.Connection(cluster.address(server.host, environment=variables))
+        connection = client.Connection(client.address(server.host, environment=variables))
         connection.submit(spec, {})
         assert WORD not in str([r.body for r in server.requests])
         server.fail("POST", "/runs$", 403, "forbidden")

@@ -6,7 +6,8 @@ import pytest
 
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
-from pipelines import cluster, schedules, specification, testing
+from pipelines import specification
+from pipelines.cluster import client, schedules, testing
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
 SPEC = specification.check(testing.pipeline({"data": ("STRING", "")}, name="flights"), "spec")
@@ -20,7 +21,7 @@ def server():
 
 @pytest.fixture
 def connection(server):
-    return cluster.Connection(cluster.address(server.host, environment={}))
+    return client.Connection(client.address(server.host, environment={}))
 
 
 def want(more=""):

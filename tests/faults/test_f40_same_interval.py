@@ -8,7 +8,8 @@ import time
 import pytest
 
 from estimator_lib.core import cron
-from pipelines import cluster, specification, testing
+from pipelines import specification
+from pipelines.cluster import client, testing
 
 SPEC = specification.check(testing.pipeline({"data": ("STRING", "")}, name="flights"), "spec")
 OTHER = specification.check(
@@ -25,7 +26,7 @@ def server():
 
 @pytest.fixture
 def connection(server):
-    return cluster.Connection(cluster.address(server.host, environment={}))
+    return client.Connection(client.address(server.host, environment={}))
 
 
 def test_second_trigger_of_an_interval_starts_nothing(server, connection):
@@ -63,8 +64,8 @@ def test_other_interval_data_or_code_is_another_run(connection):
 
 def test_name_of_a_run_does_not_depend_on_the_order_of_parameters():
     spec = specification.check(testing.pipeline({"a": ("STRING", ""), "b": ("STRING", "")}), "spec")
-    one = cluster.fingerprint(spec, {"a": "1", "b": "2"})
-    assert one == cluster.fingerprint(spec, {"b": "2", "a": "1"})
+    one = client.fingerprint(spec, {"a": "1", "b": "2"})
+    assert one == client.fingerprint(spec, {"b": "2", "a": "1"})
 
 
 @pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Australia/Lord_Howe"])

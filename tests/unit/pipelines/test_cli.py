@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from estimator_lib.core import config as configuration
-from pipelines import cli, compiling, summary
+from pipelines import cli, compiling
+from pipelines.local import summary
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
 

@@ -5,7 +5,8 @@ import time
 import pytest
 
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
-from pipelines import cli, cluster, runs, specification, testing
+from pipelines import cli, specification
+from pipelines.cluster import client, runs, testing
 
 SPEC = specification.check(
     testing.pipeline(
@@ -26,7 +27,7 @@ def server():
 
 @pytest.fixture
 def connection(server):
-    return cluster.Connection(cluster.address(server.host, environment={}))
+    return client.Connection(client.address(server.host, environment={}))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_no_cache_reaches_every_task(server, connection):
 
 
 def test_runs_are_listed_newest_first_over_all_pages(connection, monkeypatch):
-    monkeypatch.setattr(cluster, "_PAGE", 2)
+    monkeypatch.setattr(client, "_PAGE", 2)
     for index in range(5):
         connection.submit(SPEC, GIVEN, name=f"run {index}")
     assert [r.name for r in connection.runs(limit=3)] == ["run 4", "run 3", "run 2"]
@@ -98,20 +99,20 @@ def test_token_is_sent_and_never_shown(tmp_path):
     path = tmp_path / "token"
     path.write_text(f"{WORD}\n")
     with testing.FakeServer(token=WORD) as server:
-        where = cluster.address(server.host, token_file=str(path), environment={})
-        cluster.Connection(where).runs()
+        where = client.address(server.host, token_file=str(path), environment={})
+        client.Connection(where).runs()
         assert {r.token for r in server.requests} == {WORD}
         assert WORD not in repr(where)
         named = {"ESTIMATOR_PIPELINES_TOKEN_FILE": str(path)}
-        assert cluster.address(server.host, environment=named) == where
+        assert client.address(server.host, environment=named) == where
         plain = {"ESTIMATOR_PIPELINES_TOKEN": WORD}
-        assert cluster.address(server.host, environment=plain) == where
+        assert client.address(server.host, environment=plain) == where
 
 
 def test_wrong_token_is_refused_once_with_what_to_do():
     with testing.FakeServer(token=WORD) as server:
         with pytest.raises(PipelineError, match="ESTIMATOR_PIPELINES_TOKEN_FILE") as caught:
-            cluster.Connection(cluster.address(server.host, environment={}))
+            client.Connection(client.address(server.host, environment={}))
         assert (caught.value.reason, caught.value.exit_code) == (Reason.PERMISSION, 2)
         assert len(server.requests) == 1
 
@@ -121,7 +122,7 @@ def test_server_that_is_away_is_noticed_at_once_and_may_be_retried():
         host = server.host
     began = time.monotonic()
     with pytest.raises(PipelineError, match="does not answer") as caught:
-        cluster.Connection(cluster.address(host, environment={}))
+        client.Connection(client.address(host, environment={}))
     assert (caught.value.reason, caught.value.exit_code) == (Reason.UNREACHABLE, 75)
     assert time.monotonic() - began < 5
 
@@ -146,14 +147,14 @@ def test_refusal_names_status_and_reason_and_sets_the_exit_code(server, connecti
 )
 def test_bad_host_is_refused_before_anything_is_sent(host, error, said):
     with pytest.raises(error, match=said) as caught:
-        cluster.address(host, environment={})
+        client.address(host, environment={})
     assert "hunter2" not in caught.value.message
 
 
 def test_missing_token_file_is_named():
     path = "/nowhere/token"
     with pytest.raises(ConfigError, match=path):
-        cluster.address("https://k.example", token_file=path, environment={})
+        client.address("https://k.example", token_file=path, environment={})
 
 
 @pytest.mark.parametrize("namespace", ["", "team"])
@@ -163,9 +164,9 @@ def test_login_page_is_not_taken_for_an_empty_cluster(namespace):
             return 200, "<html>Please log in</html>"
 
     with Login() as server:
-        where = cluster.address(server.host, namespace=namespace, environment={})
+        where = client.address(server.host, namespace=namespace, environment={})
         with pytest.raises(PipelineError, match="maybe a login") as caught:
-            cluster.Connection(where)
+            client.Connection(where)
     assert (caught.value.reason, caught.value.exit_code) == (Reason.PERMISSION, 2)
 
 
@@ -173,18 +174,18 @@ def test_token_of_several_words_is_refused_and_not_repeated(tmp_path):
     path = tmp_path / "token"
     path.write_text("two words\nand lines")
     with pytest.raises(ConfigError, match="one word") as caught:
-        cluster.address("https://k.example", token_file=str(path), environment={})
+        client.address("https://k.example", token_file=str(path), environment={})
     assert "two words" not in caught.value.message
 
 
 def test_missing_certificate_is_named():
     with pytest.raises(ConfigError, match="/nowhere"):
-        cluster.address("https://k.example", certificate="/nowhere.pem", environment={})
+        client.address("https://k.example", certificate="/nowhere.pem", environment={})
 
 
 def test_namespace_goes_along(server):
-    where = cluster.address(server.host, namespace="team", environment={})
-    connection = cluster.Connection(where)
+    where = client.address(server.host, namespace="team", environment={})
+    connection = client.Connection(where)
     connection.submit(SPEC, GIVEN)
     connection.runs()
     assert [e["namespace"] for e in server.posted("/experiments")] == ["team"]

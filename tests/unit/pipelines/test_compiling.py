@@ -6,7 +6,8 @@ import yaml
 
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
-from pipelines import compiling, credentials, specification, testing
+from pipelines import compiling, credentials, specification
+from pipelines.cluster import testing
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights")
 SPECS = pathlib.Path("pipeline_specs")

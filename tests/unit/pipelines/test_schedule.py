@@ -6,8 +6,9 @@ import pytest
 
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
-from pipelines import cli, cluster, schedules, specification, testing
-from pipelines.schedules import Change
+from pipelines import cli, specification
+from pipelines.cluster import client, schedules, testing
+from pipelines.cluster.schedules import Change
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml").resolve()
 SPEC = specification.check(testing.pipeline({"data": ("STRING", "/data")}, name="flights"), "spec")
@@ -22,7 +23,7 @@ def server():
 
 @pytest.fixture
 def connection(server):
-    return cluster.Connection(cluster.address(server.host, environment={}))
+    return client.Connection(client.address(server.host, environment={}))
 
 
 def want(text="cron: '0 0 3 * * *'", spec=SPEC):

@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Iterable, Sequence
 
 from estimator_lib.core.errors import PipelineError, Reason, did_you_mean
-from pipelines.cluster import Run, Task
-from pipelines.schedules import Existing
+from pipelines.cluster.client import Run, Task
+from pipelines.cluster.schedules import Existing
 
 _INTERNAL = ("root", "executor")
 _ENDED_BADLY = ("FAILED", "SYSTEM_ERROR", "CANCELED")

@@ -55,7 +55,7 @@ class WarmSteps:
         environment = {**_QUIET, **os.environ, "PYTHONPATH": os.pathsep.join(search)}
         with open(log, "ab") as sink:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-m", "pipelines.step_server", self._address, *modules],
+                [sys.executable, "-m", "pipelines.local.step_server", self._address, *modules],
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,

@@ -22,7 +22,7 @@ from typing import Any
 from components.step import ERROR_MARK
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError
-from pipelines.warm_steps import WarmSteps
+from pipelines.local.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
 _TAIL_LINES = 5

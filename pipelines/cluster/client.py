@@ -23,7 +23,7 @@ from typing import Any
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
-from pipelines import arguments
+from pipelines.cluster import arguments
 from pipelines.specification import Specification
 
 HOST = "KF_PIPELINES_ENDPOINT"

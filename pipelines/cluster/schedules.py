@@ -23,7 +23,7 @@ from estimator_lib.core.errors import (
     Reason,
     did_you_mean,
 )
-from pipelines import arguments, cluster
+from pipelines.cluster import arguments, client
 from pipelines.specification import Specification
 
 _MARK = "applied by estimator-pipelines, digest "
@@ -66,7 +66,7 @@ class Wanted:
         """Of everything but whether it is active, which needs no replacement."""
         declared = self.declared.model_dump(exclude={"enabled", "parameters", "name"})
         placed = [self.experiment, self.service_account, self.pipeline_root]
-        return cluster.fingerprint(self.specification, self.parameters, declared, placed)
+        return client.fingerprint(self.specification, self.parameters, declared, placed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ def plan(want: Wanted, existing: Sequence[Existing]) -> Plan:
     return Plan(change=change, keep=keep, remove=remove, enabled=enabled)
 
 
-def apply(server: cluster.Connection, want: Wanted) -> Plan:
+def apply(server: client.Connection, want: Wanted) -> Plan:
     """Makes the server's schedule the wanted one and returns what was done.
 
     The old one is paused before the new one is made and removed after it, so that two never
@@ -185,14 +185,14 @@ def apply(server: cluster.Connection, want: Wanted) -> Plan:
     return todo
 
 
-def _restore(server: cluster.Connection, old: Existing) -> None:
+def _restore(server: client.Connection, old: Existing) -> None:
     # The error that led here matters more than one on the way back.
     with contextlib.suppress(EstimatorLibError):
         _switch(server, old, on=True)
 
 
-def _create(server: cluster.Connection, want: Wanted, experiment: str, *, enabled: bool) -> None:
-    with server.errors(f"create schedule {want.name}"), cluster.package(want.specification) as path:
+def _create(server: client.Connection, want: Wanted, experiment: str, *, enabled: bool) -> None:
+    with server.errors(f"create schedule {want.name}"), client.package(want.specification) as path:
         server.client.create_recurring_run(
             experiment_id=experiment,
             job_name=want.name,
@@ -210,17 +210,17 @@ def _create(server: cluster.Connection, want: Wanted, experiment: str, *, enable
         )
 
 
-def listing(server: cluster.Connection) -> list[Existing]:
+def listing(server: client.Connection) -> list[Existing]:
     """Returns every schedule of the server, by name."""
     return sorted(_all(server, None), key=lambda one: (one.name, one.id))
 
 
-def find(server: cluster.Connection, name: str) -> list[Existing]:
+def find(server: client.Connection, name: str) -> list[Existing]:
     """Returns the schedules of one name: usually one, or none."""
     return [one for one in _all(server, name) if one.name == name]
 
 
-def named(server: cluster.Connection, name: str) -> list[Existing]:
+def named(server: client.Connection, name: str) -> list[Existing]:
     """Returns the schedules of one name, at least one.
 
     Raises:
@@ -236,42 +236,42 @@ def named(server: cluster.Connection, name: str) -> list[Existing]:
     return found
 
 
-def pause(server: cluster.Connection, name: str) -> int:
+def pause(server: client.Connection, name: str) -> int:
     """Pauses a schedule; returns how many were active. Runs that go on are left alone."""
     return _switch_named(server, name, on=False)
 
 
-def resume(server: cluster.Connection, name: str) -> int:
+def resume(server: client.Connection, name: str) -> int:
     """Makes a schedule active again; returns how many were paused."""
     return _switch_named(server, name, on=True)
 
 
-def delete(server: cluster.Connection, schedule: Existing) -> None:
+def delete(server: client.Connection, schedule: Existing) -> None:
     """Deletes one schedule; runs that it started stay."""
     with server.errors(f"delete schedule {schedule.name}"):
         server.client.delete_recurring_run(schedule.id)
 
 
-def _switch_named(server: cluster.Connection, name: str, *, on: bool) -> int:
+def _switch_named(server: client.Connection, name: str, *, on: bool) -> int:
     changed = [one for one in named(server, name) if one.enabled != on]
     for one in changed:
         _switch(server, one, on=on)
     return len(changed)
 
 
-def _switch(server: cluster.Connection, schedule: Existing, *, on: bool) -> None:
+def _switch(server: client.Connection, schedule: Existing, *, on: bool) -> None:
     client = server.client
     with server.errors(f"{'resume' if on else 'pause'} schedule {schedule.name}"):
         (client.enable_recurring_run if on else client.disable_recurring_run)(schedule.id)
 
 
-def _all(server: cluster.Connection, name: str | None) -> list[Existing]:
+def _all(server: client.Connection, name: str | None) -> list[Existing]:
     with server.errors("list schedules"):
-        found = cluster.pages(
+        found = client.pages(
             server.client.list_recurring_runs,
             "recurring_runs",
             namespace=server.where.namespace or None,
-            filter=cluster.by_name(name),
+            filter=client.by_name(name),
         )
     return [_existing(item) for item in found]
 

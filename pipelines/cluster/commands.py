@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from estimator_lib.core.config import RunConfiguration
-    from pipelines.cluster import Connection, Run, Task
+    from pipelines.cluster.client import Connection, Run, Task
     from pipelines.specification import Specification
 
 _LISTED = 20
@@ -115,7 +115,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one setting of the configuration, such as cluster.steps.train.memory=8Gi",
+        help="override one setting of the configuration, such as client.steps.train.memory=8Gi",
     )
 
 
@@ -140,15 +140,15 @@ def _count(text: str) -> int:
 
 
 def _connect(parsed: argparse.Namespace) -> Connection:
-    from pipelines import cluster
+    from pipelines.cluster import client
 
-    where = cluster.address(
+    where = client.address(
         parsed.host,
         namespace=parsed.namespace,
         token_file=parsed.token_file,
         certificate=parsed.ca_file,
     )
-    return cluster.Connection(where)
+    return client.Connection(where)
 
 
 def _say(text: str) -> None:
@@ -186,7 +186,7 @@ def _target(parsed: argparse.Namespace) -> tuple[Specification, str | None]:
 
 
 def _submit(parsed: argparse.Namespace) -> int:
-    from pipelines import arguments
+    from pipelines.cluster import arguments
 
     spec, account = _target(parsed)
     parameters = arguments.check(spec, arguments.parse(spec, parsed.param))
@@ -218,7 +218,7 @@ def _caching(asked: bool | None, spec: Specification, parameters: dict[str, Any]
 
 
 def _schedule_apply(parsed: argparse.Namespace) -> int:
-    from pipelines import schedules
+    from pipelines.cluster import schedules
 
     want = schedules.wanted(*_compiled(parsed.config, parsed.set))
     done = schedules.apply(_connect(parsed), want)
@@ -231,14 +231,14 @@ def _schedule_apply(parsed: argparse.Namespace) -> int:
 
 
 def _schedule_list(parsed: argparse.Namespace) -> int:
-    from pipelines import runs, schedules
+    from pipelines.cluster import runs, schedules
 
     _say(runs.schedules(schedules.listing(_connect(parsed)), _now()))
     return 0
 
 
 def _schedule_pause(parsed: argparse.Namespace) -> int:
-    from pipelines import schedules
+    from pipelines.cluster import schedules
 
     changed = schedules.pause(_connect(parsed), parsed.name)
     _say(f"schedule {parsed.name}: {'paused' if changed else 'was paused already'}")
@@ -246,7 +246,7 @@ def _schedule_pause(parsed: argparse.Namespace) -> int:
 
 
 def _schedule_resume(parsed: argparse.Namespace) -> int:
-    from pipelines import schedules
+    from pipelines.cluster import schedules
 
     changed = schedules.resume(_connect(parsed), parsed.name)
     _say(f"schedule {parsed.name}: {'active' if changed else 'was active already'}")
@@ -254,7 +254,7 @@ def _schedule_resume(parsed: argparse.Namespace) -> int:
 
 
 def _schedule_delete(parsed: argparse.Namespace) -> int:
-    from pipelines import schedules
+    from pipelines.cluster import schedules
 
     server = _connect(parsed)
     for one in schedules.named(server, parsed.name):
@@ -264,7 +264,7 @@ def _schedule_delete(parsed: argparse.Namespace) -> int:
 
 
 def _runs_list(parsed: argparse.Namespace) -> int:
-    from pipelines import runs
+    from pipelines.cluster import runs
 
     found = _connect(parsed).runs(limit=parsed.limit, name=parsed.name)
     _say(runs.listing(found, _now()))
@@ -272,7 +272,7 @@ def _runs_list(parsed: argparse.Namespace) -> int:
 
 
 def _runs_show(parsed: argparse.Namespace) -> int:
-    from pipelines import runs
+    from pipelines.cluster import runs
 
     server = _connect(parsed)
     run = server.run(parsed.run)
@@ -286,7 +286,7 @@ def _last_word(server: Connection, run: Run, task: Task) -> str | None:
     """What a failed step of ours said: the server only knows its exit code."""
     from components.step import ERROR_MARK
     from estimator_lib.core.errors import PipelineError
-    from pipelines import runs
+    from pipelines.cluster import runs
 
     try:
         log = server.log(run.id, runs.pod(run, task))
@@ -298,7 +298,7 @@ def _last_word(server: Connection, run: Run, task: Task) -> str | None:
 
 def _runs_logs(parsed: argparse.Namespace) -> int:
     from estimator_lib.core.errors import PipelineError
-    from pipelines import runs
+    from pipelines.cluster import runs
 
     server = _connect(parsed)
     run = server.run(parsed.run)

@@ -17,8 +17,8 @@ from estimator_lib.core import files, manifest, storage
 from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
 from estimator_lib.core.errors import PipelineError, Reason
 from pipelines.code_version import code_version
-from pipelines.local import Execution, Show, execute
-from pipelines.warm_steps import WarmSteps
+from pipelines.local.engine import Execution, Show, execute
+from pipelines.local.warm_steps import WarmSteps
 
 
 def run(

@@ -3,7 +3,7 @@
 A KFP step is a program of its own; started from nothing, each would spend about ten seconds on
 imports. This server pays them once per run, while the pipeline is being compiled, and each step
 is forked from it: isolated as before (own memory, own TensorFlow runtime, own exit code), but
-warm. It is started with `python -m pipelines.step_server SOCKET MODULE...` and ends when its
+warm. It is started with `python -m pipelines.local.step_server SOCKET MODULE...` and ends when its
 standard input is closed.
 
 One connection is one step. The client sends a JSON request with two file descriptors (standard

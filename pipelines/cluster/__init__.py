@@ -1,0 +1,1 @@
+"""Talks to a Kubeflow Pipelines server: runs, schedules and the commands for them."""
