@@ -27,13 +27,13 @@ def compile_text(config: RunConfiguration) -> str:
     """
     from kfp import compiler
 
-    from pipelines import specification, training
+    from pipelines import definitions, specification
     from pipelines.cluster import arguments
 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "pipeline.yaml"
         try:
-            compiler.Compiler().compile(training.build(config), str(path))
+            compiler.Compiler().compile(definitions.build(config), str(path))
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"Pipeline {config.name!r} cannot be compiled: {error}",

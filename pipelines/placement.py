@@ -7,8 +7,8 @@ GPUs are parameters of the compiled pipeline instead, which a run may override.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from estimator_lib.core.config import Cluster, Mounted, NodeAffinity, Placement, Step, Tpu
 
@@ -20,8 +20,8 @@ _SCRATCH = "scratch"
 _RESOURCES = ("cpu", "memory", "gpu")
 
 
-def resources(cluster: Cluster) -> dict[str, str]:
-    """Returns the pipeline parameters that stand for resources, and their defaults.
+def resources(cluster: Cluster, steps: Iterable[Step]) -> dict[str, str]:
+    """Returns the pipeline parameters that stand for the resources of steps, and their defaults.
 
     They are named `<step>_cpu`, `<step>_memory` and `<step>_gpu`, and exist where the
     configuration asks for them and gives a value. They are text: the KFP driver resolves no
@@ -30,7 +30,7 @@ def resources(cluster: Cluster) -> dict[str, str]:
     found: dict[str, str] = {}
     if not cluster.resource_parameters:
         return found
-    for step in get_args(Step):
+    for step in steps:
         placement = cluster.placement(step)
         for name in _RESOURCES:
             value = getattr(placement, name)

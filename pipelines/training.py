@@ -15,10 +15,11 @@ from components.export import export
 from components.preprocess import preprocess
 from components.train import train
 from estimator_lib.core.config import RunConfiguration, Step
-from pipelines import placement
+from pipelines import definitions, placement
 
 RELEASE = "0.1.0"
 """Code version of compiled pipelines; local runs use a digest of the sources instead."""
+STEPS: tuple[Step, ...] = ("preprocess", "train", "evaluate", "export")
 
 
 def parameters(config: RunConfiguration) -> dict[str, str]:
@@ -100,5 +101,6 @@ def build(config: RunConfiguration) -> Any:
             placement.place(task, name, config.cluster, resources)
 
     pipeline.__doc__ = f"Preprocess, train, evaluate and, if blessed, export {config.name}."
-    decorate: Callable[..., Any] = dsl.pipeline(name=config.name)
-    return decorate(placement.with_parameters(pipeline, placement.resources(config.cluster)))
+    decorate: Callable[..., Any] = dsl.pipeline(name=definitions.name(config))
+    resources = placement.resources(config.cluster, STEPS)
+    return decorate(placement.with_parameters(pipeline, resources))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import pathlib
 import signal
@@ -16,6 +17,7 @@ from components.model import check_metric_names
 from estimator_lib.core import files, manifest, storage
 from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
 from estimator_lib.core.errors import PipelineError, Reason
+from pipelines import definitions
 from pipelines.code_version import code_version
 from pipelines.local.engine import Execution, Show, execute
 from pipelines.local.warm_steps import WarmSteps
@@ -61,11 +63,6 @@ def run(
         fingerprint = files.fingerprint([*raw, *judged_by], base_dir)
         show(f"{config.name}: {len(raw)} files, data {fingerprint[:8]}, code {version[:8]}")
 
-        def build() -> Any:
-            from pipelines import training
-
-            return training.build(_without_retries(config))
-
         arguments = {
             "base_dir": str(base_dir.resolve()),
             "analysis_cache": str(output / "analysis"),
@@ -75,6 +72,7 @@ def run(
             "data_fingerprint": fingerprint,
             "code_version": version,
         }
+        build = functools.partial(definitions.build, _without_retries(config))
         execution = execute(build, arguments, output=output, steps=steps, show=show)
         summary = _summary(execution, output, time.monotonic() - began)
         storage.write_json(output / "run.json", summary)

@@ -52,7 +52,13 @@ from estimator_lib.core.config._model import (
     Train,
 )
 from estimator_lib.core.config._reading import json_schema, load
-from estimator_lib.core.config._run import EvaluatePart, PreprocessPart, RunConfiguration, TrainPart
+from estimator_lib.core.config._run import (
+    EvaluatePart,
+    Pipeline,
+    PreprocessPart,
+    RunConfiguration,
+    TrainPart,
+)
 from estimator_lib.core.config._section import Section
 
 __all__ = [
@@ -83,6 +89,7 @@ __all__ = [
     "Mounted",
     "NodeAffinity",
     "NumericSpec",
+    "Pipeline",
     "Placement",
     "PreprocessPart",
     "RunConfiguration",

@@ -13,7 +13,7 @@ from estimator_lib.core import cron
 from estimator_lib.core.config._section import Name, Section
 from estimator_lib.core.errors import quote
 
-Step = Literal["preprocess", "train", "evaluate", "export"]
+Step = Literal["preprocess", "tune", "train", "evaluate", "export", "predict", "notify"]
 
 
 def _positive(text: str) -> str:

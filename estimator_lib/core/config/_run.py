@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -16,6 +16,8 @@ from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
 from estimator_lib.core.config._section import Name, Section
 from estimator_lib.core.errors import ConfigError, Reason
 
+Pipeline = Literal["training"]
+
 
 class RunConfiguration(Section):
     """A whole run."""
@@ -24,6 +26,8 @@ class RunConfiguration(Section):
     """Of the pipeline; lower case, digits and hyphens."""
     description: str = ""
     """One sentence: what the model predicts; for the report."""
+    pipeline: Pipeline = "training"
+    """Which pipeline runs, is compiled and is submitted."""
     data: Data
     data_schema: DataSchema | None = None
     """What the data must be like; without it, statistics are written and nothing is judged."""

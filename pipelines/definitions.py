@@ -1,0 +1,27 @@
+"""The pipelines by name: what `run`, `compile`, `submit` and `schedule` build.
+
+A run configuration chooses one by its `pipeline`; `--set pipeline=tuned_training` chooses another
+for one command. A pipeline's module is imported when it is built, for it needs kfp.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from estimator_lib.core.config import Pipeline, RunConfiguration
+
+_MODULES: dict[Pipeline, str] = {
+    "training": "pipelines.training",
+}
+
+
+def build(config: RunConfiguration) -> Any:
+    """Returns the KFP pipeline that a run configuration chooses."""
+    return importlib.import_module(_MODULES[config.pipeline]).build(config)
+
+
+def name(config: RunConfiguration) -> str:
+    """Returns the compiled pipeline's name: the configuration's, and the kind unless training."""
+    kind = "" if config.pipeline == "training" else f"-{config.pipeline.replace('_', '-')}"
+    return f"{config.name}{kind}"
