@@ -11,6 +11,8 @@ from estimator_lib.core.errors import EstimatorLibError
 
 ERROR_MARK = "error: "
 """Begins the lines on standard output that say why a step failed."""
+FAILURE = "RUN_FAILURE"
+"""Environment variable that tells the exit handler why the run failed, where the runner knows."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The training pipeline: preprocess, train, evaluate, and export if blessed.
+"""The training pipeline: preprocess, train, evaluate, export if blessed, and tell how it ended.
 
 The same definition runs on a laptop through kfp.local and compiles for Kubernetes. Everything
 that depends on the run configuration enters as pipeline parameters, so that a submitted run
@@ -15,7 +15,7 @@ from components.export import export
 from components.preprocess import preprocess
 from components.train import train
 from estimator_lib.core.config import RunConfiguration, Step
-from pipelines import definitions, placement
+from pipelines import definitions, notification, placement
 
 RELEASE = "0.1.0"
 """Code version of compiled pipelines; local runs use a digest of the sources instead."""
@@ -56,49 +56,50 @@ def build(config: RunConfiguration) -> Any:
         code_version: str = RELEASE,
         **resources: Any,
     ) -> None:
-        prepared = preprocess(
-            config=preprocess_config,
-            base_dir=base_dir,
-            analysis_cache=analysis_cache,
-            data_fingerprint=data_fingerprint,
-            code_version=code_version,
-        )
-        trained = train(
-            config=train_config,
-            checkpoint_root=checkpoint_root,
-            code_version=code_version,
-            examples=prepared.outputs["examples"],
-            transform=prepared.outputs["transform"],
-        )
-        evaluated = evaluate(
-            config=evaluate_config,
-            champion=champion,
-            code_version=code_version,
-            examples=prepared.outputs["examples"],
-            transform=prepared.outputs["transform"],
-            statistics=prepared.outputs["statistics"],
-            model=trained.outputs["model"],
-        )
-        verdict = evaluated.outputs["Output"]
-        with dsl.If(verdict == "blessed", name="blessed"):
-            exported = export(
-                config=export_config,
-                serving_dir=serving_dir,
+        with notification.notified(config, resources):
+            prepared = preprocess(
+                config=preprocess_config,
+                base_dir=base_dir,
+                analysis_cache=analysis_cache,
+                data_fingerprint=data_fingerprint,
                 code_version=code_version,
-                verdict=verdict,
+            )
+            trained = train(
+                config=train_config,
+                checkpoint_root=checkpoint_root,
+                code_version=code_version,
                 examples=prepared.outputs["examples"],
                 transform=prepared.outputs["transform"],
-                model=trained.outputs["model"],
-                evaluation=evaluated.outputs["evaluation"],
             )
-        tasks: dict[Step, Any] = {
-            "preprocess": prepared,
-            "train": trained,
-            "evaluate": evaluated,
-            "export": exported,
-        }
-        for name, task in tasks.items():
-            placement.place(task, name, config.cluster, resources)
+            evaluated = evaluate(
+                config=evaluate_config,
+                champion=champion,
+                code_version=code_version,
+                examples=prepared.outputs["examples"],
+                transform=prepared.outputs["transform"],
+                statistics=prepared.outputs["statistics"],
+                model=trained.outputs["model"],
+            )
+            verdict = evaluated.outputs["Output"]
+            with dsl.If(verdict == "blessed", name="blessed"):
+                exported = export(
+                    config=export_config,
+                    serving_dir=serving_dir,
+                    code_version=code_version,
+                    verdict=verdict,
+                    examples=prepared.outputs["examples"],
+                    transform=prepared.outputs["transform"],
+                    model=trained.outputs["model"],
+                    evaluation=evaluated.outputs["evaluation"],
+                )
+            tasks: dict[Step, Any] = {
+                "preprocess": prepared,
+                "train": trained,
+                "evaluate": evaluated,
+                "export": exported,
+            }
+            for name, task in tasks.items():
+                placement.place(task, name, config.cluster, resources)
 
     pipeline.__doc__ = f"Preprocess, train, evaluate and, if blessed, export {config.name}."
     decorate: Callable[..., Any] = dsl.pipeline(name=definitions.name(config))

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from components.step import ERROR_MARK
+from components.step import ERROR_MARK, FAILURE
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError
 from pipelines.local.warm_steps import WarmSteps
@@ -38,6 +38,7 @@ class _Session:
         self._logs = logs
         self._show = show
         self.failure: EstimatorLibError | None = None
+        self.failed_step = ""
         self.cached: list[str] = []
         self.seconds: dict[str, float] = {}
 
@@ -50,17 +51,22 @@ class _Session:
         name = rest[rest.index("--function_to_execute") + 1]
         log = self._logs / f"{name}.log"
         self._show(f"\n{name}")
+        environment = dict(env_vars or {})
+        if self.failure is not None:  # this one does not depend on it: the exit handler
+            environment[FAILURE] = f"{self.failed_step}: {self.failure}"
         for attempt in range(_ATTEMPTS):
-            code = self._attempt(name, rest, env_vars or {}, log)
-            if code == 0 or (self.failure is not None and not self.failure.retryable):
+            code, failure = self._attempt(name, rest, environment, log)
+            if failure is None or not failure.retryable:
                 break
             if attempt + 1 < _ATTEMPTS:
-                self._show(f"  {self.failure} Trying again.")
+                self._show(f"  {failure} Trying again.")
+        if self.failure is None:
+            self.failure, self.failed_step = failure, name
         return code
 
     def _attempt(
         self, name: str, rest: Sequence[str], environment: Mapping[str, str], log: pathlib.Path
-    ) -> int:
+    ) -> tuple[int, EstimatorLibError | None]:
         said: list[str] = []
 
         def line(text: str) -> None:
@@ -81,12 +87,10 @@ class _Session:
             show=line,
         )
         self.seconds[name] = round(time.monotonic() - began, 2)
-        if code == 0:
-            self.failure = None
-            self._show(f"  done in {self.seconds[name]:.1f} s")
-        else:
-            self.failure = _failure(name, code, said, log)
-        return code
+        if code != 0:
+            return code, _failure(name, code, said, log)
+        self._show(f"  done in {self.seconds[name]:.1f} s")
+        return code, None
 
     def from_cache(self, name: str) -> None:
         """Notes that a step's outputs were taken from the cache."""

@@ -7,13 +7,17 @@ import pytest
 
 from components.evaluate import evaluate
 from components.export import export
+from components.notify import notify
 from components.preprocess import preprocess
 from components.train import train
 
 PAGE = pathlib.Path("components/README.md").read_text()
 
 
-@pytest.mark.parametrize("component", [preprocess, train, evaluate, export], ids=lambda c: c.name)
+COMPONENTS = [preprocess, train, evaluate, export, notify]
+
+
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: c.name)
 def test_page_lists_inputs_and_outputs(component):
     section = PAGE.split(f"## {component.name}\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith(("| in", "| out"))]

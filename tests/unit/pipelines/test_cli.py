@@ -102,12 +102,14 @@ def test_placement_reaches_the_specification(example):
     assert train["resources"]["accelerator"]["resourceCount"] == "2"
     assert train["resources"]["resourceMemoryLimit"] == "5Gi"
     assert train["resources"]["resourceCpuRequest"] == "3"
-    tasks = spec["root"]["dag"]["tasks"]
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 4
     assert tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert tasks["train"]["inputs"]["parameters"]["code_version"]
     kubernetes = platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    assert {e["pvcMount"][0]["mountPath"] for e in kubernetes.values()} == {"/m"}
+    mounts = {n: e["pvcMount"][0]["mountPath"] for n, e in kubernetes.items() if "pvcMount" in e}
+    assert set(mounts.values()) == {"/m"}
+    assert set(kubernetes) - set(mounts) == {"exec-notify"}
 
 
 def test_bad_memory_is_refused_at_compile_time(example, tmp_path, capsys):
@@ -120,9 +122,9 @@ def test_bad_memory_is_refused_at_compile_time(example, tmp_path, capsys):
 
 def test_export_depends_on_the_verdict(example):
     _, spec, _ = executors(compiling.compile_text(configuration.load(example)))
-    tasks = spec["root"]["dag"]["tasks"]
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert "export" not in tasks
-    condition = tasks["condition-1"]["triggerPolicy"]["condition"]
+    condition = tasks["condition-2"]["triggerPolicy"]["condition"]
     assert condition.endswith("== 'blessed'")
 
 

@@ -73,7 +73,7 @@ def test_reference_to_a_parameter_that_is_not_there_is_refused(text):
         del pipeline["root"]["inputDefinitions"]["parameters"]["train_config"]
 
     error = refused(changed(text, change), PipelineError)
-    assert "task train of root" in error.message
+    assert "task exit-handler-1 of root" in error.message
     assert "'train_config'" in error.message
 
 

@@ -58,7 +58,8 @@ def test_resources_image_and_retries_reach_the_pipeline(everything):
     assert train["resources"]["accelerator"]["resourceCount"] == "2"
     env = {e["name"]: e["value"] for e in train["env"]}
     assert env == {"MODE": "fast", "TMPDIR": "/scratch"}
-    assert spec["root"]["dag"]["tasks"]["train"]["retryPolicy"]["maxRetryCount"] == 4
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 4
     assert executors["exec-evaluate"]["container"]["image"] != "registry.example/own:2"
 
 
@@ -119,9 +120,10 @@ def test_resources_become_parameters_on_request_inside_conditions_too():
     assert inputs["train_gpu"]["defaultValue"] == "1"
     limit = executors["exec-export"]["container"]["resources"]["resourceMemoryLimit"]
     assert limit == "{{$.inputs.parameters['pipelinechannel--export_memory']}}"
-    # The parameter is handed down to the condition that holds the step.
-    handed = spec["root"]["dag"]["tasks"]["condition-1"]["inputs"]["parameters"]
-    assert "pipelinechannel--export_memory" in handed
+    # The parameter is handed down to the exit handler and the condition that hold the step.
+    held_by = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]["condition-2"]
+    for holder in (spec["root"]["dag"]["tasks"]["exit-handler-1"], held_by):
+        assert "pipelinechannel--export_memory" in holder["inputs"]["parameters"]
 
 
 @pytest.mark.parametrize(

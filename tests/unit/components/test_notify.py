@@ -1,0 +1,113 @@
+import http.server
+import json
+import threading
+
+import pytest
+import yaml
+
+from components import notify
+from components.step import FAILURE
+from estimator_lib.core import config as configuration
+from pipelines import compiling
+
+PATH = "/services/T0/never-shown"
+
+
+class Webhook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append(json.loads(body))
+        self.send_response(self.server.answers.pop(0))
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def webhook():
+    with http.server.HTTPServer(("127.0.0.1", 0), Webhook) as server:
+        server.got, server.answers = [], []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        server.address = f"http://127.0.0.1:{server.server_port}{PATH}"
+        yield server
+        server.shutdown()
+
+
+def test_failure_is_posted_with_the_step_and_the_reason(webhook, monkeypatch, capsys):
+    webhook.answers = [200]
+    monkeypatch.setenv(notify.WEBHOOK, webhook.address)
+    monkeypatch.setenv(FAILURE, "train: The loss is not finite.")
+    notify.told("FAILED", "Task exit-handler-1 failed.", "flights", "run-7")
+    (body,) = webhook.got
+    assert body == {
+        "text": "flights failed: train: The loss is not finite.",
+        "pipeline": "flights",
+        "run": "run-7",
+        "state": "FAILED",
+        "reason": "train: The loss is not finite.",
+    }
+    assert PATH not in capsys.readouterr().out
+
+
+def test_where_the_reason_is_not_known_it_says_how_to_find_it(monkeypatch, capsys):
+    monkeypatch.delenv(notify.WEBHOOK, raising=False)
+    monkeypatch.delenv(FAILURE, raising=False)
+    notify.told("FAILED", "Task exit-handler-1 failed.", "flights", "run-7")
+    said = capsys.readouterr().out
+    assert "Task exit-handler-1 failed." in said
+    assert "runs show run-7" in said
+    notify.told("SUCCEEDED", "", "flights", "run-7")
+    assert capsys.readouterr().out == "flights succeeded\n"
+
+
+@pytest.mark.parametrize(
+    ("answers", "posts", "said"),
+    [
+        ([503, 429, 200], 3, ""),
+        ([503, 503, 503], 3, "answered 503"),
+        ([404], 1, "answered 404"),
+    ],
+)
+def test_webhook_that_may_come_back_is_asked_again(webhook, answers, posts, said, monkeypatch):
+    monkeypatch.setattr(notify, "PAUSE_S", 0.001)
+    webhook.answers = list(answers)
+    found = notify.post(webhook.address, {"text": "x"})
+    assert len(webhook.got) == posts
+    assert (said in found) if said else found == ""
+    assert PATH not in found
+
+
+@pytest.mark.parametrize(
+    "address", ["file:///etc/passwd", "https://", "http://127.0.0.1:1/x", "http://[::1"]
+)
+def test_no_address_makes_the_step_fail_nor_is_it_shown(address, monkeypatch, capsys):
+    monkeypatch.setattr(notify, "PAUSE_S", 0.001)
+    monkeypatch.setenv(notify.WEBHOOK, address)
+    notify.told("SUCCEEDED", "", "flights", "run-7")
+    said = capsys.readouterr().out
+    assert "not posted" in said
+    assert address not in said
+
+
+def test_exit_handler_mounts_nothing_that_could_keep_it_from_starting():
+    config = configuration.load(
+        "pipelines/examples/flights/config.yaml",
+        [
+            "cluster.defaults={gpu: 8, memory: 900Gi, timeout_s: 9999, labels: {team: ml}}",
+            "cluster.steps.notify.secrets=[{name: chat, env: {url: NOTIFY_WEBHOOK}}]",
+            "cluster.resource_parameters=true",
+        ],
+    )
+    spec, platform = yaml.safe_load_all(compiling.compile_text(config))
+    executor = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]["exec-notify"]
+    (found,) = executor["secretAsEnv"]
+    assert (found["secretName"], found["optional"]) == ("chat", True)
+    assert "pvcMount" not in executor
+    assert "resources" not in spec["deploymentSpec"]["executors"]["exec-notify"]["container"]
+    assert executor["podMetadata"]["labels"] == {"team": "ml"}
+    assert executor["activeDeadlineSeconds"] == "120"
+    task = spec["root"]["dag"]["tasks"]["notify"]
+    assert task["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert not task["cachingOptions"].get("enableCache")
+    assert "retryPolicy" not in task
