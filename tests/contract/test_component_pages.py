@@ -26,5 +26,5 @@ def test_page_lists_inputs_and_outputs(component):
         for way in ("in", "out")
     }
     spec = component.component_spec
-    assert listed["in"] == set(spec.inputs)
-    assert listed["out"] == set(spec.outputs)
+    assert listed["in"] == set(spec.inputs or ())
+    assert listed["out"] == set(spec.outputs or ())
