@@ -176,7 +176,13 @@ def write(
         signatures.update(part.signatures)
         methods.update(part.methods)
         resources += part.resources
-    tf.saved_model.save(_Root(model, resources), str(directory), signatures=signatures)
+    tf.saved_model.save(
+        _Root(model, resources),
+        str(directory),
+        signatures=signatures,
+        # A model that serves needs no gradients, and those of a cut graph cannot be written.
+        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+    )
     _set_methods(directory / "saved_model.pb", methods, as_text=as_text)
     for name, source in assets_extra.items():
         target = storage.safe_join(directory / "assets.extra", name)
