@@ -32,6 +32,8 @@ _PREFIX = "model.ckpt-"
 _ENGINE_KEY = "engine_state"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_EXPORTED = "model_variables/"
+"""Where the variables are in a SavedModel of ours; see `export.saved_model`."""
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index$")
 _SAVE_ATTEMPTS = 3
 _SECOND_SLOTS = ("linear", "v", "momentum")
@@ -103,7 +105,9 @@ def names(path: str) -> dict[str, str]:
     keys = reader.get_variable_to_shape_map()
     if _OBJECT_GRAPH not in keys:
         return {key: key for key in sorted(keys)}
-    found = {_unescape(key): key for key in sorted(keys) if key.endswith(_VALUE)}
+    found = {
+        _unescape(key).removeprefix(_EXPORTED): key for key in sorted(keys) if key.endswith(_VALUE)
+    }
     found.pop(_ENGINE_KEY, None)
     return found
 
