@@ -1,6 +1,6 @@
 """The train component: examples to a trained Estimator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl
@@ -70,7 +70,7 @@ def run(
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     with tempfile.TemporaryDirectory() as scratch:
         work = storage.make_directory(pathlib.Path(checkpoint_root or scratch) / key)
-        checkpoint, step, metrics = _train(part, columns, examples.path, prepared.metadata, work)
+        checkpoint, step, metrics = fit(part, columns, examples.path, prepared.metadata, work)
         with manifest.committed_artifact(model.path) as writer:
             writer.kind = artifact.KIND
             for path in sorted(work.glob(f"{checkpoint}.*")):
@@ -91,10 +91,19 @@ def run(
     )
 
 
-def _train(
-    part: Any, columns: Mapping[str, Any], examples_dir: str, metadata: Mapping[str, Any], work: Any
+def fit(
+    part: Any,
+    columns: Mapping[str, Any],
+    examples_dir: str,
+    metadata: Mapping[str, Any],
+    work: Any,
+    *,
+    watch: Callable[[Any, int], Any] | None = None,
 ) -> tuple[str, int, dict[str, float]]:
-    """Trains below `work`, or goes on there; returns the final checkpoint, step and metrics."""
+    """Trains below `work`, or goes on there; returns the final checkpoint, step and metrics.
+
+    `watch` returns one more hook for an Estimator that is evaluated every so many steps.
+    """
     import math
     import pathlib
 
@@ -133,6 +142,8 @@ def _train(
             restore_best=True,
         )
         hooks.append(stopping)
+    if watch is not None:
+        hooks.append(watch(estimator, every))
     inputs = examples_input(
         examples_dir,
         "train",
