@@ -64,6 +64,7 @@ def run(
     saved_model: dsl.Artifact,
 ) -> None:
     """The component's body; see `export`."""
+    import hashlib
     import pathlib
     import shutil
     import tempfile
@@ -73,6 +74,7 @@ def run(
     with parity.Checker() as checker:
         # The checker's process is made first: it must not know this one's TensorFlow.
         from components import model as artifact
+        from components import warm_start
         from estimator_lib.core import manifest, storage
         from estimator_lib.core.config import Export
         from estimator_lib.core.progress import Progress
@@ -84,24 +86,25 @@ def run(
         part = Export.from_json(config)
         trained = artifact.open_model(model.path, transform.path, examples.path)
         _require_blessing(verdict, evaluation.path, trained.digest)
+        _require_champion(evaluation.path, serving_dir)
         lineage = {
-            "model": trained.digest,
-            "step": trained.step,
-            "metrics": _metrics(evaluation.path),
-            "evaluation": manifest.read(evaluation.path, kind="evaluation").digest,
-            "transform": manifest.read(transform.path, kind="transform").digest,
-            "examples": manifest.read(examples.path, kind="examples").digest,
-            "data_fingerprint": manifest.read(examples.path).metadata["data_fingerprint"],
+            **_lineage(trained, examples.path, transform.path, evaluation.path),
             "code_version": code_version,
+            "configuration": {
+                "preprocess": examples.metadata.get("config"),
+                "train": model.metadata.get("config"),
+                "export": hashlib.sha256(config.encode()).hexdigest(),
+            },
         }
         rows, expected = _golden(trained, examples.path)
         with tempfile.TemporaryDirectory() as folder:
             exported = trained.estimator.export_saved_model(
                 folder,
                 build_transformed_serving_input_receiver_fn(transform.path),
+                assets_extra=warm_start.carried(model.path, transform.path),
                 checkpoint_path=trained.checkpoint,
             ).decode()
-            storage.write_json(pathlib.Path(exported) / "lineage.json", lineage)
+            storage.write_json(pathlib.Path(exported) / warm_start.LINEAGE, lineage)
             checker.check(exported, rows, expected, part.tolerance)
             count = len(next(iter(rows.values())))
             Progress("export").line(
@@ -114,7 +117,12 @@ def run(
                 shutil.copytree(exported, writer.directory, dirs_exist_ok=True)
     digest = manifest.read(saved_model.path).digest
     saved_model.framework = "tensorflow"
-    saved_model.metadata.update(digest=digest, published=published, **lineage)
+    saved_model.metadata.update(digest=digest, published=published, **_shown(lineage))
+
+
+def _shown(lineage: dict[str, Any]) -> dict[str, Any]:
+    """Lineage as metadata: without the list of files, which may be long, and what is unknown."""
+    return {name: value for name, value in lineage.items() if name != "files" and value is not None}
 
 
 def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
@@ -137,14 +145,66 @@ def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
         )
 
 
-def _metrics(evaluation_dir: str) -> dict[str, float]:
-    """Returns the defined metrics of an evaluation, to be read beside the published model."""
+def _require_champion(evaluation_dir: str, serving_dir: str) -> None:
+    """Refuses a model that was compared with another one than is serving by now."""
+    import pathlib
+
+    from estimator_lib.core.errors import ExportError, Reason
+    from estimator_lib.export import retention
+
+    compared = _compared_with(evaluation_dir)
+    newest = retention.versions(serving_dir)[-1:] if serving_dir else []
+    if compared is None or compared.parent != pathlib.Path(serving_dir) or not newest:
+        return
+    if compared.name != str(newest[0]):
+        raise ExportError(
+            f"The model is not published: it was compared with serving version {compared.name}, "
+            f"but by now version {newest[0]} is serving. Run again.",
+            reason=Reason.CONFLICT,
+        )
+
+
+def _compared_with(evaluation_dir: str) -> Any:
+    """Returns the path of the serving model that an evaluation compared with, or None."""
+    import pathlib
+
+    comparison = _evaluation(evaluation_dir).get("comparison")
+    return pathlib.Path(comparison["model"]) if comparison and comparison.get("model") else None
+
+
+def _lineage(
+    trained: Any, examples_dir: str, transform_dir: str, evaluation_dir: str
+) -> dict[str, Any]:
+    """Returns what made a model, to be read beside it."""
+    from estimator_lib.core import manifest
+
+    prepared = manifest.read(examples_dir, kind="examples")
+    transform = manifest.read(transform_dir, kind="transform")
+    compared = _compared_with(evaluation_dir)
+    metrics = _evaluation(evaluation_dir)["metrics"].items()
+    return {
+        "model": trained.digest,
+        "step": trained.step,
+        "parent": trained.declaration.get("parent"),
+        "compared_with": compared and compared.name,
+        "metrics": {n: found["value"] for n, found in metrics if found["value"] is not None},
+        "evaluation": manifest.read(evaluation_dir, kind="evaluation").digest,
+        "transform": transform.digest,
+        "schema": transform.files["metadata/schema.pbtxt"].sha256,
+        "examples": prepared.digest,
+        "data_fingerprint": prepared.metadata["data_fingerprint"],
+        "rows": {name: split["rows"] for name, split in prepared.metadata["splits"].items()},
+        "files": prepared.metadata["inputs"],
+        "separators": prepared.metadata["separators"],
+    }
+
+
+def _evaluation(directory: str) -> dict[str, Any]:
     import json
     import pathlib
 
-    text = (pathlib.Path(evaluation_dir) / "evaluation.json").read_text()
-    found = json.loads(text)["metrics"]
-    return {name: metric["value"] for name, metric in found.items() if metric["value"] is not None}
+    found: dict[str, Any] = json.loads((pathlib.Path(directory) / "evaluation.json").read_text())
+    return found
 
 
 def _golden(trained: Any, examples_dir: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -82,9 +82,15 @@ def predict(
         from transforms.files import InputFile
 
         served = load_model(str(version))
+    separators = _separators(version)
     fields = tuple(
-        csv_reader.Field(name=name, type=_FIELD_TYPES[dtype])
-        for name, (dtype, _) in sorted(served.inputs.items())
+        csv_reader.Field(
+            name=name,
+            type=_FIELD_TYPES[dtype],
+            several=len(shape) > 1,
+            separator=separators.get(name, ""),
+        )
+        for name, (dtype, shape) in sorted(served.inputs.items())
     )
     layout = csv_reader.Layout(missing=tuple(missing), fields=fields, texts=tuple(keep))
     text = io.StringIO()
@@ -103,6 +109,17 @@ def predict(
             progress.update(total)
     storage.write_text(output, text.getvalue())
     return total
+
+
+def _separators(version: pathlib.Path) -> dict[str, str]:
+    """What stood between the values of fields with several when the model was made."""
+    import json
+
+    try:
+        found = json.loads((version / "lineage.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return dict(found.get("separators", {}))
 
 
 def _flat(predictions: Any) -> tuple[list[str], list[list[Any]]]:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from estimator_lib.core import errors, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from transforms.bounded_tokens import BoundedTokenCounts
+from transforms.lists import Lists
 from transforms.problems import Problem, Problems
 from transforms.records import Chunk
 from transforms.sketches import ExactSums, NumberCounts, TokenCounts
@@ -30,8 +31,12 @@ class FieldAnalysis:
 
     Attributes:
         type: "string", "int" or "float".
+        several: Whether a row has any number of values.
         rows: How many rows there were.
         missing: How many of them have no value.
+        elements: How many values there are.
+        lengths: Counts of how many values a row has, missing ones between others included, of
+            rows with several.
         numbers: Sums, of a numeric field.
         values: Counts of numbers, of a numeric field.
         tokens: Counts of texts, of a string field; exact if `every_token` was asked for.
@@ -39,10 +44,13 @@ class FieldAnalysis:
         high: Largest number; minus infinity without any.
     """
 
-    def __init__(self, kind: str, *, every_token: bool = True) -> None:
+    def __init__(self, kind: str, *, several: bool = False, every_token: bool = True) -> None:
         self.type = kind
+        self.several = several
         self.rows = 0
         self.missing = 0
+        self.elements = 0
+        self.lengths = NumberCounts()
         self.numbers = ExactSums()
         self.values = NumberCounts()
         self.tokens: TokenCounts | BoundedTokenCounts = (
@@ -68,7 +76,15 @@ class FieldAnalysis:
     def add(self, column: pa.Array) -> None:
         """Adds the values of a batch, null = missing."""
         self.rows += len(column)
-        self.missing += column.null_count
+        if self.several:
+            lists = Lists.of(column)
+            lengths, times = np.unique(lists.lengths[lists.lengths > 0], return_counts=True)
+            self.missing += len(column) - int(times.sum())
+            self.lengths.add(lengths.astype(np.float64), times)
+            column = lists.values
+        else:
+            self.missing += column.null_count
+        self.elements += len(column) - column.null_count
         if column.null_count == len(column):
             return
         counted = pc.value_counts(column.drop_null() if column.null_count else column)
@@ -87,6 +103,8 @@ class FieldAnalysis:
         """Adds what the other has seen."""
         self.rows += other.rows
         self.missing += other.missing
+        self.elements += other.elements
+        self.lengths.merge(other.lengths)
         self.low = min(self.low, other.low)
         self.high = max(self.high, other.high)
         self.numbers.merge(other.numbers)
@@ -154,7 +172,11 @@ class Analysis:
             for field, column in zip(rows.batch.schema, rows.batch.columns, strict=True):
                 if field.name not in split.fields:
                     every = self._every_token is None or field.name in self._every_token
-                    split.fields[field.name] = FieldAnalysis(_KINDS[field.type], every_token=every)
+                    several = pa.types.is_list(field.type)
+                    kind = _KINDS[field.type.value_type if several else field.type]
+                    split.fields[field.name] = FieldAnalysis(
+                        kind, several=several, every_token=every
+                    )
                 split.fields[field.name].add(column)
 
     def seal(self) -> None:
@@ -177,7 +199,7 @@ class Analysis:
             for field, analysis in theirs.fields.items():
                 if field not in mine.fields:
                     mine.fields[field] = FieldAnalysis(
-                        analysis.type, every_token=analysis.every_token
+                        analysis.type, several=analysis.several, every_token=analysis.every_token
                     )
                 mine.fields[field].merge(analysis)
         self.files.update(other.files)
@@ -221,6 +243,8 @@ class Analysis:
                         "type": field.type,
                         "rows": field.rows,
                         "missing": field.missing,
+                        "elements": field.elements,
+                        "lengths": _listed(field.lengths) if field.several else None,
                         "numbers": field.numbers.to_json(),
                         "level": level,
                         "low": field.low.hex(),
@@ -270,8 +294,12 @@ class Analysis:
             analysis.splits[name] = SplitAnalysis(read=read, skipped=skipped)
         ends = np.searchsorted(table["entry"].to_numpy(), np.arange(len(content["entries"]) + 1))
         for i, entry in enumerate(content["entries"]):
-            field = FieldAnalysis(entry["type"])
+            field = FieldAnalysis(entry["type"], several=entry["lengths"] is not None)
             field.rows, field.missing = entry["rows"], entry["missing"]
+            field.elements = entry["elements"]
+            if field.several:
+                level, keys, counts = entry["lengths"]
+                field.lengths = NumberCounts.from_arrays(level, np.array(keys), np.array(counts))
             field.numbers = ExactSums.from_json(entry["numbers"])
             field.low, field.high = float.fromhex(entry["low"]), float.fromhex(entry["high"])
             rows = table.slice(int(ends[i]), int(ends[i + 1] - ends[i]))
@@ -309,6 +337,11 @@ _ROWS = pa.schema(
         ("count", pa.int64()),
     ]
 )
+
+
+def _listed(counts: NumberCounts) -> list[Any]:
+    level, keys, times = counts.to_arrays()
+    return [level, keys.tolist(), times.tolist()]
 
 
 def _rows(entry: int, *, keys: Any, counts: Any, tokens: pa.Table) -> pa.Table:

@@ -185,10 +185,29 @@ def _faults(feature: Any, stats: Any, rows: int, domains: Any) -> Iterator[_Faul
             "Column dropped",
             f"Too few values: expected at least {feature.presence.min_count:,}, got {present:,}",
         )
+    yield from _count_faults(feature, _common(stats))
     if stats.WhichOneof("stats") == "string_stats":
         yield from _domain_faults(feature, stats.string_stats, domains)
     else:
         yield from _range_faults(feature, stats.num_stats)
+
+
+def _count_faults(feature: Any, common: Any) -> Iterator[_Fault]:
+    """How many values a row has: by value_count, or by a shape of one dimension."""
+    least, most = common.min_num_values, common.max_num_values
+    if feature.HasField("shape"):
+        size = int(np.prod([dim.size for dim in feature.shape.dim], dtype=np.int64))
+        if (least, most) != (size, size):
+            text = f"Rows have {least} to {most} values: expected {size} in each"
+            yield _Info.INVALID_FEATURE_SHAPE, "Invalid feature shape", text
+        return
+    allowed = feature.value_count
+    if least < allowed.min:
+        text = f"Rows have too few values: expected at least {allowed.min}, got {least}"
+        yield _Info.FEATURE_TYPE_LOW_NUMBER_VALUES, "Missing values", text
+    if allowed.max and most > allowed.max:
+        text = f"Rows have too many values: expected at most {allowed.max}, got {most}"
+        yield _Info.FEATURE_TYPE_HIGH_NUMBER_VALUES, "Superfluous values", text
 
 
 def _domain_faults(feature: Any, stats: Any, domains: Any) -> Iterator[_Fault]:

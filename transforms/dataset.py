@@ -70,6 +70,7 @@ def find(
     missing: Sequence[str] = ("",),
     delimiter: str = ",",
     types: Mapping[str, str] | None = None,
+    lists: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Returns the files of patterns with all their fields.
 
@@ -80,6 +81,8 @@ def find(
         missing: Texts that stand for a missing value.
         delimiter: Of CSV.
         types: Field -> "string", "int" or "float"; others are the narrowest that fit all rows.
+        lists: Field with several values per record -> what stands between them in a text, or
+            "". Lists of Parquet, and those among the first tf.Examples, need not be named.
 
     Raises:
         ConfigError: the format or a type is not known, or there is no such field.
@@ -92,7 +95,8 @@ def find(
     reader = readers.reader(name)
     names = reader.read_header(inputs[0], layout)
     given = dict(types or {})
-    for field, kind in given.items():
+    separators = dict(lists or {})
+    for field, kind in {**dict.fromkeys(separators, "string"), **given}.items():
         if field not in names or kind not in ("string", "int", "float"):
             raise ConfigError(
                 f"Type {kind!r} of field {field!r} cannot be used: expected a field of "
@@ -101,9 +105,18 @@ def find(
             )
     if name == "csv":
         inferred = _narrowest_types(inputs, [n for n in names if n not in given], layout)
+        inferred |= dict.fromkeys([n for n in separators if n not in given], "string")
     else:
         inferred = reader.infer_types(inputs[0], names, layout)
-    fields = tuple(Field(name=n, type=given.get(n) or inferred[n]) for n in names)
+    fields = tuple(
+        Field(
+            name=n,
+            type=given.get(n) or inferred[n].removesuffix("[]"),
+            several=n in separators or inferred.get(n, "").endswith("[]"),
+            separator=separators.get(n, ""),
+        )
+        for n in names
+    )
     layout = dataclasses.replace(layout, fields=fields)
     Problems.of(
         problem

@@ -27,12 +27,38 @@ from transforms import statistics
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 
 
+def list_features(columns: Iterable[fc.Column], raw_fields: Mapping[str, str]) -> frozenset[str]:
+    """Returns the transformed features with any number of values per row.
+
+    Args:
+        columns: All columns.
+        raw_fields: Raw field -> type, "string[]" and the like where a record has several values.
+    """
+    return frozenset(
+        name
+        for name, column in fc.feature_sources(columns).items()
+        if not isinstance(column, fc.MissingIndicatorColumn)
+        and any(raw_fields[field].endswith("[]") for field in fc.raw_fields([column]))
+    )
+
+
+def _spec(name: str, kind: str) -> Any:
+    dtype = _DTYPES[kind.removesuffix("[]")]
+    if kind.endswith("[]"):
+        return tf.SparseTensorSpec([None, None], dtype)
+    return tf.TensorSpec([None], dtype, name=name)
+
+
 class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
     """Holds `transform_fn`: raw fields `[batch]` -> transformed features.
 
+    Fields with several values per record, and what is made of them, are SparseTensors
+    `[batch, n]`. A feature has the positions of the field it is made of, missing values among
+    them, so that sequences keep their length; of a cross it has the ids there are.
+
     Args:
         columns: Resolved columns.
-        raw_fields: Raw field -> "string", "int" or "float".
+        raw_fields: Raw field -> "string", "int" or "float"; "string[]", "int[]" or "float[]".
         assets: Files to keep in the SavedModel.
     """
 
@@ -43,18 +69,31 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         assets: Iterable[str] = (),
     ) -> None:
         super().__init__(name="transform")
+        columns = tuple(columns)
         self.features = FeatureTransform(columns)
         self.assets = [tf.saved_model.Asset(path) for path in assets]
-        specification = {
-            name: tf.TensorSpec([None], _DTYPES[kind], name=name)
-            for name, kind in sorted(raw_fields.items())
-        }
+        sources = fc.feature_sources(columns)
+        self._lists = {name: sources[name] for name in sorted(list_features(columns, raw_fields))}
+        specification = {name: _spec(name, kind) for name, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
             self._transform, input_signature=[specification], autograph=False
         )
 
     def _transform(self, raw: Mapping[str, Any]) -> dict[str, Any]:
-        return self.features(raw)
+        features = dict(self.features(raw))
+        for name, column in self._lists.items():
+            source = raw[next(iter(fc.raw_fields([column])))]
+            features[name] = _as_sparse(column, features[name], source)
+        return features
+
+
+def _as_sparse(column: fc.Column, values: Any, source: Any) -> Any:
+    """A padded feature at the positions that its field has; of a cross, where there is an id."""
+    if isinstance(column, fc.CrossedColumn):
+        at = tf.where(values >= 0)
+        return tf.SparseTensor(at, tf.gather_nd(values, at), tf.shape(values, tf.int64))
+    flat = tf.gather_nd(values, source.indices)
+    return tf.SparseTensor(source.indices, flat, source.dense_shape)
 
 
 def num_buckets(columns: Iterable[fc.Column]) -> dict[str, int | None]:
@@ -110,9 +149,11 @@ def write_transform(
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
     storage.remove(staged)
+    lists = list_features(columns.values(), raw_fields)
+    transformed = statistics.transformed_schema(num_buckets(columns.values()), lists)
     for folder, schema in (
         ("metadata", statistics.raw_schema(raw_fields)),
-        ("transformed_metadata", statistics.transformed_schema(num_buckets(columns.values()))),
+        ("transformed_metadata", transformed),
     ):
         storage.write_text(directory / folder / "schema.pbtxt", text_format.MessageToString(schema))
     storage.write_json(directory / "columns.json", description(columns, raw_fields))

@@ -18,7 +18,7 @@ from transforms.analysis import Analysis
 from transforms.files import InputFile
 from transforms.records import Source
 
-VERSION = 2
+VERSION = 3
 """Changes with the meaning of an analysis, and makes all keys new."""
 
 

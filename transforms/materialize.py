@@ -20,12 +20,16 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import DataError, Reason
 from transforms import records
 from transforms.files import InputFile
-from transforms.graph import TransformModule
+from transforms.graph import TransformModule, list_features
+from transforms.lists import Lists
+from transforms.rows import ARROW_TYPES
 
 Array = np.ndarray[Any, Any]
 
 ROW_GROUP_ROWS = 1 << 16
 SHARD_ROWS = 1 << 21
+PADDED_CELLS = 1 << 22
+"""Combinations of values that are crossed at once."""
 RAW_SAMPLE_ROWS = 1000
 RAW_SAMPLE = "raw_sample.parquet"
 RAW_PREFIX = "raw-"
@@ -36,25 +40,42 @@ class BatchTransform:
 
     The ids of a column depend only on the fields it reads, so columns that read texts are
     computed by the same TensorFlow graph on the distinct combinations of a batch and spread
-    over its rows; text lookups are what a transform otherwise spends its time on.
+    over its rows; text lookups are what a transform otherwise spends its time on. A column of
+    one field with several values is computed for all values as if each were a row; crosses of
+    such fields are computed on padded matrices, of a few rows if one has very many values.
 
     Args:
         columns: Resolved columns.
-        raw_fields: Raw field -> "string", "int" or "float".
+        raw_fields: Raw field -> "string", "int" or "float"; "string[]" and the like.
+
+    Attributes:
+        dtypes: Transformed feature -> its Arrow type: int32 or float32, or lists of them.
     """
 
     def __init__(self, columns: Iterable[fc.Column], raw_fields: Mapping[str, str]) -> None:
+        columns = tuple(columns)
         sources = fc.feature_sources(columns)
-        self.dtypes = {
-            name: pa.int32() if isinstance(column, fc.CategoricalColumn) else pa.float32()
-            for name, column in sources.items()
-        }
-        self._raw_fields = dict(raw_fields)
+        lists = list_features(columns, raw_fields)
+        self.dtypes = {name: _dtype(c, several=name in lists) for name, c in sources.items()}
+        self._raw_fields = {n: kind.removesuffix("[]") for n, kind in raw_fields.items()}
         groups: dict[tuple[str, ...], list[fc.Column]] = {}
+        by_value: dict[str, list[fc.Column]] = {}
+        padded: list[fc.Column] = []
         for column in sources.values():
             fields = tuple(sorted(fc.raw_fields([column])))
+            if any(raw_fields[name].endswith("[]") for name in fields):
+                if isinstance(column, fc.CrossedColumn | fc.MissingIndicatorColumn):
+                    padded.append(column)
+                else:
+                    by_value.setdefault(fields[0], []).append(column)
+                continue
             textual = any(raw_fields[name] == "string" for name in fields)
             groups.setdefault(fields if textual else (), []).append(column)
+        self._by_value = {
+            field: BatchTransform(members, {field: self._raw_fields[field]})
+            for field, members in by_value.items()
+        }
+        self._padded = PaddedTransform(padded, raw_fields) if padded else None
         self._groups = []
         for fields, members in groups.items():
             read = fields or tuple(sorted(fc.raw_fields(members)))
@@ -62,7 +83,7 @@ class BatchTransform:
             self._groups.append((read, bool(fields), module))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        """Returns the transformed features: int32 ids or float32 numbers, `[rows]`."""
+        """Returns the transformed features: int32 ids or float32 numbers, or lists, `[rows]`."""
         codes: dict[str, tuple[Array, Array]] = {}
 
         def coded(name: str) -> tuple[Array, Array]:
@@ -90,7 +111,15 @@ class BatchTransform:
             for name, values in module.transform_fn(tensors).items():
                 numbers = values.numpy()
                 dtype = np.int32 if self.dtypes[name] == pa.int32() else np.float32
-                result[name] = pa.array(numbers.astype(dtype, copy=False)[spread])
+                flat = numbers.astype(dtype, copy=False).reshape(-1)
+                result[name] = pa.array(flat[spread])
+        for field, transform in self._by_value.items():
+            lists = Lists.of(batch.column(field))
+            values = pa.RecordBatch.from_pydict({field: lists.values})
+            for name, flat in transform(values).items():
+                result[name] = lists.holding(flat).to_arrow()
+        if self._padded is not None:
+            result |= self._padded(batch)
         return result
 
     def _coded(self, name: str, column: pa.Array) -> tuple[Array, Array]:
@@ -105,6 +134,77 @@ class BatchTransform:
             encoded = pa.array(bits).dictionary_encode()
             values = encoded.dictionary.to_numpy().view(plain.dtype)
         return encoded.indices.to_numpy().astype(np.int64), values
+
+
+class PaddedTransform:
+    """Applies columns that read fields with several values as a whole: `transform_fn` itself.
+
+    Args:
+        columns: Resolved columns.
+        raw_fields: Raw field -> type.
+    """
+
+    def __init__(self, columns: Iterable[fc.Column], raw_fields: Mapping[str, str]) -> None:
+        columns = tuple(columns)
+        lists = list_features(columns, raw_fields)
+        sources = fc.feature_sources(columns)
+        self._dtypes = {name: _dtype(c, several=name in lists) for name, c in sources.items()}
+        self._raw_fields = {name: raw_fields[name] for name in fc.raw_fields(columns)}
+        self._module = TransformModule(columns, self._raw_fields)
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Returns the transformed features, `[rows]`."""
+        parts = [self._part(batch.slice(a, b - a)) for a, b in self._slices(batch)]
+        return {
+            name: pa.concat_arrays([part[name] for part in parts]) if parts else pa.array([], dtype)
+            for name, dtype in self._dtypes.items()
+        }
+
+    def _slices(self, batch: pa.RecordBatch) -> Iterator[tuple[int, int]]:
+        """Rows whose padded combinations fit into memory together; at least one at a time."""
+        cells = np.ones(batch.num_rows)
+        for name, kind in self._raw_fields.items():
+            if kind.endswith("[]"):
+                cells *= np.maximum(Lists.of(batch.column(name)).lengths, 1)
+        first, widest = 0, 1.0
+        for row, width in enumerate(cells):
+            if row > first and max(widest, width) * (row + 1 - first) > PADDED_CELLS:
+                yield first, row
+                first, widest = row, 1.0
+            widest = max(widest, width)
+        if batch.num_rows:
+            yield first, batch.num_rows
+
+    def _part(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        raw = {n: _tensor(kind, batch.column(n)) for n, kind in self._raw_fields.items()}
+        found = {}
+        for name, values in self._module.transform_fn(raw).items():
+            dtype = self._dtypes[name]
+            if isinstance(values, tf.SparseTensor):
+                counts = np.bincount(values.indices.numpy()[:, 0], minlength=batch.num_rows)
+                flat = pa.array(values.values.numpy()).cast(dtype.value_type)
+                splits = np.concatenate([[0], np.cumsum(counts)])
+                found[name] = Lists(flat, splits).to_arrow()
+            else:
+                found[name] = pa.array(values.numpy()).cast(dtype)
+        return found
+
+
+def _tensor(kind: str, column: pa.Array) -> Any:
+    """A raw field as `transform_fn` takes it: a tensor `[rows]`, or a SparseTensor."""
+    if not kind.endswith("[]"):
+        return tf.constant(records.raw_numpy(kind, column))
+    lists = Lists.of(column)
+    flat = records.raw_numpy(kind.removesuffix("[]"), lists.values)
+    at = np.stack([lists.parents, np.arange(len(flat)) - lists.splits[lists.parents]], 1)
+    shape = (len(column), int(lists.lengths.max(initial=0)))
+    dtype = {"string": tf.string, "int": tf.int64, "float": tf.float32}[kind.removesuffix("[]")]
+    return tf.SparseTensor(at.reshape(-1, 2), tf.constant(flat, dtype), shape)
+
+
+def _dtype(column: fc.Column, *, several: bool) -> pa.DataType:
+    plain = pa.int32() if isinstance(column, fc.CategoricalColumn) else pa.float32()
+    return pa.list_(plain) if several else plain
 
 
 def _combined(parts: list[tuple[Array, Array]]) -> tuple[list[Array], Array] | None:
@@ -366,8 +466,12 @@ def _write_sample(
 
 
 def _raw_schema(source: records.Source) -> pa.Schema:
-    types = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
-    return pa.schema([(name, types[kind]) for name, kind in sorted(source.features.items())])
+    return pa.schema(
+        [
+            (name, pa.list_(ARROW_TYPES[kind[:-2]]) if kind[-2:] == "[]" else ARROW_TYPES[kind])
+            for name, kind in sorted(source.features.items())
+        ]
+    )
 
 
 def _raw_table(source: records.Source, table: pa.Table) -> pa.Table:
@@ -376,11 +480,17 @@ def _raw_table(source: records.Source, table: pa.Table) -> pa.Table:
     return pa.table([table.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 
-def features_of(columns: Iterable[fc.Column]) -> dict[str, dict[str, Any]]:
-    """Describes the transformed features for a manifest: dtype and number of ids."""
+def features_of(
+    columns: Iterable[fc.Column], raw_fields: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Describes the transformed features for a manifest: dtype, number of ids, whether a list."""
+    columns = tuple(columns)
+    lists = list_features(columns, raw_fields)
     return {
-        name: {"dtype": "int64", "num_buckets": column.num_buckets}
-        if isinstance(column, fc.CategoricalColumn)
-        else {"dtype": "float32", "num_buckets": None}
+        name: {
+            "dtype": "int64" if isinstance(column, fc.CategoricalColumn) else "float32",
+            "num_buckets": column.num_buckets if isinstance(column, fc.CategoricalColumn) else None,
+            "list": name in lists,
+        }
         for name, column in fc.feature_sources(columns).items()
     }

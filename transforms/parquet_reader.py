@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from estimator_lib.core.errors import DataError, Reason, SchemaError
 from transforms.files import InputFile
 from transforms.problems import Problems
-from transforms.rows import Layout, ReadSummary, Rows, check_fields, readable, stored_rows
+from transforms.rows import Layout, ReadSummary, Rows, check_fields, is_list, readable, stored_rows
 
 BATCH_ROWS = 1 << 16
 
@@ -36,6 +36,8 @@ def infer_types(file: InputFile, names: Sequence[str], layout: Layout) -> dict[s
 
 
 def _kind(kind: pa.DataType) -> str:
+    if is_list(kind):
+        return f"{_kind(kind.value_type)}[]"
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return "int"
     return "float" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else "string"
@@ -115,10 +117,12 @@ def _check_types(file: InputFile, schema: pa.Schema, layout: Layout) -> None:
                 f"{len(places)} times. Rename a column.",
                 reason=Reason.DUPLICATE,
             )
-        if places and not readable(schema.field(places[0]).type):
+        kind = schema.field(places[0]).type if places else pa.string()
+        if not readable(kind, several=name in layout.lists):
+            advice = "Declare it under data.fields" if is_list(kind) else "Flatten the column"
             raise SchemaError(
                 f"Field {name!r} cannot be read: expected one text or number per row, got "
-                f"{schema.field(places[0]).type} in {file.name}. Flatten the column.",
+                f"{kind} in {file.name}. {advice}.",
                 reason=Reason.TYPE_MISMATCH,
             )
 

@@ -177,7 +177,7 @@ def _source(
         for problem in readers.check_header(part.data.format, file, header, wanted)
     ).raise_if_any()
     _report_extra(headers)
-    open_fields = [f for f in records.indicator_only(columns.values()) if f not in part.data.types]
+    open_fields = [f for f in records.indicator_only(columns.values()) if f not in part.data.kinds]
     if not open_fields:
         return provisional
     inferred = reader.infer_types(inputs[0], open_fields, provisional.layout)
@@ -411,7 +411,7 @@ def _write_examples(
     writer.metadata = {
         "splits": by_split,
         "raw_eval": raw_shards,
-        "features": materialize.features_of(resolved.values()),
+        "features": materialize.features_of(resolved.values(), source.features),
         "label": {
             "field": source.label.field,
             "kind": source.label.kind,
@@ -420,8 +420,10 @@ def _write_examples(
         "weight": source.weight,
         "keep": list(source.keep),
         "raw_fields": dict(sorted(source.features.items())),
+        "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
         "counts": _counts(analysis, source.label),
         "data_fingerprint": analysis.fingerprint,
+        "inputs": {name: file.sha256 for name, file in sorted(analysis.files.items())},
         "transform_content": graph.content_digest(resolved, source.features),
     }
 

@@ -24,12 +24,16 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from transforms import anomalies, dataset, records, statistics
 from transforms.analysis import Analysis, AnalysisFn
 from transforms.files import InputFile
+from transforms.lists import Lists
 from transforms.problems import Problems
 from transforms.records import Chunk, Source, SplitRows
+from transforms.rows import is_list
 
 
 class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
     """Begin -> pyarrow.RecordBatches of typed fields (string, int64, float64), null = missing.
+
+    A field with several values per record is a list of them.
 
     Fields and types are settled when the transform is made, from the first file.
 
@@ -40,6 +44,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
         missing: Texts that stand for a missing value.
         delimiter: Of CSV.
         types: Field -> "string", "int" or "float", where the first rows do not tell.
+        lists: Field with several values per record -> what stands between them in a text, or "".
 
     Raises:
         EstimatorLibError: see `dataset.find`; a bad value fails the job with its place.
@@ -54,6 +59,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
         missing: Sequence[str] = ("",),
         delimiter: str = ",",
         types: Mapping[str, str] | None = None,
+        lists: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         several = [patterns] if isinstance(patterns, str) else list(patterns)
@@ -64,6 +70,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
             missing=missing,
             delimiter=delimiter,
             types=types,
+            lists=lists,
         )
 
     def expand(self, begin: Any) -> Any:
@@ -120,7 +127,10 @@ def _analysis(batch: pa.RecordBatch, name: str, every_token: frozenset[str]) -> 
 
 
 def _typed(column: pa.Array) -> pa.Array:
-    """A column as string, int64 or float64; NaN is missing."""
+    """A column as string, int64 or float64, or lists of them; NaN is missing."""
+    if is_list(column.type):
+        lists = Lists.of(column)
+        return lists.holding(_typed(lists.values)).to_arrow()
     if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
         return column.cast(pa.int64())
     if pa.types.is_floating(column.type):

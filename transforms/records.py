@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ class Source:
         split: Which rows go where.
         label: Field and policy, or None for rows without label.
         weight: Field, or None.
-        features: Raw field that a column reads -> type its transform takes.
+        features: Raw field that a column reads -> type its transform takes; "string[]", "int[]"
+            or "float[]" where a record has several values.
         keep: Fields that go along as text.
         keep_raw: Whether the eval rows are also kept as they were.
         every_token: Fields of which a vocabulary is learned, so that all texts are counted.
@@ -63,16 +64,27 @@ class Chunk:
 
 
 def feature_types(
-    columns: Iterable[fc.Column], declared: Mapping[str, str], inferred: Mapping[str, str]
+    columns: Iterable[fc.Column],
+    declared: Mapping[str, str],
+    inferred: Mapping[str, str],
+    lists: Container[str] = (),
 ) -> dict[str, str]:
     """Returns the raw fields that columns read with the type their transform takes.
 
     A field that only a missing indicator reads takes its declared type, else the inferred one.
 
+    Args:
+        columns: All columns.
+        declared: Field -> type.
+        inferred: The same, for fields that nothing declares.
+        lists: Fields with several values per record.
+
     Raises:
-        ConfigError: a field is declared as text and read as a number.
+        ConfigError: a field is declared as text and read as a number, or has several values
+            and is read as one.
     """
     columns = list(columns)
+    fc.check_list_fields(columns, lists)
     read = fc.raw_fields(columns)
     for name in indicator_only(columns):
         read[name] = declared.get(name, inferred.get(name, "string"))
@@ -83,7 +95,7 @@ def feature_types(
                 "column. Correct the type or the column.",
                 reason=Reason.CONFLICT,
             )
-    return read
+    return {name: f"{kind}[]" if name in lists else kind for name, kind in read.items()}
 
 
 def indicator_only(columns: Iterable[fc.Column]) -> list[str]:
@@ -101,13 +113,17 @@ def source(
     part: config.PreprocessPart, columns: Mapping[str, fc.Column], inferred: Mapping[str, str]
 ) -> Source:
     """Returns how the files of a preprocess step are read."""
-    features = feature_types(columns.values(), part.data.types, inferred)
+    lists = part.data.fields
+    features = feature_types(columns.values(), part.data.kinds, inferred, lists)
     fields = {name: _feature_field(name, kind, part, columns) for name, kind in features.items()}
     for name in [*part.keep, *splits.fields(part.data.split)]:
         fields.setdefault(name, Field(name=name, type="string"))
-    for name, kind in part.data.types.items():
+    for name, kind in part.data.kinds.items():
         if name not in features:
             fields[name] = Field(name=name, type=kind)
+    for name, declared in lists.items():
+        separator = declared.separator or ""
+        fields[name] = dataclasses.replace(fields[name], several=True, separator=separator)
     label = part.label
     fields[label.field] = (
         Field(
@@ -136,6 +152,7 @@ def source(
         missing=tuple(part.data.missing),
         fields=tuple(fields.values()),
         texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
+        pairs=_pairs(columns.values(), lists),
     )
     return Source(
         layout=layout,
@@ -154,10 +171,26 @@ def source(
     )
 
 
+def _pairs(columns: Iterable[fc.Column], lists: Container[str]) -> tuple[tuple[str, str], ...]:
+    """Fields with several values, each beside the field with their weights."""
+    return tuple(
+        sorted(
+            {
+                (name, column.weight_feature_key)
+                for column in fc.walk(columns)
+                if isinstance(column, fc.WeightedColumn)
+                for name in fc.raw_fields([column.categorical_column])
+                if name in lists
+            }
+        )
+    )
+
+
 def _feature_field(
     name: str, kind: str, part: config.PreprocessPart, columns: Mapping[str, fc.Column]
 ) -> Field:
-    reading = "int" if kind == "float" and part.data.types.get(name) == "int" else kind
+    kind = kind.removesuffix("[]")
+    reading = "int" if kind == "float" and part.data.kinds.get(name) == "int" else kind
     for column in fc.walk(columns.values()):
         if (
             isinstance(column, fc.IdentityColumn)
@@ -229,11 +262,6 @@ def _absent(
         for row in np.flatnonzero(absent)[:SHOWN]
     ]
     return Problems.of(found, total=int(absent.sum()))
-
-
-def raw_array(kind: str, values: pa.Array) -> pa.Array:
-    """Returns a raw field in the Arrow type its transform takes: string, int64 or float64."""
-    return values.cast(pa.float64()) if kind == "float" else values
 
 
 def raw_numpy(kind: str, values: pa.Array) -> np.ndarray[Any, Any]:

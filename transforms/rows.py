@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import Reason, did_you_mean, quote
 from transforms.files import InputFile
+from transforms.lists import Lists
 from transforms.problems import SHOWN, Problem, Problems
 
 FLOAT_LIMIT = float(np.finfo(np.float32).max)
@@ -51,6 +52,8 @@ class Field:
         category: Whether the number is a class.
         reason: Reason of the error for a value outside the limits.
         role: What the error calls the field.
+        several: Whether a record has any number of values, in their order.
+        separator: Between the values where they are one text.
     """
 
     name: str
@@ -60,6 +63,14 @@ class Field:
     category: bool = False
     reason: Reason = Reason.INVALID_VALUE
     role: str = "Field"
+    several: bool = False
+    separator: str = ""
+
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """Of its column in `Rows.batch`."""
+        plain = ARROW_TYPES[self.type]
+        return pa.list_(plain) if self.several else plain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +83,7 @@ class Layout:
         format: "csv", "parquet" or "tfrecord".
         fields: Fields to convert to their types.
         texts: Fields that are also wanted as they are written.
+        pairs: Fields with several values, each beside the field with their weights: as many.
     """
 
     delimiter: str = ","
@@ -79,6 +91,12 @@ class Layout:
     fields: tuple[Field, ...] = ()
     texts: tuple[str, ...] = ()
     format: str = "csv"
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def lists(self) -> frozenset[str]:
+        """The fields with several values per record."""
+        return frozenset(field.name for field in self.fields if field.several)
 
     @property
     def names(self) -> list[str]:
@@ -91,7 +109,9 @@ class Rows:
     """Some whole records of a file, in the file's order.
 
     Attributes:
-        batch: One column per field of the layout: string, int64 or float64, null = missing.
+        batch: One column per field of the layout: string, int64 or float64, null = missing; a
+            list of these where a record has several values, never null, without missing values
+            at its end.
         texts: Fields as written, string; "" where missing.
         problems: Faults found; the records at fault are not in `batch`.
         line_of: Gives the line of a row of `batch`; its record, where a file has no lines.
@@ -171,7 +191,7 @@ class Digested(io.RawIOBase):
 
 def no_rows(layout: Layout, problems: Problems) -> Rows:
     """Rows that are not there, and why."""
-    empty = {f.name: pa.array([], ARROW_TYPES[f.type]) for f in layout.fields}
+    empty = {f.name: pa.array([], f.arrow_type) for f in layout.fields}
     return Rows(
         batch=pa.RecordBatch.from_pydict(empty),
         texts={name: pa.array([], pa.string()) for name in layout.texts},
@@ -196,47 +216,101 @@ def typed_rows(
         line_of: Gives the line (or record) of a row.
         where: Gives its place in words, if a line is not enough.
     """
-    tokens = pa.array(sorted(layout.missing), pa.string())
-    missing_or_empty = pa.array(sorted({*layout.missing, ""}), pa.string())
+    tokens = _Tokens.of(layout)
     problems = Problems()
     bad_rows: list[Array] = []
     typed: dict[str, pa.Array] = {}
+    lengths: dict[str, Array] = {}
     for field in layout.fields:
         column = columns[field.name]
-        if field.type == "string":
-            text = _as_text(column)
-            missing = pc.is_in(text, value_set=missing_or_empty)
-            typed[field.name] = pc.if_else(missing, pa.scalar(None, pa.string()), text)
-            continue
-        if pa.types.is_string(column.type):
-            missing = pc.is_in(column, value_set=tokens)
-            numbers, faults = _parsed(field, pc.if_else(missing, pa.scalar(None), column))
-        else:
-            numbers, faults = _converted(field, column)
-        typed[field.name], faults = _checked(field, numbers, faults)
-        bad_rows += [rows for _, rows in faults]
-        for cause, rows in faults:
+        lists = Lists.of(_split(column, field, tokens)) if field.several else None
+        values = column if lists is None else lists.values
+        typed[field.name], faults = _typed(field, values, tokens)
+        parents = None
+        if lists is not None:
+            lengths[field.name], parents = lists.lengths, lists.parents
+            typed[field.name] = lists.holding(typed[field.name]).without_missing_ends().to_arrow()
+        for cause, at in faults:
+            rows = at if parents is None else parents[at]
+            bad_rows.append(rows)
             found = [
                 _value_problem(
                     file,
                     field,
                     layout,
                     cause,
-                    str(column[int(r)].as_py()),
+                    str(values[int(i)].as_py()),
                     line_of(int(r)),
                     where(int(r)),
                 )
-                for r in rows[:SHOWN]
+                for i, r in zip(at[:SHOWN], rows[:SHOWN], strict=True)
             ]
-            problems += Problems.of(found, total=len(rows))
+            problems += Problems.of(found, total=len(at))
+    for name, weights in layout.pairs:
+        unequal = np.flatnonzero(lengths[name] != lengths[weights])
+        if len(unequal):
+            bad_rows.append(unequal)
+            found = [
+                _pair_problem(
+                    file,
+                    (name, weights),
+                    (int(lengths[name][r]), int(lengths[weights][r])),
+                    line_of(int(r)),
+                    where(int(r)),
+                )
+                for r in unequal[:SHOWN]
+            ]
+            problems += Problems.of(found, total=len(unequal))
+    separators = {field.name: field.separator for field in layout.fields}
     texts = {}
     for name in layout.texts:
-        text = _as_text(columns[name])
-        missing = pc.is_in(text, value_set=missing_or_empty)
+        text = _as_text(columns[name], separators.get(name, ""))
+        missing = pc.is_in(text, value_set=tokens.missing_or_empty)
         texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text).fill_null("")
     batch = pa.RecordBatch.from_pydict(typed)
     whole = Rows(batch=batch, texts=texts, problems=problems, line_of=line_of, where=where)
     return _without(whole, np.concatenate(bad_rows)) if bad_rows else whole
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Tokens:
+    """Texts that stand for a missing value."""
+
+    missing: pa.Array
+    missing_or_empty: pa.Array
+
+    @classmethod
+    def of(cls, layout: Layout) -> _Tokens:
+        return cls(
+            missing=pa.array(sorted(layout.missing), pa.string()),
+            missing_or_empty=pa.array(sorted({*layout.missing, ""}), pa.string()),
+        )
+
+
+def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
+    """Brings values to the field's type; with those that do not fit it."""
+    if field.type == "string":
+        text = _as_text(column)
+        missing = pc.is_in(text, value_set=tokens.missing_or_empty)
+        return pc.if_else(missing, pa.scalar(None, pa.string()), text), []
+    if pa.types.is_string(column.type):
+        missing = pc.is_in(column, value_set=tokens.missing)
+        numbers, faults = _parsed(field, pc.if_else(missing, pa.scalar(None), column))
+    else:
+        numbers, faults = _converted(field, column)
+    return _checked(field, numbers, faults)
+
+
+def _split(column: pa.Array, field: Field, tokens: _Tokens) -> pa.Array:
+    """The values of a field with several, as lists; a text is cut at the separator."""
+    if pa.types.is_list(column.type):
+        return column
+    if not pa.types.is_string(column.type) or not field.separator:
+        ends = np.concatenate([[0], np.cumsum(column.is_valid().to_numpy(zero_copy_only=False))])
+        return Lists(column.drop_null(), ends).to_arrow()
+    missing = pc.is_in(column, value_set=tokens.missing_or_empty)
+    texts = pc.if_else(missing, pa.scalar(None, pa.string()), column)
+    return pc.split_pattern(texts, field.separator)
 
 
 def _without(rows: Rows, bad: Array) -> Rows:
@@ -253,8 +327,12 @@ def _without(rows: Rows, bad: Array) -> Rows:
     )
 
 
-def _as_text(column: pa.Array) -> pa.Array:
-    """Texts of a column; a whole number is written without a fraction."""
+def _as_text(column: pa.Array, separator: str = "") -> pa.Array:
+    """Texts of a column; a whole number is written without a fraction, several are joined."""
+    if pa.types.is_list(column.type):
+        lists = Lists.of(column)
+        texts = lists.holding(_as_text(lists.values).fill_null("")).to_arrow()
+        return pc.binary_join(texts, separator or " ")
     if not pa.types.is_floating(column.type):
         return column.cast(pa.string())
     whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
@@ -318,8 +396,17 @@ def stored_rows(
     return dataclasses.replace(rows, problems=problems + rows.problems)
 
 
-def readable(kind: pa.DataType) -> bool:
-    """Whether a field of this Arrow type holds one text or number per record."""
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a field of this Arrow type holds several values per record."""
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def readable(kind: pa.DataType, *, several: bool = False) -> bool:
+    """Whether a field of this Arrow type holds one text or number per record, or `several`."""
+    if several and is_list(kind):
+        return readable(kind.value_type)
     if pa.types.is_dictionary(kind):
         return readable(kind.value_type)
     return not pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
@@ -329,6 +416,10 @@ def _plain(column: pa.Array) -> tuple[pa.Array, Array]:
     """A column as string, int64 or float64 with NaN as null; and the rows that are no text."""
     kind = column.type
     none = np.zeros(0, np.int64)
+    if is_list(kind):
+        lists = Lists.of(column)
+        values, wrong = _plain(lists.values)
+        return lists.holding(values).to_arrow(), lists.parents[wrong]
     if pa.types.is_dictionary(kind):
         return _plain(column.dictionary_decode())
     if pa.types.is_floating(kind):
@@ -523,5 +614,22 @@ def _value_problem(
         text=f"{what}, got {quote(text)}",
         action=action,
         reason=reason,
+        where=where,
+    )
+
+
+def _pair_problem(
+    file: InputFile, names: tuple[str, str], lengths: tuple[int, int], line: int, where: str
+) -> Problem:
+    return Problem(
+        file=file.name,
+        line=line,
+        field=names[1],
+        text=(
+            f"Field {names[1]!r} does not fit {names[0]!r}: expected a weight for each of its "
+            f"{lengths[0]} values, got {lengths[1]}"
+        ),
+        action="Give as many weights as values.",
+        reason=Reason.RECORD_MALFORMED,
         where=where,
     )

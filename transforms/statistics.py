@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,15 +40,26 @@ def dataset_statistics(name: str, split: SplitAnalysis) -> Any:
 def _common(stats: Any, analysis: FieldAnalysis) -> None:
     stats.num_missing = analysis.missing
     stats.num_non_missing = analysis.present
-    if analysis.present:
+    if not analysis.present:
+        return
+    if not analysis.several:
         stats.min_num_values = stats.max_num_values = 1
         stats.avg_num_values = 1.0
         stats.tot_num_values = analysis.present
+        return
+    lengths, times = analysis.lengths.values()
+    stats.min_num_values, stats.max_num_values = int(lengths[0]), int(lengths[-1])
+    stats.tot_num_values = int((lengths * times).sum())
+    stats.avg_num_values = stats.tot_num_values / analysis.present
+    cuts = [lengths[0], *analysis.lengths.quantiles(QUANTILES), lengths[-1]]
+    stats.num_values_histogram.type = statistics_pb2.Histogram.QUANTILES
+    heights = [analysis.present / QUANTILES] * QUANTILES
+    _add_buckets(stats.num_values_histogram, cuts, heights)
 
 
 def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     _common(stats.common_stats, analysis)
-    if not analysis.present:
+    if not analysis.elements:
         return
     values, counts = analysis.values.values()
     stats.mean, stats.std_dev = analysis.numbers.mean, analysis.numbers.stddev
@@ -65,7 +76,7 @@ def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     _add_buckets(standard, edges, heights)
     cuts = [stats.min, *analysis.values.quantiles(QUANTILES), stats.max]
     quantiles = stats.histograms.add(type=statistics_pb2.Histogram.QUANTILES)
-    _add_buckets(quantiles, cuts, [analysis.present / QUANTILES] * QUANTILES)
+    _add_buckets(quantiles, cuts, [analysis.elements / QUANTILES] * QUANTILES)
 
 
 def _add_buckets(histogram: Any, edges: Any, heights: Any) -> None:
@@ -77,10 +88,10 @@ def _add_buckets(histogram: Any, edges: Any, heights: Any) -> None:
 
 def _string(stats: Any, analysis: FieldAnalysis) -> None:
     _common(stats.common_stats, analysis)
-    if not analysis.present:
+    if not analysis.elements:
         return
     stats.unique = len(analysis.tokens)
-    stats.avg_length = analysis.tokens.total_length / analysis.present
+    stats.avg_length = analysis.tokens.total_length / analysis.elements
     for rank, (token, count) in enumerate(analysis.tokens.most_common(RANKS)):
         if rank < TOP_VALUES:
             stats.top_values.add(value=token, frequency=count)
@@ -105,7 +116,7 @@ def infer_schema(split: SplitAnalysis, *, label: str | None = None) -> Any:
             feature.not_in_environment.append("SERVING")
         if analysis.present:
             feature.presence.min_count = 1
-        feature.value_count.min = feature.value_count.max = 1
+        _infer_counts(feature, analysis)
         if analysis.missing == 0 and analysis.present:
             feature.presence.min_fraction = 1.0
         if analysis.type == "string" and 0 < len(analysis.tokens) <= MAX_DOMAIN:
@@ -114,28 +125,46 @@ def infer_schema(split: SplitAnalysis, *, label: str | None = None) -> Any:
     return schema
 
 
+def _infer_counts(feature: Any, analysis: FieldAnalysis) -> None:
+    """How many values a row has: one, always as many (a shape if in every row), or at least one."""
+    if not analysis.several:
+        feature.value_count.min = feature.value_count.max = 1
+        return
+    lengths, _ = analysis.lengths.values()
+    if len(lengths) == 1 and not analysis.missing:
+        feature.shape.dim.add(size=int(lengths[0]))
+        return
+    feature.value_count.min = 1
+    if len(lengths) == 1:
+        feature.value_count.min = feature.value_count.max = int(lengths[0])
+
+
 def read_schema(text: str) -> Any:
     """Parses a schema's text form."""
     return text_format.Parse(text, schema_pb2.Schema())
 
 
 def raw_schema(raw_fields: Mapping[str, str]) -> Any:
-    """Returns the schema of what a transform takes: one value per row and field."""
+    """Returns the schema of what a transform takes: one value per row and field, or a list."""
     schema = schema_pb2.Schema()
     for name, kind in sorted(raw_fields.items()):
-        _scalar(schema, name, _SCHEMA_TYPES[kind])
+        _feature(schema, name, _SCHEMA_TYPES[kind.removesuffix("[]")], several=kind[-2:] == "[]")
     return schema
 
 
-def transformed_schema(buckets: Mapping[str, int | None]) -> Any:
+def transformed_schema(
+    buckets: Mapping[str, int | None], lists: Container[str] = frozenset()
+) -> Any:
     """Returns the schema of what a transform gives.
 
     Args:
         buckets: Feature to how many ids it has; None for a number.
+        lists: Features with any number of values per row.
     """
     schema = schema_pb2.Schema()
     for name, size in sorted(buckets.items()):
-        feature = _scalar(schema, name, schema_pb2.FLOAT if size is None else schema_pb2.INT)
+        kind = schema_pb2.FLOAT if size is None else schema_pb2.INT
+        feature = _feature(schema, name, kind, several=name in lists)
         if size is not None:
             feature.int_domain.min = 0
             feature.int_domain.max = size - 1
@@ -143,8 +172,11 @@ def transformed_schema(buckets: Mapping[str, int | None]) -> Any:
     return schema
 
 
-def _scalar(schema: Any, name: str, kind: int) -> Any:
+def _feature(schema: Any, name: str, kind: int, *, several: bool) -> Any:
     feature = schema.feature.add(name=name, type=kind)
+    if several:
+        feature.value_count.min = 0
+        return feature
     feature.presence.min_fraction = 1.0
     feature.shape.SetInParent()
     return feature

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import io
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ import pyarrow as pa
 
 from estimator_lib.core.errors import DataError, Reason
 from transforms.files import InputFile
+from transforms.lists import Lists
 from transforms.problems import SHOWN, Problem, Problems
 from transforms.rows import (
     Digested,
@@ -41,6 +43,7 @@ HEADER_RECORDS = 1000
 """How many Examples are looked at for the names of features."""
 
 _KINDS = {"bytes_list": "string", "int64_list": "int", "float_list": "float"}
+_ARROW = {"string": pa.binary(), "int": pa.int64(), "float": pa.float32()}
 _LENGTH = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 
@@ -119,9 +122,15 @@ def read_header(file: InputFile, layout: Layout) -> list[str]:
 
 
 def infer_types(file: InputFile, names: Sequence[str], layout: Layout) -> dict[str, str]:
-    """Returns int, float or string for each field, as the file has it."""
+    """Returns int, float or string for each field, as the file has it.
+
+    "[]" follows if one of the first Examples has several values.
+    """
     kinds = _kinds(file, layout)
-    return {name: kinds.get(name, "string") for name in names}
+    several: set[str] = set()
+    for record in itertools.islice(_records(file), HEADER_RECORDS):
+        several |= _several_of(record.data)
+    return {n: kinds.get(n, "string") + ("[]" if n in several else "") for n in names}
 
 
 def _kinds(file: InputFile, layout: Layout) -> dict[str, str]:
@@ -153,6 +162,19 @@ def _kinds_of(data: bytes) -> dict[str, str] | None:
         return None
     found = {name: feature.WhichOneof("kind") for name, feature in features.items()}
     return {name: _KINDS[kind] for name, kind in found.items() if kind}
+
+
+def _several_of(data: bytes) -> set[str]:
+    """Features with several values in one Example."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.example import example_pb2
+
+    try:
+        features = example_pb2.Example.FromString(data).features.feature
+    except DecodeError:
+        return set()
+    found = {name: feature.WhichOneof("kind") for name, feature in features.items()}
+    return {n for n, kind in found.items() if kind and len(getattr(features[n], kind).value) > 1}
 
 
 def read_rows(
@@ -192,6 +214,10 @@ def _parse(file: InputFile, layout: Layout, kinds: Mapping[str, str], batch: lis
     columns = {}
     for name, ragged in parsed.items():
         splits = ragged.row_splits.numpy()
+        if name in layout.lists:
+            flat = pa.array(ragged.values.numpy(), _ARROW[kinds[name]])
+            columns[name] = Lists(flat, splits).to_arrow()
+            continue
         several |= np.diff(splits) > 1
         columns[name] = _column(kinds[name], ragged.values.numpy(), splits)
     if several.any():
@@ -211,9 +237,8 @@ def _place(record: _Record) -> str:
 
 def _column(kind: str, values: Any, splits: Any) -> pa.Array:
     """The first value of every row, null without one."""
-    types = {"string": pa.binary(), "int": pa.int64(), "float": pa.float32()}
     present = splits[1:] > splits[:-1]
-    flat = pa.array(values, types[kind])
+    flat = pa.array(values, _ARROW[kind])
     if len(flat) == len(present) and present.all():
         return flat
     return flat.take(pa.array(splits[:-1], mask=~present))
@@ -253,12 +278,15 @@ def _malformed(
 def _several(file: InputFile, layout: Layout, parsed: Any, batch: list[_Record]) -> Problems:
     found: list[Problem] = []
     total = 0
-    for name in layout.names:
+    for name in [n for n in layout.names if n not in layout.lists]:
         lengths = np.diff(parsed[name].row_splits.numpy())
         for row in np.flatnonzero(lengths > 1):
             total += 1
             if len(found) < SHOWN:
-                text = f"Feature {name!r} has {lengths[row]} values: expected one or none"
+                text = (
+                    f"Feature {name!r} has {lengths[row]} values: expected one or none where "
+                    "data.fields does not declare it"
+                )
                 found.append(_problem(file, batch[int(row)], name, text, Reason.RECORD_MALFORMED))
     return Problems.of(found, total=total)
 

@@ -126,7 +126,8 @@ def build_transformed_serving_input_receiver_fn(
     """For requests of raw fields, which the transform graph turns into the model's features.
 
     The default signature takes one tensor `[batch]` per raw field: strings ("" is missing),
-    float32 (NaN is missing), int64 (the smallest int64 is missing). The alternative "examples"
+    float32 (NaN is missing), int64 (the smallest int64 is missing); a field with several values
+    is a matrix `[batch, n]`, filled up with the missing value. The alternative "examples"
     takes serialized `tf.Example` records, in which an absent feature is a missing value.
 
     Args:
@@ -143,10 +144,7 @@ def build_transformed_serving_input_receiver_fn(
             f"Transform directory {folder} cannot be read: {error}. Run preprocess again.",
             reason=Reason.FILE_NOT_FOUND,
         ) from error
-    parse = {
-        name: tf.io.FixedLenFeature([], _FIELD_TYPES[kind], default_value=_MISSING[kind])
-        for name, kind in sorted(fields.items())
-    }
+    parse = {name: _parsed_as(kind) for name, kind in sorted(fields.items())}
 
     def receiver_fn() -> ServingInputReceiver:
         with tf.init_scope():
@@ -155,12 +153,34 @@ def build_transformed_serving_input_receiver_fn(
         # What a request feeds by field are the parsed tensors themselves; so both ways of
         # asking run the same graph from there on.
         raw = tf.io.parse_example(examples, parse)
-        features = transform.transform_fn(dict(raw))
+        lists = [name for name, kind in fields.items() if kind.endswith("[]")]
+        raw |= {n: tf.sparse.to_dense(raw[n], _MISSING[fields[n][:-2]]) for n in lists}
+        features = transform.transform_fn(raw | {n: _without_ends(raw[n]) for n in lists})
         return ServingInputReceiver(
             dict(features), raw, {"examples": {"examples": examples}}, resources=(transform,)
         )
 
     return receiver_fn
+
+
+def _parsed_as(kind: str) -> Any:
+    if kind.endswith("[]"):
+        return tf.io.VarLenFeature(_FIELD_TYPES[kind[:-2]])
+    return tf.io.FixedLenFeature([], _FIELD_TYPES[kind], default_value=_MISSING[kind])
+
+
+def _without_ends(values: tf.Tensor) -> tf.SparseTensor:
+    """Returns the positions of a matrix up to the last value of each row."""
+    if values.dtype == tf.string:
+        present = values != ""
+    elif values.dtype.is_floating:
+        present = ~tf.math.is_nan(values)
+    else:
+        present = values != MISSING_INT
+    ends = tf.where(present, tf.range(1, tf.shape(values)[1] + 1), 0)
+    lengths = tf.maximum(tf.reduce_max(ends, 1), 0)
+    at = tf.where(tf.sequence_mask(lengths, tf.shape(values)[1]))
+    return tf.SparseTensor(at, tf.gather_nd(values, at), tf.shape(values, tf.int64))
 
 
 def _placeholder(dtype: Any, shape: Any, name: str) -> Any:

@@ -243,6 +243,12 @@ def ids_and_weights(
         return sources[column.name], None
     ids, _ = ids_and_weights(column.categorical_column, sources)
     weights = sources[column.weight_feature_key]
+    known = ids.shape[-1] is not None and ids.shape[-1] == weights.shape[-1]
+    if ids.shape.rank == weights.shape.rank == 2 and not known:
+        # Missing values at the end of a list may be left away on either side.
+        width = tf.shape(ids)[1]
+        short = tf.maximum(width - tf.shape(weights)[1], 0)
+        weights = tf.pad(weights[:, :width], [[0, 0], [0, short]])
     return ids, tf.where(tf.math.is_nan(weights), 0.0, weights)
 
 

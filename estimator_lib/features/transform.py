@@ -50,6 +50,9 @@ class FeatureTransform(tf.Module):
         super().__init__(name="feature_transform")
         self._columns = tuple(columns)
         self._sources = tuple(fc.feature_sources(self._columns).values())
+        self._weights = frozenset(
+            c.weight_feature_key for c in fc.walk(self._columns) if isinstance(c, fc.WeightedColumn)
+        )
         vocabularies: dict[str, fc.VocabularyColumn] = {}
         for column in fc.walk(self._sources):
             if not isinstance(column, fc.VocabularyColumn):
@@ -72,13 +75,19 @@ class FeatureTransform(tf.Module):
 
         Returns:
             By name of the source column: int64 ids with -1 for missing, `[batch]` or
-            `[batch, n]`; float32 numbers, `[batch]` or `[batch, prod(shape)]`.
+            `[batch, n]`; float32 numbers, `[batch]` or `[batch, prod(shape)]`, and as many as
+            are fed where they are the weights of categories or a sequence.
 
         Raises:
             SchemaError: a field is not there or has another type than its column reads.
         """
         step = _Pass(raw, self._tables)
-        return {column.name: step.feature(column) for column in self._sources}
+        return {
+            column.name: step.floats(column)
+            if isinstance(column, fc.NumericColumn) and column.key in self._weights
+            else step.feature(column)
+            for column in self._sources
+        }
 
 
 @tf.autograph.experimental.do_not_convert
@@ -151,8 +160,9 @@ class _Pass:
             case fc.SequenceNumericColumn():
                 return self._numbers(column)
             case fc.MissingIndicatorColumn():
-                values = self._field(column, column.key)
-                return tf.cast(_is_missing(values), tf.float32)
+                missing = _is_missing(self._field(column, column.key))
+                several = tf.range(1, tf.rank(missing))
+                return tf.cast(tf.reduce_all(missing, several), tf.float32)
             case fc.CategoricalColumn():
                 ids, present = self._category(column)
                 return tf.where(present, ids, tf.constant(-1, tf.int64))
@@ -190,7 +200,8 @@ class _Pass:
         self._dense[key] = value
         return value
 
-    def _floats(self, column: fc.NumericColumn | fc.SequenceNumericColumn) -> tf.Tensor:
+    def floats(self, column: fc.NumericColumn | fc.SequenceNumericColumn) -> tf.Tensor:
+        """Returns a numeric field as float32 of its shape, NaN for missing."""
         values = self._field(column, column.key)
         if not (values.dtype.is_floating or values.dtype.is_integer or values.dtype.is_bool):
             raise _wrong_type(column, column.key, "a number", values)
@@ -199,13 +210,13 @@ class _Pass:
         return tf.cast(values, tf.float32)
 
     def _numbers(self, column: fc.SequenceNumericColumn) -> tf.Tensor:
-        values = self._floats(column)
+        values = self.floats(column)
         rows = tf.shape(values)[0]
         rest = tf.reduce_prod(tf.shape(values)[1:])  # known too where there are no rows
         return _normalized(column.normalizer, tf.reshape(values, (rows, rest)))
 
     def _number(self, column: fc.NumericColumn) -> tf.Tensor:
-        numbers = self._floats(column)
+        numbers = self.floats(column)
         rank = numbers.shape.rank
         width = math.prod(column.shape)
         if width > 1:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
+from estimator_lib.inputs import lists
 from estimator_lib.inputs.datasets import InputSource
 
 BLOCK_ROWS = 65_536
@@ -79,19 +80,39 @@ class RowsInput(InputSource):
         start = first_batch * self.batch_size
 
         def generate() -> Iterator[Any]:
-            epoch, row = divmod(start, max(self.rows, 1))
-            while self.rows and (self.epochs is None or epoch < self.epochs):
-                for block in self.blocks(epoch, row):
-                    yield self.pack(block)
-                epoch, row = epoch + 1, 0
+            for block in self._all_blocks(start):
+                yield self.pack(block)
 
-        blocks = tf.data.Dataset.from_generator(
-            generate, output_signature=self.pack(self.element_spec())
-        )
-        batches = blocks.prefetch(1).rebatch(self.batch_size, drop_remainder=self._drop_remainder)
+        spec = self.element_spec()
+        if any(isinstance(one, tf.RaggedTensorSpec) for one in spec.values()):
+            batches = self._ragged_batches(start, spec)
+        else:
+            blocks = tf.data.Dataset.from_generator(generate, output_signature=self.pack(spec))
+            batches = blocks.prefetch(1).rebatch(
+                self.batch_size, drop_remainder=self._drop_remainder
+            )
         total = self.batches
         left = tf.data.INFINITE_CARDINALITY if total is None else max(0, total - first_batch)
         return batches.apply(tf.data.experimental.assert_cardinality(left))
+
+    def _all_blocks(self, start: int) -> Iterator[Arrays]:
+        epoch, row = divmod(start, max(self.rows, 1))
+        while self.rows and (self.epochs is None or epoch < self.epochs):
+            yield from self.blocks(epoch, row)
+            epoch, row = epoch + 1, 0
+
+    def _ragged_batches(self, start: int, spec: Mapping[str, Any]) -> Any:
+        """Batches cut here, for tf.data does not cut several values per row."""
+
+        def generate() -> Iterator[Any]:
+            blocks = self._all_blocks(start)
+            for batch in lists.batches(
+                blocks, self.batch_size, drop_remainder=self._drop_remainder
+            ):
+                yield lists.flat(batch)
+
+        flat = tf.data.Dataset.from_generator(generate, output_signature=lists.flat_specs(spec))
+        return flat.map(lambda block: self.pack(lists.ragged(block))).prefetch(1)
 
 
 class ArraysInput(RowsInput):

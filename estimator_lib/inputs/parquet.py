@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import tensorflow as tf
 
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
+from estimator_lib.inputs import lists
 from estimator_lib.inputs.arrays import BLOCK_ROWS, ArraysInput, RowsInput, permutation, random_seed
 
 MEMORY_BYTES = 256 * 2**20
@@ -29,7 +30,7 @@ class ParquetInput(RowsInput):
 
     Args:
         files: In their order.
-        columns: Name to numpy dtype of the columns to read.
+        columns: Name to numpy dtype of the columns to read, with "[]" behind it for lists.
         pack: From tensors by name to (features, labels).
         fingerprint: Of the data.
     """
@@ -69,9 +70,7 @@ class ParquetInput(RowsInput):
         self.fingerprint = f"{fingerprint}/{order}"
 
     def element_spec(self) -> dict[str, Any]:
-        return {
-            name: tf.TensorSpec([None], tf.as_dtype(dtype)) for name, dtype in self._columns.items()
-        }
+        return {name: lists.spec(dtype) for name, dtype in self._columns.items()}
 
     def pack(self, block: Any) -> Any:
         return self._pack(block)
@@ -136,7 +135,7 @@ def read(path: pathlib.Path, columns: Sequence[str], group: int | None = None) -
 
 
 def decode(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Returns a table's columns as numpy arrays of the given dtypes.
+    """Returns a table's columns as numpy arrays of the given dtypes, or as Lists.
 
     Raises:
         DataError: a column is missing.
@@ -148,10 +147,35 @@ def decode(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
                 f"Examples lack the column {name!r}.{did_you_mean(name, table.column_names)}",
                 reason=Reason.FIELD_MISSING,
             )
+        if dtype.endswith(lists.LIST):
+            found[name] = _decode_lists(table.column(name), dtype.removesuffix(lists.LIST))
+            continue
         values = table.column(name).to_numpy()
         # Arrow's memory is read-only and may be shared; TensorFlow would write into it.
         found[name] = values.astype(dtype)
     return found
+
+
+def _decode_lists(column: Any, dtype: str) -> lists.Lists:
+    parts = []
+    for chunk in column.chunks:
+        ends = np.cumsum(pc.list_value_length(chunk).to_numpy(), dtype=np.int64)
+        values = pc.list_flatten(chunk).to_numpy(zero_copy_only=False)
+        parts.append(lists.Lists(values.astype(dtype), np.concatenate([[0], ends])))
+    return lists.joined(parts) if parts else lists.Lists(np.zeros(0, dtype), np.zeros(1, np.int64))
+
+
+def _decoded_bytes(files: Sequence[pathlib.Path], columns: Mapping[str, str], rows: int) -> int:
+    """How much memory a split takes; of lists, the files know how many values there are."""
+    plain = [dtype for dtype in columns.values() if not dtype.endswith(lists.LIST)]
+    size = rows * sum(np.dtype(dtype).itemsize for dtype in plain)
+    several = {n: d.removesuffix(lists.LIST) for n, d in columns.items() if d.endswith(lists.LIST)}
+    for metadata in map(_metadata, files) if several else ():
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                dtype = several.get(column.path_in_schema.partition(".")[0])
+                size += column.num_values * np.dtype(dtype).itemsize if dtype else 0
+    return size
 
 
 def examples_input(
@@ -167,7 +191,8 @@ def examples_input(
 ) -> RowsInput:
     """Returns an input_fn over a split of materialised examples.
 
-    It gives ({feature: `[batch]` int64 or float32, and the weight's field}, label `[batch]`).
+    It gives ({feature: `[batch]` int64 or float32, and the weight's field}, label `[batch]`); a
+    feature with several values per row is a RaggedTensor `[batch, None]`.
 
     Args:
         directory: An artifact of kind "examples".
@@ -200,7 +225,10 @@ def examples_input(
             )
     label = listed.metadata["label"]["field"]
     weight = listed.metadata.get("weight")
-    columns = {name: spec["dtype"] for name, spec in listed.metadata["features"].items()}
+    columns = {
+        name: spec["dtype"] + (lists.LIST if spec.get("list") else "")
+        for name, spec in listed.metadata["features"].items()
+    }
     if weight:
         columns[weight] = "float32"
     names = list(columns)
@@ -211,7 +239,7 @@ def examples_input(
 
     fingerprint = f"{listed.digest[:16]}/{split}"
     rows = int(splits[split]["rows"])
-    size = rows * sum(np.dtype(dtype).itemsize for dtype in columns.values())
+    size = _decoded_bytes(files, columns, rows)
     options: Any = {
         "batch_size": batch_size, "shuffle": shuffle, "seed": seed, "epochs": epochs,
         "drop_remainder": drop_remainder, "fingerprint": fingerprint,
@@ -239,7 +267,7 @@ class _Kept(ArraysInput):
         self._dtypes = columns
 
     def element_spec(self) -> dict[str, Any]:
-        return {n: tf.TensorSpec([None], tf.as_dtype(d)) for n, d in self._dtypes.items()}
+        return {name: lists.spec(dtype) for name, dtype in self._dtypes.items()}
 
     def blocks(self, epoch: int, first_row: int) -> Iterator[Any]:
         if not self._columns:

@@ -230,6 +230,59 @@ VARIANTS = {
 }  # fmt: skip
 
 
+LISTS = """
+name: lists
+data:
+  split: {files: {train: [train.csv], eval: [eval.csv]}}
+  fields:
+    tags: {separator: "|"}
+    scores: {kind: float, separator: "|"}
+label: {field: y}
+columns:
+  tags: {kind: vocabulary}
+  vector: {kind: embedding, of: tags, dimension: 2, combiner: sqrtn}
+  scored: {kind: weighted, of: tags, weights: scores}
+  kind: {kind: vocabulary}
+  both: {kind: crossed, of: [kind, tags], buckets: 40}
+  scored_vector: {kind: embedding, of: scored, dimension: 2}
+estimator:
+  name: DNNLinearCombinedClassifier
+  args:
+    linear_feature_columns: [tags, both, scored]
+    dnn_feature_columns: [vector, scored_vector]
+    dnn_hidden_units: [8]
+train: {batch_size: 16, epochs: 3}
+evaluate: {thresholds: {auc: {min: 0.8}}}
+"""
+
+
+def write_lists(path, count, seed):
+    rng = np.random.default_rng(seed)
+    lines = ["tags,scores,kind,y"]
+    for _ in range(count):
+        tags = rng.choice(list("abcdefé"), int(rng.integers(0, 5))).tolist()
+        scores = [f"{score:.2f}" for score in rng.uniform(0.5, 2, len(tags))]
+        lines.append(f"{'|'.join(tags)},{'|'.join(scores)},{rng.choice(['x', 'y'])},"
+                     f"{int('a' in tags)}")  # fmt: skip
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_fields_with_several_values_take_the_same_road(server, tmp_path):
+    write_lists(tmp_path / "train.csv", 400, 0)
+    write_lists(tmp_path / "eval.csv", 120, 1)
+    (tmp_path / "config.yaml").write_text(LISTS)
+    result, shown = execute(tmp_path, tmp_path / "out", server)
+    assert result["evaluation"]["verdict"] == "blessed", result["evaluation"]["reasons"]
+    assert any("120 raw rows score in a fresh process" in line for line in shown)
+    scores = tmp_path / "scores.csv"
+    rows = tmp_path / "eval.csv"
+    command = ["predict", str(tmp_path / "out" / "serving"), str(rows), "-o", str(scores)]
+    assert cli.main([*command, "--keep", "tags"]) == 0
+    with scores.open(encoding="utf-8") as file:
+        found = [(row["tags"], float(row["logistic"])) for row in csv.DictReader(file)]
+    assert min(p for tags, p in found if "a" in tags) > max(p for tags, p in found if not tags)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_tasks_and_splits_take_the_same_road(variant, project, server, tmp_path):
     settings, metric = VARIANTS[variant]

@@ -35,6 +35,7 @@ from estimator_lib.core.columns._constructors import (
     numeric_column,
     periodic_embedding,
     piecewise_linear_embedding,
+    sequence_categorical_column,
     sequence_categorical_column_with_hash_bucket,
     sequence_categorical_column_with_identity,
     sequence_categorical_column_with_vocabulary_file,
@@ -74,6 +75,7 @@ from estimator_lib.core.columns._kinds import (
 )
 from estimator_lib.core.columns._operations import (
     ColumnT,
+    check_list_fields,
     feature_sources,
     is_sequence,
     open_parts,
@@ -116,6 +118,7 @@ __all__ = [
     "categorical_column_with_vocabulary",
     "categorical_column_with_vocabulary_file",
     "categorical_column_with_vocabulary_list",
+    "check_list_fields",
     "crossed_column",
     "embedding_column",
     "embedding_width",
@@ -130,6 +133,7 @@ __all__ = [
     "piecewise_linear_embedding",
     "raw_fields",
     "resolve",
+    "sequence_categorical_column",
     "sequence_categorical_column_with_hash_bucket",
     "sequence_categorical_column_with_identity",
     "sequence_categorical_column_with_vocabulary_file",

@@ -459,6 +459,12 @@ def sequence_numeric_column(
     )
 
 
+def sequence_categorical_column(categorical_column: CategoricalColumn) -> SequenceCategoricalColumn:
+    """The category at every position of a sequence, of any categorical column."""
+    inner = _categorical("sequence_categorical_column", categorical_column)
+    return SequenceCategoricalColumn(categorical_column=inner)
+
+
 def sequence_categorical_column_with_hash_bucket(
     key: str, hash_bucket_size: int, dtype: Any = "string"
 ) -> SequenceCategoricalColumn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, TypeVar, cast
 
 from estimator_lib.core.columns._checks import invalid
@@ -91,6 +91,39 @@ def raw_fields(columns: Iterable[Column]) -> dict[str, str]:
                     if isinstance(part, str):
                         add(part, "string", column)
     return {field: "float" if kind == "any" else kind for field, (kind, _) in found.items()}
+
+
+def check_list_fields(columns: Iterable[Column], lists: Container[str]) -> None:
+    """Refuses columns that read one value of a field with several, or half a pair of lists.
+
+    Args:
+        columns: Any columns.
+        lists: Fields with several values per record.
+
+    Raises:
+        ConfigError: naming column and field.
+    """
+    stack = list(columns)
+    while stack:
+        column = stack.pop()
+        if isinstance(column, NumericColumn) and column.key in lists:
+            raise ConfigError(
+                f"Column {column.name!r} reads one number, but field {column.key!r} has several "
+                "per record. Use a sequence_numeric column, or the field as weights.",
+                reason=Reason.CONFLICT,
+            )
+        if isinstance(column, WeightedColumn):
+            fields = [*raw_fields([column.categorical_column]), column.weight_feature_key]
+            if len({field in lists for field in fields}) > 1:
+                raise ConfigError(
+                    f"Column {column.name!r} pairs values with weights: expected the fields "
+                    f"{', '.join(map(repr, fields))} to have several values each, or one. "
+                    "Declare all of them under data.fields.",
+                    reason=Reason.CONFLICT,
+                )
+            stack.append(column.categorical_column)
+            continue
+        stack.extend(column.parents)
 
 
 def feature_sources(columns: Iterable[Column]) -> dict[str, Column]:

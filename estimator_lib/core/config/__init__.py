@@ -28,7 +28,10 @@ from estimator_lib.core.config._columns import (
     IndicatorSpec,
     MissingIndicatorSpec,
     NumericSpec,
+    SequenceNumericSpec,
+    SequenceSpec,
     VocabularySpec,
+    WeightedSpec,
     build_columns,
 )
 from estimator_lib.core.config._data import (
@@ -40,6 +43,7 @@ from estimator_lib.core.config._data import (
     FileSplit,
     HashSplit,
     Label,
+    ListField,
     Split,
 )
 from estimator_lib.core.config._model import (
@@ -85,6 +89,7 @@ __all__ = [
     "IdentitySpec",
     "IndicatorSpec",
     "Label",
+    "ListField",
     "MissingIndicatorSpec",
     "Mounted",
     "NodeAffinity",
@@ -95,6 +100,8 @@ __all__ = [
     "RunConfiguration",
     "Schedule",
     "Section",
+    "SequenceNumericSpec",
+    "SequenceSpec",
     "Split",
     "Step",
     "Threshold",
@@ -104,6 +111,7 @@ __all__ = [
     "TrainPart",
     "VocabularySpec",
     "Volume",
+    "WeightedSpec",
     "build_columns",
     "json_schema",
     "load",

@@ -99,6 +99,34 @@ class CrossedSpec(Section):
     """How many ids."""
 
 
+class WeightedSpec(Section):
+    """Categories of a field with several values, each with a weight."""
+
+    kind: Literal["weighted"]
+    of: str
+    """The categorical column."""
+    weights: str
+    """The raw field with one weight per value."""
+
+
+class SequenceSpec(Section):
+    """Categories whose order counts, for models of sequences."""
+
+    kind: Literal["sequence"]
+    of: str
+    """The categorical column; its field has several values."""
+
+
+class SequenceNumericSpec(Section):
+    """Numbers whose order counts, for models of sequences."""
+
+    kind: Literal["sequence_numeric"]
+    field: str | None = None
+    """The raw field, with several values; by default the column's own name."""
+    default: float = 0.0
+    """Stands for a missing value."""
+
+
 class IndicatorSpec(Section):
     """One-hot form of a categorical column."""
 
@@ -115,6 +143,8 @@ class EmbeddingSpec(Section):
     """The categorical column."""
     dimension: Annotated[int, Field(ge=1)]
     """Length of the vector."""
+    combiner: Literal["mean", "sqrtn", "sum"] = "mean"
+    """How the vectors of several values become one."""
 
 
 ColumnSpec = Annotated[
@@ -125,6 +155,9 @@ ColumnSpec = Annotated[
     | HashedSpec
     | IdentitySpec
     | CrossedSpec
+    | WeightedSpec
+    | SequenceSpec
+    | SequenceNumericSpec
     | IndicatorSpec
     | EmbeddingSpec,
     Field(discriminator="kind"),
@@ -194,10 +227,18 @@ def build_columns(specs: Mapping[str, Any]) -> dict[str, fc.Column]:
             case CrossedSpec():
                 keys = [categorical(k, name, path) if k in specs else k for k in spec.of]
                 return fc.crossed_column(keys, spec.buckets)
+            case WeightedSpec():
+                inner = categorical(spec.of, name, path)
+                return fc.weighted_categorical_column(inner, spec.weights)
+            case SequenceSpec():
+                return fc.sequence_categorical_column(categorical(spec.of, name, path))
+            case SequenceNumericSpec():
+                return fc.sequence_numeric_column(spec.field or name, (1,), spec.default)
             case IndicatorSpec():
                 return fc.indicator_column(categorical(spec.of, name, path))
             case EmbeddingSpec():
-                return fc.embedding_column(categorical(spec.of, name, path), spec.dimension)
+                inner = categorical(spec.of, name, path)
+                return fc.embedding_column(inner, spec.dimension, spec.combiner)
         raise AssertionError(spec)  # the union is closed
 
     for name in specs:

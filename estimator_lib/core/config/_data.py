@@ -12,6 +12,15 @@ from estimator_lib.core.config._section import Section
 FieldType = Literal["string", "int", "float"]
 
 
+class ListField(Section):
+    """A field with several values per record, in their order."""
+
+    kind: FieldType = "string"
+    """The type of a value."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between the values where they are one text, as in CSV."""
+
+
 class HashSplit(Section):
     """Rows go to the eval split by a keyed hash: the same key always goes the same way."""
 
@@ -76,6 +85,22 @@ class Data(Section):
     """Field types; those not given follow from the columns, else from the first rows."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     """The character between fields."""
+    fields: dict[str, ListField] = {}
+    """Fields with several values per record; Parquet has them as lists, tf.Examples as such."""
+
+    @pydantic.model_validator(mode="after")
+    def _list_fields(self) -> Self:
+        for name, field in self.fields.items():
+            if self.format == "csv" and field.separator is None:
+                raise ValueError(f"fields.{name}.separator is missing; the values are one text")
+            if name in self.types:
+                raise ValueError(f"{name!r} is in fields and in types; keep fields")
+        deciding = self.split.hash.key if self.split.hash is not None else []
+        deciding = [self.split.column.field] if self.split.column is not None else deciding
+        for name in deciding:
+            if name in self.fields:
+                raise ValueError(f"{name!r} decides the split and has several values")
+        return self
 
     @pydantic.model_validator(mode="after")
     def _files_where_needed(self) -> Self:
@@ -84,6 +109,11 @@ class Data(Section):
         if self.split.files is not None and self.files:
             raise ValueError("files and split.files are both given; keep split.files")
         return self
+
+    @property
+    def kinds(self) -> dict[str, FieldType]:
+        """Declared types of fields, of one value where a field has several."""
+        return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
         """File patterns per split; the split is "" where rows decide."""

@@ -55,6 +55,19 @@ class RunConfiguration(Section):
                     f"not see its {role}; remove the column.",
                     reason=Reason.CONFLICT,
                 )
+        for role, names in (
+            ("label", [self.label.field]),
+            ("weight", [self.weight]),
+            ("evaluate.slices", self.evaluate.slices),
+        ):
+            for name in names:
+                if name in self.data.fields:
+                    raise ConfigError(
+                        f"Field {name!r} of {role} has several values per record: expected one. "
+                        "Remove it from data.fields.",
+                        reason=Reason.CONFLICT,
+                    )
+        fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
         return self
 

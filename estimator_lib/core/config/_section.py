@@ -63,7 +63,7 @@ def explain(
 
 _TAGS = frozenset(
     ("numeric", "missing_indicator", "bucketized", "vocabulary", "hashed", "identity",
-     "crossed", "indicator", "embedding")
+     "crossed", "weighted", "sequence", "sequence_numeric", "indicator", "embedding")
 )  # fmt: skip
 
 
