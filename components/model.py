@@ -63,6 +63,7 @@ def build_estimator(
     columns: Mapping[str, fc.Column],
     examples: Mapping[str, Any],
     run_config: Any,
+    warm_start_from: Any = None,
 ) -> Any:
     """Returns the Estimator that the configuration declares, over transformed features.
 
@@ -71,17 +72,19 @@ def build_estimator(
         columns: Resolved columns by name.
         examples: Metadata of the examples' manifest.
         run_config: An `estimator_lib.RunConfig`.
+        warm_start_from: `estimator_lib.WarmStartSettings`, or None.
 
     Raises:
-        ConfigError: the Estimator does not fit the label, or the user's function is not there
-            or returns something else.
+        ConfigError: the Estimator does not fit the label, or the user's function is not there,
+            returns something else or takes no `warm_start_from` that is given.
     """
     import estimator_lib
 
     ready = {name: fc.transformed(column) for name, column in columns.items()}
     declared = part.estimator
+    given = {} if warm_start_from is None else {"warm_start_from": warm_start_from}
     if declared.function is not None:
-        return _call(declared.function, ready, run_config, declared.args)
+        return _call(declared.function, ready, run_config, declared.args, given)
     name = str(declared.name)
     arguments = constructors.bind_columns(declared.args, ready)
     accepted = constructors.signatures()[name]
@@ -108,12 +111,18 @@ def build_estimator(
             "Regressor, or set label.kind to class.",
             reason=Reason.CONFLICT,
         )
-    return getattr(estimator_lib, name)(config=run_config, **arguments)
+    return getattr(estimator_lib, name)(config=run_config, **arguments, **given)
 
 
 def _call(
-    function: str, columns: Mapping[str, fc.Column], run_config: Any, args: Mapping[str, Any]
+    function: str,
+    columns: Mapping[str, fc.Column],
+    run_config: Any,
+    args: Mapping[str, Any],
+    given: Mapping[str, Any],
 ) -> Any:
+    import inspect
+
     import estimator_lib
 
     module, _, attribute = function.partition(":")
@@ -125,7 +134,14 @@ def _call(
             reason=Reason.UNKNOWN_NAME,
         ) from error
     bound = constructors.bind_columns(args, columns)
-    estimator = build(columns=dict(columns), config=run_config, **bound)
+    if given and not set(given) <= set(inspect.signature(build).parameters):
+        raise ConfigError(
+            f"estimator.function {quote(function)} cannot be warm started: expected an argument "
+            "warm_start_from, which it gives to its Estimator. Add it, or remove "
+            "train.warm_start.",
+            reason=Reason.MISSING_VALUE,
+        )
+    estimator = build(columns=dict(columns), config=run_config, **bound, **given)
     if not isinstance(estimator, estimator_lib.Estimator):
         raise ConfigError(
             f"estimator.function {quote(function)} returned {quote(estimator)}: expected an "

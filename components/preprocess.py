@@ -56,6 +56,8 @@ def run(
     statistics: dsl.Artifact,
 ) -> None:
     """The component's body; see `preprocess`."""
+    import hashlib
+
     from estimator_lib.core import manifest
     from estimator_lib.core.config import PreprocessPart
     from transforms import preprocess as job
@@ -68,7 +70,14 @@ def run(
         statistics_dir=statistics.path,
         analysis_cache=analysis_cache or None,
     )
+    prepared = manifest.read(examples.path).metadata
+    shared = {
+        # Without one given, what was read tells.
+        "data_fingerprint": data_fingerprint or prepared["data_fingerprint"],
+        "schema": manifest.read(transform.path).files["metadata/schema.pbtxt"].sha256,
+        "code_version": code_version,
+        "config": hashlib.sha256(config.encode()).hexdigest(),
+    }
     for artifact in (examples, transform, statistics):
-        artifact.metadata["digest"] = manifest.read(artifact.path).digest
-        artifact.metadata["data_fingerprint"] = data_fingerprint
-        artifact.metadata["code_version"] = code_version
+        artifact.metadata.update(shared, digest=manifest.read(artifact.path).digest)
+    examples.metadata["rows"] = {name: s["rows"] for name, s in prepared["splits"].items()}

@@ -22,6 +22,7 @@ def train(
     examples: dsl.Input[dsl.Dataset],
     transform: dsl.Input[dsl.Artifact],
     model: dsl.Output[dsl.Model],
+    champion: str = "",
 ) -> None:
     """Trains the Estimator of the configuration on materialised examples.
 
@@ -33,12 +34,15 @@ def train(
         examples: What preprocess wrote.
         transform: What preprocess wrote.
         model: The last (or best) checkpoint, the model's declaration and its training curve.
+        champion: The serving model: a version, or the directory of versions, of which the newest
+            is taken. The first weights are its own where the configuration says
+            `warm_start: serving`.
     """
     from components.step import step
     from components.train import run
 
     with step():
-        run(config, checkpoint_root, code_version, examples, transform, model)
+        run(config, checkpoint_root, code_version, examples, transform, model, champion)
 
 
 def run(
@@ -48,6 +52,7 @@ def run(
     examples: dsl.Artifact,
     transform: dsl.Artifact,
     model: dsl.Artifact,
+    champion: str = "",
 ) -> None:
     """The component's body; see `train`."""
     import hashlib
@@ -55,22 +60,28 @@ def run(
     import tempfile
 
     from components import model as artifact
+    from components import warm_start
+    from components.scoring import newest_served
     from estimator_lib.core import manifest, storage
     from estimator_lib.core.config import TrainPart
 
     part = TrainPart.from_json(config)
     prepared = manifest.verify(examples.path)
+    serving = newest_served(champion) if part.train.warm_start else None
     parents = {
         "examples": prepared.digest,
         "transform": manifest.verify(transform.path).digest,
         "code_version": code_version,
+        **({"parent": warm_start.parent(serving)} if serving else {}),
     }
     columns = artifact.read_columns(transform.path)
     identity = storage.canonical_json([config, parents])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     with tempfile.TemporaryDirectory() as scratch:
         work = storage.make_directory(pathlib.Path(checkpoint_root or scratch) / key)
-        checkpoint, step, metrics = fit(part, columns, examples.path, prepared.metadata, work)
+        checkpoint, step, metrics = fit(
+            part, columns, examples.path, prepared.metadata, work, serving
+        )
         with manifest.committed_artifact(model.path) as writer:
             writer.kind = artifact.KIND
             for path in sorted(work.glob(f"{checkpoint}.*")):
@@ -87,7 +98,14 @@ def run(
         storage.keep_newest(checkpoint_root, keep=KEPT_TRAININGS)
     model.framework = "tensorflow"
     model.metadata.update(
-        {"digest": manifest.read(model.path).digest, "step": step, **parents, **metrics}
+        {
+            "digest": manifest.read(model.path).digest,
+            "config": hashlib.sha256(config.encode()).hexdigest(),
+            "data_fingerprint": prepared.metadata["data_fingerprint"],
+            "step": step,
+            **parents,
+            **metrics,
+        }
     )
 
 
@@ -97,6 +115,7 @@ def fit(
     examples_dir: str,
     metadata: Mapping[str, Any],
     work: Any,
+    serving: str | None = None,
     *,
     watch: Callable[[Any, int], Any] | None = None,
 ) -> tuple[str, int, dict[str, float]]:
@@ -109,6 +128,7 @@ def fit(
 
     import estimator_lib
     from components import model as artifact
+    from components import warm_start
     from components.scoring import BATCH_ROWS
     from estimator_lib.core import storage
     from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
@@ -128,7 +148,10 @@ def fit(
         log_step_count_steps=max(1, total // CURVE_POINTS),
         keep_checkpoint_max=3,
     )
-    estimator = artifact.build_estimator(part, columns, metadata, config)
+    start = None
+    if serving is not None:
+        start = warm_start.settings(serving, columns, part.estimator, str(work / "warm_start"))
+    estimator = artifact.build_estimator(part, columns, metadata, config, start)
     progress = estimator_lib.ProgressHook(total)
     hooks: list[Any] = [progress]
     if options.early_stopping is not None:
@@ -153,13 +176,14 @@ def fit(
         epochs=None,
     )
     validation = "validation" if "validation" in metadata["splits"] else "eval"
-    metrics, _ = estimator_lib.train_and_evaluate(
-        estimator,
-        estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),
-        estimator_lib.EvalSpec(
-            examples_input(examples_dir, validation, batch_size=BATCH_ROWS), every_steps=every
-        ),
-    )
+    with warm_start.explained(serving, estimator):
+        metrics, _ = estimator_lib.train_and_evaluate(
+            estimator,
+            estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),
+            estimator_lib.EvalSpec(
+                examples_input(examples_dir, validation, batch_size=BATCH_ROWS), every_steps=every
+            ),
+        )
     if options.early_stopping is not None and options.early_stopping.metric not in metrics:
         raise ConfigError(
             f"train.early_stopping.metric {options.early_stopping.metric!r} is no metric of this "

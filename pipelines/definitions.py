@@ -13,6 +13,7 @@ from estimator_lib.core.config import Pipeline, RunConfiguration
 
 _MODULES: dict[Pipeline, str] = {
     "training": "pipelines.training",
+    "continuous_training": "pipelines.continuous_training",
 }
 
 

@@ -191,6 +191,8 @@ def _remapped(info: VocabInfo, variable: Any, old: Any) -> Any:
         fresh = np.array(info.backup_initializer(fresh.shape, dtype=variable.dtype))
     before = {token: i for i, token in enumerate(_tokens(info.old_vocab, info.old_vocab_size))}
     new, source = np.moveaxis(fresh, info.axis, 0), np.moveaxis(old, info.axis, 0)
+    if new.shape[1:] != source.shape[1:]:
+        return old  # which the caller refuses
     for place, token in enumerate(_tokens(info.new_vocab, info.new_vocab_size)):
         at = before.get(token)
         if at is not None and at < len(source) and place < len(new):

@@ -53,6 +53,8 @@ class Train(Section):
     """When to stop early; never, if not given."""
     seed: int = 1
     """Of initial weights, dropout and shuffling."""
+    warm_start: Literal["serving"] | None = None
+    """"serving": pipeline continuous_training starts from the weights of the serving model."""
 
     @pydantic.model_validator(mode="after")
     def _length(self) -> Self:

@@ -16,7 +16,7 @@ from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
 from estimator_lib.core.config._section import Name, Section
 from estimator_lib.core.errors import ConfigError, Reason
 
-Pipeline = Literal["training"]
+Pipeline = Literal["training", "continuous_training"]
 
 
 class RunConfiguration(Section):
@@ -69,7 +69,32 @@ class RunConfiguration(Section):
                     )
         fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
+        self._check_continuous()
         return self
+
+    def _check_continuous(self) -> None:
+        """Refuses what only a pipeline with a serving model can do, and what it cannot do."""
+        if self.pipeline == "continuous_training" and not self.evaluate.changes:
+            raise ConfigError(
+                "Pipeline continuous_training publishes only what beats the serving model, but "
+                "evaluate.changes is missing. Add the margin, such as "
+                "changes: {auc: {min: 0.002}}.",
+                reason=Reason.MISSING_VALUE,
+            )
+        if self.train.warm_start is None:
+            return
+        if self.pipeline != "continuous_training":
+            raise ConfigError(
+                f"train.warm_start needs pipeline continuous_training, got {self.pipeline}. Set "
+                "pipeline, or remove train.warm_start.",
+                reason=Reason.CONFLICT,
+            )
+        name = self.estimator.name
+        if name is not None and "warm_start_from" not in constructors.signatures()[name]:
+            raise ConfigError(
+                f"train.warm_start: {name} cannot start from another model. Remove it.",
+                reason=Reason.UNSUPPORTED,
+            )
 
     def preprocess_part(self) -> PreprocessPart:
         """What the preprocess step reads."""
