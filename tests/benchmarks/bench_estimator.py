@@ -39,11 +39,8 @@ PEERS = {"tf.estimator 2.15": "tf_estimator", "Keras 3, 100 steps per call": "ke
 # --- Ours -------------------------------------------------------------------------------------
 
 
-def prepare(folder):
-    """Runs the preprocess step on flights.csv: artifacts `examples` and `transform`."""
-    from estimator_lib.core import config
-    from transforms import preprocess
-
+def declared_columns():
+    """The table's columns as a run configuration declares them."""
     columns = {c: {"kind": "vocabulary"} for c in flights_table.CATEGORICAL}
     columns |= {c: {"kind": "numeric", "normalize": "moments"} for c in flights_table.NUMERIC}
     hours = list(flights_table.HOURS)
@@ -53,6 +50,14 @@ def prepare(folder):
         columns[name] = {"kind": "crossed", "of": parts, "buckets": buckets}
     for name, size in flights_table.CATEGORICAL.items():
         columns[f"{name}_vector"] = {"kind": "embedding", "of": name, "dimension": size}
+    return columns
+
+
+def prepare(folder):
+    """Runs the preprocess step on flights.csv: artifacts `examples` and `transform`."""
+    from estimator_lib.core import config
+    from transforms import preprocess
+
     os.link(folder / "flights.csv", folder / "again.csv")
     files = {"train": ["flights.csv"], "eval": ["again.csv"]}
     part = config.PreprocessPart.model_validate(
@@ -60,7 +65,7 @@ def prepare(folder):
             "data": {"split": {"files": files}},
             "label": {"field": flights_table.LABEL},
             "weight": None,
-            "columns": columns,
+            "columns": declared_columns(),
             "keep": [],
         }
     )

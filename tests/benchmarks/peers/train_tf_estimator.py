@@ -13,7 +13,7 @@ from records import facts, records, tell
 WARM = 50
 
 
-def model(known, model_dir):
+def model(known, model_dir, **options):
     fc = tf.feature_column
 
     def scaled(mean, deviation):
@@ -40,6 +40,7 @@ def model(known, model_dir):
         dnn_feature_columns=numbers + vectors,
         dnn_hidden_units=known["hidden"],
         config=tf.estimator.RunConfig(save_checkpoints_steps=10**6, log_step_count_steps=1000),
+        **options,
     )
 
 
