@@ -51,7 +51,7 @@ _MODULES = {
     "estimator_lib.canned.mmoe": ("MMoEEstimator",),
     "estimator_lib.canned.tabm": ("TabMClassifier", "TabMEstimator", "TabMRegressor"),
     "estimator_lib.canned.kmeans": ("KMeansClustering",),
-    "estimator_lib.canned.rnn": ("RNNClassifier", "RNNEstimator"),
+    "estimator_lib.canned.rnn": ("RNNClassifier", "RNNEstimator", "RNNRegressor"),
     "estimator_lib.features.parsing": (
         "classifier_parse_example_spec",
         "regressor_parse_example_spec",

@@ -9,15 +9,15 @@ calibration of modern neural networks, arXiv 1706.04599.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
-from estimator_lib.estimator import Estimator
+from estimator_lib.estimator import Estimator, with_model_fn
 from estimator_lib.heads import Calibration
 from estimator_lib.heads._base import calibrations
 from estimator_lib.inputs import datasets
@@ -77,16 +77,7 @@ def calibrated(
         with calibrations(corrections):
             return inner(features=features, **{k: v for k, v in given.items() if k in accepts})
 
-    twin = copy.copy(estimator)
-    Estimator.__init__(
-        twin,
-        model_fn,
-        model_dir=estimator.model_dir,
-        config=estimator.config,
-        params=estimator.params,
-        warm_start_from=estimator._warm_start,
-    )
-    return twin
+    return with_model_fn(estimator, model_fn)
 
 
 def fit(logits: Any, labels: Any, weights: Any = None, *, method: str = "platt") -> Calibration:
@@ -168,14 +159,33 @@ def _collected(
         found = compiled.run(features)
         if isinstance(target, Mapping) and head is not None:
             target = target[head]
-        logits.append(_needed(found, head, "logits"))
-        labels.append(_ids(np.asarray(target).reshape(-1), _needed(found, head, "all_classes")[0]))
+        scores, classes = _needed(found, head, "logits"), _needed(found, head, "all_classes")
+        inside = _positions(found, scores)
+        logits.append(scores[inside])
+        labels.append(_ids(_aligned(target, inside), classes.reshape(-1, classes.shape[-1])[0]))
         if weight_column is not None:
-            weights.append(np.asarray(features[weight_column]).reshape(-1))
+            weights.append(_aligned(features[weight_column], inside))
     if not logits:
         raise datasets.empty_input(input_fn)
     joined = np.concatenate(weights) if weights else None
     return np.concatenate(logits), np.concatenate(labels), joined
+
+
+def _positions(predictions: Mapping[str, Any], scores: Any) -> Any:
+    """Returns which of the scores are of examples: bool `[batch]`, or `[batch, time]`."""
+    if scores.ndim == 2:
+        return np.ones(len(scores), bool)
+    # A SequentialHead predicts its mask, the only bool there is, under a name of its own.
+    return next(v.numpy() for v in predictions.values() if v.dtype == tf.bool)
+
+
+def _aligned(values: Any, inside: Any) -> Any:
+    """Returns the values of the examples, `[n]`, from values of any form."""
+    if isinstance(values, tf.SparseTensor):
+        values = tf.sparse.to_dense(values)
+    if isinstance(values, tf.RaggedTensor):
+        values = values.to_tensor(shape=inside.shape)
+    return np.asarray(values).reshape(inside.shape)[inside]
 
 
 def _needed(predictions: Any, head: str | None, key: str) -> Any:

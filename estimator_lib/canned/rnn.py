@@ -1,4 +1,4 @@
-"""Recurrent networks over sequences: RNNClassifier, RNNEstimator."""
+"""Recurrent networks over sequences: RNNClassifier, RNNRegressor, RNNEstimator."""
 
 from __future__ import annotations
 
@@ -106,9 +106,50 @@ class RNNClassifier(Estimator):
         config: Any = None,
     ) -> None:
         head = networks.head_for_classes(n_classes, weight_column, label_vocabulary, loss_reduction)
-        if return_sequences:
-            per_position = [] if weight_column is None else [weight_column]
-            head = heads.SequentialHead(head, sequence_mask, per_position)
+        model_fn = _model_fn(
+            type(self).__name__, head, sequence_feature_columns, context_feature_columns, units,
+            cell_type, rnn_cell_fn, return_sequences, optimizer, sequence_mask,
+        )  # fmt: skip
+        super().__init__(model_fn, model_dir, config)
+
+
+class RNNRegressor(Estimator):
+    """A recurrent network for numbers; see `RNNEstimator`.
+
+    Args:
+        sequence_feature_columns: Dense sequence columns.
+        context_feature_columns: Dense columns of one value per example.
+        units: Widths of the recurrent layers, from the input on.
+        cell_type: "simple_rnn" (if None), "lstm" or "gru".
+        rnn_cell_fn: Called with the mode, returns a Keras cell; instead of units and
+            cell_type.
+        return_sequences: Whether to predict at every position.
+        model_dir: See `Estimator`.
+        label_dimension: Numbers per example, or per position with return_sequences.
+        weight_column: Feature with the weights, one per position with return_sequences.
+        optimizer: Name, instance, function or mapping; see `optimizers.get`.
+        loss_reduction: See `losses.LossReduction`.
+        sequence_mask: Name of the mask among the predictions with return_sequences.
+        config: See `Estimator`.
+    """
+
+    def __init__(
+        self,
+        sequence_feature_columns: Sequence[Any],
+        context_feature_columns: Sequence[Any] | None = None,
+        units: Sequence[int] | None = None,
+        cell_type: str | None = None,
+        rnn_cell_fn: Callable[[str], Any] | None = None,
+        return_sequences: bool = False,
+        model_dir: str | None = None,
+        label_dimension: int = 1,
+        weight_column: Any = None,
+        optimizer: Any = "Adagrad",
+        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        sequence_mask: str = "sequence_mask",
+        config: Any = None,
+    ) -> None:
+        head = networks.head_for_numbers(label_dimension, weight_column, loss_reduction)
         model_fn = _model_fn(
             type(self).__name__, head, sequence_feature_columns, context_feature_columns, units,
             cell_type, rnn_cell_fn, return_sequences, optimizer, sequence_mask,

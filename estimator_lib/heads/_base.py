@@ -265,6 +265,11 @@ class LabelHead(Head):
         self._weight_column = column
         self._loss_fn = _checked_loss_fn(type(self).__name__, loss_fn)
 
+    @property
+    def weight_column(self) -> str | None:
+        """Feature with the examples' weights, or None."""
+        return self._weight_column
+
     # --- what a concrete head says -----------------------------------------------------------
 
     @abc.abstractmethod

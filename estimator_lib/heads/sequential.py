@@ -23,8 +23,8 @@ class SequentialHead(_base.Head):
     Args:
         static_head: Head of one position.
         sequence_mask: Feature with the mask, bool `[batch, time]`; RNN models provide it.
-        feature_columns: Features with a value per position that static_head reads, such as
-            its weights.
+        feature_columns: Features with a value per position that a loss_fn of static_head
+            reads; its weights are among them without being listed.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class SequentialHead(_base.Head):
         super().__init__(static_head.loss_reduction, static_head.name)
         self._head = static_head
         self._mask = sequence_mask
-        self._keys = tuple(getattr(column, "key", column) for column in feature_columns)
+        keys = [getattr(column, "key", column) for column in feature_columns]
+        self._keys = {static_head.weight_column, *keys} - {None}
 
     @property
     def logits_dimension(self) -> int:
@@ -102,7 +103,9 @@ class SequentialHead(_base.Head):
         regularization_losses: Sequence[Any] | None = None,
     ) -> EstimatorSpec:
         """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
-        predictions = {**self.predictions(logits), self._mask: self._mask_of(features)}
+        # static_head corrects the logits it gets by itself; the predictions are made here.
+        corrected = self.calibrated(logits, mode)
+        predictions = {**self.predictions(corrected), self._mask: self._mask_of(features)}
         if mode == ModeKeys.PREDICT:
             outputs = self.export_outputs(predictions)
             return EstimatorSpec(mode=mode, predictions=predictions, export_outputs=outputs)

@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -102,6 +103,13 @@ MODELS = {
             heads.RegressionHead(), SEQUENCES, units=[4], cell_type="gru", model_dir=d
         ),
         X,
+    ),
+    "RNNRegressor per step": (
+        lambda d: rnn.RNNRegressor(
+            SEQUENCES, [NUMBER], rnn_cell_fn=lambda mode: keras.layers.GRUCell(3),
+            return_sequences=True, model_dir=d, label_dimension=2, weight_column="w2",
+        ),
+        np.stack([X, -X], 1)[:, None] * np.float32([[1], [2]]),
     ),
     "LinearSDCA": (
         lambda d: linear.LinearClassifier(WIDE, d, optimizer=LinearSDCA("id", max_examples=100)),

@@ -7,6 +7,7 @@ from sklearn.linear_model import LogisticRegression
 
 from estimator_lib import export, heads
 from estimator_lib.calibration import calibrate, calibrated, fit
+from estimator_lib.canned import rnn
 from estimator_lib.canned.linear import LinearClassifier, LinearEstimator
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, DataError
@@ -80,6 +81,31 @@ def test_head_of_several_is_named(tmp_path):
     model.train(input_fn(labels))
     better = calibrate(model, input_fn(labels), method="temperature", head="a")
     assert better.evaluate(input_fn(labels))["average_loss/a"] < 0.7
+
+
+def test_positions_of_sequences_are_calibrated(tmp_path):
+    steps = np.stack([X, -X, np.full_like(X, np.nan)], 1)
+    steps[:200, 1] = np.nan
+    labels = np.stack([LABEL, 1 - LABEL, np.zeros_like(LABEL)], 1)
+    inside = ~np.isnan(steps)
+
+    def make():
+        features = {"steps": steps, "w": np.ones_like(steps)}
+        return tf.data.Dataset.from_tensor_slices((features, labels)).batch(100)
+
+    model = rnn.RNNClassifier(
+        [fc.sequence_numeric_column("steps")], units=[2], return_sequences=True,
+        model_dir=str(tmp_path), weight_column="w", sequence_mask="there",
+    )  # fmt: skip
+    model.train(make, steps=1)
+    better = calibrate(model, make, weight_column="w")
+    np.testing.assert_allclose(
+        better.evaluate(make)["prediction/mean"], labels[inside].mean(), atol=1e-4
+    )
+    rows = [list(each.predict(make)) for each in (model, better)]
+    before, after = (np.stack([row["logits"][..., 0] for row in r])[inside] for r in rows)
+    found = fit(before[:, None], labels[inside])
+    np.testing.assert_allclose(after, found.scale * before + found.shift, atol=1e-5)
 
 
 def test_wrong_arguments_are_refused(tmp_path):
