@@ -62,7 +62,7 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
 
     Args:
         patterns: Split ("" where rows decide) to patterns with `*`, `?`, `[...]`, `**`, and
-            `{date}` or `{date:N}` for the newest N days:
+            `{date}` or a range of days, see `core.spans`:
             paths relative to `base_dir`, which may not lead out of it by `..` or a symbolic
             link; absolute paths, for data that lies elsewhere on purpose; or URIs.
         base_dir: Directory of the run configuration.

@@ -1,9 +1,10 @@
 """Analyses of single files, kept by content, so that new data re-reads only the new files.
 
 An analysis is a function of a file's bytes and of how they are read; that is its key. Editing a
-file, the columns or the reader makes another key; renaming or moving a file does not. Files
-that a rolling window no longer holds are simply not asked for. As analyses merge exactly, the
-result equals that of a full pass, to the last bit.
+file, the columns or the reader makes another key; renaming or moving a file, or giving it to
+another split, does not: days that a model was evaluated on are learned from later without being
+read again. Files that a rolling window no longer holds are simply not asked for. As analyses merge
+exactly, the result equals that of a full pass, to the last bit.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
     described = {
         "version": VERSION,
         "sha256": sha256,
-        "split": file.split,
+        "split": "by row" if not file.split else "by file",
         "layout": dataclasses.asdict(source.layout),
         "by": None if file.split else source.split.model_dump(),
         "label": source.label.model_dump() if source.label is not None else None,
@@ -57,6 +58,9 @@ def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
     except (DataError, ValueError):
         storage.remove(path)
         return None
+    if file.split:
+        known = dataclasses.replace(known, kept={file.split: sum(known.kept.values())})
+        analysis.splits = dict(zip([file.split], analysis.splits.values(), strict=False))
     analysis.files = {file.name: known}
     return analysis
 

@@ -26,12 +26,12 @@ class Setting:
 
         monkeypatch.setattr(preprocess, "analyse_file", counting)
 
-    def analyse(self, shards, cache=True, columns=COLUMNS):
+    def analyse(self, shards, cache=True, columns=COLUMNS, held_out=1):
         for old in self.root.glob("data/*"):
             old.unlink()
         job = Job(
             root=self.root,
-            files={"train": shards, "eval": [shard(1)]},
+            files={"train": shards, "eval": [shard(held_out)]},
             columns=columns,
             label={"field": "y"},
         )
@@ -62,6 +62,13 @@ def test_rolling_window_drops_the_old_files(setting):
     windowed = setting.analyse([shard(2), shard(3), shard(4)])
     assert setting.read == ["data/train-2.csv"]
     assert windowed == setting.analyse([shard(2), shard(3), shard(4)], cache=False)
+
+
+def test_a_file_that_becomes_train_after_it_was_eval_is_not_read_again(setting):
+    setting.analyse([shard(1), shard(2)], held_out=3)
+    moved = setting.analyse([shard(1), shard(2), shard(3)], held_out=4)
+    assert setting.read == ["data/eval-0.csv"]
+    assert moved == setting.analyse([shard(1), shard(2), shard(3)], cache=False, held_out=4)
 
 
 def test_edited_content_or_another_reading_is_read_again(setting):

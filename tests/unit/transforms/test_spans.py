@@ -40,6 +40,16 @@ def test_newest_days_with_all_their_files(root):
     assert len(found(root, "day={date:99}/part-0.csv")) == 3
 
 
+def test_days_before_the_newest(root):
+    assert found(root, "day={date:2-3}/part-0.csv") == [
+        "day=2026-01-30/part-0.csv",
+        "day=2026-01-31/part-0.csv",
+    ]
+    assert found(root, "day={date:2-}/part-0.csv") == found(root, "day={date:2-3}/part-0.csv")
+    with pytest.raises(ConfigError, match="no day"):
+        found(root, "day={date:3-2}/part-0.csv")
+
+
 def test_no_day_is_refused_with_the_pattern(root):
     with pytest.raises(DataError, match="week"):
         found(root, "week={date:2}/*.csv")
