@@ -14,6 +14,7 @@ from estimator_lib.core.config import Pipeline, RunConfiguration
 _MODULES: dict[Pipeline, str] = {
     "training": "pipelines.training",
     "continuous_training": "pipelines.continuous_training",
+    "tuned_training": "pipelines.tuned_training",
 }
 
 

@@ -68,6 +68,13 @@ def with_parameters(
     return pipeline
 
 
+def without_resources(cluster: Cluster, step: Step) -> Cluster:
+    """Returns `cluster` with only little asked for a step: its task handles a few lines."""
+    little = dict.fromkeys(("cpu", "memory", "gpu", "tpu", "disk"))
+    asked = cluster.placement(step).model_copy(update=little)
+    return cluster.model_copy(update={"steps": {**cluster.steps, step: asked}})
+
+
 def place(task: Any, step: Step, cluster: Cluster, values: Mapping[str, Any]) -> None:
     """Applies what the configuration says of one step to its task.
 

@@ -5,7 +5,7 @@ that depends on the run configuration enters as pipeline parameters, so that a s
 can override it; only placement (image, resources, nodes, retries) is compiled in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl
@@ -71,37 +71,71 @@ def build(config: RunConfiguration) -> Any:
                 examples=prepared.outputs["examples"],
                 transform=prepared.outputs["transform"],
             )
-            evaluated = evaluate(
-                config=evaluate_config,
+            placement.place(prepared, "preprocess", config.cluster, resources)
+            placement.place(trained, "train", config.cluster, resources)
+            judge(
+                config,
+                prepared,
+                trained,
+                resources,
+                evaluate_config=evaluate_config,
+                export_config=export_config,
                 champion=champion,
+                serving_dir=serving_dir,
                 code_version=code_version,
-                examples=prepared.outputs["examples"],
-                transform=prepared.outputs["transform"],
-                statistics=prepared.outputs["statistics"],
-                model=trained.outputs["model"],
             )
-            verdict = evaluated.outputs["Output"]
-            with dsl.If(verdict == "blessed", name="blessed"):
-                exported = export(
-                    config=export_config,
-                    serving_dir=serving_dir,
-                    code_version=code_version,
-                    verdict=verdict,
-                    examples=prepared.outputs["examples"],
-                    transform=prepared.outputs["transform"],
-                    model=trained.outputs["model"],
-                    evaluation=evaluated.outputs["evaluation"],
-                )
-            tasks: dict[Step, Any] = {
-                "preprocess": prepared,
-                "train": trained,
-                "evaluate": evaluated,
-                "export": exported,
-            }
-            for name, task in tasks.items():
-                placement.place(task, name, config.cluster, resources)
 
     pipeline.__doc__ = f"Preprocess, train, evaluate and, if blessed, export {config.name}."
     decorate: Callable[..., Any] = dsl.pipeline(name=definitions.name(config))
     resources = placement.resources(config.cluster, STEPS)
     return decorate(placement.with_parameters(pipeline, resources))
+
+
+def judge(
+    config: RunConfiguration,
+    prepared: Any,
+    trained: Any,
+    resources: Mapping[str, Any],
+    *,
+    evaluate_config: str,
+    export_config: str,
+    champion: str,
+    serving_dir: str,
+    code_version: str,
+) -> None:
+    """Adds to a pipeline what follows training: evaluate, and export if blessed.
+
+    Args:
+        config: The run configuration.
+        prepared: The task of preprocess.
+        trained: The task of train.
+        resources: The pipeline's parameters of `placement.resources`, by name.
+        evaluate_config: As the pipeline's parameter of that name, as are the others.
+        export_config: The same.
+        champion: The same.
+        serving_dir: The same.
+        code_version: The same.
+    """
+    evaluated = evaluate(
+        config=evaluate_config,
+        champion=champion,
+        code_version=code_version,
+        examples=prepared.outputs["examples"],
+        transform=prepared.outputs["transform"],
+        statistics=prepared.outputs["statistics"],
+        model=trained.outputs["model"],
+    )
+    placement.place(evaluated, "evaluate", config.cluster, resources)
+    verdict = evaluated.outputs["Output"]
+    with dsl.If(verdict == "blessed", name="blessed"):
+        exported = export(
+            config=export_config,
+            serving_dir=serving_dir,
+            code_version=code_version,
+            verdict=verdict,
+            examples=prepared.outputs["examples"],
+            transform=prepared.outputs["transform"],
+            model=trained.outputs["model"],
+            evaluation=evaluated.outputs["evaluation"],
+        )
+        placement.place(exported, "export", config.cluster, resources)

@@ -41,6 +41,7 @@ class _Session:
         self.failed_step = ""
         self.cached: list[str] = []
         self.seconds: dict[str, float] = {}
+        self._started: dict[str, int] = {}
 
     def run_step(
         self, full_command: Sequence[str], env_vars: Mapping[str, str] | None = None
@@ -49,7 +50,8 @@ class _Session:
         script = next(i for i, part in enumerate(full_command) if "ephemeral_component.py" in part)
         rest = list(full_command[script + 1 :])
         name = rest[rest.index("--function_to_execute") + 1]
-        log = self._logs / f"{name}.log"
+        number = self._started[name] = self._started.get(name, 0) + 1
+        log = self._logs / (f"{name}.log" if number == 1 else f"{name}-{number}.log")
         self._show(f"\n{name}")
         environment = dict(env_vars or {})
         if self.failure is not None:  # this one does not depend on it: the exit handler
@@ -86,15 +88,17 @@ class _Session:
             log=log,
             show=line,
         )
-        self.seconds[name] = round(time.monotonic() - began, 2)
+        seconds = round(time.monotonic() - began, 2)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + seconds, 2)
         if code != 0:
             return code, _failure(name, code, said, log)
-        self._show(f"  done in {self.seconds[name]:.1f} s")
+        self._show(f"  done in {seconds:.1f} s")
         return code, None
 
     def from_cache(self, name: str) -> None:
         """Notes that a step's outputs were taken from the cache."""
-        self.cached.append(name)
+        if name not in self.cached:
+            self.cached.append(name)
         self._show(f"\n{name}\n  from cache: nothing it reads has changed")
 
 
@@ -118,7 +122,7 @@ class Execution:
     Attributes:
         outputs: File or directory of each artifact, by `task.name`.
         cached: Tasks whose outputs were taken from the cache.
-        seconds: Wall-clock time of the tasks that ran.
+        seconds: Time of the tasks that ran; of a task that ran several times, in all.
     """
 
     outputs: Mapping[str, pathlib.Path]
@@ -138,7 +142,7 @@ def execute(
 
     Args:
         build: Returns the KFP pipeline; called when kfp may be imported.
-        arguments: The pipeline's parameters.
+        arguments: Parameters by name; those that the pipeline does not have are left out.
         output: Gets `artifacts/`, `cache/` and `logs/`.
         steps: The server that runs the steps.
         show: Called with each line for the user.
@@ -189,7 +193,9 @@ def execute(
         cache._cache_singleton, cache._cache_singleton_root = known, store
         subprocess_task_handler.run_local_subprocess = session.run_step
         try:
-            build()(**arguments)
+            pipeline = build()
+            known_names = pipeline.component_spec.inputs or {}
+            pipeline(**{n: value for n, value in arguments.items() if n in known_names})
         except RuntimeError as error:
             raise session.failure or error from error
         finally:

@@ -1,4 +1,4 @@
-"""One run of the training pipeline on this machine, from configuration to summary."""
+"""One run of a pipeline on this machine, from configuration to summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from components.model import check_metric_names
@@ -31,7 +31,7 @@ def run(
     show: Show,
     steps: WarmSteps | None = None,
 ) -> dict[str, Any]:
-    """Runs the training pipeline and returns the summary that `run.json` holds.
+    """Runs the configuration's pipeline and returns the summary that `run.json` holds.
 
     Steps whose inputs, parameters and code did not change are taken from the cache below
     `output`. A killed run goes on where it was when it is started again.
@@ -67,6 +67,7 @@ def run(
             "base_dir": str(base_dir.resolve()),
             "analysis_cache": str(output / "analysis"),
             "champion": _champion(config, output / "serving"),
+            "study_root": str(output / "studies"),
             "checkpoint_root": str(output / "checkpoints"),
             "serving_dir": str(output / "serving"),
             "data_fingerprint": fingerprint,
@@ -130,6 +131,7 @@ def _summary(execution: Execution, output: pathlib.Path, seconds: float) -> dict
             reason=Reason.STEP_FAILED,
         )
     return {
+        **_tuned(outputs),
         "rows": rows,
         "evaluation": evaluation,
         "report": str(report),
@@ -137,6 +139,16 @@ def _summary(execution: Execution, output: pathlib.Path, seconds: float) -> dict
         "cached": list(execution.cached),
         "seconds": {**execution.seconds, "total": round(seconds, 2)},
     }
+
+
+def _tuned(outputs: Mapping[str, pathlib.Path]) -> dict[str, Any]:
+    """What a search found, if there was one."""
+    best = outputs.get("tune.best", outputs.get("choose.best"))
+    if best is None:
+        return {}
+    found = json.loads((best / "best.json").read_text())
+    told = ("trial", "metric", "value", "arguments")
+    return {"tuned": {name: found[name] for name in told} | {"trials": len(found["trials"])}}
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ def render(result: Mapping[str, Any]) -> str:
     lines = [
         "",
         *_row("rows", _rows(result["rows"])),
+        *_row("tuned", _tuned(result["tuned"]) if "tuned" in result else ""),
         *_row("metrics", _metrics(evaluation["metrics"])),
         *_row("verdict", _verdict(evaluation)),
         *_row("report", _short(result["report"])),
@@ -30,6 +31,9 @@ def render(result: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, text: str) -> list[str]:
+    """The lines of one row; none where there is nothing to say."""
+    if not text:
+        return []
     first, *rest = text.split("\n")
     return [f"{name:<10}{first}", *(f"{'':<10}{line}" for line in rest)]
 
@@ -38,6 +42,12 @@ def _rows(counts: Mapping[str, Any]) -> str:
     splits = ", ".join(f"{rows:,} {split}" for split, rows in counts["splits"].items())
     skipped = counts.get("skipped", 0)
     return f"{counts['read']:,} read, {skipped:,} skipped without label, {splits}"
+
+
+def _tuned(found: Mapping[str, Any]) -> str:
+    best = f"best of {found['trials']} trials: {found['metric']} {found['value']:.4f}"
+    arguments = [f"{n.removeprefix('estimator.args.')} {v}" for n, v in found["arguments"].items()]
+    return "\n".join([best, *arguments])
 
 
 def _metrics(metrics: Mapping[str, Any]) -> str:

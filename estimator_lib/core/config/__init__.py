@@ -62,8 +62,10 @@ from estimator_lib.core.config._run import (
     PreprocessPart,
     RunConfiguration,
     TrainPart,
+    TunePart,
 )
 from estimator_lib.core.config._section import Section
+from estimator_lib.core.config._tune import Parameter, Tune
 
 __all__ = [
     "SPLITS",
@@ -94,6 +96,7 @@ __all__ = [
     "Mounted",
     "NodeAffinity",
     "NumericSpec",
+    "Parameter",
     "Pipeline",
     "Placement",
     "PreprocessPart",
@@ -109,6 +112,8 @@ __all__ = [
     "Tpu",
     "Train",
     "TrainPart",
+    "Tune",
+    "TunePart",
     "VocabularySpec",
     "Volume",
     "WeightedSpec",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
@@ -13,10 +14,11 @@ from estimator_lib.core.config._cluster import Cluster, Schedule
 from estimator_lib.core.config._columns import ColumnSpec, build_columns
 from estimator_lib.core.config._data import Data, DataSchema, Label
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
-from estimator_lib.core.config._section import Name, Section
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.config._section import Name, Section, explain
+from estimator_lib.core.config._tune import Tune, applied
+from estimator_lib.core.errors import ConfigError, Reason, quote
 
-Pipeline = Literal["training", "continuous_training"]
+Pipeline = Literal["training", "tuned_training", "continuous_training"]
 
 
 class RunConfiguration(Section):
@@ -38,6 +40,8 @@ class RunConfiguration(Section):
     """The feature columns, by name."""
     estimator: Estimator
     train: Train
+    tune: Tune | None = None
+    """Which arguments pipeline tuned_training searches, and how."""
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
     cluster: Cluster = Cluster()
@@ -70,7 +74,29 @@ class RunConfiguration(Section):
         fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
         self._check_continuous()
+        if self.tune is not None:
+            self._check_space(self.tune, built)
+        if self.pipeline == "tuned_training" and self.tune is None:
+            raise ConfigError(
+                "Pipeline tuned_training needs the section tune, which is not there. Add one "
+                "with a space to search.",
+                reason=Reason.MISSING_VALUE,
+            )
         return self
+
+    def _check_space(self, tune: Tune, columns: Mapping[str, fc.Column]) -> None:
+        """Refuses a value that the Estimator's constructor or `train` would refuse."""
+        part = self.train_part()
+        for name, parameter in tune.space.items():
+            for value in parameter.extremes:
+                try:
+                    own = part.with_values({name: value}).estimator
+                    constructors.check_arguments(own.name, own.args, columns)
+                except ConfigError as error:
+                    raise ConfigError(
+                        f"tune.space {name!r} has the value {quote(value)}: {error.message}",
+                        reason=error.reason,
+                    ) from error
 
     def _check_continuous(self) -> None:
         """Refuses what only a pipeline with a serving model can do, and what it cannot do."""
@@ -116,6 +142,19 @@ class RunConfiguration(Section):
         """What the train step reads."""
         return TrainPart(columns=list(self.columns), estimator=self.estimator, train=self.train)
 
+    def tune_part(self) -> TunePart:
+        """What the tune step reads.
+
+        Raises:
+            ConfigError: there is no section `tune`.
+        """
+        if self.tune is None:
+            raise ConfigError(
+                "The section tune is missing. Add one with a space to search.",
+                reason=Reason.MISSING_VALUE,
+            )
+        return TunePart(train=self.train_part(), tune=self.tune)
+
 
 class PreprocessPart(Section):
     """The part of a run configuration that the preprocess step reads."""
@@ -138,6 +177,25 @@ class TrainPart(Section):
     """Names of the columns as the file has them, in its order."""
     estimator: Estimator
     train: Train
+
+    def with_values(self, values: Mapping[str, Any]) -> TrainPart:
+        """Returns the part with values of `Tune.space`, by their names, put in.
+
+        Raises:
+            ConfigError: one cannot be put in, or is not possible there.
+        """
+        changed = applied(self.model_dump(), values)
+        try:
+            return TrainPart.model_validate(changed)
+        except pydantic.ValidationError as error:
+            raise explain(error, TrainPart, "with these values") from error
+
+
+class TunePart(Section):
+    """The part that the tune step reads."""
+
+    train: TrainPart
+    tune: Tune
 
 
 class EvaluatePart(Section):

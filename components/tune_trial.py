@@ -1,0 +1,301 @@
+"""Trials of a search, each in a process of its own.
+
+A process is forked from one that has imported TensorFlow but not used it: a trial starts at once,
+its memory is gone when it ends, and one that is killed ends alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, Self
+
+from components import model as artifact
+from components.search import Ended, Evaluated
+from components.train import fit
+from estimator_lib.core import manifest, storage
+from estimator_lib.core.config import TrainPart, TunePart
+from estimator_lib.core.errors import (
+    ConfigError,
+    EstimatorLibError,
+    PipelineError,
+    Reason,
+    TrainingError,
+    did_you_mean,
+    quote,
+)
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Forked:
+    """Runs trials in forked processes; use as a context manager.
+
+    Args:
+        part: What the tune step reads.
+        examples_dir: What preprocess wrote.
+        transform_dir: What preprocess wrote.
+        directory: Gets a directory per running trial; a killed trial goes on from there.
+    """
+
+    def __init__(
+        self, part: TunePart, examples_dir: str, transform_dir: str, directory: pathlib.Path
+    ) -> None:
+        self._part = part
+        self._examples = examples_dir
+        self._transform = transform_dir
+        self._directory = directory
+        self._context = multiprocessing.get_context("fork")
+        self._running: dict[int, tuple[Any, Any]] = {}
+        self.parallel = min(part.tune.parallel, len(os.sched_getaffinity(0)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process, _ in self._running.values():
+            process.kill()
+            process.join()
+
+    def check(self) -> None:
+        """Builds the Estimator with every value of a choice and every bound.
+
+        Raises:
+            ConfigError: one of them is not possible.
+        """
+        ours, theirs = self._context.Pipe()
+        process = self._fork(theirs, self._build_all)
+        said = _hear(ours)
+        process.join()
+        ended = _ended(said, process.exitcode, "the check of tune.space")
+        if ended.failure is not None:
+            raise ended.failure
+
+    def start(self, number: int, values: Mapping[str, Any]) -> None:
+        """Starts a trial."""
+        ours, theirs = self._context.Pipe()
+        self._running[number] = (
+            self._fork(theirs, lambda: self._try(number, values, theirs)),
+            ours,
+        )
+
+    def wait(self) -> tuple[int, Evaluated | Ended]:
+        """Returns the next thing that a running trial says."""
+        ends = {ours: number for number, (_, ours) in self._running.items()}
+        ready = multiprocessing.connection.wait(list(ends))[0]
+        number = ends[ready]
+        process, ours = self._running[number]
+        said = _hear(ours)
+        if said is not None and "step" in said:
+
+            def decide(stop: bool) -> None:
+                with contextlib.suppress(OSError):  # it died: the next thing it says
+                    ours.send_bytes(b"stop" if stop else b"")
+
+            return number, Evaluated(step=said["step"], value=said["value"], decide=decide)
+        process.join()
+        del self._running[number]
+        ours.close()
+        ended = _ended(said, process.exitcode, f"trial {number}")
+        if ended.failure is None or not ended.failure.retryable:
+            storage.remove(self._work(number))
+        return number, ended
+
+    def _work(self, number: int) -> pathlib.Path:
+        return self._directory / f"trial-{number:04d}"
+
+    def _fork(self, theirs: Any, body: Callable[[], float | None]) -> Any:
+        process = self._context.Process(target=_child, args=(theirs, body, os.getpid()))
+        process.start()
+        theirs.close()
+        return process
+
+    def _build_all(self) -> None:
+        metadata = manifest.read(self._examples, kind="examples").metadata
+        columns = artifact.read_columns(self._transform)
+        with tempfile.TemporaryDirectory() as folder:
+            for name, parameter in self._part.tune.space.items():
+                for value in parameter.extremes:
+                    part = self._part.train.with_values({name: value})
+                    with _blamed_on(name, value):
+                        _build(part, columns, metadata, folder)
+
+    def _try(self, number: int, values: Mapping[str, Any], theirs: Any) -> float | None:
+        import tensorflow as tf
+
+        threads = max(1, len(os.sched_getaffinity(0)) // self.parallel)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+
+        def ask(step: int, value: float) -> bool:
+            theirs.send_bytes(json.dumps({"step": step, "value": value}).encode())
+            return bool(theirs.recv_bytes() == b"stop")
+
+        return measure(self._part, values, self._examples, self._transform, self._work(number), ask)
+
+
+def measure(
+    part: TunePart,
+    values: Mapping[str, Any],
+    examples_dir: str,
+    transform_dir: str,
+    work: pathlib.Path,
+    ask: Callable[[int, float], bool],
+) -> float | None:
+    """Trains with values of the space; returns the metric of the last evaluation.
+
+    Args:
+        part: What the tune step reads.
+        values: By the names of `Tune.space`.
+        examples_dir: What preprocess wrote.
+        transform_dir: What preprocess wrote.
+        work: The model directory.
+        ask: Called with step and metric of each evaluation; true ends the training there.
+
+    Returns:
+        None if `ask` ended it.
+
+    Raises:
+        ConfigError: the model has no such metric.
+        TrainingError: the metric is not a finite number.
+    """
+    from estimator_lib.training.early_stopping import MetricStoppingHook
+
+    tune = part.tune
+    stopped: list[int] = []
+
+    class Reporter(MetricStoppingHook):
+        """Tells every evaluation once, in order."""
+
+        told = -1
+
+        def _stop_now(self) -> bool:
+            _check_metric(self._path, tune.metric)
+            for step, value in self.results():
+                if step > self.told and not stopped:
+                    self.told = step
+                    if ask(step, value):
+                        stopped.append(step)
+            return bool(stopped)
+
+    def watch(estimator: Any, every: int) -> Any:
+        return Reporter(
+            estimator, tune.metric, higher_is_better=tune.direction == "max",
+            run_every_secs=None, run_every_steps=every,
+        )  # fmt: skip
+
+    metadata = manifest.read(examples_dir, kind="examples").metadata
+    columns = artifact.read_columns(transform_dir)
+    _, _, metrics = fit(
+        of_trial(part, values), columns, examples_dir, metadata, storage.make_directory(work),
+        watch=watch,
+    )  # fmt: skip
+    if stopped:
+        return None
+    split = "validation" if "validation" in metadata["splits"] else "eval"
+    value = metrics.get(f"{split}_{tune.metric}")
+    if value is None:
+        raise TrainingError(
+            f"Metric {tune.metric!r} is not a finite number at the end of the training.",
+            reason=Reason.NOT_FINITE,
+        )
+    return value
+
+
+def of_trial(part: TunePart, values: Mapping[str, Any]) -> TrainPart:
+    """Returns what a trial trains: the values put in, for as long as `tune` says."""
+    length: dict[str, Any] = {}
+    if part.tune.max_steps is not None:
+        length |= {"max_steps": part.tune.max_steps, "epochs": None}
+    if part.tune.evaluate_every_steps is not None:
+        length["evaluate_every_steps"] = part.tune.evaluate_every_steps
+    tried = part.train.with_values(values)
+    return tried.model_copy(update={"train": tried.train.model_copy(update=length)})
+
+
+def _check_metric(evaluations: str, metric: str) -> None:
+    from estimator_lib.training import history
+
+    for entry in history.read(evaluations)[-1:]:
+        known = entry.get("metrics", {})
+        if metric not in known:
+            raise ConfigError(
+                f"tune.metric {metric!r} is no metric of this model.{did_you_mean(metric, known)}",
+                reason=Reason.UNKNOWN_NAME,
+            )
+
+
+def _build(
+    part: TrainPart, columns: Mapping[str, Any], metadata: Mapping[str, Any], folder: str
+) -> None:
+    import estimator_lib
+
+    artifact.build_estimator(part, columns, metadata, estimator_lib.RunConfig(model_dir=folder))
+
+
+@contextlib.contextmanager
+def _blamed_on(name: str, value: Any) -> Any:
+    try:
+        yield
+    except Exception as error:
+        said = error.message if isinstance(error, EstimatorLibError) else f"{error}"
+        raise ConfigError(
+            f"tune.space {name!r} has the value {quote(value)}: {said}",
+            reason=Reason.INVALID_VALUE,
+        ) from error
+
+
+def _child(connection: Any, body: Callable[[], float | None], parent: int) -> NoReturn:
+    """Becomes a trial: runs `body`, says how it ended, and never returns."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    code = 1
+    try:
+        try:
+            said: dict[str, Any] = {"value": body()}
+        except EstimatorLibError as error:
+            kind = "config" if isinstance(error, ConfigError) else ""
+            said = {"error": error.message, "kind": kind, "code": error.exit_code}
+        except Exception as error:  # noqa: BLE001 - a bad choice must not end the search
+            sys.excepthook(*sys.exc_info())
+            said = {"error": f"{type(error).__name__}: {error}", "kind": "", "code": 1}
+        connection.send_bytes(json.dumps(said).encode())
+        code = 0
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)  # thread pools of TensorFlow would hold up a normal exit
+
+
+def _hear(connection: Any) -> dict[str, Any] | None:
+    """Returns what a child says next, or None if it is gone."""
+    try:
+        said: dict[str, Any] = json.loads(connection.recv_bytes())
+    except (EOFError, OSError):
+        return None
+    return said
+
+
+def _ended(said: Mapping[str, Any] | None, code: int | None, what: str) -> Ended:
+    if said is None:
+        how = f"exit code {code}"
+        if code is not None and code < 0:
+            how = f"{signal.Signals(-code).name}; it may have run out of memory"
+        problem = f"The process of {what} was ended by {how}."
+        return Ended(failure=PipelineError(problem, reason=Reason.STEP_FAILED))
+    if "error" not in said:
+        return Ended(value=said["value"])
+    if said["kind"] == "config":
+        return Ended(failure=ConfigError(said["error"], reason=Reason.INVALID_VALUE))
+    return Ended(failure=PipelineError.from_exit(said["error"], said["code"]))
