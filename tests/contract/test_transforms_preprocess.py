@@ -27,6 +27,8 @@ COLUMNS = {
     "shape_is_missing": {"kind": "missing_indicator", "field": "shape"},
     "note_is_missing": {"kind": "missing_indicator", "field": "note"},
     "height": {"kind": "bucketized", "quantiles": 2},
+    "way": {"kind": "piecewise_linear", "field": "height", "quantiles": 2},
+    "waves": {"kind": "periodic", "field": "size", "frequencies": 2},
     "rank": {"kind": "identity", "buckets": 5},
     "color_x_shape": {"kind": "crossed", "of": ["color", "shape"], "buckets": 50},
     "shape_x_height": {"kind": "crossed", "of": ["shape", "height"], "buckets": 20},
@@ -85,6 +87,10 @@ def test_examples_hold_what_the_columns_say(done):
     assert rows["note_missing"] == [0, 1, 0, 0]
     stddev = math.sqrt(2 / 3)
     np.testing.assert_allclose(rows["size"], [-1 / stddev, 0, 0, 1 / stddev], rtol=1e-6)
+    np.testing.assert_array_equal(rows["height_piecewise"], [1, 2, 3, math.nan])
+    np.testing.assert_allclose(
+        rows["size_periodic"], [-1 / stddev, 0, math.nan, 1 / stddev], rtol=1e-6
+    )
     assert rows["y"] == [0, 1, 1, 0]
     assert rows["weight"] == [1, 2, 0.5, 1]
     assert rows["raw.color"] == ["red", "red", "blue", ""]

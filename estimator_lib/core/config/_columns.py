@@ -51,6 +51,28 @@ class BucketizedSpec(Section):
         return self
 
 
+class PiecewiseLinearSpec(BucketizedSpec):
+    """A number as its way through buckets: a vector that a network reads better."""
+
+    kind: Literal["piecewise_linear"]  # type: ignore[assignment]
+    dimension: Annotated[int, Field(ge=1)] | None = None
+    """Width of a layer behind it; none, if not given."""
+
+
+class PeriodicSpec(Section):
+    """A number, standardized, as sines and cosines at learned frequencies."""
+
+    kind: Literal["periodic"]
+    field: str | None = None
+    """The raw field; by default the column's own name."""
+    frequencies: Annotated[int, Field(ge=1)] = 16
+    """How many."""
+    scale: Annotated[float, Field(gt=0)] = 0.1
+    """Standard deviation of the frequencies at first."""
+    dimension: Annotated[int, Field(ge=1)] = 16
+    """Width of the layer behind it."""
+
+
 class VocabularySpec(Section):
     """Categories, their vocabulary learned from the train split or given."""
 
@@ -141,8 +163,8 @@ class EmbeddingSpec(Section):
     kind: Literal["embedding"]
     of: str
     """The categorical column."""
-    dimension: Annotated[int, Field(ge=1)]
-    """Length of the vector."""
+    dimension: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Length of the vector; "auto" takes it from the number of categories."""
     combiner: Literal["mean", "sqrtn", "sum"] = "mean"
     """How the vectors of several values become one."""
 
@@ -151,6 +173,8 @@ ColumnSpec = Annotated[
     NumericSpec
     | MissingIndicatorSpec
     | BucketizedSpec
+    | PiecewiseLinearSpec
+    | PeriodicSpec
     | VocabularySpec
     | HashedSpec
     | IdentitySpec
@@ -209,7 +233,13 @@ def build_columns(specs: Mapping[str, Any]) -> dict[str, fc.Column]:
                 return fc.missing_indicator_column(spec.field)
             case BucketizedSpec():
                 cuts = spec.boundaries or fc.Quantiles(buckets=spec.quantiles or 2)
-                return fc.bucketized_column(fc.numeric_column(spec.field or name), cuts)
+                number = fc.numeric_column(spec.field or name)
+                if isinstance(spec, PiecewiseLinearSpec):
+                    return fc.piecewise_linear_embedding(number, cuts, spec.dimension)
+                return fc.bucketized_column(number, cuts)
+            case PeriodicSpec():
+                number = fc.numeric_column(spec.field or name, normalizer_fn=fc.Moments())
+                return fc.periodic_embedding(number, spec.frequencies, spec.scale, spec.dimension)
             case VocabularySpec(values=list() as values):
                 return fc.categorical_column_with_vocabulary_list(
                     spec.field or name, values, num_oov_buckets=spec.oov_buckets

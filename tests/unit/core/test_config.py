@@ -51,6 +51,35 @@ def test_load_valid_file_gives_columns_by_name(tmp_path):
     }
 
 
+def test_numbers_as_vectors_and_automatic_embeddings(tmp_path):
+    text = VALID.replace(
+        "no_miles: {",
+        "way: {kind: piecewise_linear, field: distance, quantiles: 3, dimension: 2}\n"
+        "  cuts: {kind: piecewise_linear, field: speed, boundaries: [0.0, 1.0]}\n"
+        "  waves: {kind: periodic, field: distance, frequencies: 4}\n  no_miles: {",
+    ).replace("dimension: 4", "dimension: auto")
+    loaded = load(tmp_path, text)
+    part = config.PreprocessPart.from_json(loaded.preprocess_part().to_json())
+    built = config.build_columns(part.columns)
+    number = fc.numeric_column("distance")
+    assert built["way"] == fc.piecewise_linear_embedding(number, fc.Quantiles(buckets=3), 2)
+    assert built["cuts"].edges == (0.0, 1.0)
+    assert built["waves"] == fc.periodic_embedding(
+        fc.numeric_column("distance", normalizer_fn=fc.Moments()), 4
+    )
+    learned = {"Vocabulary": ("a", "b"), "Quantiles": (1.0, 2.0)}
+
+    def found(field, part):
+        return learned.get(type(part).__name__) or fc.ZScore(mean=0.0, stddev=1.0)
+
+    vector = fc.resolve(built["carrier_vector"], found)
+    assert vector.width == fc.embedding_width(vector.categorical_column.num_buckets) == 2
+    assert fc.resolve(built["way"], found).edges == (1.0, 2.0)
+    for wrong in ("dimension: 4", "dimension: wide"), ("quantiles: 3", "quantiles: 1"):
+        with pytest.raises(ConfigError, match=wrong[1].partition(": ")[2]):
+            load(tmp_path, text.replace("dimension: auto", "dimension: 4").replace(*wrong))
+
+
 def test_parts_survive_the_trip_to_a_step(tmp_path):
     loaded = load(tmp_path, VALID)
     part = loaded.preprocess_part()
