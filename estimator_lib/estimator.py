@@ -19,6 +19,7 @@ import tensorflow as tf
 from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, quote
 from estimator_lib.export import saved_model
 from estimator_lib.inputs import datasets
+from estimator_lib.inputs.feed import Feed
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 from estimator_lib.training import (
     checkpoints,
@@ -174,10 +175,10 @@ class Estimator:
             return
         strategy = _real(self._config.train_distribute)
         first = _input_position(newest.engine if newest else self._engine, input_fn)
-        dataset = self._dataset(input_fn, ModeKeys.TRAIN, strategy, first)
-        compiled = self._model.train_function(dataset.element_spec, strategy)
+        feed = self._feed(input_fn, ModeKeys.TRAIN, strategy, first)
+        compiled = self._model.train_function(feed, strategy)
         self._sync(newest, ModeKeys.TRAIN, compiled.form.variables)
-        self._trace_train(compiled, dataset)
+        _trace(compiled, feed)
         every_hook = self._train_hooks(user_hooks, compiled)
         listeners = [*listeners, *(n for h in every_hook for n in getattr(h, "listeners", ()))]
         history.forget_after(f"{self.model_dir}/{history.HISTORY}", start)
@@ -196,7 +197,7 @@ class Estimator:
         session = loop.Session(
             model=self._model,
             compiled=compiled,
-            dataset=dataset,
+            feed=feed,
             hooks=every_hook,
             listeners=listeners,
             last_step=max_steps if max_steps is not None else _plus(start, steps),
@@ -219,11 +220,6 @@ class Estimator:
                 raise datasets.empty_input(input_fn)
             self._engine = {}
             self._train(input_fn, user_hooks, steps, max_steps, listeners, lease)
-
-    def _trace_train(self, compiled: Any, dataset: Any) -> None:
-        """Traces the loop now, so that the hooks that the traced model_fn makes are known."""
-        if "spec" not in compiled.spec:
-            compiled.run.get_concrete_function(iter(dataset), tf.TensorSpec([], tf.int64))
 
     def _train_hooks(self, user_hooks: Sequence[Any], compiled: Any) -> tuple[hooks.Hook, ...]:
         spec = compiled.spec["spec"]
@@ -314,19 +310,18 @@ class Estimator:
             raise _bad_steps("evaluate", "steps", steps)
         strategy = _real(self._config.eval_distribute)
         with loop.naming_input(datasets.function_name(input_fn)):
-            dataset = self._dataset(input_fn, ModeKeys.EVAL, strategy, 0)
+            feed = self._feed(input_fn, ModeKeys.EVAL, strategy, 0)
             if steps is None and strategy is None:
-                datasets.refuse_endless(dataset, input_fn, "evaluate()")
-            compiled = self._model.evaluate_function(dataset.element_spec, strategy)
+                datasets.refuse_endless(feed.dataset, input_fn, "evaluate()")
+            compiled = self._model.evaluate_function(feed, strategy)
             path = None
             if not in_memory:
                 path = self._use(checkpoint_path, ModeKeys.EVAL, compiled.form.variables)
-            if "spec" not in compiled.spec:
-                compiled.run.get_concrete_function(iter(dataset), tf.TensorSpec([], tf.int64))
+            _trace(compiled, feed)
             values = evaluation.run(
                 self._model,
                 compiled,
-                dataset,
+                feed,
                 batches=steps,
                 input_fn=input_fn,
                 hook_list=_checked((*(hooks or ()), *compiled.spec["spec"].evaluation_hooks)),
@@ -564,6 +559,13 @@ class Estimator:
 
     # --- Input ----------------------------------------------------------------------------
 
+    def _feed(self, input_fn: Any, mode: str, strategy: Any, first_batch: int) -> Feed:
+        if strategy is None and isinstance(input_fn, datasets.InputSource):
+            chunks = input_fn.chunks(first_batch)
+            if chunks is not None:
+                return chunks
+        return Feed(dataset=self._dataset(input_fn, mode, strategy, first_batch))
+
     def _dataset(self, input_fn: Any, mode: str, strategy: Any, first_batch: int) -> Any:
         def call(context: Any = None) -> Any:
             return datasets.call(
@@ -579,6 +581,12 @@ class Estimator:
         if strategy is None:
             return call().prefetch(tf.data.AUTOTUNE)
         return strategy.distribute_datasets_from_function(call)
+
+
+def _trace(compiled: Any, feed: Feed) -> None:
+    """Traces a loop now, so that what the traced model_fn makes (hooks, metrics) is known."""
+    if "spec" not in compiled.spec:
+        feed.start().trace(compiled.run)
 
 
 def add_metrics(estimator: Estimator, metric_fn: Callable[..., Mapping[str, Any]]) -> Estimator:

@@ -177,12 +177,12 @@ def _part(column: fc.Column, sources: Mapping[str, tf.Tensor]) -> _Part:
 
 
 def _joined(parts: list[_Part]) -> tf.Tensor:
-    """Concatenates parts; rows of missing ids become zeros by one product for all tables."""
+    """Concatenates parts; rows of missing ids become zeros."""
     reads = [part for part in parts if part.values is None]
     if not reads:
         return tf.concat([part.values for part in parts], 1)
-    stacked = tf.stack([part.ids for part in reads], axis=0)
-    safe = iter(tf.unstack(tf.maximum(stacked, 0), num=len(reads)))
+    ids = [part.ids for part in reads]
+    safe = iter(lookup.safe_ids(ids))
     values = [
         lookup.rows(part.table, part.ids, next(safe)) if part.values is None else part.values
         for part in parts
@@ -197,8 +197,7 @@ def _joined(parts: list[_Part]) -> tf.Tensor:
             always[at : at + part.width] = 0.0
             row += 1
         at += part.width
-    mask = tf.matmul(lookup.mask_of(stacked), spread, transpose_a=True) + always
-    return tf.concat(values, 1) * mask
+    return lookup.side_by_side(values, ids, spread, always)
 
 
 def embedding_table(column: fc.EmbeddingColumn) -> Any:

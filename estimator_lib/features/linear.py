@@ -100,13 +100,10 @@ def linear_terms(columns: Iterable[fc.Column], features: Mapping[str, Any]) -> l
 
 
 def _single_valued(reads: list[tuple[Any, tf.Tensor]]) -> tf.Tensor:
-    """Sums one row of every table, missing ids masked out, with few operations for all."""
-    stacked = tf.stack([ids for _, ids in reads])
-    safe = tf.unstack(tf.maximum(stacked, 0), num=len(reads))
-    values = tf.stack(
-        [lookup.rows(table, ids, at) for (table, ids), at in zip(reads, safe, strict=True)]
-    )
-    return tf.reduce_sum(values * lookup.mask_of(stacked)[:, :, tf.newaxis], axis=0)
+    """Sums one row of every table, missing ids left out."""
+    safe = lookup.safe_ids([ids for _, ids in reads])
+    values = [lookup.rows(table, ids, at) for (table, ids), at in zip(reads, safe, strict=True)]
+    return lookup.total(values, [ids for _, ids in reads])
 
 
 def _weights(name: str, rows: int, units: int) -> Any:

@@ -10,11 +10,13 @@ gathers otherwise: any other code may differentiate them with respect to the tab
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 _COLLECTION = "estimator_lib/lookups"
+_SAFE_IDS = "estimator_lib/safe_ids"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,6 +64,94 @@ def lookups() -> list[Lookup]:
         return []
     graph = tf.compat.v1.get_default_graph()
     return [read for read in graph.get_collection(_COLLECTION) if read.output.graph is graph]
+
+
+def safe_ids(all_ids: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Returns `max(ids, 0)` of each tensor, int64 `[n]`, with few operations for all.
+
+    Within one traced graph the same ids give the same tensor, so that what is derived of them
+    (the distinct ids of a batch) is computed once for the wide and the deep part.
+    """
+    if tf.executing_eagerly():
+        return [tf.maximum(ids, 0) for ids in all_ids]
+    kept = tf.compat.v1.get_default_graph().get_collection_ref(_SAFE_IDS)
+    known = {id(ids): safe for ids, safe in kept}
+    new = [ids for ids in all_ids if id(ids) not in known]
+    if new:
+        made = tf.unstack(tf.maximum(tf.stack(new), 0), num=len(new))
+        kept.extend(zip(new, made, strict=True))
+        known |= {id(ids): safe for ids, safe in zip(new, made, strict=True)}
+    return [known[id(ids)] for ids in all_ids]
+
+
+def side_by_side(
+    parts: Sequence[tf.Tensor], ids: Sequence[tf.Tensor], spread: Any, always: Any
+) -> tf.Tensor:
+    """Concatenates columns; those that were read by a missing id become zeros.
+
+    Args:
+        parts: float32 `[batch, width]` each.
+        ids: int64 `[batch]` each, of those parts that were read from tables.
+        spread: float32 `[ids, columns]`, 1 where a column belongs to a table.
+        always: float32 `[columns]`, 1 where a column belongs to none.
+
+    Returns:
+        float32 `[batch, columns]`.
+    """
+    stacked = tf.stack(ids)
+
+    def mask() -> tf.Tensor:
+        return tf.matmul(mask_of(stacked), spread, transpose_a=True) + always
+
+    @tf.custom_gradient
+    def masked(values: tf.Tensor) -> Any:
+        def product(matrix: tf.Tensor) -> tf.Tensor:
+            return _if_missing(stacked, lambda: matrix * mask(), lambda: tf.identity(matrix))
+
+        return product(values), product
+
+    return masked(tf.concat(parts, 1))
+
+
+def total(values: Sequence[tf.Tensor], ids: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Adds rows up, leaving out those that were read by a missing id.
+
+    Args:
+        values: float32 `[batch, width]` each, all of one width.
+        ids: int64 `[batch]` each: what `values` were read by.
+
+    Returns:
+        float32 `[batch, width]`.
+    """
+    stacked = tf.stack(ids)
+
+    def mask() -> tf.Tensor:
+        return mask_of(stacked)[:, :, tf.newaxis]
+
+    @tf.custom_gradient
+    def added(*rows: tf.Tensor) -> Any:
+        def gradient(upstream: tf.Tensor) -> Any:
+            return _if_missing(
+                stacked,
+                lambda: tf.unstack(upstream * mask(), num=len(rows)),
+                lambda: [tf.identity(upstream) for _ in rows],
+            )
+
+        result = _if_missing(
+            stacked,
+            lambda: tf.reduce_sum(tf.stack(rows) * mask(), 0),
+            lambda: tf.add_n(rows),
+        )
+        return result, gradient
+
+    return added(*values)
+
+
+def _if_missing(ids: tf.Tensor, masked: Callable[[], Any], plain: Callable[[], Any]) -> Any:
+    """Most batches miss nothing and need no mask. Accelerators would wait for the answer."""
+    if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
+        return masked()
+    return tf.cond(tf.reduce_min(ids) < 0, masked, plain)
 
 
 def mask_of(ids: tf.Tensor) -> tf.Tensor:

@@ -16,6 +16,7 @@ import tensorflow as tf
 from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
 from estimator_lib.inputs import lists
 from estimator_lib.inputs.datasets import InputSource
+from estimator_lib.inputs.feed import Feed
 
 BLOCK_ROWS = 65_536
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -78,22 +79,38 @@ class RowsInput(InputSource):
 
     def dataset(self, first_batch: int = 0) -> Any:
         start = first_batch * self.batch_size
+        spec = self.element_spec()
+        if _is_ragged(spec):
+            batches = self._ragged_batches(start, spec)
+        else:
+            batches = self._rebatched(start, self.batch_size, drop=self._drop_remainder)
+        total = self.batches
+        left = tf.data.INFINITE_CARDINALITY if total is None else max(0, total - first_batch)
+        return batches.apply(tf.data.experimental.assert_cardinality(left))
 
+    def chunks(self, first_batch: int = 0) -> Feed | None:
+        if _is_ragged(self.element_spec()):
+            return None
+        start = first_batch * self.batch_size
+        rows = block_rows(self.batch_size)
+        left = tf.data.INFINITE_CARDINALITY
+        if self.epochs is not None:
+            left = max(0, -(-(self.rows * self.epochs - start) // rows))
+        dataset = self._rebatched(start, rows, drop=False).prefetch(1)
+        return Feed(
+            dataset=dataset.apply(tf.data.experimental.assert_cardinality(left)),
+            batch_size=self.batch_size,
+            partial=not self._drop_remainder,
+        )
+
+    def _rebatched(self, start: int, rows: int, *, drop: bool) -> Any:
         def generate() -> Iterator[Any]:
             for block in self._all_blocks(start):
                 yield self.pack(block)
 
-        spec = self.element_spec()
-        if any(isinstance(one, tf.RaggedTensorSpec) for one in spec.values()):
-            batches = self._ragged_batches(start, spec)
-        else:
-            blocks = tf.data.Dataset.from_generator(generate, output_signature=self.pack(spec))
-            batches = blocks.prefetch(1).rebatch(
-                self.batch_size, drop_remainder=self._drop_remainder
-            )
-        total = self.batches
-        left = tf.data.INFINITE_CARDINALITY if total is None else max(0, total - first_batch)
-        return batches.apply(tf.data.experimental.assert_cardinality(left))
+        spec = self.pack(self.element_spec())
+        blocks = tf.data.Dataset.from_generator(generate, output_signature=spec)
+        return blocks.prefetch(1).rebatch(rows, drop_remainder=drop)
 
     def _all_blocks(self, start: int) -> Iterator[Arrays]:
         epoch, row = divmod(start, max(self.rows, 1))
@@ -147,8 +164,7 @@ class ArraysInput(RowsInput):
 
     def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
         order = permutation(self.rows, self._seed, epoch) if self._shuffle else None
-        # Blocks are whole batches, so that cutting them into batches copies nothing.
-        size = max(1, BLOCK_ROWS // self.batch_size) * self.batch_size
+        size = block_rows(self.batch_size)
         for first in range(first_row, self.rows, size):
             last = min(first + size, self.rows)
             # Always copies, never views: TensorFlow takes a block's memory over without copying
@@ -255,6 +271,15 @@ def pandas_input_fn(
         many = hasattr(y, "columns")
         labels = {str(n): y[n].to_numpy() for n in y.columns} if many else y.to_numpy()
     return numpy_input_fn(features, labels, batch_size, num_epochs, shuffle)
+
+
+def block_rows(batch_size: int) -> int:
+    """Returns the rows of a block: whole batches, so that cutting them copies nothing."""
+    return max(1, BLOCK_ROWS // batch_size) * batch_size
+
+
+def _is_ragged(spec: Mapping[str, Any]) -> bool:
+    return any(isinstance(one, tf.RaggedTensorSpec) for one in spec.values())
 
 
 def permutation(rows: int, seed: int, epoch: int) -> Any:

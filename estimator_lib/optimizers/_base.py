@@ -101,8 +101,7 @@ class Optimizer(abc.ABC):
         rate = self._rate(step)
         pairs = self._clipped(pairs)
         # No variable may change before all gradients have been computed.
-        with tf.control_dependencies(_tensors(pairs)):
-            updates = [self._updated(g, v, rate, step) for g, v in pairs]
+        updates = [self._updated(g, v, rate, step) for g, v in pairs]
         if self._eager_step is not None:
             self._eager_step.assign_add(1)
         updates = [u for u in updates if u is not None]
@@ -193,10 +192,6 @@ def _scaled(grad: Any, values: tf.Tensor) -> Any:
     if isinstance(grad, tf.IndexedSlices):
         return type(grad)(values, grad.indices, grad.dense_shape)
     return values
-
-
-def _tensors(pairs: list[tuple[Any, Any]]) -> list[tf.Tensor]:
-    return [] if tf.executing_eagerly() else [_values(g) for g, _ in pairs]
 
 
 def dense_of(grad: tf.IndexedSlices, variable: Any) -> tf.Tensor:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.inputs import datasets
+from estimator_lib.inputs.feed import Feed
 from estimator_lib.training import history, hooks, summaries
 from estimator_lib.training.step import Compiled, TracedModel
 
@@ -23,7 +24,7 @@ _FIRST_CALL_BATCHES = 16
 def run(
     model: TracedModel,
     compiled: Compiled,
-    dataset: Any,
+    feed: Feed,
     *,
     batches: int | None,
     input_fn: Any,
@@ -43,7 +44,7 @@ def run(
     )
     for hook in hook_list:
         hook.begin()
-    iterator = iter(dataset)
+    flow = feed.start()
     done, total, began, batch_s, fetched = 0, 0.0, time.monotonic(), 0.0, {}
     limit = batches if batches is not None else 2**62
     more = True
@@ -55,7 +56,7 @@ def run(
         for hook in hook_list:
             hook.before_step(context)
         started = time.monotonic()
-        result = compiled.run(iterator, tf.constant(ask, tf.int64))
+        result = flow.run(compiled.run, ask)
         count, more = int(result["batches"]), bool(result["more"])
         now = time.monotonic()
         if not count:

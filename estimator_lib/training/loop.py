@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import Reason, TrainingError
+from estimator_lib.inputs.feed import Feed, Flow
 from estimator_lib.training import history
 from estimator_lib.training import hooks as hooks_lib
 from estimator_lib.training.step import Compiled, TracedModel
@@ -36,7 +37,7 @@ class Session:
     Attributes:
         model: The traced model.
         compiled: Its training function.
-        dataset: Batches.
+        feed: Batches.
         hooks: All hooks, in order.
         listeners: Told about checkpoints.
         last_step: The global step to end at; None for the end of the input.
@@ -49,7 +50,7 @@ class Session:
 
     model: TracedModel
     compiled: Compiled
-    dataset: Any
+    feed: Feed
     hooks: Sequence[hooks_lib.Hook]
     listeners: Sequence[hooks_lib.CheckpointSaverListener]
     last_step: int | None
@@ -115,11 +116,11 @@ class _Loop:
             listener.begin()
         if session.save is not None and self._saved_step != context.step:
             self._save()
-        iterator = iter(session.dataset)
+        flow = session.feed.start()
         began = time.monotonic()
         with _Signals() as signals:
             while not self._finished():
-                self._turn(iterator, began)
+                self._turn(flow, began)
                 if signals.received:
                     self._preempted(signals.received)
         self._finish()
@@ -141,7 +142,7 @@ class _Loop:
 
     # --- One call -------------------------------------------------------------------------
 
-    def _turn(self, iterator: Any, began: float) -> None:
+    def _turn(self, flow: Flow, began: float) -> None:
         session, context = self._s, self._context
         before = context.step
         due_at = {hook: hook.next_step(before) for hook in session.hooks}
@@ -149,7 +150,7 @@ class _Loop:
         for hook in session.hooks:
             hook.before_step(context)
         started = time.monotonic()
-        result = session.compiled.run(iterator, tf.constant(steps, tf.int64))
+        result = flow.run(session.compiled.run, steps)
         done, finite = int(result["steps"]), bool(result["finite"])
         context.step = int(result["global_step"])
         now = time.monotonic()

@@ -23,6 +23,7 @@ from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.inputs import datasets
+from estimator_lib.inputs.feed import Feed
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 from estimator_lib.training import hooks as hooks_lib
 
@@ -193,14 +194,14 @@ class TracedModel:
 
     # --- Training -------------------------------------------------------------------------
 
-    def train_function(self, element_spec: Any, strategy: Any = None) -> Compiled:
-        """Returns the training function: `run(iterator, steps) -> dict of tensors`.
+    def train_function(self, feed: Feed, strategy: Any = None) -> Compiled:
+        """Returns the training function: `run(iterator, held, steps)`, for `Flow.run`.
 
-        The result has `steps` (executed), `more` (the input has not ended), `finite` (all
-        losses were), `loss` (the last), `loss_sum`, `rows`, and the fetches.
+        The result is a dict of tensors: `steps` (executed), `more` (the input has not ended),
+        `finite` (all losses were), `loss` (the last), `loss_sum`, `rows`, and the fetches.
         """
-        form = self.build(ModeKeys.TRAIN, element_spec, strategy)
-        key = (ModeKeys.TRAIN, _key(element_spec), id(strategy) if strategy else None)
+        form = self.build(ModeKeys.TRAIN, feed.element_spec, strategy)
+        key = (ModeKeys.TRAIN, feed.key, id(strategy) if strategy else None)
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
@@ -235,48 +236,29 @@ class TracedModel:
                 step_var.assign(before + 1)
             return loss, rows, fetched
 
-        @tf.function(autograph=False)
-        def run(iterator: Any, steps: Any) -> dict[str, Any]:
-            def body(
-                done: Any, more: Any, finite: Any, loss: Any, total: Any, rows: Any, fetched: Any
-            ) -> Any:
-                del more
-                optional = iterator.get_next_as_optional()
-
-                def work() -> Any:
-                    new, n, values = step(optional.get_value())
-                    values = {
-                        k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()
-                    }
-                    ok = tf.math.is_finite(new)
-                    return (
-                        done + 1,
-                        True,
-                        ok,
-                        new,
-                        total + tf.cast(new, tf.float64),
-                        rows + n,
-                        values,
-                    )
-
-                def stop() -> Any:
-                    return done, False, finite, loss, total, rows, fetched
-
-                return tf.cond(optional.has_value(), work, stop)
-
-            done, more, finite, loss, total, rows, fetched = tf.while_loop(
-                lambda done, more, finite, *_: (done < steps) & more & finite,
-                body,
-                (
-                    tf.constant(0, tf.int64), tf.constant(value=True), tf.constant(value=True),
-                    tf.constant(0.0), tf.constant(0.0, tf.float64), tf.constant(0, tf.int64),
-                    initial,
-                ),
-                parallel_iterations=1,
-            )  # fmt: skip
+        def one(element: Any, state: dict[str, Any]) -> dict[str, Any]:
+            loss, rows, fetched = step(element)
             return {
-                "steps": done, "more": more, "finite": finite, "loss": loss, "loss_sum": total,
-                "rows": rows, "fetches": fetched, "global_step": step_var.read_value(),
+                "finite": tf.math.is_finite(loss),
+                "loss": loss,
+                "loss_sum": state["loss_sum"] + tf.cast(loss, tf.float64),
+                "rows": state["rows"] + rows,
+                "fetches": {
+                    k: tf.ensure_shape(fetched[k], s.shape) for k, s in form.fetches.items()
+                },
+            }
+
+        @tf.function(autograph=False, input_signature=feed.signature)
+        def run(iterator: Any, held: Any, steps: Any) -> dict[str, Any]:
+            start = {
+                "finite": tf.constant(value=True), "loss": tf.constant(0.0),
+                "loss_sum": tf.constant(0.0, tf.float64), "rows": tf.constant(0, tf.int64),
+                "fetches": tf.nest.map_structure(tf.constant, initial),
+            }  # fmt: skip
+            ran = feed.loop(iterator, held, steps, start, one, lambda state: state["finite"])
+            return {
+                "steps": ran["done"], "more": ran["more"], "held": ran["held"], **ran["state"],
+                "global_step": step_var.read_value(),
             }  # fmt: skip
 
         compiled.run = run
@@ -307,14 +289,14 @@ class TracedModel:
 
     # --- Evaluation -----------------------------------------------------------------------
 
-    def evaluate_function(self, element_spec: Any, strategy: Any = None) -> Compiled:
-        """Returns the evaluation function `run(iterator, batches)` and `results()`.
+    def evaluate_function(self, feed: Feed, strategy: Any = None) -> Compiled:
+        """Returns the evaluation function `run(iterator, held, batches)` and `results()`.
 
         The result of `run` has `batches`, `more`, `loss_sum`, `rows` and the fetches; the
         metrics keep their state between calls, `results` reads it.
         """
-        form = self.build(ModeKeys.EVAL, element_spec, strategy)
-        key = (ModeKeys.EVAL, _key(element_spec), id(strategy) if strategy else None)
+        form = self.build(ModeKeys.EVAL, feed.element_spec, strategy)
+        key = (ModeKeys.EVAL, feed.key, id(strategy) if strategy else None)
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
@@ -343,40 +325,26 @@ class TracedModel:
                 local = {k: strategy.experimental_local_results(v)[0] for k, v in fetched.items()}
                 return (*sums, local)
 
-        @tf.function(autograph=False)
-        def run(iterator: Any, batches: Any) -> dict[str, Any]:
-            def body(done: Any, more: Any, total: Any, rows: Any, fetched: Any) -> Any:
-                del more
-                optional = iterator.get_next_as_optional()
-
-                def work() -> Any:
-                    loss, n, values = step(optional.get_value())
-                    values = {
-                        k: tf.ensure_shape(values[k], s.shape) for k, s in form.fetches.items()
-                    }
-                    return done + 1, True, total + tf.cast(loss, tf.float64), rows + n, values
-
-                def stop() -> Any:
-                    return done, False, total, rows, fetched
-
-                return tf.cond(optional.has_value(), work, stop)
-
-            done, more, total, rows, fetched = tf.while_loop(
-                lambda done, more, *_: (done < batches) & more,
-                body,
-                (
-                    tf.constant(0, tf.int64), tf.constant(value=True),
-                    tf.constant(0.0, tf.float64), tf.constant(0, tf.int64), initial,
-                ),
-                parallel_iterations=1,
-            )  # fmt: skip
+        def one(element: Any, state: dict[str, Any]) -> dict[str, Any]:
+            loss, rows, fetched = step(element)
             return {
-                "batches": done,
-                "more": more,
-                "loss_sum": total,
-                "rows": rows,
-                "fetches": fetched,
+                "loss_sum": state["loss_sum"] + tf.cast(loss, tf.float64),
+                "rows": state["rows"] + rows,
+                "fetches": {
+                    k: tf.ensure_shape(fetched[k], s.shape) for k, s in form.fetches.items()
+                },
             }
+
+        @tf.function(autograph=False, input_signature=feed.signature)
+        def run(iterator: Any, held: Any, batches: Any) -> dict[str, Any]:
+            start = {
+                "loss_sum": tf.constant(0.0, tf.float64), "rows": tf.constant(0, tf.int64),
+                "fetches": tf.nest.map_structure(tf.constant, initial),
+            }  # fmt: skip
+            ran = feed.loop(iterator, held, batches, start, one)
+            return {
+                "batches": ran["done"], "more": ran["more"], "held": ran["held"], **ran["state"],
+            }  # fmt: skip
 
         @tf.function(autograph=False)
         def results() -> dict[str, Any]:

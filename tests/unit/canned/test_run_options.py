@@ -74,7 +74,7 @@ def test_options_keep_the_results(options, tolerance, tmp_path):
 def operations(model):
     compiled = next(iter(model._model._compiled.values()))
     graph = compiled.run.get_concrete_function(
-        iter(input_fn()()), tf.TensorSpec([], tf.int64)
+        iter(input_fn()()), (), tf.TensorSpec([], tf.int64)
     ).graph.as_graph_def()
     return [node for function in graph.library.function for node in function.node_def]
 
