@@ -80,6 +80,7 @@ def run(
 ) -> str:
     """The component's body; see `evaluate`."""
     from components import model as artifact
+    from components.importance import measured
     from components.scoring import newest_served, score, score_served
     from estimator_lib.core import manifest, storage
     from estimator_lib.core.config import EvaluatePart
@@ -89,27 +90,27 @@ def run(
     part = EvaluatePart.from_json(config)
     prepared = manifest.verify(examples.path)
     trained = artifact.open_model(model.path, transform.path, examples.path)
-    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval")
-    known = {
-        "task": artifact.task(prepared.metadata["label"]),
-        "labels": scored.labels,
-        "weights": scored.weights,
-        "data_fingerprint": prepared.metadata["data_fingerprint"],
-    }
-    serving = newest_served(champion) if part.evaluate.changes else None
-    baseline = None
-    if serving is not None:
-        served = score_served(serving, examples.path)
-        baseline = evaluations.evaluate(predictions=served, model=serving, **known)
+    problem = artifact.problem(prepared.metadata["label"], part.evaluate)
+    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem.task)
+    version = newest_served(champion) if part.evaluate.compares else None
+    serving = None
+    if version is not None:
+        served = score_served(version, examples.path, problem.task)
+        serving = evaluations.Serving(model=version, predictions=served)
+    importance = measured(problem, part.evaluate.importance, trained, examples.path, transform.path)
     found = evaluations.evaluate(
+        task=problem,
+        labels=scored.labels,
         predictions=scored.predictions,
-        slices={field: scored.kept[field] for field in part.evaluate.slices},
+        weights=scored.weights,
+        slices={field: scored.kept[field] for field in part.evaluate.slicing_fields},
         options=part.evaluate,
-        baseline=baseline,
+        serving=serving,
+        importance=importance,
         model=part.name,
         step=trained.step,
         model_digest=trained.digest,
-        **known,
+        data_fingerprint=prepared.metadata["data_fingerprint"],
     )
     told = _report(part, found, trained, prepared.metadata, statistics.path, code_version)
     with manifest.committed_artifact(evaluation.path) as writer:

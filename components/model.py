@@ -11,12 +11,15 @@ import importlib
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import constructors, manifest
-from estimator_lib.core.config import RunConfiguration, TrainPart
+from estimator_lib.core.config import Evaluate, RunConfiguration, TrainPart
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, quote
+
+if TYPE_CHECKING:
+    from estimator_lib.evaluation.metrics import Problem
 
 KIND = "model"
 DECLARATION = "model.json"
@@ -182,6 +185,20 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
     )
 
 
+def problem(label: Mapping[str, Any], wanted: Evaluate) -> Problem:
+    """Returns what a model for this label predicts.
+
+    Args:
+        label: Of the examples' manifest or the configuration.
+        wanted: Says whether the predictions are quantiles.
+    """
+    from estimator_lib.evaluation.metrics import Problem
+
+    if label["kind"] == "number" and wanted.quantiles:
+        return Problem(task="quantile", quantiles=tuple(wanted.quantiles))
+    return Problem(task=task(label))
+
+
 def check_metric_names(config: RunConfiguration) -> None:
     """Refuses a bound on a metric that a model for this label does not have.
 
@@ -191,7 +208,14 @@ def check_metric_names(config: RunConfiguration) -> None:
     from estimator_lib.evaluation.evaluation import check_metric_names as check
     from estimator_lib.evaluation.metrics import names
 
-    kind = task(config.label.model_dump())
-    known = names(kind, config.label.classes)
-    check(config.evaluate.thresholds, known, "evaluate.thresholds")
-    check(config.evaluate.changes, known, "evaluate.changes")
+    wanted = config.evaluate
+    if wanted.quantiles and config.label.kind != "number":
+        raise ConfigError(
+            "evaluate.quantiles is given, but label.kind is 'class'. Remove it, or set label.kind "
+            "to number.",
+            reason=Reason.CONFLICT,
+        )
+    what = problem(config.label.model_dump(), wanted)
+    known = names(what.task, config.label.classes, what.quantiles)
+    for section in ("thresholds", "slice_thresholds", "changes", "slice_changes"):
+        check(getattr(wanted, section), known, f"evaluate.{section}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from estimator_lib.evaluation.metrics import Task
 
 BATCH_ROWS = 8192
 
@@ -16,7 +19,8 @@ class Scored:
 
     Attributes:
         labels: `[rows]`.
-        predictions: Probabilities `[rows]` or `[rows, classes]`, or numbers `[rows]`.
+        predictions: Probabilities `[rows]` or `[rows, classes]`, numbers `[rows]`, or quantiles
+            `[rows, levels]`.
         weights: `[rows]`, or None.
         kept: Raw fields that came along, as text, `[rows]` each.
     """
@@ -27,7 +31,7 @@ class Scored:
     kept: Mapping[str, Any]
 
 
-def score(estimator: Any, checkpoint: str, examples_dir: str, split: str) -> Scored:
+def score(estimator: Any, checkpoint: str, examples_dir: str, split: str, task: Task) -> Scored:
     """Predicts every row of a split.
 
     Args:
@@ -35,22 +39,22 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str) -> Sco
         checkpoint: Which weights to use.
         examples_dir: What preprocess wrote.
         split: A split of it.
+        task: What the model predicts.
 
     Raises:
-        PipelineError: the model's predictions are not those of a binary, multi-class or
-            regression head.
+        PipelineError: the model's predictions are not those of a head for the task.
+        ConfigError: it predicts several numbers, and the configuration does not say what.
     """
     import numpy as np
     import pyarrow.parquet as pq
 
-    from components import model
     from estimator_lib.core import manifest
     from estimator_lib.inputs.parquet import examples_input
 
     metadata = manifest.read(examples_dir, kind="examples").metadata
     input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)
     batches = [
-        probabilities(batch, model.task(metadata["label"]))
+        probabilities(batch, task)
         for batch in estimator.predict(
             input_fn, checkpoint_path=checkpoint, yield_single_examples=False
         )
@@ -70,13 +74,13 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str) -> Sco
     )
 
 
-def probabilities(predictions: Mapping[str, Any], task: str) -> Any:
+def probabilities(predictions: Mapping[str, Any], task: Task) -> Any:
     """Returns the array that metrics are computed from, out of a head's predictions."""
     import numpy as np
 
-    from estimator_lib.core.errors import PipelineError, Reason
+    from estimator_lib.core.errors import ConfigError, PipelineError, Reason
 
-    key = {"binary": "logistic", "multiclass": "probabilities", "regression": "predictions"}[task]
+    key = {"binary": "logistic", "multiclass": "probabilities"}.get(task, "predictions")
     if key not in predictions:
         raise PipelineError(
             f"The model's predictions have no {key!r}, which a {task} model gives: got "
@@ -84,7 +88,13 @@ def probabilities(predictions: Mapping[str, Any], task: str) -> Any:
             reason=Reason.UNSUPPORTED,
         )
     values = np.asarray(predictions[key])
-    return values if task == "multiclass" else values.reshape(len(values))
+    if task == "regression" and values[:1].size > 1:
+        raise ConfigError(
+            f"The model predicts {values.shape[1]} numbers per row, but one label is evaluated. "
+            "If they are quantiles, list their levels in evaluate.quantiles.",
+            reason=Reason.CONFLICT,
+        )
+    return values if task in ("multiclass", "quantile") else values.reshape(len(values))
 
 
 def newest_served(directory: str) -> str | None:
@@ -101,12 +111,13 @@ def newest_served(directory: str) -> str | None:
     return str(root / str(versions[-1])) if versions else None
 
 
-def score_served(model_dir: str, examples_dir: str) -> Any:
+def score_served(model_dir: str, examples_dir: str, task: Task) -> Any:
     """Returns a published model's predictions for the eval split, in the order of the shards.
 
     Args:
         model_dir: A SavedModel that takes raw fields.
         examples_dir: What preprocess wrote, with the raw eval rows.
+        task: What the model predicts.
 
     Raises:
         ConfigError: the model reads a field that these rows do not have.
@@ -114,7 +125,7 @@ def score_served(model_dir: str, examples_dir: str) -> Any:
     import numpy as np
     import pyarrow.parquet as pq
 
-    from components import model, raw_rows
+    from components import raw_rows
     from estimator_lib.core import manifest, storage
     from estimator_lib.core.errors import ConfigError, Reason
     from estimator_lib.export.saved_model import load_model
@@ -126,12 +137,12 @@ def score_served(model_dir: str, examples_dir: str) -> Any:
         raise ConfigError(
             f"The serving model {model_dir} cannot be compared: it reads the field "
             f"{lacking[0]!r}, which no column of this configuration reads. Add such a column, or "
-            "remove evaluate.changes for one run.",
+            "remove evaluate.changes and evaluate.slice_changes for one run.",
             reason=Reason.FIELD_MISSING,
         )
     batches = []
     for name in metadata["raw_eval"]:
         for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
             rows = raw_rows.arrays(batch.select(sorted(served.inputs)))
-            batches.append(probabilities(served.predict(rows), model.task(metadata["label"])))
+            batches.append(probabilities(served.predict(rows), task))
     return np.concatenate(batches)

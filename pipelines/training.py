@@ -50,7 +50,7 @@ def build(config: RunConfiguration) -> Any:
         base_dir: str = root,
         analysis_cache: str = f"{root}/analysis" if root else "",
         checkpoint_root: str = f"{root}/checkpoints" if root else "",
-        champion: str = f"{root}/serving" if root and config.evaluate.changes else "",
+        champion: str = f"{root}/serving" if root and config.evaluate.compares else "",
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = RELEASE,

@@ -1,11 +1,24 @@
 """Metrics worth trusting, verdicts and the report.
 
 Layer 3: numpy and core, no TensorFlow. `metrics` says what is measured, `tables` measures it on
-any run of rows, `bootstrap` adds intervals, `curves` what can be drawn; `evaluation` puts them
-together with the verdict; `feature_statistics`, `charts` and `report` tell people.
+any run of rows, `several` on several labels, heads or models at once; `bootstrap` adds intervals,
+`slicing` groups rows, `gate` decides, `curves` holds what can be drawn; `evaluation` puts them
+together into `results`; `feature_statistics`, `charts` and `report` tell people.
 """
 
-from estimator_lib.evaluation.evaluation import Evaluation, check_metric_names, evaluate
-from estimator_lib.evaluation.metrics import METRICS, Metric, names
+from estimator_lib.evaluation.evaluation import Serving, check_metric_names, evaluate
+from estimator_lib.evaluation.importance import permutation_importance
+from estimator_lib.evaluation.metrics import METRICS, Metric, Problem, names
+from estimator_lib.evaluation.results import Evaluation
 
-__all__ = ["METRICS", "Evaluation", "Metric", "check_metric_names", "evaluate", "names"]
+__all__ = [
+    "METRICS",
+    "Evaluation",
+    "Metric",
+    "Problem",
+    "Serving",
+    "check_metric_names",
+    "evaluate",
+    "names",
+    "permutation_importance",
+]

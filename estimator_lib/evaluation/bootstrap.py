@@ -5,11 +5,14 @@ Layer 3. Deterministic: the same rows and seed give the same interval.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from estimator_lib.evaluation.metrics import METRICS, Z95, Floats, Metric, Task
-from estimator_lib.evaluation.tables import Segment, Table, table
+from estimator_lib.evaluation.metrics import Z95, Floats, Metric, Problem, Task, info
+from estimator_lib.evaluation.several import any_table
+from estimator_lib.evaluation.tables import Segment, Table
 
 SEED = 20160813
 MAX_REPLICATES = 200
@@ -19,26 +22,31 @@ _CHUNK = 400_000
 
 
 def measure(
-    task: Task,
-    labels: npt.ArrayLike,
-    predictions: npt.ArrayLike,
+    task: Task | Problem,
+    labels: npt.ArrayLike | Mapping[str, npt.ArrayLike],
+    predictions: npt.ArrayLike | Mapping[str, npt.ArrayLike],
     weights: npt.ArrayLike | None = None,
     *,
     intervals: bool = False,
 ) -> dict[str, Metric]:
-    """All metrics of some rows; arguments and errors as `table`.
+    """All metrics of some rows; arguments and errors as `several.any_table`.
 
     Example:
         >>> measure("binary", [0, 1], [0.2, 0.7])["auc"].value
         1.0
     """
-    prepared = table(task, labels, predictions, weights)
+    prepared = any_table(task, labels, predictions, weights)
     segment = prepared.segment(slice(None))
     return summarize(prepared, segment, replicates=MAX_REPLICATES if intervals else 0)
 
 
 def summarize(
-    prepared: Table, segment: Segment, *, replicates: int, seed: int = SEED
+    prepared: Table,
+    segment: Segment,
+    *,
+    replicates: int,
+    seed: int = SEED,
+    differences: bool = False,
 ) -> dict[str, Metric]:
     """Metrics of a segment with Poisson-bootstrap intervals.
 
@@ -52,6 +60,7 @@ def summarize(
         segment: The rows.
         replicates: How many; 0 gives no intervals.
         seed: Of the draws.
+        differences: Whether the values are differences of metrics, which have no range.
     """
     values = {k: float(v[0]) for k, v in segment.measure(np.ones((1, segment.rows))).items()}
     spread: dict[str, float] = {}
@@ -69,11 +78,16 @@ def summarize(
         elif name not in spread:
             result[name] = Metric(value=value)
         else:
-            info, half = METRICS[name], Z95 * spread[name]
-            low = value - half if info.low is None else max(info.low, value - half)
-            high = value + half if info.high is None else min(info.high, value + half)
+            low, high = value - Z95 * spread[name], value + Z95 * spread[name]
+            if not differences:
+                low = _within(low, info(name).low, max)
+                high = _within(high, info(name).high, min)
             result[name] = Metric(value=value, low=float(low), high=float(high))
     return result
+
+
+def _within(end: float, limit: float | None, pick: Callable[[float, float], float]) -> float:
+    return end if limit is None else pick(limit, end)
 
 
 def _bootstrap(segment: Segment, replicates: int, rng: np.random.Generator) -> dict[str, Floats]:

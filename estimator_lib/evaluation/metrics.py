@@ -14,6 +14,9 @@ Conventions, once for the whole project:
   gain in recall), not the trapezoid, which is too optimistic between points;
 * `auc` of a multi-class model is the unweighted mean of the one-versus-rest AUCs of the
   classes that occur among the labels;
+* metrics of one label, head or quantile have its name as suffix: `auc/late`, `pinball/0.9`;
+  those of a multi-label model without a suffix are means over the labels where they are defined,
+  but for `exact_match`;
 * `ece` is the weighted mean distance between mean prediction and label mean over the
   reliability bins: ten equal-count bins of the whole table, the same for each of its slices;
 * weighted means divide by the sum of weights.
@@ -22,19 +25,37 @@ Conventions, once for the whole project:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Task = Literal["binary", "multiclass", "regression"]
+Task = Literal["binary", "multiclass", "regression", "quantile", "multilabel", "multihead"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
 LOG_EPSILON = 1e-7
 TOP_K = (2, 3, 5)
 Z95 = 1.959963984540054
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What a model predicts.
+
+    Attributes:
+        task: Which kind of model.
+        classes: Names of the classes of a multi-class or of the labels of a multi-label model;
+            by default their numbers.
+        quantiles: Levels of a quantile model, ascending, as many as it predicts.
+        heads: What each head of a multi-head model predicts, by the head's name.
+    """
+
+    task: Task
+    classes: tuple[str, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    heads: Mapping[str, Problem] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,15 +146,50 @@ METRICS: Mapping[str, MetricInfo] = {
         title="R squared", better="higher", low=None, high=1.0,
         text="Share of the label's variance that the model explains; 0 is predicting the mean.",
     ),
+    "poisson_deviance": MetricInfo(
+        title="Poisson deviance", better="lower", low=0.0, high=None,
+        text="Distance of expected from actual counts, as a Poisson regression minimises it.",
+    ),
+    "exact_match": MetricInfo(
+        title="Exact match", better="higher", low=0.0, high=1.0,
+        text="Share of rows with every one of their labels right.",
+    ),
+    "pinball": MetricInfo(
+        title="Quantile loss", better="lower", low=0.0, high=None,
+        text="Distance of labels from the predicted quantile, in the units of the label; a miss "
+        "on the rarer side costs more.",
+    ),
+    "coverage": MetricInfo(
+        title="Coverage", better="none", low=0.0, high=1.0,
+        text="Share of labels at or below the predicted quantile; right is the quantile's level.",
+    ),
+    "coverage_error": MetricInfo(
+        title="Coverage error", better="lower", low=0.0, high=1.0,
+        text="Mean distance between the quantiles' coverage and their levels.",
+    ),
+    "interval_coverage": MetricInfo(
+        title="Interval coverage", better="none", low=0.0, high=1.0,
+        text="Share of labels from the lowest to the highest predicted quantile.",
+    ),
+    "interval_width": MetricInfo(
+        title="Interval width", better="lower", low=None, high=None,
+        text="Mean distance from the lowest to the highest predicted quantile.",
+    ),
 }  # fmt: skip
 
 
-def names(task: Task, classes: int = 2) -> tuple[str, ...]:
-    """The metrics of a task, most telling first.
+def info(name: str) -> MetricInfo:
+    """What a metric means, whatever label, head or quantile it is of."""
+    return METRICS[name.partition("/")[0]]
+
+
+def names(task: Task, classes: int = 2, quantiles: Sequence[float] = ()) -> tuple[str, ...]:
+    """The metrics of a model with one label, most telling first; none for several labels.
 
     Args:
         task: Which kind of model.
         classes: Number of classes, for "multiclass".
+        quantiles: Levels, for "quantile".
     """
     if task == "binary":
         return (
@@ -143,7 +199,13 @@ def names(task: Task, classes: int = 2) -> tuple[str, ...]:
     if task == "multiclass":
         top = tuple(f"top_{k}_accuracy" for k in TOP_K if k < classes)
         return ("accuracy", "auc", "loss", *top, "ece", "brier")
-    return ("rmse", "mae", "loss", "r2", "label_mean", "prediction_mean")
+    if task == "quantile":
+        each = [f"{kind}/{level:g}" for kind in ("pinball", "coverage") for level in quantiles]
+        interval = ("interval_coverage", "interval_width") if len(quantiles) > 1 else ()
+        return ("pinball", "coverage_error", *interval, *each, "label_mean")
+    if task != "regression":
+        return ()
+    return ("rmse", "mae", "loss", "r2", "label_mean", "prediction_mean", "poisson_deviance")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 
+from estimator_lib.evaluation.metrics import info
 from estimator_lib.evaluation.report_facts import provenance
 from estimator_lib.evaluation.report_input import ReportInput
+from estimator_lib.evaluation.results import Evaluation
 from estimator_lib.evaluation.wording import (
-    SLICE_METRIC,
     VERDICTS,
     badness,
+    change_text,
     count_text,
     format_metric,
     is_worse,
@@ -17,6 +19,8 @@ from estimator_lib.evaluation.wording import (
     slice_value,
     title_of,
 )
+
+_FEATURES = 10
 
 
 def model_card(report: ReportInput) -> str:
@@ -32,20 +36,22 @@ def model_card(report: ReportInput) -> str:
     for name, metric in found.metrics.items():
         value = format_metric(name, metric.value)
         interval = range_text(name, metric) or (_md(metric.reason) if metric.reason else "")
-        lines.append(f"| {title_of(name)} | {value} | {interval} |")
+        lines.append(f"| {_md(title_of(name))} | {value} | {interval} |")
     lines += ["", f"Measured on {count_text(found.rows)} rows."]
     worse = sorted(
         (part for part in found.slices if is_worse(part, found)),
-        key=lambda part: badness(part, SLICE_METRIC[found.task]),
+        key=lambda part: badness(part, found.main_metric),
     )
     if found.slices:
-        name = SLICE_METRIC[found.task]
+        name = found.main_metric
         lines += ["", "## Limits", ""]
         lines += [
             f"- {_md(part.field)} = {_md(slice_value(part.value))}: {title_of(name)} "
             f"{format_metric(name, part.metrics[name].value)} over {count_text(part.rows)} rows"
             for part in worse[:10]
         ] or ["No slice is worse than the whole beyond chance."]
+    lines += _serving(found)
+    lines += _importance(found)
     rows = {label: count_text(count) for label, count in report.rows.items()}
     facts = provenance(report) | rows
     if report.created:
@@ -57,6 +63,48 @@ def model_card(report: ReportInput) -> str:
         listed = ", ".join(f"`{_code(feature['name'])}`" for feature in report.features)
         lines += ["", "## Features", "", listed]
     return "\n".join(lines) + "\n"
+
+
+def _serving(found: Evaluation) -> list[str]:
+    """How the model compares with the serving one."""
+    comparison = found.comparison
+    if comparison is None:
+        return []
+    lines = ["", "## Against the serving model", ""]
+    if not comparison.comparable:
+        return [*lines, f"Not comparable: {_md(comparison.reason)}."]
+    lines += ["| Metric | Serving | This model | Change | 95% interval |", "|---|---|---|---|---|"]
+    for name, change in comparison.changes.items():
+        if change.value is None or info(name).better not in ("higher", "lower"):
+            continue
+        interval = ""
+        if change.low is not None and change.high is not None:
+            interval = f"{change_text(name, change.low)} to {change_text(name, change.high)}"
+        lines.append(
+            f"| {_md(title_of(name))} | {format_metric(name, comparison.metrics[name].value)} | "
+            f"{format_metric(name, found.metrics[name].value)} | "
+            f"{change_text(name, change.value)} | {interval} |"
+        )
+    return lines
+
+
+def _importance(found: Evaluation) -> list[str]:
+    """What the model relies on most."""
+    measured = found.importance
+    if measured is None:
+        return []
+    known = [f for f in measured.features if f.worse_by is not None][:_FEATURES]
+    if not known:
+        return []
+    return [
+        "", "## What it relies on", "",
+        f"How much worse {_md(title_of(measured.metric))} gets when a field is shuffled "
+        f"({count_text(measured.rows)} rows, {measured.repeats} times):", "",
+        *(
+            f"- {_md(f.field)}: {change_text(measured.metric, f.worse_by or 0.0).removeprefix('+')}"
+            for f in known
+        ),
+    ]  # fmt: skip
 
 
 def _md(text: object) -> str:

@@ -10,10 +10,16 @@ from __future__ import annotations
 import functools
 import importlib.resources
 
-from estimator_lib.evaluation import report_facts, report_figures, report_head, report_tables
-from estimator_lib.evaluation.evaluation import Evaluation
+from estimator_lib.evaluation import (
+    report_facts,
+    report_figures,
+    report_head,
+    report_parts,
+    report_tables,
+)
 from estimator_lib.evaluation.model_card import model_card
 from estimator_lib.evaluation.report_input import ReportInput
+from estimator_lib.evaluation.results import Evaluation
 from estimator_lib.evaluation.wording import (
     VERDICTS,
     escape,
@@ -29,9 +35,12 @@ def render(report: ReportInput) -> str:
         report_head.header(report),
         report_head.verdict(found),
         report_head.tiles(report),
+        report_parts.against_serving(report),
         report_figures.quality(report),
         report_figures.decisions(report),
+        report_parts.parts(report),
         report_tables.slices(report),
+        report_parts.importance(report),
         report_figures.training(report),
         report_tables.features(report),
         report_facts.facts(report),

@@ -8,7 +8,7 @@ import numpy as np
 
 from estimator_lib.evaluation.charts import Chart
 from estimator_lib.evaluation.curves import ConfusionMatrix, Curves, thin
-from estimator_lib.evaluation.metrics import METRICS
+from estimator_lib.evaluation.metrics import METRICS, Task
 from estimator_lib.evaluation.report_input import ReportInput
 from estimator_lib.evaluation.wording import (
     count_text,
@@ -34,13 +34,45 @@ def _figure(title: str, about: str, keys: Sequence[tuple[str, str]], svg: str) -
 def quality(report: ReportInput) -> str:
     """The section of curves; empty if none is defined."""
     found = report.evaluation
-    curves = found.curves
-    figures = [_roc(curves), _precision_recall(curves)] if found.task == "binary" else []
-    figures += [_reliability(report), _histogram(report)]
-    drawn = "".join(figure for figure in figures if figure)
+    drawn = coverage(report, "") + drawings(found.task, found.curves, report.positive)
     if not drawn:
         return ""
     return f'<section><h2>How good it is</h2><div class="grid two">{drawn}</div></section>'
+
+
+def drawings(task: Task, curves: Curves, positive: str) -> str:
+    """The figures of one label."""
+    figures = [_roc(curves), _precision_recall(curves)] if task == "binary" else []
+    figures += [_reliability(task, curves, positive), _histogram(curves, positive)]
+    return "".join(figure for figure in figures if figure)
+
+
+def coverage(report: ReportInput, suffix: str) -> str:
+    """Coverage by level, of a quantile model or the head that `suffix` is of."""
+    points = [
+        (float(name.split("/")[1]), metric)
+        for name, metric in report.evaluation.metrics.items()
+        if name.startswith("coverage/")
+        and name.removesuffix(suffix).count("/") == 1
+        and name.endswith(suffix)
+    ]
+    known = [(level, m.value, m) for level, m in points if m.value is not None]
+    if not known:
+        return ""
+    chart = Chart((0, 1), (0, 1), x_title="Level", y_title="Labels at or below", percent="xy")
+    chart.line([(0, 0), (1, 1)], "ref")
+    chart.line([(level, value) for level, value, _ in known], "c1 thin")
+    for level, value, metric in known:
+        if metric.low is not None and metric.high is not None:
+            chart.whisker(level, metric.low, metric.high, "c1")
+        chart.dot(level, value, "c1", f"level {level:g}: {value:.1%} of labels at or below")
+    return _figure(
+        "Coverage",
+        "Share of labels at or below each predicted quantile. On the dashed line the quantiles "
+        "can be taken at their word.",
+        [("c1", "Model"), ("ref", "Right")],
+        chart.render("Coverage: share of labels at or below the quantile by its level"),
+    )
 
 
 def _roc(curves: Curves) -> str:
@@ -87,11 +119,10 @@ def _precision_recall(curves: Curves) -> str:
     )
 
 
-def _reliability(report: ReportInput) -> str:
-    bins = report.evaluation.curves.reliability
+def _reliability(task: Task, curves: Curves, positive: str) -> str:
+    bins = curves.reliability
     if not bins:
         return ""
-    task = report.evaluation.task
     ends = [v for b in bins for v in (b.prediction_mean, b.low, b.high)]
     low, high = min(ends), max(ends)
     pad = 0.06 * (high - low) or 0.05
@@ -101,7 +132,7 @@ def _reliability(report: ReportInput) -> str:
         low = 0.0 if low < 0.1 else low
     percent = "" if task == "regression" else "xy"
     named = {
-        "binary": ("Predicted probability", f"Share that is {report.positive}"),
+        "binary": ("Predicted probability", f"Share that is {positive}"),
         "multiclass": ("Confidence", "Share that is right"),
         "regression": ("Predicted", "Actual mean"),
     }[task]
@@ -126,15 +157,15 @@ def _reliability(report: ReportInput) -> str:
     )
 
 
-def _histogram(report: ReportInput) -> str:
-    histogram = report.evaluation.curves.histogram
+def _histogram(curves: Curves, positive: str) -> str:
+    histogram = curves.histogram
     if histogram is None:
         return ""
     edges = histogram.edges
     shown = {name: list(values) for name, values in histogram.series.items()}
     names = {
-        "negative": f"Not {report.positive}",
-        "positive": report.positive[:1].upper() + report.positive[1:],
+        "negative": f"Not {positive}",
+        "positive": positive[:1].upper() + positive[1:],
         "wrong": "Wrong",
         "right": "Right",
         "error": "Rows",

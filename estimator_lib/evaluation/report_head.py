@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from estimator_lib.evaluation.evaluation import Check, Evaluation
-from estimator_lib.evaluation.metrics import METRICS
+from estimator_lib.evaluation.metrics import Metric, info
 from estimator_lib.evaluation.report_input import ReportInput
+from estimator_lib.evaluation.results import Check, Evaluation
 from estimator_lib.evaluation.wording import (
-    FRACTIONS,
-    SLICE_METRIC,
     VERDICTS,
+    change_text,
     count_text,
     escape,
     format_metric,
+    judged,
     mean_text,
     range_text,
     slice_value,
@@ -23,7 +23,11 @@ _TILES = {
     "binary": ("auc", "auc_precision_recall", "loss", "accuracy", "calibration", "ece"),
     "multiclass": ("accuracy", "auc", "loss", "top_2_accuracy", "ece", "brier"),
     "regression": ("rmse", "mae", "r2"),
+    "quantile": ("pinball", "interval_coverage", "interval_width", "coverage_error"),
+    "multilabel": ("auc", "exact_match", "accuracy", "auc_precision_recall", "loss", "ece"),
+    "multihead": (),
 }
+_TILES_OF_A_HEAD = 2
 
 
 def header(report: ReportInput) -> str:
@@ -59,15 +63,21 @@ def _check_line(check: Check) -> str:
     mark = '<b class="yes">✓</b>' if check.passed else '<b class="no">✕</b>'
     what = escape(title_of(check.metric))
     least = "at least" if check.bound == "min" else "at most"
+    if check.actual is None or check.kind.startswith("slice_"):
+        return f"<li>{mark}<span>{escape(_capital(check.reason))}</span></li>"
     if check.kind == "change":
-        what = f"Change of {what} against the serving model"
-    if check.actual is None:
-        return f"<li>{mark}<span>{escape(check.reason)}</span></li>"
+        sure = "95% sure " if check.confident else ""
+        what = f"{sure}change of {what} against the serving model"
+        what = _capital(what)
     number = f"{check.actual:+.4g}" if check.kind == "change" else _exact(check)
     return (
         f"<li>{mark}<span>{what} is <b>{escape(number)}</b>; "
         f"{least} {check.limit:g} is required.</span></li>"
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _exact(check: Check) -> str:
@@ -86,13 +96,13 @@ def tiles(report: ReportInput) -> str:
     """The section with plain words and the main metrics."""
     found = report.evaluation
     tiles = []
-    for name in _TILES[found.task]:
+    for name in _tiled(found):
         metric = found.metrics.get(name)
         if metric is None:
             continue
         change = ""
-        if found.comparison is not None and found.comparison.changes.get(name) is not None:
-            change = _delta(name, found.comparison.changes[name] or 0.0)
+        if found.comparison is not None:
+            change = _delta(name, found.comparison.changes.get(name))
         if metric.value is None:
             value = f'<p class="value none">n/a</p><p class="range">{escape(metric.reason)}</p>'
         else:
@@ -101,7 +111,7 @@ def tiles(report: ReportInput) -> str:
             value = shown + (f'<p class="range">{interval}</p>' if interval else "")
         tiles.append(
             f'<div class="card tile"><h3>{escape(title_of(name))}</h3>{value}'
-            f'<p class="help">{escape(METRICS[name].text)}</p></div>'
+            f'<p class="help">{escape(info(name).text)}</p></div>'
         )
     words = "".join(f"<li>{text}</li>" for text in _in_words(report))
     against = ""
@@ -122,13 +132,24 @@ def tiles(report: ReportInput) -> str:
     )
 
 
-def _delta(name: str, change: float) -> str:
-    better = METRICS[name].better
-    kind = ""
-    if change and better in ("higher", "lower"):
-        kind = "yes" if (change > 0) == (better == "higher") else "no"
-    text = f"{100 * change:+.1f} pts" if name in FRACTIONS else f"{change:+.4f}"
-    return f'<span class="delta {kind}">{text}</span>'
+def _tiled(found: Evaluation) -> tuple[str, ...]:
+    """The metrics that get a tile; of several heads, the most telling of each."""
+    if found.task != "multihead":
+        return _TILES[found.task]
+    return tuple(
+        name
+        for part in found.parts
+        for name in [f"{own}/{part.name}" for own in _TILES[part.task]][:_TILES_OF_A_HEAD]
+        if name in found.metrics
+    )
+
+
+def _delta(name: str, change: Metric | None) -> str:
+    """The difference to the serving model, in colour where it is beyond chance."""
+    if change is None or change.value is None:
+        return ""
+    kind = {"better": "yes", "worse": "no"}.get(judged(name, change), "")
+    return f'<span class="delta {kind}">{change_text(name, change.value)}</span>'
 
 
 def _in_words(report: ReportInput) -> list[str]:
@@ -145,6 +166,20 @@ def _in_words(report: ReportInput) -> list[str]:
     accuracy = values.get("accuracy")
     if found.task == "multiclass" and accuracy is not None:
         words.append(f"The model names the right class <b>{100 * accuracy:.0f} times in 100</b>.")
+    exact = values.get("exact_match")
+    if found.task == "multilabel" and exact is not None:
+        words.append(
+            f"Of {len(found.parts)} labels per row, <b>{100 * (values['accuracy'] or 0):.0f} in "
+            f"100</b> are right; all of a row's labels are right <b>{100 * exact:.0f} times in "
+            "100</b>."
+        )
+    inside, width = values.get("interval_coverage"), values.get("interval_width")
+    if inside is not None and width is not None:
+        words.append(
+            f"What happens lies within the predicted interval <b>{100 * inside:.0f} times in "
+            f"100</b>; the interval is <b>{format_metric('interval_width', width)}</b> wide on "
+            "average."
+        )
     mae, r2 = values.get("mae"), values.get("r2")
     if found.task == "regression" and mae is not None:
         words.append(
@@ -156,7 +191,7 @@ def _in_words(report: ReportInput) -> list[str]:
         words.append(_calibration_words(found.task, predicted, actual))
     weak = weakest(found)
     if weak is not None:
-        name = SLICE_METRIC[found.task]
+        name = found.main_metric
         words.append(
             f"It is weakest where {escape(weak.field)} is <b>{escape(slice_value(weak.value))}</b> "
             f"({escape(title_of(name))} {format_metric(name, weak.metrics[name].value)}, "

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimator_lib.evaluation import feature_statistics as fs
-from estimator_lib.evaluation.evaluation import Evaluation
+from estimator_lib.evaluation.results import Evaluation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

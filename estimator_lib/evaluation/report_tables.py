@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,23 +9,23 @@ import numpy.typing as npt
 
 from estimator_lib.evaluation import feature_statistics as fs
 from estimator_lib.evaluation.charts import spark
-from estimator_lib.evaluation.evaluation import Evaluation, Slice
 from estimator_lib.evaluation.metrics import Metric
 from estimator_lib.evaluation.report_input import ReportInput
+from estimator_lib.evaluation.report_marks import Axis, folded, forest
+from estimator_lib.evaluation.results import Evaluation, Slice
 from estimator_lib.evaluation.wording import (
-    SLICE_METRIC,
     badness,
+    change_text,
     count_text,
     escape,
     format_metric,
     is_worse,
+    judged,
     mean_text,
-    range_text,
     slice_value,
     title_of,
 )
 
-MAX_SLICES = 200
 MAX_FEATURES = 250
 FIRST_SLICES = 10
 FIRST_FEATURES = 20
@@ -49,6 +48,11 @@ def slices(report: ReportInput) -> str:
                 f"{count_text(found.min_slice_rows)} rows ({count_text(field.hidden_rows)} in "
                 "all): too small to judge."
             )
+        if field.unlisted_values:
+            note += (
+                f" {count_text(field.unlisted_values)} smaller ones are measured and checked, but "
+                f"not listed ({count_text(field.unlisted_rows)} rows in all)."
+            )
         if not parts:
             cards.append(
                 f'<div class="card" style="margin-top:16px"><h3>By {escape(field.field)}</h3>'
@@ -56,25 +60,31 @@ def slices(report: ReportInput) -> str:
             )
             continue
         cards.append(_slice_card(found, field.field, parts, note, f"fold-{number}"))
-    name = SLICE_METRIC[found.task]
+    name = found.main_metric
     return (
         "<section><h2>Where it is weak</h2>"
         f'<p class="soft">{escape(title_of(name))} of parts of the data. Those in red are worse '
         "than the whole beyond chance and come first; the others follow, weakest first. The "
-        f"dashed line is the whole, the pale bar the 95% interval.</p>{''.join(cards)}</section>"
+        f"dashed line is the whole, the pale bar the 95% interval.{_change_note(found)}</p>"
+        f"{''.join(cards)}</section>"
     )
 
 
+def _change_note(found: Evaluation) -> str:
+    if not any(part.changes for part in found.slices):
+        return ""
+    return " Change is the difference to the serving model, in colour where it is beyond chance."
+
+
 def _slice_card(found: Evaluation, field: str, parts: list[Slice], note: str, fold: str) -> str:
-    name = SLICE_METRIC[found.task]
-    means = found.task != "multiclass"
+    name = found.main_metric
+    means = "label_mean" in found.metrics and "prediction_mean" in found.metrics
+    compared = any(part.changes for part in parts)
     parts = sorted(
         parts,
         key=lambda part: (not is_worse(part, found), badness(part, name), -part.rows, part.value),
     )
-    left_out = len(parts) - MAX_SLICES
-    parts = parts[:MAX_SLICES]
-    position = _positions(found, parts, name)
+    position = Axis.around(name, found.metrics[name].value, [part.metrics[name] for part in parts])
     largest = max(part.rows for part in parts)
     rows = []
     for index, part in enumerate(parts):
@@ -88,9 +98,11 @@ def _slice_card(found: Evaluation, field: str, parts: list[Slice], note: str, fo
             f"{escape(slice_value(part.value))}</th>",
             f'<td class="num" data-key="{part.rows}">{count_text(part.rows)}<span class="bar">'
             f'<i style="width:{100 * part.rows / largest:.1f}%"></i></span></td>',
-            f'<td data-key="{key}">{_forest(metric, position)}</td>',
+            f'<td data-key="{key}">{forest(metric, position)}</td>',
             f'<td class="num score" data-key="{key}">{_score(name, metric)}</td>',
         ]
+        if compared:
+            cells.append(_change_cell(name, part.changes.get(name)))
         if means:
             for mean in ("label_mean", "prediction_mean"):
                 value = part.metrics[mean].value
@@ -104,36 +116,37 @@ def _slice_card(found: Evaluation, field: str, parts: list[Slice], note: str, fo
         f'<th scope="col" data-sort="text">{escape(field)}</th>'
         '<th scope="col" class="num" data-sort="number">Rows</th>'
         f'<th scope="col" style="width:40%">{title}'
-        f'<span class="axis-range">, {_short_range(position)}</span></th>'
+        f'<span class="axis-range">, {position.range_text()}</span></th>'
         f'<th scope="col" class="num" data-sort="number">{title}</th>'
     )
+    if compared:
+        head += '<th scope="col" class="num" data-sort="number">Change</th>'
     if means:
         head += (
             '<th scope="col" class="num wide-only" data-sort="number">Actual</th>'
             '<th scope="col" class="num wide-only" data-sort="number">Predicted</th>'
         )
-    if left_out > 0:
-        note = f"{note} The {count_text(left_out)} best values are left out here.".strip()
     table = (
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
-    folded = _folded(table, fold, len(parts), FIRST_SLICES)
     return (
         f'<div class="card" style="margin-top:16px"><h3>By {escape(field)}</h3>'
         + (f'<p class="soft small">{escape(note)}</p>' if note else "")
-        + f"{folded}</div>"
+        + f"{folded(table, fold, len(parts), FIRST_SLICES)}</div>"
     )
 
 
-def _folded(table: str, fold: str, rows: int, first: int) -> str:
-    """A table whose rows of class "more" show when asked for, without any script."""
-    if rows <= first:
-        return table
+def _change_cell(name: str, change: Metric | None) -> str:
+    if change is None or change.value is None:
+        return '<td class="num" data-key=""></td>'
+    kind = {"better": "yes", "worse": "no"}.get(judged(name, change), "soft")
+    ends = ""
+    if change.low is not None and change.high is not None:
+        ends = f"{change_text(name, change.low)} to {change_text(name, change.high)}"
     return (
-        f'<input class="fold" type="checkbox" id="{fold}"/>{table}<label class="unfold" '
-        f'for="{fold}"><span class="all">Show all {rows}</span>'
-        '<span class="less">Show fewer</span></label>'
+        f'<td class="num {kind}" data-key="{change.value!r}" title="{escape(ends)}">'
+        f"{change_text(name, change.value)}</td>"
     )
 
 
@@ -141,45 +154,6 @@ def _score(name: str, metric: Metric) -> str:
     if metric.value is None:
         return f'<span class="soft" title="{escape(metric.reason)}">n/a</span>'
     return format_metric(name, metric.value)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Axis:
-    name: str
-    low: float
-    high: float
-    whole: float | None
-
-    def at(self, value: float) -> float:
-        return 100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
-
-
-def _positions(found: Evaluation, parts: Sequence[Slice], name: str) -> _Axis:
-    whole = found.metrics[name].value
-    ends = [] if whole is None else [whole]
-    for part in parts:
-        metric = part.metrics[name]
-        ends += [v for v in (metric.value, metric.low, metric.high) if v is not None]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    pad = 0.04 * (high - low) or 0.05
-    return _Axis(name=name, low=low - pad, high=high + pad, whole=whole)
-
-
-def _short_range(axis: _Axis) -> str:
-    return f"{format_metric(axis.name, axis.low)} to {format_metric(axis.name, axis.high)}"
-
-
-def _forest(metric: Metric, axis: _Axis) -> str:
-    parts = []
-    if axis.whole is not None:
-        parts.append(f'<i class="all" style="left:{axis.at(axis.whole):.2f}%"></i>')
-    if metric.low is not None and metric.high is not None:
-        left, right = axis.at(metric.low), axis.at(metric.high)
-        parts.append(f'<i class="ci" style="left:{left:.2f}%;width:{right - left:.2f}%"></i>')
-    if metric.value is not None:
-        parts.append(f'<i class="at" style="left:{axis.at(metric.value):.2f}%"></i>')
-    label = range_text(axis.name, metric) or "no interval"
-    return f'<div class="forest" title="{escape(label)}">{"".join(parts)}</div>'
 
 
 def features(report: ReportInput) -> str:
@@ -219,7 +193,7 @@ def features(report: ReportInput) -> str:
     return (
         f'<section><h2>Features</h2><p class="soft">{escape(about)}</p><div class="card" '
         f'style="margin-top:16px"><div>{legend}</div>'
-        f"{_folded(table, 'fold-features', len(shown), FIRST_FEATURES)}{note}</div></section>"
+        f"{folded(table, 'fold-features', len(shown), FIRST_FEATURES)}{note}</div></section>"
     )
 
 

@@ -24,7 +24,7 @@ from estimator_lib.evaluation.curves import (
     roc_curve,
     run_starts,
 )
-from estimator_lib.evaluation.metrics import LOG_EPSILON, TOP_K, Floats, Ints, Task, names
+from estimator_lib.evaluation.metrics import LOG_EPSILON, TOP_K, Floats, Ints, Problem, Task, names
 
 Replicates = Floats
 """Multipliers of the row weights, float64 `[replicates, rows]`."""
@@ -62,27 +62,51 @@ class Table(Protocol):
 
 
 def table(
-    task: Task,
+    task: Task | Problem,
     labels: npt.ArrayLike,
     predictions: npt.ArrayLike,
     weights: npt.ArrayLike | None = None,
 ) -> Table:
-    """Validates the arrays of an evaluation and sorts them.
+    """Validates the arrays of an evaluation of one label and sorts them.
 
     Args:
-        task: Which kind of model.
+        task: Which kind of model: "binary", "multiclass", "regression" or "quantile".
         labels: `[rows]` or `[rows, 1]`: 0 or 1, a class id, or a finite number.
         predictions: Probability of class 1 `[rows]` or `[rows, 1]`; class probabilities
-            `[rows, classes]`; or predicted numbers `[rows]`. Rows that are not finite make
-            the metrics of every slice they are in undefined.
+            `[rows, classes]`; predicted numbers `[rows]`, or quantiles `[rows, levels]`. Rows
+            that are not finite make the metrics of every slice they are in undefined.
         weights: `[rows]`, finite and >= 0; None means 1 each.
 
     Raises:
         DataError: lengths differ, a label or a weight is outside its range, a finite
             prediction is no probability.
     """
+    problem = task if isinstance(task, Problem) else Problem(task=task)
     y = _vector("labels", labels)
     rows = len(y)
+    w = checked_weights(weights, rows)
+    p = _checked_predictions(problem, predictions)
+    _same_length("predictions", len(p), rows)
+    if problem.task in ("regression", "quantile"):
+        _check_labels(y, np.isfinite(y), "a finite number")
+        if problem.task == "quantile":
+            return _QuantileTable(y, p, w, problem.quantiles)
+        return _RegressionTable(y, p, w)
+    classes = 2 if problem.task == "binary" else p.shape[1]
+    fits = (y >= 0) & (y < classes) & (y == np.floor(y))
+    _check_labels(y, fits, "0 or 1" if classes == 2 else f"a class from 0 to {classes - 1}")
+    _check_probabilities(p)
+    if problem.task == "binary":
+        return _BinaryTable(y, p, w)
+    return _MulticlassTable(y, p, w, problem.classes)
+
+
+def checked_weights(weights: npt.ArrayLike | None, rows: int) -> Floats:
+    """The weights of the rows, float64 `[rows]`; ones if there are none.
+
+    Raises:
+        DataError: there are more or fewer than rows, or one is negative or not finite.
+    """
     w = np.ones(rows) if weights is None else _vector("weights", weights)
     _same_length("weights", len(w), rows)
     if not (np.isfinite(w).all() and (w >= 0).all()):
@@ -92,25 +116,37 @@ def table(
             f"got {w[at]}. Correct the weight field.",
             reason=Reason.WEIGHT_OUT_OF_RANGE,
         )
-    if task == "multiclass":
+    return w
+
+
+def _checked_predictions(problem: Problem, predictions: npt.ArrayLike) -> Floats:
+    """Predictions in the shape of the task."""
+    levels = problem.quantiles
+    if problem.task == "multiclass":
         p = np.asarray(predictions, dtype=np.float64)
-        if p.ndim != 2 or p.shape[1] < 2:
-            raise DataError(
-                "Predictions of a multi-class model have the wrong shape: expected [rows, "
-                f"classes], got {list(p.shape)}. Pass the class probabilities.",
-                reason=Reason.TYPE_MISMATCH,
-            )
-    else:
-        p = _vector("predictions", predictions)
-    _same_length("predictions", len(p), rows)
-    if task == "regression":
-        _check_labels(y, np.isfinite(y), "a finite number")
-        return _RegressionTable(y, p, w)
-    classes = 2 if task == "binary" else p.shape[1]
-    fits = (y >= 0) & (y < classes) & (y == np.floor(y))
-    _check_labels(y, fits, "0 or 1" if classes == 2 else f"a class from 0 to {classes - 1}")
-    _check_probabilities(p)
-    return _BinaryTable(y, p, w) if task == "binary" else _MulticlassTable(y, p, w)
+        if (
+            p.ndim != 2
+            or p.shape[1] < 2
+            or (problem.classes and len(problem.classes) != p.shape[1])
+        ):
+            expected = len(problem.classes) or "classes"
+            raise _wrong_shape("multi-class", f"[rows, {expected}]", p, "the class probabilities")
+        return p
+    if problem.task == "quantile":
+        p = np.asarray(predictions, dtype=np.float64)
+        p = p.reshape(-1, 1) if p.ndim == 1 and len(levels) == 1 else p
+        if p.ndim != 2 or not levels or p.shape[1] != len(levels):
+            raise _wrong_shape("quantile", f"[rows, {len(levels)}]", p, "one column per level")
+        return p
+    return _vector("predictions", predictions)
+
+
+def _wrong_shape(kind: str, expected: str, got: Floats, fix: str) -> DataError:
+    return DataError(
+        f"Predictions of a {kind} model have the wrong shape: expected {expected}, got "
+        f"{list(got.shape)}. Pass {fix}.",
+        reason=Reason.TYPE_MISMATCH,
+    )
 
 
 def _vector(what: str, values: npt.ArrayLike) -> Floats:
@@ -323,8 +359,9 @@ def _hide(values: dict[str, Floats], *, hide: bool) -> dict[str, Floats]:
 
 
 class _MulticlassTable:
-    def __init__(self, y: Floats, p: Floats, w: Floats) -> None:
+    def __init__(self, y: Floats, p: Floats, w: Floats, called: tuple[str, ...] = ()) -> None:
         rows, self.classes = p.shape
+        self.called = called or tuple(str(c) for c in range(self.classes))
         self.cost = 1 + self.classes
         self.metric_names = names("multiclass", self.classes)
         finite = np.all(np.isfinite(p), axis=1).reshape(rows)
@@ -382,7 +419,7 @@ class _MulticlassTable:
                 step=0.05,
             ),
             confusion=ConfusionMatrix(
-                classes=tuple(str(c) for c in range(self.classes)),
+                classes=self.called,
                 counts=tuple(as_floats(row) for row in cells),
             ),
         )
@@ -446,6 +483,7 @@ class _RegressionTable:
         self.bins = equal_count_bins(self.p)
         self.centre = float(self.y.mean()) if len(y) else 0.0
         error = self.p - self.y
+        self.counts: npt.NDArray[np.bool_] = np.logical_and(self.y >= 0, self.p > 0)
         self.x = np.stack(
             [
                 np.ones(len(y)),
@@ -454,6 +492,7 @@ class _RegressionTable:
                 error**2,
                 np.abs(error),
                 (self.y - self.centre) ** 2,
+                _poisson_deviance(self.y, self.p, self.counts),
             ],
             axis=1,
         )
@@ -479,9 +518,10 @@ class _RegressionSegment:
         self.not_finite = int(source.bad[rows].sum())
         labels = source.y[rows][source.w[rows] > 0]
         self.constant = not len(labels) or bool(labels.min() == labels.max())
+        self.counts = bool(source.counts[rows].all())
 
     def measure(self, multipliers: Replicates) -> dict[str, Floats]:
-        w, y, p, squared, absolute, spread = (multipliers @ self.x).T
+        w, y, p, squared, absolute, spread, deviance = (multipliers @ self.x).T
         mse = _ratio(squared, w)
         with np.errstate(divide="ignore", invalid="ignore"):
             total = spread - y**2 / w
@@ -493,9 +533,86 @@ class _RegressionSegment:
             "r2": np.full_like(r2, np.nan) if self.constant else r2,
             "label_mean": _ratio(y, w) + self.centre,
             "prediction_mean": _ratio(p, w),
+            "poisson_deviance": _ratio(deviance, w if self.counts else np.zeros_like(w)),
         }
         return _hide(values, hide=bool(self.not_finite))
 
     def why(self, name: str) -> str:
         common = _common_reason(self.rows, float(self.x[:, 0].sum()), self.not_finite)
+        if not common and name == "poisson_deviance":
+            return "a label is negative or a prediction is not positive"
         return common or f"{name} needs labels that differ"
+
+
+def _poisson_deviance(y: Floats, p: Floats, counts: npt.NDArray[np.bool_]) -> Floats:
+    """Twice y log(y / p) - y + p per row; 0 where it is undefined."""
+    safe_y, safe_p = np.where(counts, y, 1.0), np.where(counts, p, 1.0)
+    logs = np.log(np.where(safe_y > 0, safe_y, 1.0) / safe_p)
+    return 2 * (safe_y * logs - safe_y + safe_p)
+
+
+# --- Quantiles --------------------------------------------------------------------------------
+
+
+class _QuantileTable:
+    cost = 1
+
+    def __init__(self, y: Floats, p: Floats, w: Floats, levels: tuple[float, ...]) -> None:
+        self.levels = np.array(levels)
+        self.metric_names = names("quantile", quantiles=levels)
+        self.bad: npt.NDArray[np.bool_] = ~np.all(np.isfinite(p), axis=1).reshape(len(p))
+        self.order = np.arange(len(y))
+        self.y, self.w = y, w
+        self.p = np.where(self.bad[:, None], 0.0, p)
+        error = self.y[:, None] - self.p
+        self.x = np.concatenate(
+            [
+                np.ones((len(y), 1)),
+                y[:, None],
+                ((y >= self.p[:, 0]) & (y <= self.p[:, -1]))[:, None],
+                (self.p[:, -1] - self.p[:, 0])[:, None],
+                np.maximum(self.levels * error, (self.levels - 1) * error),
+                error <= 0,
+            ],
+            axis=1,
+        )
+        self.x *= w[:, None]
+
+    def segment(self, rows: Ints | slice) -> _QuantileSegment:
+        return _QuantileSegment(self, rows)
+
+    def curves(self) -> Curves:
+        if self.bad.any() or not self.w.sum() > 0:
+            return Curves()
+        middle = int(np.abs(self.levels - 0.5).argmin())
+        return Curves(
+            histogram=histogram("error", self.p[:, middle] - self.y, {"error": self.w}, step=None)
+        )
+
+
+class _QuantileSegment:
+    def __init__(self, source: _QuantileTable, rows: Ints | slice) -> None:
+        self.x = source.x[rows]
+        self.rows = len(self.x)
+        self.levels = source.levels
+        self.not_finite = int(source.bad[rows].sum())
+
+    def measure(self, multipliers: Replicates) -> dict[str, Floats]:
+        w, y, inside, width, *each = (multipliers @ self.x).T
+        losses, below = each[: len(self.levels)], each[len(self.levels) :]
+        values = {"label_mean": _ratio(y, w)}
+        missed = []
+        for level, loss, share in zip(self.levels, losses, below, strict=True):
+            values[f"pinball/{level:g}"] = _ratio(loss, w)
+            values[f"coverage/{level:g}"] = _ratio(share, w)
+            missed.append(np.abs(values[f"coverage/{level:g}"] - level))
+        values["pinball"] = _ratio(np.mean(losses, axis=0), w)
+        values["coverage_error"] = np.mean(missed, axis=0)
+        if len(self.levels) > 1:
+            values["interval_coverage"] = _ratio(inside, w)
+            values["interval_width"] = _ratio(width, w)
+        return _hide(values, hide=bool(self.not_finite))
+
+    def why(self, name: str) -> str:
+        common = _common_reason(self.rows, float(self.x[:, 0].sum()), self.not_finite)
+        return common or f"{name} has no value"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 
-from estimator_lib.evaluation.evaluation import Evaluation, Slice
-from estimator_lib.evaluation.metrics import METRICS, Metric
+from estimator_lib.evaluation.metrics import METRICS, Metric, info
+from estimator_lib.evaluation.results import Evaluation, Slice
 
 FRACTIONS = frozenset(
-    ("accuracy", "precision", "recall", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy")
-)
-SLICE_METRIC = {"binary": "auc", "multiclass": "accuracy", "regression": "rmse"}
+    ("accuracy", "precision", "recall", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy",
+     "exact_match", "coverage", "interval_coverage", "coverage_error")
+)  # fmt: skip
 VERDICTS = {
     "blessed": ("Blessed", "Every requirement is met. This model may be published.",
                 "M16 27.5 L23.5 35 L37 19"),
@@ -35,16 +35,44 @@ def format_metric(name: str, value: float | None) -> str:
     """
     if value is None:
         return "n/a"
-    if name in FRACTIONS:
+    base = base_name(name)
+    if base in FRACTIONS:
         return f"{100 * value:.1f}%"
-    info = METRICS.get(name)
-    if info is not None and info.low == 0.0 and info.high is not None:
-        return f"{value:.4f}" if name in ("ece", "brier") else f"{value:.3f}"
-    if name in ("calibration", "r2"):
+    known = METRICS.get(base)
+    if known is not None and known.low == 0.0 and known.high is not None:
+        return f"{value:.4f}" if base in ("ece", "brier") else f"{value:.3f}"
+    if base in ("calibration", "r2"):
         return f"{value:.3f}"
     if 0.01 <= abs(value) < 10:
         return f"{value:.4f}"
     return f"{value:#.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def base_name(name: str) -> str:
+    """A metric's name without the label, head or quantile that it is of."""
+    return name.partition("/")[0]
+
+
+def change_text(name: str, change: float) -> str:
+    """A difference of metrics: points where the metric is a percentage."""
+    if base_name(name) in FRACTIONS:
+        return f"{100 * change:+.1f} pts"
+    return f"{change:+.4f}" if abs(change) < 100 else f"{change:+,.0f}"
+
+
+def judged(name: str, change: Metric) -> str:
+    """Whether a difference is "better" or "worse"; "alike" where chance explains it.
+
+    Without an interval its sign decides; "" where neither direction is better.
+    """
+    better = info(name).better
+    if change.value is None or better not in ("higher", "lower"):
+        return ""
+    low = change.value if change.low is None else change.low
+    high = change.value if change.high is None else change.high
+    if low <= 0 <= high:
+        return "alike"
+    return "better" if (low > 0) == (better == "higher") else "worse"
 
 
 def mean_text(value: float | None, task: str) -> str:
@@ -78,7 +106,9 @@ def range_text(name: str, metric: Metric) -> str:
 
 def title_of(name: str) -> str:
     """The name of a metric for people."""
-    return METRICS[name].title if name in METRICS else name
+    base, _, part = name.partition("/")
+    title = METRICS[base].title if base in METRICS else base
+    return f"{title}, {part}" if part else title
 
 
 def slice_value(value: str) -> str:
@@ -88,7 +118,7 @@ def slice_value(value: str) -> str:
 
 def weakest(found: Evaluation) -> Slice | None:
     """The slice that is surely worse than the whole, by the most; None if there is none."""
-    name = SLICE_METRIC[found.task]
+    name = found.main_metric
     known = [part for part in found.slices if is_worse(part, found)]
     known.sort(key=lambda part: badness(part, name))
     return known[0] if known else None
@@ -96,11 +126,11 @@ def weakest(found: Evaluation) -> Slice | None:
 
 def is_worse(part: Slice, found: Evaluation) -> bool:
     """Whether the slice's interval lies wholly on the bad side of the whole's value."""
-    name = SLICE_METRIC[found.task]
+    name = found.main_metric
     whole, mine = found.metrics[name].value, part.metrics.get(name)
     if whole is None or mine is None or mine.low is None or mine.high is None:
         return False
-    return mine.high < whole if METRICS[name].better == "higher" else mine.low > whole
+    return mine.high < whole if info(name).better == "higher" else mine.low > whole
 
 
 def badness(part: Slice, name: str) -> float:
@@ -108,4 +138,4 @@ def badness(part: Slice, name: str) -> float:
     value = part.metrics[name].value if name in part.metrics else None
     if value is None:
         return float("inf")
-    return value if METRICS[name].better == "higher" else -value
+    return value if info(name).better == "higher" else -value

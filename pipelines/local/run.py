@@ -100,7 +100,7 @@ def _champion(config: RunConfiguration, serving: pathlib.Path) -> str:
     """The serving version to compare with: by its number, so that the cache sees a new one."""
     from estimator_lib.export import retention
 
-    versions = retention.versions(serving) if config.evaluate.changes else []
+    versions = retention.versions(serving) if config.evaluate.compares else []
     return str(serving / str(versions[-1])) if versions else ""
 
 

@@ -303,12 +303,12 @@ def test_a_challenger_is_published_only_if_it_beats_the_champion(project, server
     same, _ = execute(project, tmp_path, server, asks, "train.seed=1")
     comparison = same["evaluation"]["comparison"]
     assert comparison["model"] == str(tmp_path / "serving" / "1")
-    assert comparison["changes"]["auc"] == pytest.approx(0, abs=1e-6)
+    assert comparison["changes"]["auc"]["value"] == pytest.approx(0, abs=1e-6)
     assert same["evaluation"]["verdict"] == "refused"
     assert same["model"] is None
 
     worse, _ = execute(project, tmp_path, server, asks, "train={max_steps: 1}")
-    assert worse["evaluation"]["comparison"]["changes"]["auc"] < 0
+    assert worse["evaluation"]["comparison"]["changes"]["auc"]["high"] < 0
     assert worse["model"] is None
 
     linear = "estimator={name: LinearClassifier, args: {feature_columns: [carrier]}}"

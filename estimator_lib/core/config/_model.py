@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -78,38 +79,89 @@ class Threshold(Section):
         return self
 
 
-class Change(Section):
+class Change(Threshold):
     """Bounds on how much one metric may differ from that of the serving model.
 
-    The difference is new minus serving, both measured on the same eval rows.
+    The difference is new minus serving, both measured on the same eval rows: a min of 0.002
+    asks for a gain, one of -0.002 allows a loss.
     """
 
-    min: float | None = None
-    """The difference must be at least this; 0.002 asks for a gain, -0.002 allows a loss."""
-    max: float | None = None
-    """The difference must be at most this."""
+    confident: bool = False
+    """Whether the whole 95% interval of the difference must be within the bounds."""
 
-    @pydantic.model_validator(mode="after")
-    def _some(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("give min, max or both")
-        return self
+
+class SliceThreshold(Threshold):
+    """Bounds on one metric of every slice, or on its difference to the serving model."""
+
+    min_rows: Annotated[int, Field(ge=1)] | None = None
+    """Only slices with at least so many rows are checked; by default min_slice_rows."""
+    beyond_chance: bool = False
+    """Whether a slice misses a bound only where its whole 95% interval is outside."""
+
+
+class Importance(Section):
+    """How feature importance is measured: raw fields are shuffled, one at a time."""
+
+    rows: Annotated[int, Field(ge=0)] = 2000
+    """Eval rows to do it on, drawn at random; 0 switches it off."""
+    repeats: Annotated[int, Field(ge=1, le=100)] = 3
+    """Shuffles of each field."""
+    seed: int = 1
+    """Of the rows drawn and of the shuffles."""
 
 
 class Evaluate(Section):
     """What the finished model must show."""
 
-    slices: list[str] = []
-    """Raw fields by whose values metrics are also computed."""
+    slices: list[str | Annotated[list[str], Field(min_length=2)]] = []
+    """Raw fields by whose values metrics are also computed; a list of fields stands for the
+    combinations of their values."""
+    min_slice_rows: Annotated[int, Field(ge=1)] = 100
+    """Slices with fewer rows are counted but not measured."""
+    max_slices: Annotated[int, Field(ge=1)] = 200
+    """Slices of one field to list; more are measured, checked and counted."""
     thresholds: dict[str, Threshold] = {}
     """Bounds on metrics; without any, the verdict is not_evaluated and nothing is exported."""
+    slice_thresholds: dict[str, SliceThreshold] = {}
+    """Bounds on metrics of every slice."""
     changes: dict[str, Change] = {}
     """Bounds on the difference of metrics to those of the model that is serving."""
+    slice_changes: dict[str, SliceThreshold] = {}
+    """Bounds on that difference in every slice, such as {auc: {min: -0.02}}."""
     needs_baseline: bool = True
     """Whether, with changes given and no model serving yet, the verdict is not_evaluated; else
     the thresholds alone decide."""
-    min_slice_rows: Annotated[int, Field(ge=1)] = 100
-    """Slices with fewer rows are counted but not shown."""
+    quantiles: list[Annotated[float, Field(gt=0, lt=1)]] = []
+    """Levels that a model with a QuantileRegressionHead predicts; else it predicts one number."""
+    importance: Importance = Importance()
+    """Of the raw fields."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for section in ("slice_thresholds", "slice_changes"):
+            given: dict[str, SliceThreshold] = getattr(self, section)
+            if given and not self.slices:
+                raise ValueError(f"{section} needs slices")
+            for name, bound in given.items():
+                if bound.min_rows is not None and bound.min_rows < self.min_slice_rows:
+                    raise ValueError(
+                        f"{section}.{name}.min_rows is {bound.min_rows}, but slices of fewer than "
+                        f"min_slice_rows = {self.min_slice_rows} rows are not measured"
+                    )
+        if any(a >= b for a, b in itertools.pairwise(self.quantiles)):
+            raise ValueError("quantiles must be in ascending order")
+        return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether the serving model is asked for."""
+        return bool(self.changes or self.slice_changes)
+
+    @property
+    def slicing_fields(self) -> list[str]:
+        """The raw fields that slices are made of, sorted."""
+        listed = [[item] if isinstance(item, str) else item for item in self.slices]
+        return sorted({field for fields in listed for field in fields})
 
 
 class Export(Section):

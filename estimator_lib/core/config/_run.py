@@ -62,7 +62,7 @@ class RunConfiguration(Section):
         for role, names in (
             ("label", [self.label.field]),
             ("weight", [self.weight]),
-            ("evaluate.slices", self.evaluate.slices),
+            ("evaluate.slices", self.evaluate.slicing_fields),
         ):
             for name in names:
                 if name in self.data.fields:
@@ -130,8 +130,8 @@ class RunConfiguration(Section):
             label=self.label,
             weight=self.weight,
             columns=self.columns,
-            keep=sorted(set(self.evaluate.slices)),
-            keep_raw=bool(self.evaluate.changes),
+            keep=self.evaluate.slicing_fields,
+            keep_raw=self.evaluate.compares,
         )
 
     def evaluate_part(self) -> EvaluatePart:
