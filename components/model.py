@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KIND = "model"
 DECLARATION = "model.json"
 HISTORY = "history.jsonl"
+CALIBRATION = "calibration.json"
+BESIDE = (HISTORY, CALIBRATION)
+"""Files beside the checkpoint; the second is there if probabilities were calibrated."""
 Task = Literal["binary", "multiclass", "regression"]
 
 
@@ -175,8 +178,11 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
     part = TrainPart.from_json(json.dumps(declaration["config"]))
     examples = manifest.read(examples_dir, kind="examples").metadata
     run_config = estimator_lib.RunConfig(model_dir=model_dir, tf_random_seed=part.train.seed)
+    estimator = build_estimator(part, read_columns(transform_dir), examples, run_config)
+    if CALIBRATION in found.files:
+        estimator = estimator_lib.calibrated(estimator)
     return Trained(
-        estimator=build_estimator(part, read_columns(transform_dir), examples, run_config),
+        estimator=estimator,
         checkpoint=str(pathlib.Path(model_dir) / declaration["checkpoint"]),
         step=declaration["step"],
         digest=found.digest,

@@ -86,7 +86,9 @@ def run(
             writer.kind = artifact.KIND
             for path in sorted(work.glob(f"{checkpoint}.*")):
                 storage.copy(path, writer.directory / path.name)
-            storage.copy(work / artifact.HISTORY, writer.directory / artifact.HISTORY)
+            for name in artifact.BESIDE:
+                if (work / name).is_file():
+                    storage.copy(work / name, writer.directory / name)
             declaration = {
                 "config": part.model_dump(exclude_none=True),
                 "checkpoint": checkpoint,
@@ -189,6 +191,13 @@ def fit(
             f"train.early_stopping.metric {options.early_stopping.metric!r} is no metric of this "
             f"model.{did_you_mean(options.early_stopping.metric, metrics)}",
             reason=Reason.UNKNOWN_NAME,
+        )
+    if options.calibration is not None:
+        estimator_lib.calibrate(
+            estimator,
+            examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
+            method=options.calibration,
+            weight_column=metadata["weight"],
         )
     path = estimator.latest_checkpoint()
     numbers = {

@@ -1,7 +1,8 @@
 """Calibrated probabilities: a correction fitted on evaluation data and carried into exports.
 
 Layer 4. The correction is part of the model_fn of the Estimator that `calibrate` returns, so
-whatever that Estimator evaluates, predicts or exports has it; checkpoints stay as they are.
+whatever that Estimator evaluates, predicts or exports has it. Checkpoints stay as they are; the
+correction lies beside them, in `FILE`, and `calibrated` finds it there.
 
 References: Platt, Probabilistic outputs for support vector machines, 1999; Guo et al., On
 calibration of modern neural networks, arXiv 1706.04599.
@@ -9,21 +10,29 @@ calibration of modern neural networks, arXiv 1706.04599.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import json
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.estimator import Estimator, with_model_fn
 from estimator_lib.heads import Calibration
-from estimator_lib.heads._base import calibrations
+from estimator_lib.heads._base import calibrations, combined
 from estimator_lib.inputs import datasets
 from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.training import checkpoints
 
+FILE = "calibration.json"
+"""What `calibrate` writes to the model directory."""
 METHODS = ("platt", "temperature")
+_ATTRIBUTE = "_calibration"
 _STEPS = 100
 
 
@@ -36,6 +45,9 @@ def calibrate(
     head: str | None = None,
 ) -> Estimator:
     """Returns an Estimator whose probabilities fit the labels of `input_fn`.
+
+    The correction is also written to model_dir; in another process,
+    `calibrated(estimator)` applies it.
 
     Args:
         estimator: Binary or multi-class, trained; its newest checkpoint is used.
@@ -54,18 +66,29 @@ def calibrate(
             reason=Reason.UNKNOWN_NAME,
         )
     logits, labels, weights = _collected(estimator, input_fn, weight_column, head)
-    return calibrated(estimator, {head: fit(logits, labels, weights, method=method)})
+    better = calibrated(estimator, {head: fit(logits, labels, weights, method=method)})
+    entries = [{"head": name, **dataclasses.asdict(c)} for name, c in _of(better).items()]
+    content = {"step": _step(estimator), "heads": entries}
+    storage.write_json(pathlib.Path(estimator.model_dir) / FILE, content)
+    return better
 
 
 def calibrated(
-    estimator: Estimator, by_head: Calibration | Mapping[str | None, Calibration]
+    estimator: Estimator,
+    by_head: Calibration | Mapping[str | None, Calibration] | None = None,
 ) -> Estimator:
     """Returns an Estimator that shares `estimator`'s model_dir and corrects its logits.
 
     Args:
         estimator: Any Estimator whose head is one of `heads`.
         by_head: The correction by the head's name; one alone is for a head without a name.
+            None takes what `calibrate` wrote to model_dir.
+
+    Raises:
+        ConfigError: nothing was written there, or for another checkpoint than the newest.
     """
+    if by_head is None:
+        by_head = _written(estimator)
     corrections: dict[str | None, Calibration] = (
         {None: by_head} if isinstance(by_head, Calibration) else dict(by_head)
     )
@@ -77,7 +100,44 @@ def calibrated(
         with calibrations(corrections):
             return inner(features=features, **{k: v for k, v in given.items() if k in accepts})
 
-    return with_model_fn(estimator, model_fn)
+    twin = with_model_fn(estimator, model_fn)
+    vars(twin)[_ATTRIBUTE] = combined(_of(estimator), corrections)
+    return twin
+
+
+def _of(estimator: Estimator) -> dict[str | None, Calibration]:
+    """Returns the corrections that an Estimator has, by the head's name."""
+    found: dict[str | None, Calibration] = vars(estimator).get(_ATTRIBUTE, {})
+    return found
+
+
+def _step(estimator: Estimator) -> int | None:
+    path = estimator.latest_checkpoint()
+    return None if path is None else checkpoints.step_of(path)
+
+
+def _written(estimator: Estimator) -> dict[str | None, Calibration]:
+    path = pathlib.Path(estimator.model_dir) / FILE
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"There is no calibration in {estimator.model_dir}: expected {FILE}, which calibrate() "
+            "writes. Call that first.",
+            reason=Reason.FILE_NOT_FOUND,
+        ) from error
+    step = _step(estimator)
+    if content["step"] != step:
+        raise ConfigError(
+            f"The calibration in {estimator.model_dir} does not fit its newest checkpoint: it was "
+            f"fitted at step {content['step']}, the checkpoint is of step {step}. Call calibrate() "
+            "again.",
+            reason=Reason.CONFLICT,
+        )
+    return {
+        entry["head"]: Calibration(scale=entry["scale"], shift=entry["shift"])
+        for entry in content["heads"]
+    }
 
 
 def fit(logits: Any, labels: Any, weights: Any = None, *, method: str = "platt") -> Calibration:

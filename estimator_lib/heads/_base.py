@@ -42,6 +42,12 @@ class Calibration:
     scale: float = 1.0
     shift: float = 0.0
 
+    def after(self, first: Calibration) -> Calibration:
+        """Returns what `first` and then this one do."""
+        return Calibration(
+            scale=self.scale * first.scale, shift=self.scale * first.shift + self.shift
+        )
+
 
 _calibrations: contextvars.ContextVar[Mapping[str | None, Calibration] | None] = (
     contextvars.ContextVar("calibrations", default=None)
@@ -52,14 +58,24 @@ _calibrations: contextvars.ContextVar[Mapping[str | None, Calibration] | None] =
 def calibrations(by_head: Mapping[str | None, Calibration]) -> Iterator[None]:
     """Inside the block, specs for EVAL and PREDICT use corrected logits.
 
+    A block around this one corrects what this one has corrected.
+
     Args:
         by_head: By the head's name; None is a head without one.
     """
-    token = _calibrations.set(by_head)
+    token = _calibrations.set(combined(by_head, _calibrations.get() or {}))
     try:
         yield
     finally:
         _calibrations.reset(token)
+
+
+def combined(
+    first: Mapping[str | None, Calibration], then: Mapping[str | None, Calibration]
+) -> dict[str | None, Calibration]:
+    """Returns corrections by the head's name: those of `first`, followed by those of `then`."""
+    both = {name: then[name].after(first[name]) for name in first if name in then}
+    return {**first, **then, **both}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

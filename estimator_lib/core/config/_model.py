@@ -54,6 +54,10 @@ class Train(Section):
     """When to stop early; never, if not given."""
     seed: int = 1
     """Of initial weights, dropout and shuffling."""
+    calibration: Literal["platt", "temperature"] | None = None
+    """How probabilities are corrected, by a fit to the validation split (or eval, if there is
+    none) after training: "platt" by scale and shift of the logit, for two classes, "temperature"
+    by scale. What is evaluated and published has the correction."""
     warm_start: Literal["serving"] | None = None
     """"serving": pipeline continuous_training starts from the weights of the serving model."""
 

@@ -73,6 +73,7 @@ class RunConfiguration(Section):
                     )
         fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
+        _check_calibration(self.train.calibration, self.label)
         self._check_continuous()
         if self.tune is not None:
             self._check_space(self.tune, built)
@@ -154,6 +155,21 @@ class RunConfiguration(Section):
                 reason=Reason.MISSING_VALUE,
             )
         return TunePart(train=self.train_part(), tune=self.tune)
+
+
+def _check_calibration(method: str | None, label: Label) -> None:
+    if method is not None and label.kind != "class":
+        raise ConfigError(
+            f"train.calibration is {method!r}, but label.kind is {label.kind!r}: only "
+            "probabilities of classes are calibrated. Remove it.",
+            reason=Reason.CONFLICT,
+        )
+    if method == "platt" and label.classes != 2:
+        raise ConfigError(
+            f"train.calibration is 'platt', which is for two classes, but label.classes is "
+            f"{label.classes}. Use temperature.",
+            reason=Reason.CONFLICT,
+        )
 
 
 class PreprocessPart(Section):

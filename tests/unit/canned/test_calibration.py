@@ -69,9 +69,17 @@ def test_evaluation_and_export_are_calibrated(tmp_path):
     served = tf.saved_model.load(path).signatures["predict"](x=tf.constant(X[:5]))
     expected = [row["logistic"] for row in better.predict(input_fn())][:5]
     np.testing.assert_allclose(served["logistic"], expected, rtol=1e-6)
+    fresh = calibrated(LinearClassifier(COLUMNS, model.model_dir))
+    np.testing.assert_allclose(next(fresh.predict(input_fn()))["logistic"], expected[0], rtol=1e-6)
+    again = calibrate(fresh, input_fn())  # there is nothing left to correct
+    np.testing.assert_allclose(next(again.predict(input_fn()))["logistic"], expected[0], rtol=1e-4)
+    assert calibrated(model).evaluate(input_fn())["loss"] == pytest.approx(after["loss"], abs=1e-6)
     plain = next(model.predict(input_fn()))["logits"]
     kept = calibrated(model, heads.Calibration(scale=2.0, shift=1.0))
     np.testing.assert_allclose(next(kept.predict(input_fn()))["logits"], 2 * plain + 1, rtol=1e-6)
+    model.train(input_fn(), steps=1)
+    with pytest.raises(ConfigError, match="Call calibrate.. again"):
+        calibrated(model)
 
 
 def test_head_of_several_is_named(tmp_path):
@@ -112,6 +120,8 @@ def test_wrong_arguments_are_refused(tmp_path):
     model = LinearEstimator(heads.RegressionHead(), COLUMNS, str(tmp_path))
     with pytest.raises(ConfigError, match="Did you mean 'platt'"):
         calibrate(model, input_fn(), method="plat")
+    with pytest.raises(ConfigError, match="no calibration in"):
+        calibrated(model)
     with pytest.raises(ConfigError, match="predicts no 'logits'"):
         calibrate(model, input_fn())
     with pytest.raises(ConfigError, match="two classes"):

@@ -122,6 +122,7 @@ def test_override_replaces_nested_value(tmp_path):
             ["DNNLinearClassifier", "Did you"],
         ),
         (("field: late", "field: carrier"), ["label", "'carrier'"]),
+        (("epochs: 2", "epochs: 2, calibration: plat"), ["train.calibration", "'plat'"]),
         (("files: [rows/*.csv]", ""), ["data", "files is missing"]),
         (("eval_fraction: 0.2", "eval_fraction: 1.5"), ["eval_fraction", "less than 1"]),
     ],
@@ -133,6 +134,16 @@ def test_load_names_what_is_wrong(tmp_path, change, names):
     assert caught.value.exit_code == 2
     for name in names:
         assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("label", "fix"), [("classes: 3", "Use temperature"), ("kind: number", "Remove it")]
+)
+def test_calibration_needs_classes(tmp_path, label, fix):
+    calibrated = VALID.replace("epochs: 2", "epochs: 2, calibration: platt")
+    assert load(tmp_path, calibrated).train.calibration == "platt"
+    with pytest.raises(ConfigError, match=fix):
+        load(tmp_path, calibrated.replace("field: late", f"field: late, {label}"))
 
 
 def test_load_lists_all_faults_at_once(tmp_path):
