@@ -1,141 +1,56 @@
-"""Scoring a raw CSV with a published model."""
+"""The predict component: raw rows to predictions of a published model."""
 
-from __future__ import annotations
+from kfp import dsl
 
-import pathlib
-from collections.abc import Sequence
-from typing import Any
-
-from components.quiet import startup_lines_hidden
-from estimator_lib.core.errors import ConfigError, Reason
-
-BATCH_ROWS = 8192
-_FIELD_TYPES = {"string": "string", "float32": "float", "int64": "int"}
-_CONSTANT = ("all_classes", "all_class_ids")
-"""Predictions that are the same for every row."""
+from components.image import IMAGE
 
 
-def newest_version(model: pathlib.Path) -> pathlib.Path:
-    """Returns `model` if it is a SavedModel, else its highest numbered version.
-
-    Raises:
-        ConfigError: it is neither a SavedModel nor a directory of numbered ones.
-    """
-    if (model / "saved_model.pb").is_file():
-        return model
-    versions = [p for p in model.glob("[0-9]*") if p.name.isdigit() and p.is_dir()]
-    if not versions:
-        raise ConfigError(
-            f"Model {model} is neither a SavedModel nor a directory of numbered versions. Give "
-            "the serving directory of a run, such as runs/flights/serving.",
-            reason=Reason.FILE_NOT_FOUND,
-        )
-    return max(versions, key=lambda path: int(path.name))
-
-
-def neutral(cell: str) -> str:
-    """Returns a text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def predict(
-    *,
-    model: pathlib.Path,
-    pattern: str,
-    output: pathlib.Path,
-    keep: Sequence[str],
-    missing: Sequence[str],
-) -> int:
-    """Scores raw CSV files and writes one line per row, in their order.
+    config: str,
+    base_dir: str,
+    model: str,
+    data_fingerprint: str,
+    code_version: str,
+    predictions: dsl.Output[dsl.Dataset],
+) -> None:
+    """Scores files of raw rows with a published model, on Beam.
 
     Args:
-        model: A SavedModel, or the directory of its versions.
-        pattern: CSV files with a header; fields the model does not read are ignored.
-        output: CSV to write: the fields of `keep`, then one column per prediction.
-        keep: Input fields that go along.
-        missing: Texts that stand for a missing value.
-
-    Returns:
-        How many rows were scored.
-
-    Raises:
-        EstimatorLibError: no model, no file, a field is missing or a value is not a number;
-            nothing is written then.
+        config: A `PredictPart` as JSON.
+        base_dir: Directory that relative file patterns start from.
+        model: A published version, or the directory of versions, of which the newest is taken.
+        data_fingerprint: Digest of the raw files; a part of the cache key.
+        code_version: Digest of the code; a part of the cache key.
+        predictions: A shard per file, Parquet or CSV.
     """
-    import csv
-    import io
-    import os
+    from components.predict import run
+    from components.step import step
 
-    from estimator_lib.core import files, storage
-    from estimator_lib.core.progress import Progress
+    with step():
+        run(config, base_dir, model, data_fingerprint, code_version, predictions)
 
-    version = newest_version(model)
-    sources = files.expand([os.path.abspath(pattern)], os.curdir)
-    progress = Progress("predict")
-    progress.line(f"loading {version}")
-    with startup_lines_hidden():
-        import pyarrow as pa
 
-        from components import raw_rows
-        from estimator_lib.export.saved_model import load_model
-        from transforms import csv_reader
-        from transforms.files import InputFile
+def run(
+    config: str,
+    base_dir: str,
+    model: str,
+    data_fingerprint: str,
+    code_version: str,
+    predictions: dsl.Artifact,
+) -> None:
+    """The component's body; see `predict`."""
+    from components import predict_job
+    from estimator_lib.core import manifest
+    from estimator_lib.core.config import PredictPart
 
-        served = load_model(str(version))
-    separators = _separators(version)
-    fields = tuple(
-        csv_reader.Field(
-            name=name,
-            type=_FIELD_TYPES[dtype],
-            several=len(shape) > 1,
-            separator=separators.get(name, ""),
-        )
-        for name, (dtype, shape) in sorted(served.inputs.items())
+    part = PredictPart.from_json(config)
+    predict_job.score(part, model=model, base_dir=base_dir, output=predictions.path)
+    written = manifest.read(predictions.path, kind=predict_job.KIND)
+    told = ("rows", "left_out", "version", "model")
+    predictions.metadata.update(
+        {name: value for name in told if (value := written.metadata[name]) is not None}
     )
-    layout = csv_reader.Layout(missing=tuple(missing), fields=fields, texts=tuple(keep))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    total = 0
-    for path in sources:
-        for rows in csv_reader.read_rows(InputFile(name=str(path), path=str(path)), layout):
-            rows.problems.raise_if_any()
-            table = pa.Table.from_batches([rows.batch])
-            names, columns = _flat(served.predict(raw_rows.arrays(table), BATCH_ROWS))
-            if not total:
-                writer.writerow([*map(neutral, keep), *names])
-            copied = [[neutral(cell) for cell in rows.texts[field].to_pylist()] for field in keep]
-            writer.writerows(zip(*copied, *columns, strict=True))
-            total += len(table)
-            progress.update(total)
-    storage.write_text(output, text.getvalue())
-    return total
-
-
-def _separators(version: pathlib.Path) -> dict[str, str]:
-    """What stood between the values of fields with several when the model was made."""
-    import json
-
-    try:
-        found = json.loads((version / "lineage.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return dict(found.get("separators", {}))
-
-
-def _flat(predictions: Any) -> tuple[list[str], list[list[Any]]]:
-    """Returns names and columns; a prediction of several numbers becomes several columns."""
-    names, columns = [], []
-    for name, values in sorted(predictions.items()):
-        if name in _CONSTANT:
-            continue
-        flat = values.reshape(len(values), -1)
-        wide = flat.shape[1] > 1
-        for index in range(flat.shape[1]):
-            names.append(f"{name}_{index}" if wide else name)
-            cells = flat[:, index].tolist()
-            columns.append([_cell(cell) for cell in cells])
-    return names, columns
-
-
-def _cell(value: Any) -> Any:
-    return neutral(value.decode(errors="replace")) if isinstance(value, bytes) else value
+    predictions.metadata.update(
+        digest=written.digest, data_fingerprint=data_fingerprint, code_version=code_version
+    )

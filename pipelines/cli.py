@@ -65,14 +65,29 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser(
         "predict",
-        help="score a raw CSV with a published model",
-        description="Score raw rows and write one line of predictions per row.",
+        help="score files of raw rows with a published model",
+        description="Score raw rows, on Beam, and write one row of predictions for each.",
     )
     predict.add_argument(
         "model", type=pathlib.Path, help="a version directory, or the serving directory of them"
     )
-    predict.add_argument("input", help="CSV file or pattern with a header")
-    predict.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="CSV")
+    predict.add_argument("input", nargs="+", help="CSV, Parquet or TFRecord files, or patterns")
+    predict.add_argument(
+        "-o",
+        "--output",
+        type=pathlib.Path,
+        required=True,
+        help="one file (.csv, .parquet), or a directory that gets a Parquet file per input file",
+    )
+    predict.add_argument(
+        "--format", choices=("csv", "parquet", "tfrecord"), help="default: by the first file's name"
+    )
+    predict.add_argument(
+        "--delimiter", default=",", metavar="CHARACTER", help="between the fields of CSV"
+    )
+    predict.add_argument(
+        "--skip-bad-rows", action="store_true", help="leave out rows that cannot be read"
+    )
     predict.add_argument(
         "--keep", nargs="+", default=[], metavar="FIELD", help="input fields to copy to the output"
     )
@@ -139,16 +154,22 @@ def _compile(parsed: argparse.Namespace) -> int:
 
 
 def _predict(parsed: argparse.Namespace) -> int:
-    from components import predict
+    from components import predict_job
 
-    rows = predict.predict(
+    scored = predict_job.score_files(
+        parsed.input,
+        file_format=parsed.format,
+        delimiter=parsed.delimiter,
         model=parsed.model,
-        pattern=parsed.input,
         output=parsed.output,
         keep=parsed.keep,
         missing=parsed.missing,
+        skip_bad_rows=parsed.skip_bad_rows,
     )
-    _say(f"scored {rows:,} rows into {parsed.output}")
+    for fault in scored.faults:
+        _say(f"left out: {fault}")
+    left_out = f", {scored.left_out:,} left out" if scored.left_out else ""
+    _say(f"scored {scored.rows:,} rows{left_out} into {parsed.output}")
     return 0
 
 
@@ -156,14 +177,14 @@ def _check(parsed: argparse.Namespace) -> int:
     from components.model import check_metric_names
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
-    from pipelines import code_version
+    from pipelines import code_version, definitions
     from pipelines.local import run
 
     config = configuration.load(parsed.config, parsed.set)
     check_metric_names(config)
     run.schema_files(config, parsed.config.parent)
     base = parsed.config.parent
-    found = files.expand_splits(config.data.patterns(), base)
+    found = files.expand_splits(definitions.patterns(config), base)
     code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
     _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")

@@ -7,6 +7,7 @@ for one command. A pipeline's module is imported when it is built, for it needs 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimator_lib.core.config import Pipeline, RunConfiguration
@@ -15,12 +16,20 @@ _MODULES: dict[Pipeline, str] = {
     "training": "pipelines.training",
     "continuous_training": "pipelines.continuous_training",
     "tuned_training": "pipelines.tuned_training",
+    "batch_prediction": "pipelines.batch_prediction",
 }
 
 
 def build(config: RunConfiguration) -> Any:
     """Returns the KFP pipeline that a run configuration chooses."""
     return importlib.import_module(_MODULES[config.pipeline]).build(config)
+
+
+def patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:
+    """Returns the patterns of the raw files that the chosen pipeline reads, by split."""
+    if config.pipeline == "batch_prediction":
+        return {"": config.predict_part().files}
+    return config.data.patterns()
 
 
 def name(config: RunConfiguration) -> str:

@@ -116,6 +116,8 @@ class Rows:
         problems: Faults found; the records at fault are not in `batch`.
         line_of: Gives the line of a row of `batch`; its record, where a file has no lines.
         where: Gives the place of a row in words, or "" where the line says it.
+        left_out: Records at fault that were left out one by one; 0 beside problems if a whole
+            stretch of the file could not be read.
     """
 
     batch: pa.RecordBatch
@@ -123,6 +125,7 @@ class Rows:
     problems: Problems
     line_of: Callable[[int], int]
     where: Callable[[int], str] = lambda _: ""
+    left_out: int = 0
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -324,6 +327,7 @@ def _without(rows: Rows, bad: Array) -> Rows:
         problems=rows.problems,
         line_of=lambda row: rows.line_of(int(kept[row])),
         where=lambda row: rows.where(int(kept[row])),
+        left_out=rows.left_out + len(keep) - len(kept),
     )
 
 
@@ -357,6 +361,7 @@ def stored_rows(
         where: Gives its place in words.
     """
     problems = Problems()
+    left_out = 0
     plain: dict[str, pa.Array] = {}
     bad: list[Array] = []
     for name in layout.names:
@@ -383,6 +388,7 @@ def stored_rows(
         keep = np.ones(len(next(iter(plain.values()))), bool)
         keep[np.concatenate(bad)] = False
         kept = np.flatnonzero(keep)
+        left_out = len(keep) - len(kept)
         plain = {name: column.filter(pa.array(keep)) for name, column in plain.items()}
         rows = typed_rows(
             file,
@@ -393,7 +399,9 @@ def stored_rows(
         )
     else:
         rows = typed_rows(file, layout, plain, line_of, where)
-    return dataclasses.replace(rows, problems=problems + rows.problems)
+    return dataclasses.replace(
+        rows, problems=problems + rows.problems, left_out=rows.left_out + left_out
+    )
 
 
 def is_list(kind: pa.DataType) -> bool:

@@ -49,7 +49,7 @@ def run(
     """
     began = time.monotonic()
     check_metric_names(config)
-    inputs = files.expand_splits(config.data.patterns(), base_dir)
+    inputs = files.expand_splits(definitions.patterns(config), base_dir)
     search = (base_dir.resolve(), pathlib.Path.cwd())
     version = code_version(config.estimator.function, search)
     raw = [path for paths in inputs.values() for path in paths]
@@ -63,11 +63,13 @@ def run(
         fingerprint = files.fingerprint([*raw, *judged_by], base_dir)
         show(f"{config.name}: {len(raw)} files, data {fingerprint[:8]}, code {version[:8]}")
 
+        newest = _newest(output / "serving")
         arguments = {
             "base_dir": str(base_dir.resolve()),
             "analysis_cache": str(output / "analysis"),
-            "champion": _champion(config, output / "serving"),
+            "champion": newest if config.evaluate.compares else "",
             "study_root": str(output / "studies"),
+            "model": newest or str(output / "serving"),
             "checkpoint_root": str(output / "checkpoints"),
             "serving_dir": str(output / "serving"),
             "data_fingerprint": fingerprint,
@@ -75,7 +77,11 @@ def run(
         }
         build = functools.partial(definitions.build, _without_retries(config))
         execution = execute(build, arguments, output=output, steps=steps, show=show)
-        summary = _summary(execution, output, time.monotonic() - began)
+        summary = {
+            **_results(execution, output),
+            "cached": list(execution.cached),
+            "seconds": {**execution.seconds, "total": round(time.monotonic() - began, 2)},
+        }
         storage.write_json(output / "run.json", summary)
     return summary
 
@@ -96,11 +102,11 @@ def schema_files(config: RunConfiguration, base_dir: pathlib.Path) -> list[pathl
     return found
 
 
-def _champion(config: RunConfiguration, serving: pathlib.Path) -> str:
-    """The serving version to compare with: by its number, so that the cache sees a new one."""
+def _newest(serving: pathlib.Path) -> str:
+    """The serving version: by its number, so that the cache sees a new one."""
     from estimator_lib.export import retention
 
-    versions = retention.versions(serving) if config.evaluate.compares else []
+    versions = retention.versions(serving)
     return str(serving / str(versions[-1])) if versions else ""
 
 
@@ -110,8 +116,12 @@ def _without_retries(config: RunConfiguration) -> RunConfiguration:
     return config.model_copy(update={"cluster": Cluster(steps=once)})
 
 
-def _summary(execution: Execution, output: pathlib.Path, seconds: float) -> dict[str, Any]:
+def _results(execution: Execution, output: pathlib.Path) -> dict[str, Any]:
+    """What the pipeline's artifacts say: a model and how good it is, or predictions."""
     outputs = execution.outputs
+    if "predict.predictions" in outputs:
+        scored = outputs["predict.predictions"]
+        return {"predictions": {**manifest.read(scored).metadata, "directory": str(scored)}}
     counts = manifest.read(outputs["preprocess.examples"], kind="examples").metadata["counts"]
     rows = {
         "read": sum(split["read"] for split in counts.values()),
@@ -136,8 +146,6 @@ def _summary(execution: Execution, output: pathlib.Path, seconds: float) -> dict
         "evaluation": evaluation,
         "report": str(report),
         "model": model,
-        "cached": list(execution.cached),
-        "seconds": {**execution.seconds, "total": round(seconds, 2)},
     }
 
 

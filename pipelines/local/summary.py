@@ -15,7 +15,9 @@ _VERDICTS = {
 
 
 def render(result: Mapping[str, Any]) -> str:
-    """Returns the lines that close a run: rows, metrics, verdict, report, model, seconds."""
+    """Returns the lines that close a run: rows, metrics, verdict, places, seconds."""
+    if "predictions" in result:
+        return "\n".join(["", *_predictions(result["predictions"]), *_row("took", _took(result))])
     evaluation = result["evaluation"]
     lines = [
         "",
@@ -28,6 +30,15 @@ def render(result: Mapping[str, Any]) -> str:
         *_row("took", _took(result)),
     ]
     return "\n".join(lines)
+
+
+def _predictions(scored: Mapping[str, Any]) -> list[str]:
+    left_out = f", {scored['left_out']:,} left out" if scored["left_out"] else ""
+    return [
+        *_row("rows", "\n".join([f"{scored['rows']:,} scored{left_out}", *scored["faults"]])),
+        *_row("model", f"version {scored['version']}"),
+        *_row("scores", _short(scored["directory"])),
+    ]
 
 
 def _row(name: str, text: str) -> list[str]:

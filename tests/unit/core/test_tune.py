@@ -58,5 +58,5 @@ def test_trials_apart_must_not_need_each_other():
 
 
 def test_tuned_training_needs_a_space():
-    with pytest.raises(ConfigError, match="needs the section tune"):
+    with pytest.raises(ConfigError, match="section tune is missing"):
         configuration.load(FLIGHTS, ["pipeline=tuned_training"])

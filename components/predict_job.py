@@ -1,0 +1,152 @@
+"""Scoring files of raw rows with a published model: what the command and the component share.
+
+This module is light, so that mistakes answer before TensorFlow and Beam are loaded; the job itself
+is in `predict_shards`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Sequence
+
+from components.quiet import startup_lines_hidden
+from estimator_lib.core.config import PredictPart
+from estimator_lib.core.errors import ConfigError, Reason
+
+KIND = "predictions"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a job did.
+
+    Attributes:
+        rows: Rows scored.
+        left_out: Rows that could not be read and were left out.
+        faults: The first faults, one sentence each.
+        files: Input files.
+        version: The model's directory.
+    """
+
+    rows: int
+    left_out: int
+    faults: Sequence[str]
+    files: int
+    version: str
+
+
+def newest_version(model: str | pathlib.Path) -> pathlib.Path:
+    """Returns `model` if it is a SavedModel, else its highest numbered version.
+
+    Raises:
+        ConfigError: it is neither a SavedModel nor a directory of numbered ones.
+    """
+    from components.scoring import newest_served
+
+    found = newest_served(str(model))
+    if found is None:
+        raise ConfigError(
+            f"Model {model} is neither a SavedModel nor a directory of numbered versions. Give "
+            "the serving directory of a run, such as runs/flights/serving.",
+            reason=Reason.FILE_NOT_FOUND,
+        )
+    return pathlib.Path(found)
+
+
+def score(
+    part: PredictPart,
+    *,
+    model: str | pathlib.Path,
+    base_dir: str | pathlib.Path,
+    output: str | pathlib.Path,
+    runner_options: Sequence[str] = (),
+) -> Scored:
+    """Scores files on Beam into an artifact: a shard per file, in the order of its rows.
+
+    Args:
+        part: What to read and to write.
+        model: A SavedModel, or the directory of its versions, of which the newest is taken.
+        base_dir: Directory that relative file patterns start from and stay below.
+        output: Gets `predictions-<number>-of-<number>.<format>`: the fields of `keep` as text,
+            then one column per prediction; committed once, kind "predictions".
+        runner_options: Beam options; without `--runner` the job runs in this process.
+
+    Raises:
+        ConfigError: there is no model.
+        DataError: a file is missing or damaged, has no rows, or a value is bad.
+        SchemaError: a file lacks a field.
+        StorageError: the output cannot be written.
+    """
+    from estimator_lib.core import files
+
+    version = newest_version(model)
+    local = [pattern for pattern in part.files if "://" not in pattern]
+    files.expand(local, base_dir)
+    with startup_lines_hidden():
+        from components import predict_shards
+
+        predict_shards.served(str(version))
+    return predict_shards.run(part, version, str(base_dir), pathlib.Path(output), runner_options)
+
+
+def score_files(
+    patterns: Sequence[str],
+    *,
+    model: pathlib.Path,
+    output: pathlib.Path,
+    file_format: str | None = None,
+    missing: Sequence[str] = ("",),
+    delimiter: str = ",",
+    keep: Sequence[str] = (),
+    skip_bad_rows: bool = False,
+) -> Scored:
+    """Scores files as a command line names them, into one file or a directory of shards.
+
+    Args:
+        patterns: Files or file patterns; relative ones start from the working directory.
+        model: A SavedModel, or the directory of its versions.
+        output: A file whose name ends in .csv or .parquet, or a new directory.
+        file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
+        missing: Texts that stand for a missing value.
+        delimiter: Of CSV.
+        keep: Input fields that go along.
+        skip_bad_rows: Whether rows that cannot be read are left out; else they are refused.
+
+    Raises:
+        EstimatorLibError: as `score`; nothing is written then.
+    """
+    from estimator_lib.core import storage
+
+    # A command line names files wherever they are, so each is taken as an absolute path.
+    absolute = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in patterns]
+    single = {".csv": "csv", ".parquet": "parquet"}.get(output.suffix.lower())
+    part = PredictPart.model_validate(
+        {
+            "files": absolute,
+            "format": file_format or format_of(absolute[0]),
+            "missing": list(missing),
+            "delimiter": delimiter,
+            "keep": list(keep),
+            "output": single or "parquet",
+            "bad_rows": "skip" if skip_bad_rows else "refuse",
+        }
+    )
+    here = pathlib.Path.cwd()
+    if single is None:
+        return score(part, model=model, base_dir=here, output=output)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = pathlib.Path(folder) / "shards"
+        scored = score(part, model=model, base_dir=here, output=directory)
+        from components import predict_shards
+
+        storage.write_bytes(output, predict_shards.joined(directory, single))
+    return scored
+
+
+def format_of(name: str) -> str:
+    """Returns the format that a file's name ends in; of a name without one, csv."""
+    base = name.lower().removesuffix(".gz").removesuffix(".zst")
+    found = {".parquet": "parquet", ".tfrecord": "tfrecord", ".tfrecords": "tfrecord"}
+    return found.get(pathlib.PurePath(base).suffix, "csv")

@@ -1,0 +1,293 @@
+"""The Beam job that scores files: one call per file, one shard each."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components import raw_rows
+from components.predict_job import KIND, Scored
+from estimator_lib.core import manifest, storage
+from estimator_lib.core.config import PredictPart
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core.progress import Progress
+from transforms import files, readers, runners
+from transforms.analysis import raise_first
+from transforms.problems import Problems
+from transforms.rows import Field, Layout, Rows
+
+BATCH_ROWS = 8192
+_TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
+_CONSTANT = ("all_classes", "all_class_ids")
+"""Predictions that are the same for every row."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """One file to score, and where its shard goes."""
+
+    file: files.InputFile
+    shard: str
+
+
+def run(
+    part: PredictPart,
+    version: pathlib.Path,
+    base_dir: str,
+    output: pathlib.Path,
+    runner_options: Sequence[str],
+) -> Scored:
+    """The job; see `predict_job.score`."""
+    inputs = files.find({"": part.files}, base_dir)
+    progress = Progress("predict")
+    progress.line(f"predict  {len(inputs)} files with {version}")
+    threads = runners.threads(runner_options)
+    layout = _layout(part, version)
+    with (
+        tempfile.TemporaryDirectory(prefix="predict-") as work,
+        manifest.committed_artifact(output) as writer,
+    ):
+        tasks = [
+            Task(
+                file=file,
+                shard=f"predictions-{number:05d}-of-{len(inputs):05d}.{part.output}",
+            )
+            for number, file in enumerate(inputs)
+        ]
+        done = pathlib.Path(work) / "done.json"
+        score = ScoreFiles(part, layout, str(version), str(writer.directory), threads)
+        portions = [tuple(tasks)] if threads > 1 else [(task,) for task in tasks]
+
+        def build(pipeline: beam.Pipeline) -> None:
+            shards = (
+                pipeline
+                | "Files" >> beam.Create(portions, reshuffle=len(portions) > 1)
+                | "Score" >> beam.ParDo(score)
+            )
+            gathered = shards | "Gather" >> beam.combiners.ToList()
+            _ = gathered | "Write" >> beam.Map(_write, str(done))
+
+        runners.run(build, runner_options)
+        scored = _summary(json.loads(done.read_text()), part, inputs, version)
+        writer.kind = KIND
+        writer.rows = {shard["name"]: shard["rows"] for shard in scored.shards}
+        writer.metadata.update(
+            rows=scored.result.rows,
+            left_out=scored.result.left_out,
+            faults=list(scored.result.faults),
+            version=version.name,
+            model=_lineage(version).get("model"),
+            keep=part.keep,
+        )
+    result = scored.result
+    progress.line(f"predict  {result.rows:,} rows scored, {result.left_out:,} left out")
+    return result
+
+
+class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
+    """Tasks -> what became of each; errors are values, for a runner would change them."""
+
+    def __init__(
+        self, part: PredictPart, layout: Layout, version: str, directory: str, threads: int
+    ) -> None:
+        self._part = part
+        self._layout = layout
+        self._version = version
+        self._directory = directory
+        self._threads = threads
+
+    def process(self, element: Sequence[Task]) -> Iterator[dict[str, Any]]:
+        yield from runners.in_parallel(self._score, element, self._threads)
+
+    def _score(self, task: Task) -> dict[str, Any]:
+        try:
+            return self._shard(task)
+        except EstimatorLibError as error:
+            failure = (type(error).__name__, error.message, str(error.reason))
+            return {"name": task.shard, "error": failure}
+
+    def _shard(self, task: Task) -> dict[str, Any]:
+        model = served(self._version)
+        rows = left_out = 0
+        problems = Problems()
+        path = pathlib.Path(self._directory) / task.shard
+        with _Shard(path, self._part.output) as shard:
+            for chunk in readers.reader(self._part.format).read_rows(task.file, self._layout):
+                problems += chunk.problems
+                left_out += chunk.left_out
+                if problems.total and (self._part.bad_rows == "refuse" or _unread(chunk)):
+                    problems.raise_if_any()
+                if chunk.batch.num_rows:
+                    table = pa.Table.from_batches([chunk.batch])
+                    inputs = raw_rows.arrays(table.select(sorted(model.inputs)))
+                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS)))
+                    rows += chunk.batch.num_rows
+        return {
+            "name": task.shard, "rows": rows, "left_out": left_out,
+            "faults": [problem.sentence for problem in problems.first],
+        }  # fmt: skip
+
+
+class _Shard:
+    """One file of predictions, written as rows come; not there if none came."""
+
+    def __init__(self, path: pathlib.Path, output: str) -> None:
+        self._path = path
+        self._csv = output == "csv"
+        self._parquet: Any = None
+        self._text: Any = None
+
+    def __enter__(self) -> _Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sink in (self._parquet, self._text):
+            if sink is not None:
+                sink.close()
+
+    def write(self, table: pa.Table) -> None:
+        with storage.storage_errors("write", self._path):
+            if not self._csv:
+                if self._parquet is None:
+                    self._parquet = pq.ParquetWriter(self._path, table.schema)
+                self._parquet.write_table(table)
+                return
+            if self._text is None:
+                self._text = self._path.open("w", newline="", encoding="utf-8")
+                self._text.write(_header(table.schema.names))
+            cells = [_cells(table.column(name)) for name in table.schema.names]
+            csv.writer(self._text, lineterminator="\n").writerows(zip(*cells, strict=True))
+
+
+def neutral(cell: str) -> str:
+    """Returns a text that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def joined(directory: pathlib.Path, output: str) -> bytes:
+    """Returns all shards of an artifact as the content of one file."""
+    found = manifest.read(directory, kind=KIND)
+    paths = [storage.safe_join(directory, name) for name in sorted(found.files)]
+    if output == "parquet":
+        sink = io.BytesIO()
+        pq.write_table(pa.concat_tables(pq.read_table(path) for path in paths), sink)
+        return sink.getvalue()
+    first, *rest = [path.read_bytes() for path in paths]
+    with paths[0].open(newline="", encoding="utf-8") as file:
+        header = _header(next(csv.reader(file)))
+    return first + b"".join(shard[len(header.encode()) :] for shard in rest)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Summary:
+    shards: list[dict[str, Any]]
+    result: Scored
+
+
+def _summary(
+    done: list[dict[str, Any]],
+    part: PredictPart,
+    inputs: Sequence[files.InputFile],
+    version: pathlib.Path,
+) -> _Summary:
+    done.sort(key=lambda shard: str(shard["name"]))
+    raise_first(tuple(shard["error"]) for shard in done if "error" in shard)
+    faults = [fault for shard in done for fault in shard["faults"]]
+    written = [shard for shard in done if shard["rows"]]
+    if not written:
+        why = f"; the first fault: {faults[0]}" if faults else ""
+        raise DataError(
+            f"The {len(inputs)} files have no row to score: {', '.join(part.files)}{why}",
+            reason=Reason.EMPTY_INPUT,
+        )
+    result = Scored(
+        rows=sum(shard["rows"] for shard in written),
+        left_out=sum(shard["left_out"] for shard in done),
+        faults=faults[:20],
+        files=len(inputs),
+        version=str(version),
+    )
+    return _Summary(shards=written, result=result)
+
+
+def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
+    separators = _lineage(version).get("separators", {})
+    fields = tuple(
+        Field(
+            name=name,
+            type=_TYPES[dtype],
+            several=len(shape) > 1,
+            separator=separators.get(name, ""),
+        )
+        for name, (dtype, shape) in sorted(served(str(version)).inputs.items())
+    )
+    return Layout(
+        format=part.format,
+        delimiter=part.delimiter,
+        missing=tuple(part.missing),
+        fields=fields,
+        texts=tuple(part.keep),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def served(version: str) -> Any:
+    """Returns the model, loaded once per process."""
+    from estimator_lib.export.saved_model import load_model
+
+    return load_model(version)
+
+
+def _lineage(version: pathlib.Path) -> Mapping[str, Any]:
+    """What the model was made from; empty where it does not say."""
+    try:
+        found: Mapping[str, Any] = json.loads((version / "lineage.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _unread(rows: Rows) -> bool:
+    """Whether a stretch of the file, not single rows, could not be read."""
+    return bool(rows.problems.total) and not rows.left_out
+
+
+def _columns(rows: Rows, predictions: Mapping[str, Any]) -> pa.Table:
+    """Kept fields, then predictions; one of several numbers becomes several columns."""
+    columns: dict[str, Any] = dict(rows.texts)
+    for name, values in sorted(predictions.items()):
+        if name in _CONSTANT:
+            continue
+        flat = values.reshape(len(values), -1)
+        for index in range(flat.shape[1]):
+            column = flat[:, index]
+            if column.dtype == object:
+                column = [cell.decode(errors="replace") for cell in column]
+            columns[f"{name}_{index}" if flat.shape[1] > 1 else name] = pa.array(column)
+    return pa.table(columns)
+
+
+def _header(names: Sequence[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([neutral(name) for name in names])
+    return text.getvalue()
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    cells = column.to_pylist()
+    return [neutral(cell) for cell in cells] if pa.types.is_string(column.type) else cells
+
+
+def _write(shards: list[dict[str, Any]], path: str) -> None:
+    storage.write_json(path, shards)
