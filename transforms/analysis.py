@@ -299,7 +299,9 @@ class Analysis:
             field.elements = entry["elements"]
             if field.several:
                 level, keys, counts = entry["lengths"]
-                field.lengths = NumberCounts.from_arrays(level, np.array(keys), np.array(counts))
+                field.lengths = NumberCounts.from_arrays(
+                    level, np.array(keys, np.int64), np.array(counts, np.int64)
+                )
             field.numbers = ExactSums.from_json(entry["numbers"])
             field.low, field.high = float.fromhex(entry["low"]), float.fromhex(entry["high"])
             rows = table.slice(int(ends[i]), int(ends[i + 1] - ends[i]))

@@ -22,9 +22,7 @@ from google.protobuf import text_format
 from estimator_lib.core import columns as fc
 from estimator_lib.core import storage
 from estimator_lib.features.transform import FeatureTransform
-from transforms import statistics
-
-_DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+from transforms import records, statistics, tensors, user_function
 
 
 def list_features(columns: Iterable[fc.Column], raw_fields: Mapping[str, str]) -> frozenset[str]:
@@ -42,13 +40,6 @@ def list_features(columns: Iterable[fc.Column], raw_fields: Mapping[str, str]) -
     )
 
 
-def _spec(name: str, kind: str) -> Any:
-    dtype = _DTYPES[kind.removesuffix("[]")]
-    if kind.endswith("[]"):
-        return tf.SparseTensorSpec([None, None], dtype)
-    return tf.TensorSpec([None], dtype, name=name)
-
-
 class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
     """Holds `transform_fn`: raw fields `[batch]` -> transformed features.
 
@@ -60,6 +51,9 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         columns: Resolved columns.
         raw_fields: Raw field -> "string", "int" or "float"; "string[]", "int[]" or "float[]".
         assets: Files to keep in the SavedModel.
+        user: A `user_function.UserGraph` that makes fields of raw ones, before the columns.
+        derived: Field that it gives -> type.
+        along: Those that are features as they are.
     """
 
     def __init__(
@@ -67,29 +61,52 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         columns: Iterable[fc.Column],
         raw_fields: Mapping[str, str],
         assets: Iterable[str] = (),
+        *,
+        user: Any | None = None,
+        derived: Mapping[str, str] | None = None,
+        along: Iterable[str] = (),
     ) -> None:
         super().__init__(name="transform")
         columns = tuple(columns)
         self.features = FeatureTransform(columns)
         self.assets = [tf.saved_model.Asset(path) for path in assets]
         sources = fc.feature_sources(columns)
-        self._lists = {name: sources[name] for name in sorted(list_features(columns, raw_fields))}
-        specification = {name: _spec(name, kind) for name, kind in sorted(raw_fields.items())}
+        fields = {**raw_fields, **(derived or {})}
+        self._lists = {name: sources[name] for name in sorted(list_features(columns, fields))}
+        self._user = user
+        self._along = tuple(along)
+        specification = {n: tensors.spec(n, kind) for n, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
             self._transform, input_signature=[specification], autograph=False
         )
 
     def _transform(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        if self._user is not None:
+            raw = {**raw, **self._user(raw)}
         features = dict(self.features(raw))
+        features |= {name: _numbers(raw[name]) for name in self._along}
         for name, column in self._lists.items():
             source = raw[next(iter(fc.raw_fields([column])))]
             features[name] = _as_sparse(column, features[name], source)
         return features
 
 
+def _numbers(values: Any) -> Any:
+    """A feature as it is, `[batch]` if it has one number per row: float32 or int64."""
+    dtype = tf.float32 if values.dtype.is_floating else tf.int64
+    if isinstance(values, tf.RaggedTensor):
+        values = values.to_sparse()
+    values = tf.cast(values, dtype)
+    if not isinstance(values, tf.SparseTensor) and values.shape.rank == 2 and values.shape[1] == 1:
+        return tf.squeeze(values, 1)
+    return values
+
+
 def _as_sparse(column: fc.Column, values: Any, source: Any) -> Any:
     """A padded feature at the positions that its field has; of a cross, where there is an id."""
-    if isinstance(column, fc.CrossedColumn):
+    if isinstance(source, tf.RaggedTensor):
+        source = source.to_sparse()
+    if isinstance(column, fc.CrossedColumn) or not isinstance(source, tf.SparseTensor):
         at = tf.where(values >= 0)
         return tf.SparseTensor(at, tf.gather_nd(values, at), tf.shape(values, tf.int64))
     flat = tf.gather_nd(values, source.indices)
@@ -104,12 +121,19 @@ def num_buckets(columns: Iterable[fc.Column]) -> dict[str, int | None]:
     }
 
 
-def content_digest(columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str]) -> str:
+def content_digest(
+    columns: Mapping[str, fc.Column],
+    raw_fields: Mapping[str, str],
+    derived: records.Derived | None = None,
+) -> str:
     """Returns what two transforms have in common exactly when they do the same.
 
     The bytes of a SavedModel differ from one process to the next; this does not.
     """
-    text = storage.canonical_json(description(columns, raw_fields))
+    described = description(columns, raw_fields)
+    if derived is not None:
+        described["function"] = derived.digest
+    text = storage.canonical_json(described)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -122,15 +146,23 @@ def description(columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str])
 
 
 def write_transform(
-    directory: pathlib.Path, columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str]
+    directory: pathlib.Path,
+    columns: Mapping[str, fc.Column],
+    raw_fields: Mapping[str, str],
+    derived: records.Derived | None = None,
+    along: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the transform graph, both schemas, the vocabularies and `columns.json`.
 
     Args:
         directory: An empty staging directory.
         columns: Resolved columns by their names in the run configuration.
-        raw_fields: Raw field -> type, for every field that a column reads.
+        raw_fields: Raw field -> type, for every field that a column or the function reads.
+        derived: A learned function, whose fields columns may read.
+        along: Fields of it that are features as they are -> type.
     """
+    given = derived.outputs if derived is not None else {}
+    features = dict(along or {})
     vocabularies = {
         column.name: column.vocabulary
         for column in fc.walk(columns.values())
@@ -142,15 +174,26 @@ def write_transform(
     for name, tokens in sorted(vocabularies.items()):
         assets.append(str(staged / f"{_asset_name(name)}.tfrecord.gz"))
         _write_vocabulary(assets[-1], tokens)  # type: ignore[arg-type]
-    module = TransformModule(columns.values(), raw_fields, assets)
+    module = TransformModule(
+        columns.values(),
+        raw_fields,
+        assets,
+        user=user_function.UserGraph(derived.directory, derived.inputs) if derived else None,
+        derived=given,
+        along=features,
+    )
     tf.saved_model.save(
         module,
         str(directory / "transform_fn"),
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
     storage.remove(staged)
-    lists = list_features(columns.values(), raw_fields)
-    transformed = statistics.transformed_schema(num_buckets(columns.values()), lists)
+    lists = list_features(columns.values(), {**raw_fields, **given})
+    lists |= {name for name, kind in features.items() if kind.endswith("[]")}
+    whole = [name for name, kind in features.items() if kind.startswith("int")]
+    transformed = statistics.transformed_schema(
+        {**num_buckets(columns.values()), **dict.fromkeys(features)}, lists, whole
+    )
     for folder, schema in (
         ("metadata", statistics.raw_schema(raw_fields)),
         ("transformed_metadata", transformed),

@@ -14,7 +14,7 @@ import hashlib
 import pathlib
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import DataError, EstimatorLibError
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from transforms.analysis import Analysis
 from transforms.files import InputFile
 from transforms.records import Source
@@ -34,8 +34,23 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "label": source.label.model_dump() if source.label is not None else None,
         "weight": source.weight,
         "every_token": sorted(source.every_token),
+        "function": source.derived.digest if source.derived is not None else None,
     }
     return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()
+
+
+def content_key(file: InputFile, source: Source) -> str:
+    """Returns `key` of a file as it is now.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return key(_sha256(file), file, source)
+    except OSError as error:
+        raise DataError(
+            f"File {file.name} cannot be read: {error.strerror or error}.", reason=Reason.IO
+        ) from error
 
 
 def find(file: InputFile, source: Source, directory: str) -> Analysis | None:

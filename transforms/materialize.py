@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import DataError, Reason
-from transforms import records
+from transforms import records, tensors
 from transforms.files import InputFile
 from transforms.graph import TransformModule, list_features
 from transforms.lists import Lists
@@ -176,7 +176,7 @@ class PaddedTransform:
             yield first, batch.num_rows
 
     def _part(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
-        raw = {n: _tensor(kind, batch.column(n)) for n, kind in self._raw_fields.items()}
+        raw = {n: tensors.of_column(kind, batch.column(n)) for n, kind in self._raw_fields.items()}
         found = {}
         for name, values in self._module.transform_fn(raw).items():
             dtype = self._dtypes[name]
@@ -188,18 +188,6 @@ class PaddedTransform:
             else:
                 found[name] = pa.array(values.numpy()).cast(dtype)
         return found
-
-
-def _tensor(kind: str, column: pa.Array) -> Any:
-    """A raw field as `transform_fn` takes it: a tensor `[rows]`, or a SparseTensor."""
-    if not kind.endswith("[]"):
-        return tf.constant(records.raw_numpy(kind, column))
-    lists = Lists.of(column)
-    flat = records.raw_numpy(kind.removesuffix("[]"), lists.values)
-    at = np.stack([lists.parents, np.arange(len(flat)) - lists.splits[lists.parents]], 1)
-    shape = (len(column), int(lists.lengths.max(initial=0)))
-    dtype = {"string": tf.string, "int": tf.int64, "float": tf.float32}[kind.removesuffix("[]")]
-    return tf.SparseTensor(at.reshape(-1, 2), tf.constant(flat, dtype), shape)
 
 
 def _dtype(column: fc.Column, *, several: bool) -> pa.DataType:
@@ -367,7 +355,7 @@ def _changed(file: InputFile) -> DataError:
 
 
 def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
-    fields = list(transform.dtypes.items())
+    fields = [*transform.dtypes.items(), *((n, _plain(k)) for n, k in source.along.items())]
     if source.label is not None:
         fields.append(
             (source.label.field, pa.int64() if source.label.kind == "class" else pa.float32())
@@ -380,13 +368,28 @@ def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
 
 
 def _along(source: records.Source, rows: records.SplitRows) -> dict[str, pa.Array]:
-    """Label, weight and kept texts of the rows."""
-    columns = {f"raw.{name}": rows.texts[name].dictionary_encode() for name in source.keep}
+    """Features as they are, label, weight and kept texts of the rows."""
+    columns = {name: _filled(kind, rows.batch.column(name)) for name, kind in source.along.items()}
+    columns |= {f"raw.{name}": rows.texts[name].dictionary_encode() for name in source.keep}
     if source.label is not None:
         columns[source.label.field] = rows.batch.column(source.label.field)
     if source.weight is not None:
         columns[source.weight] = rows.batch.column(source.weight)
     return columns
+
+
+def _plain(kind: str) -> pa.DataType:
+    """The type of a feature that no column reads."""
+    plain = pa.float32() if kind.startswith("float") else pa.int64()
+    return pa.list_(plain) if kind.endswith("[]") else plain
+
+
+def _filled(kind: str, column: pa.Array) -> pa.Array:
+    """Such a feature with the value that stands for a missing one."""
+    if kind.endswith("[]"):
+        lists = Lists.of(column)
+        return lists.holding(_filled(kind.removesuffix("[]"), lists.values)).to_arrow()
+    return pa.array(records.raw_numpy(kind, column))
 
 
 class _SplitWriter:
@@ -469,7 +472,7 @@ def _raw_schema(source: records.Source) -> pa.Schema:
     return pa.schema(
         [
             (name, pa.list_(ARROW_TYPES[kind[:-2]]) if kind[-2:] == "[]" else ARROW_TYPES[kind])
-            for name, kind in sorted(source.features.items())
+            for name, kind in sorted(source.raw_fields.items())
         ]
     )
 
@@ -481,12 +484,26 @@ def _raw_table(source: records.Source, table: pa.Table) -> pa.Table:
 
 
 def features_of(
-    columns: Iterable[fc.Column], raw_fields: Mapping[str, str]
+    columns: Iterable[fc.Column], fields: Mapping[str, str], along: Mapping[str, str]
 ) -> dict[str, dict[str, Any]]:
-    """Describes the transformed features for a manifest: dtype, number of ids, whether a list."""
+    """Describes the transformed features for a manifest: dtype, number of ids, whether a list.
+
+    Args:
+        columns: Resolved columns.
+        fields: Field -> type.
+        along: Fields that are features as they are -> type.
+    """
     columns = tuple(columns)
-    lists = list_features(columns, raw_fields)
-    return {
+    lists = list_features(columns, fields)
+    found: dict[str, dict[str, Any]] = {
+        name: {
+            "dtype": "float32" if kind.startswith("float") else "int64",
+            "num_buckets": None,
+            "list": kind.endswith("[]"),
+        }
+        for name, kind in along.items()
+    }
+    return found | {
         name: {
             "dtype": "int64" if isinstance(column, fc.CategoricalColumn) else "float32",
             "num_buckets": column.num_buckets if isinstance(column, fc.CategoricalColumn) else None,

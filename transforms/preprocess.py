@@ -44,7 +44,7 @@ from transforms import (
 )
 from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, raise_first
 from transforms.problems import Problems
-from transforms.rows import ReadSummary
+from transforms.rows import Layout, ReadSummary
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
@@ -125,20 +125,21 @@ def run(
     policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
     columns = config.build_columns(part.columns)
     inputs = files.find(part.data.patterns(), base_dir)
-    source = _source(part, columns, inputs)
-    analysis = analyse(inputs, source, runner_options, analysis_cache)
-    analysis.raise_if_faulty()
-    _require_rows(analysis, splits.names(part.data.split))
-    computed = {
-        name: statistics.dataset_statistics(name, split)
-        for name, split in _in_order(analysis).items()
-    }
-    anomalies = policy.judge(computed) if policy is not None else {}
-    resolved = resolution.resolve(columns, analysis)
     with contextlib.ExitStack() as commits:
+        derived = _derived(commits, part, inputs, runner_options, analysis_cache)
+        source = _source(part, columns, inputs, derived)
+        analysis = analyse(inputs, source, runner_options, analysis_cache)
+        analysis.raise_if_faulty()
+        _require_rows(analysis, splits.names(part.data.split))
+        computed = {
+            name: statistics.dataset_statistics(name, split)
+            for name, split in _in_order(analysis).items()
+        }
+        anomalies = policy.judge(computed) if policy is not None else {}
+        resolved = resolution.resolve(columns, analysis)
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(manifest.committed_artifact(examples_dir))
-        _write_transform(commits, pathlib.Path(transform_dir), resolved, source.features)
+        _write_transform(commits, pathlib.Path(transform_dir), resolved, source)
         writer = commits.enter_context(manifest.committed_artifact(statistics_dir))
         schema = statistics.infer_schema(analysis.splits["train"], label=part.label.field)
         write_statistics(writer, computed, schema, anomalies)
@@ -165,23 +166,61 @@ def _source(
     part: config.PreprocessPart,
     columns: Mapping[str, fc.Column],
     inputs: Sequence[files.InputFile],
+    derived: records.Derived | None = None,
 ) -> records.Source:
     """Settles how the files are read, and refuses files whose header does not fit."""
-    provisional = records.source(part, columns, {})
+    provisional = records.source(part, columns, {}, derived)
+    _report_extra(_checked_headers(inputs, provisional.layout))
+    given = {**part.data.kinds, **(derived.outputs if derived is not None else {})}
+    open_fields = [f for f in records.indicator_only(columns.values()) if f not in given]
+    if not open_fields:
+        return provisional
     reader = readers.reader(part.data.format)
-    headers = [(file, reader.read_header(file, provisional.layout)) for file in inputs]
-    wanted = provisional.layout.names
+    inferred = reader.infer_types(inputs[0], open_fields, provisional.layout)
+    return records.source(part, columns, inferred, derived)
+
+
+def _checked_headers(
+    inputs: Sequence[files.InputFile], layout: Layout
+) -> list[tuple[files.InputFile, list[str]]]:
+    reader = readers.reader(layout.format)
+    headers = [(file, reader.read_header(file, layout)) for file in inputs]
     Problems.of(
         problem
         for file, header in headers
-        for problem in readers.check_header(part.data.format, file, header, wanted)
+        for problem in readers.check_header(layout.format, file, header, layout.names)
     ).raise_if_any()
-    _report_extra(headers)
-    open_fields = [f for f in records.indicator_only(columns.values()) if f not in part.data.kinds]
-    if not open_fields:
-        return provisional
-    inferred = reader.infer_types(inputs[0], open_fields, provisional.layout)
-    return records.source(part, columns, inferred)
+    return headers
+
+
+def _derived(
+    stack: contextlib.ExitStack,
+    part: config.PreprocessPart,
+    inputs: Sequence[files.InputFile],
+    runner_options: Sequence[str],
+    cache: str | None,
+) -> records.Derived | None:
+    """Has the user's function learn from the train rows, if there is one."""
+    if part.preprocess is None:
+        return None
+    from transforms import user_function
+
+    source = records.source(part, {}, {})
+    _checked_headers(inputs, source.layout)
+    fields = {
+        name: part.data.kinds[name] + ("[]" if name in part.data.fields else "")
+        for name in part.preprocess.fields
+    }
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="function-"))
+    return user_function.learn(
+        part.preprocess.function,
+        inputs,
+        source,
+        fields,
+        directory,
+        runner_options=runner_options,
+        cache=cache,
+    )
 
 
 def _report_extra(headers: Sequence[tuple[files.InputFile, list[str]]]) -> None:
@@ -411,7 +450,7 @@ def _write_examples(
     writer.metadata = {
         "splits": by_split,
         "raw_eval": raw_shards,
-        "features": materialize.features_of(resolved.values(), source.features),
+        "features": materialize.features_of(resolved.values(), source.features, source.along),
         "label": {
             "field": source.label.field,
             "kind": source.label.kind,
@@ -419,12 +458,12 @@ def _write_examples(
         },
         "weight": source.weight,
         "keep": list(source.keep),
-        "raw_fields": dict(sorted(source.features.items())),
+        "raw_fields": dict(sorted(source.raw_fields.items())),
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
         "counts": _counts(analysis, source.label),
         "data_fingerprint": analysis.fingerprint,
         "inputs": {name: file.sha256 for name, file in sorted(analysis.files.items())},
-        "transform_content": graph.content_digest(resolved, source.features),
+        "transform_content": graph.content_digest(resolved, source.raw_fields, source.derived),
     }
 
 
@@ -476,14 +515,14 @@ def _write_transform(
     commits: contextlib.ExitStack,
     directory: pathlib.Path,
     resolved: Mapping[str, fc.Column],
-    raw_fields: Mapping[str, str],
+    source: records.Source,
 ) -> None:
     """Writes the transform, unless a finished one with the same content is there already.
 
     A SavedModel's bytes differ each time it is written, so a retried step could otherwise not
     commit what it committed before.
     """
-    content = graph.content_digest(resolved, raw_fields)
+    content = graph.content_digest(resolved, source.raw_fields, source.derived)
     if (directory / manifest.NAME).exists():
         finished = manifest.read(directory, kind="transform")
         if finished.metadata.get("content") == content:
@@ -494,7 +533,9 @@ def _write_transform(
             reason=Reason.ALREADY_EXISTS,
         )
     writer = commits.enter_context(manifest.committed_artifact(directory))
-    graph.write_transform(writer.directory, resolved, raw_fields)
+    graph.write_transform(
+        writer.directory, resolved, source.raw_fields, source.derived, source.along
+    )
     writer.kind = "transform"
     writer.metadata = {"content": content}
 

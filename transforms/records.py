@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,23 @@ from transforms import readers, splits
 from transforms.files import InputFile
 from transforms.problems import SHOWN, Problem, Problems
 from transforms.rows import Field, Layout, ReadSummary, Rows
+
+
+class Derived(Protocol):
+    """A user's learned function; see `user_function.Derived`."""
+
+    @property
+    def directory(self) -> str: ...
+    @property
+    def inputs(self) -> Mapping[str, str]: ...
+    @property
+    def outputs(self) -> Mapping[str, str]: ...
+    @property
+    def digest(self) -> str: ...
+
+    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Returns the rows with the outputs as further columns."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +50,8 @@ class Source:
         keep: Fields that go along as text.
         keep_raw: Whether the eval rows are also kept as they were.
         every_token: Fields of which a vocabulary is learned, so that all texts are counted.
+        derived: A user's learned function, whose outputs are fields too.
+        along: Those of them that no column reads, and are features as they are -> type.
     """
 
     layout: Layout
@@ -43,6 +62,15 @@ class Source:
     keep: tuple[str, ...]
     keep_raw: bool = False
     every_token: frozenset[str] = frozenset()
+    derived: Derived | None = None
+    along: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def raw_fields(self) -> dict[str, str]:
+        """What a request must give: the fields of the files that a column or function reads."""
+        given = self.derived.outputs if self.derived is not None else {}
+        read = {name: kind for name, kind in self.features.items() if name not in given}
+        return {**read, **(self.derived.inputs if self.derived is not None else {})}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,12 +138,30 @@ def indicator_only(columns: Iterable[fc.Column]) -> list[str]:
 
 
 def source(
-    part: config.PreprocessPart, columns: Mapping[str, fc.Column], inferred: Mapping[str, str]
+    part: config.PreprocessPart,
+    columns: Mapping[str, fc.Column],
+    inferred: Mapping[str, str],
+    derived: Derived | None = None,
 ) -> Source:
-    """Returns how the files of a preprocess step are read."""
+    """Returns how the files of a preprocess step are read.
+
+    Args:
+        part: The step's configuration.
+        columns: Its columns.
+        inferred: Types of fields that nothing declares.
+        derived: The user's function, once it has learned.
+    """
     lists = part.data.fields
-    features = feature_types(columns.values(), part.data.kinds, inferred, lists)
-    fields = {name: _feature_field(name, kind, part, columns) for name, kind in features.items()}
+    given = derived.outputs if derived is not None else {}
+    known = {**part.data.kinds, **{name: kind.removesuffix("[]") for name, kind in given.items()}}
+    several = {*lists, *(name for name, kind in given.items() if kind.endswith("[]"))}
+    features = feature_types(columns.values(), known, inferred, several)
+    _check_given(features, given)
+    fields = {
+        name: _feature_field(name, kind, part, columns)
+        for name, kind in features.items()
+        if name not in given
+    }
     for name in [*part.keep, *splits.fields(part.data.split)]:
         fields.setdefault(name, Field(name=name, type="string"))
     for name, kind in part.data.kinds.items():
@@ -154,6 +200,14 @@ def source(
         texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
         pairs=_pairs(columns.values(), lists),
     )
+    along = {name: kind for name, kind in given.items() if name not in features}
+    texts = [name for name, kind in along.items() if kind.startswith("string")]
+    if texts:
+        raise ConfigError(
+            f"preprocess.function gives the text {texts[0]!r}, which no column reads: a model is "
+            "fed numbers only. Add a column, or do not return it.",
+            reason=Reason.CONFLICT,
+        )
     return Source(
         layout=layout,
         split=part.data.split,
@@ -168,7 +222,21 @@ def source(
             for key, part in fc.open_parts(column)
             if isinstance(part, fc.Vocabulary)
         ),
+        derived=derived,
+        along=along,
     )
+
+
+def _check_given(features: Mapping[str, str], given: Mapping[str, str]) -> None:
+    """Refuses a column that reads a number where the function gives a text, or the reverse."""
+    for name in sorted(features.keys() & given.keys()):
+        read, got = features[name].removesuffix("[]"), given[name].removesuffix("[]")
+        if read != got and (read, got) != ("float", "int"):
+            raise ConfigError(
+                f"preprocess.function gives {name!r} as {got} and a column reads it as {read}. "
+                "Correct the column or the function.",
+                reason=Reason.TYPE_MISMATCH,
+            )
 
 
 def _pairs(columns: Iterable[fc.Column], lists: Container[str]) -> tuple[tuple[str, str], ...]:
@@ -206,6 +274,8 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
     for rows in readers.reader(source.layout.format).read_rows(
         file, source.layout, summary=summary
     ):
+        if source.derived is not None:
+            rows = dataclasses.replace(rows, batch=source.derived.apply(rows.batch))
         batch, problems = rows.batch, rows.problems
         skip = np.zeros(batch.num_rows, bool)
         if source.label is not None:

@@ -153,17 +153,20 @@ def raw_schema(raw_fields: Mapping[str, str]) -> Any:
 
 
 def transformed_schema(
-    buckets: Mapping[str, int | None], lists: Container[str] = frozenset()
+    buckets: Mapping[str, int | None],
+    lists: Container[str] = frozenset(),
+    whole: Container[str] = (),
 ) -> Any:
     """Returns the schema of what a transform gives.
 
     Args:
         buckets: Feature to how many ids it has; None for a number.
         lists: Features with any number of values per row.
+        whole: Numbers that are integers.
     """
     schema = schema_pb2.Schema()
     for name, size in sorted(buckets.items()):
-        kind = schema_pb2.FLOAT if size is None else schema_pb2.INT
+        kind = schema_pb2.FLOAT if size is None and name not in whole else schema_pb2.INT
         feature = _feature(schema, name, kind, several=name in lists)
         if size is not None:
             feature.int_domain.min = 0

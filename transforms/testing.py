@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from estimator_lib.core import config, manifest
-from transforms import preprocess
+from transforms import preprocess as step
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -34,6 +34,7 @@ class Job:
         keep: Raw fields to keep.
         data: Further keys of the data section.
         suffix: Of the files' names.
+        preprocess: As in a run configuration.
     """
 
     root: pathlib.Path
@@ -44,6 +45,7 @@ class Job:
     keep: Sequence[str] = ()
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     suffix: str = ".csv"
+    preprocess: Mapping[str, Any] | None = None
 
     @property
     def examples(self) -> pathlib.Path:
@@ -75,14 +77,15 @@ class Job:
                 "data": data_part,
                 "label": dict(self.label),
                 "weight": self.weight,
+                "preprocess": dict(self.preprocess) if self.preprocess is not None else None,
                 "columns": dict(self.columns),
                 "keep": list(self.keep),
             }
         )
 
-    def run(self, runner_options: Sequence[str] = ()) -> preprocess.PreprocessSummary:
+    def run(self, runner_options: Sequence[str] = ()) -> step.PreprocessSummary:
         """Writes the files and runs the job."""
-        return preprocess.run(
+        return step.run(
             self.part(),
             base_dir=str(self.root),
             examples_dir=str(self.examples),

@@ -17,7 +17,7 @@ from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.features.dense import dense_features, ids_and_weights, source_features
 from estimator_lib.inputs import examples_input
 from estimator_lib.inputs.parquet import ParquetInput
-from transforms import anomalies, dataset, materialize, readers
+from transforms import anomalies, dataset, materialize, readers, tensors
 from transforms.files import InputFile
 from transforms.problems import Problems
 from transforms.rows import Field, Layout
@@ -184,7 +184,7 @@ def test_saved_transform_gives_the_same_lists_and_tft_loads_it(done):
     output = tft.TFTransformOutput(str(done.transform))
     sample = pq.read_table(done.examples / "raw_sample.parquet")
     raw = {
-        name: materialize._tensor(kind, sample[name].combine_chunks())
+        name: tensors.of_column(kind, sample[name].combine_chunks())
         for name, kind in done.metadata()["raw_fields"].items()
     }
     features = output.transform_features_layer()(raw)

@@ -45,6 +45,7 @@ from estimator_lib.core.config._data import (
     Label,
     ListField,
     Split,
+    UserFunction,
 )
 from estimator_lib.core.config._model import (
     Change,
@@ -57,7 +58,6 @@ from estimator_lib.core.config._model import (
     Threshold,
     Train,
 )
-from estimator_lib.core.config._predict import Predict, PredictPart
 from estimator_lib.core.config._reading import json_schema, load
 from estimator_lib.core.config._run import (
     EvaluatePart,
@@ -103,8 +103,6 @@ __all__ = [
     "Parameter",
     "Pipeline",
     "Placement",
-    "Predict",
-    "PredictPart",
     "PreprocessPart",
     "RunConfiguration",
     "Schedule",
@@ -121,6 +119,7 @@ __all__ = [
     "TrainPart",
     "Tune",
     "TunePart",
+    "UserFunction",
     "VocabularySpec",
     "Volume",
     "WeightedSpec",

@@ -126,6 +126,16 @@ class Data(Section):
 SPLITS = ("train", "validation", "eval")
 
 
+class UserFunction(Section):
+    """A function of your own between the raw fields and the columns."""
+
+    function: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    """The function as module:function, a preprocessing_fn of tensorflow-transform. It takes a
+    SparseTensor per field; what it returns are fields for the columns, or features."""
+    fields: Annotated[list[str], Field(min_length=1)]
+    """The raw fields it takes, each declared in data.types or data.fields."""
+
+
 class Label(Section):
     """What the model learns to predict."""
 

@@ -12,14 +12,13 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core import constructors
 from estimator_lib.core.config._cluster import Cluster, Schedule
 from estimator_lib.core.config._columns import ColumnSpec, build_columns
-from estimator_lib.core.config._data import Data, DataSchema, Label
+from estimator_lib.core.config._data import Data, DataSchema, Label, UserFunction
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
-from estimator_lib.core.config._predict import Predict, PredictPart
 from estimator_lib.core.config._section import Name, Section, explain
 from estimator_lib.core.config._tune import Tune, applied
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
-Pipeline = Literal["training", "tuned_training", "batch_prediction", "continuous_training"]
+Pipeline = Literal["training", "tuned_training", "continuous_training"]
 
 
 class RunConfiguration(Section):
@@ -37,6 +36,8 @@ class RunConfiguration(Section):
     label: Label
     weight: str | None = None
     """A numeric field with the weight of each row (at least 0)."""
+    preprocess: UserFunction | None = None
+    """A function of your own between the raw fields and the columns."""
     columns: Annotated[dict[str, ColumnSpec], Field(min_length=1)]
     """The feature columns, by name."""
     estimator: Estimator
@@ -45,8 +46,6 @@ class RunConfiguration(Section):
     """Which arguments pipeline tuned_training searches, and how."""
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
-    predict: Predict | None = None
-    """What pipeline batch_prediction scores."""
     cluster: Cluster = Cluster()
     schedule: Schedule | None = None
     """When it runs by itself; `estimator-pipelines schedule apply` puts it on a cluster."""
@@ -54,13 +53,21 @@ class RunConfiguration(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
-        fields = fc.raw_fields(built.values())
+        fields = set(fc.raw_fields(built.values()))
+        fields |= set(self.preprocess.fields if self.preprocess is not None else ())
         for role, field in (("label", self.label.field), ("weight", self.weight)):
             if field in fields:
                 raise ConfigError(
-                    f"Field {field!r} is the {role} and is also read by a column. A model must "
-                    f"not see its {role}; remove the column.",
+                    f"Field {field!r} is the {role} and is also read by a column or by "
+                    f"preprocess. A model must not see its {role}; remove it there.",
                     reason=Reason.CONFLICT,
+                )
+        for read in self.preprocess.fields if self.preprocess is not None else ():
+            if read not in self.data.kinds:
+                raise ConfigError(
+                    f"Field {read!r} of preprocess.fields has no type: expected it under "
+                    "data.types or data.fields. Declare it." + did_you_mean(read, self.data.kinds),
+                    reason=Reason.UNKNOWN_NAME,
                 )
         for role, names in (
             ("label", [self.label.field]),
@@ -80,10 +87,12 @@ class RunConfiguration(Section):
         self._check_continuous()
         if self.tune is not None:
             self._check_space(self.tune, built)
-        if self.pipeline == "tuned_training":
-            self.tune_part()
-        if self.pipeline == "batch_prediction":
-            self.predict_part()
+        if self.pipeline == "tuned_training" and self.tune is None:
+            raise ConfigError(
+                "Pipeline tuned_training needs the section tune, which is not there. Add one "
+                "with a space to search.",
+                reason=Reason.MISSING_VALUE,
+            )
         return self
 
     def _check_space(self, tune: Tune, columns: Mapping[str, fc.Column]) -> None:
@@ -131,6 +140,7 @@ class RunConfiguration(Section):
             data_schema=self.data_schema,
             label=self.label,
             weight=self.weight,
+            preprocess=self.preprocess,
             columns=self.columns,
             keep=self.evaluate.slicing_fields,
             keep_raw=self.evaluate.compares,
@@ -144,28 +154,6 @@ class RunConfiguration(Section):
         """What the train step reads."""
         return TrainPart(columns=list(self.columns), estimator=self.estimator, train=self.train)
 
-    def predict_part(self) -> PredictPart:
-        """What the predict step reads.
-
-        Raises:
-            ConfigError: there is no section `predict`.
-        """
-        if self.predict is None:
-            raise ConfigError(
-                "The section predict is missing, which pipeline batch_prediction needs. Add one "
-                "with the files to score.",
-                reason=Reason.MISSING_VALUE,
-            )
-        return PredictPart(
-            files=self.predict.files,
-            format=self.predict.format or self.data.format,
-            missing=self.data.missing,
-            delimiter=self.data.delimiter,
-            keep=self.predict.keep,
-            output=self.predict.output,
-            bad_rows=self.predict.bad_rows,
-        )
-
     def tune_part(self) -> TunePart:
         """What the tune step reads.
 
@@ -174,8 +162,7 @@ class RunConfiguration(Section):
         """
         if self.tune is None:
             raise ConfigError(
-                "The section tune is missing, which pipeline tuned_training needs. Add one with a "
-                "space to search.",
+                "The section tune is missing. Add one with a space to search.",
                 reason=Reason.MISSING_VALUE,
             )
         return TunePart(train=self.train_part(), tune=self.tune)
@@ -203,6 +190,7 @@ class PreprocessPart(Section):
     data_schema: DataSchema | None = None
     label: Label
     weight: str | None = None
+    preprocess: UserFunction | None = None
     columns: dict[str, ColumnSpec]
     keep: list[str]
     """Raw fields that go along unchanged, for evaluation by slice."""
