@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from estimator_lib.evaluation.metrics import Metric, info
+from collections.abc import Mapping
+
+from estimator_lib.evaluation.metrics import Metric, Task, info
 from estimator_lib.evaluation.report_input import ReportInput
 from estimator_lib.evaluation.results import Check, Evaluation
 from estimator_lib.evaluation.wording import (
@@ -23,7 +25,7 @@ _TILES = {
     "binary": ("auc", "auc_precision_recall", "loss", "accuracy", "calibration", "ece"),
     "multiclass": ("accuracy", "auc", "loss", "top_2_accuracy", "ece", "brier"),
     "regression": ("rmse", "mae", "r2"),
-    "quantile": ("pinball", "interval_coverage", "interval_width", "coverage_error"),
+    "quantile": ("pinball", "interval_coverage", "coverage_error"),
     "multilabel": ("auc", "exact_match", "accuracy", "auc_precision_recall", "loss", "ece"),
     "multihead": (),
 }
@@ -64,20 +66,16 @@ def _check_line(check: Check) -> str:
     what = escape(title_of(check.metric))
     least = "at least" if check.bound == "min" else "at most"
     if check.actual is None or check.kind.startswith("slice_"):
-        return f"<li>{mark}<span>{escape(_capital(check.reason))}</span></li>"
+        told = check.reason.replace(check.metric, title_of(check.metric), 1)
+        return f"<li>{mark}<span>{escape(told[:1].upper() + told[1:])}</span></li>"
     if check.kind == "change":
-        sure = "95% sure " if check.confident else ""
-        what = f"{sure}change of {what} against the serving model"
-        what = _capital(what)
+        what = f"Change of {what} against the serving model"
     number = f"{check.actual:+.4g}" if check.kind == "change" else _exact(check)
+    sure = f"with 95% confidence {least} " if check.confident else ""
     return (
-        f"<li>{mark}<span>{what} is <b>{escape(number)}</b>; "
+        f"<li>{mark}<span>{what} is {sure}<b>{escape(number)}</b>; "
         f"{least} {check.limit:g} is required.</span></li>"
     )
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _exact(check: Check) -> str:
@@ -111,7 +109,7 @@ def tiles(report: ReportInput) -> str:
             value = shown + (f'<p class="range">{interval}</p>' if interval else "")
         tiles.append(
             f'<div class="card tile"><h3>{escape(title_of(name))}</h3>{value}'
-            f'<p class="help">{escape(info(name).text)}</p></div>'
+            f'<p class="help">{escape(info(name).text)}{_mean_note(found, name)}</p></div>'
         )
     words = "".join(f"<li>{text}</li>" for text in _in_words(report))
     against = ""
@@ -130,6 +128,11 @@ def tiles(report: ReportInput) -> str:
         f"{f' ({found.replicates} bootstrap replicates)' if found.replicates else ''}."
         f"{against}</p></section>"
     )
+
+
+def _mean_note(found: Evaluation, name: str) -> str:
+    of_labels = any(f"{name}/{part.name}" in found.metrics for part in found.parts)
+    return " Mean over the labels." if of_labels else ""
 
 
 def _tiled(found: Evaluation) -> tuple[str, ...]:
@@ -153,25 +156,42 @@ def _delta(name: str, change: Metric | None) -> str:
 
 
 def _in_words(report: ReportInput) -> list[str]:
-    """Two or three sentences that need no knowledge of metrics; HTML."""
+    """Sentences that need no knowledge of metrics; HTML."""
     found = report.evaluation
     values = {name: metric.value for name, metric in found.metrics.items()}
-    words = []
-    auc = values.get("auc")
-    if found.task == "binary" and auc is not None:
+    words = _of_one(found.task, values, report.positive, len(found.parts))
+    for part in found.parts if found.task == "multihead" else ():
+        own = {name.removesuffix(f"/{part.name}"): v for name, v in values.items()}
+        said = _of_one(part.task, own, part.name, len(part.parts))[:1]
+        words += [f"{escape(part.name)}: {text[0].lower()}{text[1:]}" for text in said]
+    weak = weakest(found)
+    if weak is not None:
+        name = found.main_metric
         words.append(
-            f"Shown one row that is {escape(report.positive)} and one that is not, the model "
-            f"scores the right one higher <b>{100 * auc:.0f} times in 100</b>."
+            f"It is weakest where {escape(weak.field)} is <b>{escape(slice_value(weak.value))}</b> "
+            f"({escape(title_of(name))} {format_metric(name, weak.metrics[name].value)}, "
+            f"{count_text(weak.rows)} rows)."
         )
-    accuracy = values.get("accuracy")
-    if found.task == "multiclass" and accuracy is not None:
-        words.append(f"The model names the right class <b>{100 * accuracy:.0f} times in 100</b>.")
-    exact = values.get("exact_match")
-    if found.task == "multilabel" and exact is not None:
+    return words
+
+
+def _of_one(
+    task: Task, values: Mapping[str, float | None], positive: str, labels: int
+) -> list[str]:
+    """What the metrics of one head say."""
+    words = []
+    auc, accuracy, exact = (values.get(n) for n in ("auc", "accuracy", "exact_match"))
+    if task == "binary" and auc is not None:
         words.append(
-            f"Of {len(found.parts)} labels per row, <b>{100 * (values['accuracy'] or 0):.0f} in "
-            f"100</b> are right; all of a row's labels are right <b>{100 * exact:.0f} times in "
-            "100</b>."
+            f"Shown one row that is {escape(positive)} and one that is not, the model scores the "
+            f"right one higher <b>{100 * auc:.0f} times in 100</b>."
+        )
+    if task == "multiclass" and accuracy is not None:
+        words.append(f"The model names the right class <b>{100 * accuracy:.0f} times in 100</b>.")
+    if task == "multilabel" and accuracy is not None and exact is not None:
+        words.append(
+            f"Of {labels} labels per row, <b>{100 * accuracy:.0f} in 100</b> are right; all of a "
+            f"row's labels are right <b>{100 * exact:.0f} times in 100</b>."
         )
     inside, width = values.get("interval_coverage"), values.get("interval_width")
     if inside is not None and width is not None:
@@ -181,22 +201,14 @@ def _in_words(report: ReportInput) -> list[str]:
             "average."
         )
     mae, r2 = values.get("mae"), values.get("r2")
-    if found.task == "regression" and mae is not None:
+    if task == "regression" and mae is not None:
         words.append(
             f"Predictions are off by <b>{format_metric('mae', mae)}</b> on average"
             + (f" and explain <b>{100 * r2:.0f}%</b> of the variation." if r2 is not None else ".")
         )
     predicted, actual = values.get("prediction_mean"), values.get("label_mean")
     if predicted is not None and actual is not None:
-        words.append(_calibration_words(found.task, predicted, actual))
-    weak = weakest(found)
-    if weak is not None:
-        name = found.main_metric
-        words.append(
-            f"It is weakest where {escape(weak.field)} is <b>{escape(slice_value(weak.value))}</b> "
-            f"({escape(title_of(name))} {format_metric(name, weak.metrics[name].value)}, "
-            f"{count_text(weak.rows)} rows)."
-        )
+        words.append(_calibration_words(task, predicted, actual))
     return words
 
 

@@ -242,8 +242,11 @@ def _importance_row(name: str, feature: FeatureImportance, top: float, *, more: 
             f'<div class="weight"><i style="width:{width:.1f}%"></i>'
             f'<b style="left:{left:.1f}%;width:{right - left:.1f}%"></b></div>'
         )
-        value = change_text(name, feature.worse_by).removeprefix("+")
-        spread = f"{change_text(name, feature.low)} to {change_text(name, feature.high)}"
+        value, least, most = (
+            change_text(name, v).removeprefix("+")
+            for v in (feature.worse_by, feature.low, feature.high)
+        )
+        spread = f"{least} to {most}"
     return (
         f'<tr class="{"more" if more else ""}"><th scope="row">{escape(feature.field)}</th>'
         f'<td>{drawn}</td><td class="num">{value}</td>'

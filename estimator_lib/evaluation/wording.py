@@ -106,9 +106,8 @@ def range_text(name: str, metric: Metric) -> str:
 
 def title_of(name: str) -> str:
     """The name of a metric for people."""
-    base, _, part = name.partition("/")
-    title = METRICS[base].title if base in METRICS else base
-    return f"{title}, {part}" if part else title
+    base, *parts = name.split("/")
+    return ", ".join([METRICS[base].title if base in METRICS else base, *parts])
 
 
 def slice_value(value: str) -> str:

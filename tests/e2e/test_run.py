@@ -103,6 +103,10 @@ def test_run_leaves_report_model_and_summary(finished):
     assert pathlib.Path(result["model"]) == output / "serving" / "1"
     assert (output / "serving" / "1" / "saved_model.pb").is_file()
     assert "<svg" in (output / "report.html").read_text()
+    importance = result["evaluation"]["importance"]
+    assert {f["field"] for f in importance["features"]} == {"carrier", "tail", "wind", "hour"}
+    worse = {feature["field"]: feature["worse_by"] for feature in importance["features"]}
+    assert worse["carrier"] > 0.05 > worse["tail"]  # the label knows nothing of the tail
     assert json.loads((output / "run.json").read_text()) == result
     assert [line for line in shown if line.strip().startswith("train") and "loss" in line]
 

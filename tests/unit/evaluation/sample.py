@@ -7,7 +7,13 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from estimator_lib.core import config
 from estimator_lib.evaluation import feature_statistics
-from estimator_lib.evaluation.evaluation import Evaluation, evaluate
+from estimator_lib.evaluation.evaluation import (
+    Evaluation,
+    FeatureImportance,
+    Importance,
+    Serving,
+    evaluate,
+)
 from estimator_lib.evaluation.report import ReportInput
 
 
@@ -71,6 +77,18 @@ CARRIERS = (
 )
 
 
+def importance():
+    """As measured of eight fields, two of which tell nothing."""
+    worse = {"hour": 0.081, "carrier": 0.034, "dest": 0.021, "temp": 0.012, "<b>": 0.004}
+    worse |= {"distance": 0.0008, "precip": -0.0006}
+    features = [
+        FeatureImportance(field=f, worse_by=v, low=0.85 * v - 0.001, high=1.1 * v + 0.002)
+        for f, v in worse.items()
+    ]
+    features.append(FeatureImportance(field="gone", worse_by=None, reason="there is no value"))
+    return Importance(metric="auc", base=0.7, rows=2000, repeats=3, features=tuple(features))
+
+
 def evaluation(n=20_000, thresholds=None, **more) -> Evaluation:
     rng = np.random.default_rng(7)
     logit = rng.normal(-1.5, 0.85, n)
@@ -79,6 +97,7 @@ def evaluation(n=20_000, thresholds=None, **more) -> Evaluation:
     noise = np.where(carrier == "Envoy", 1.6, 0.35)
     p = 1 / (1 + np.exp(-(logit + noise * rng.normal(size=n) + 0.1)))
     y = (rng.random(n) < 1 / (1 + np.exp(-logit))).astype(int)
+    old = 1 / (1 + np.exp(-(logit + 0.45 * rng.normal(size=n) - 0.2)))
     return evaluate(
         task="binary",
         labels=y,
@@ -91,10 +110,14 @@ def evaluation(n=20_000, thresholds=None, **more) -> Evaluation:
             {
                 "thresholds": thresholds
                 or {"auc": {"min": 0.65}, "calibration": {"min": 0.8, "max": 1.2}},
+                "slices": ["carrier", "origin", ["carrier", "origin"]],
                 "min_slice_rows": 100,
+                "max_slices": 25,
                 **more,
             }
         ),
+        serving=Serving(model="runs/flights/serving/2", predictions=old),
+        importance=importance(),
         model="flights-3",
         step=1440,
         model_digest="5f" * 32,
