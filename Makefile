@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 FLIGHTS := pipelines/examples/flights
+RETRAINING := pipelines/examples/retraining
 PROFILES := cpu gpu tpu
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 
@@ -35,6 +36,8 @@ specs: $(READY)
 	  $(COMPILE) --set cluster=@$(FLIGHTS)/cluster-$$profile.yaml \
 	    -o pipeline_specs/flights-$$profile.yaml $(CHECK) || exit 1; \
 	done
+	@$(BIN)/estimator-pipelines compile $(RETRAINING)/config.yaml \
+	  -o pipeline_specs/flights-monthly.yaml $(CHECK)
 
 specs-check:
 	@$(MAKE) --no-print-directory specs CHECK=--check
@@ -43,7 +46,7 @@ image:
 	docker build -t estimator-pipelines-python:0.1.0 .
 
 clean:
-	rm -rf .venv runs $(FLIGHTS)/data
+	rm -rf .venv runs $(FLIGHTS)/data $(RETRAINING)/data
 
 # The stamp is written last, so an interrupted set-up starts over.
 $(READY): requirements.txt pyproject.toml

@@ -1,8 +1,9 @@
 """Published models: which versions there are, what made them, and going back to one.
 
-`lineage.json` beside each model names the data, schema, code, configuration and evaluation it
-came from. Rolling back publishes the older model again under the next number: servers take the
-highest version, nothing is overwritten, and the history stays readable.
+`lineage.json` beside each model names the rows, schema, code, configuration and evaluation it came
+from, and its parent: the published model whose weights it started from. Rolling back publishes
+the older model again under the next number: servers take the highest version, nothing is
+overwritten, and the history stays readable.
 """
 
 from __future__ import annotations
@@ -74,6 +75,31 @@ def choose(models: list[dict[str, Any]], version: int | None, *, back: int = 0) 
     return models[known.index(version)]
 
 
+def ancestors(models: list[dict[str, Any]], model: dict[str, Any]) -> list[dict[str, Any]]:
+    """Returns the published models whose weights a model comes from, parents first.
+
+    One that is no longer kept is named by what its child knows of it, and ends the walk.
+    """
+    by_version = {known["version"]: known for known in models}
+    found = []
+    while parent := model["lineage"].get("parent"):
+        kept = by_version.get(parent["version"])
+        if kept is None:
+            found.append({**parent, "kept": False})
+            break
+        found.append({"version": parent["version"], **_facts(kept)})
+        model = kept
+    return found
+
+
+def _facts(model: dict[str, Any]) -> dict[str, Any]:
+    """What tells a model of a line from the others."""
+    lineage = model["lineage"]
+    names = ("model", "step", "rows", "data_fingerprint", "schema", "code_version", "again")
+    shown = {name: lineage[name] for name in names if name in lineage}
+    return {"published": model["published"], **shown, "auc": lineage.get("metrics", {}).get("auc")}
+
+
 def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int, str]:
     """Publishes an older model again as the newest version.
 
@@ -125,7 +151,7 @@ def add_commands(commands: Any) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for name, about, command in (
         ("list", "list the versions, newest first", _list),
-        ("show", "show what made a version", _show),
+        ("show", "show what made a version, back to its first ancestor", _show),
         ("rollback", "publish an older version again", _rollback),
     ):
         action = actions.add_parser(name, help=about)
@@ -144,7 +170,9 @@ def _list(parsed: argparse.Namespace) -> None:
 
 
 def _show(parsed: argparse.Namespace) -> None:
-    _say(json.dumps(choose(read(parsed.serving), parsed.version), indent=1))
+    models = read(parsed.serving)
+    chosen = choose(models, parsed.version)
+    _say(json.dumps({**chosen, "ancestors": ancestors(models, chosen)}, indent=1))
 
 
 def _rollback(parsed: argparse.Namespace) -> None:

@@ -37,22 +37,27 @@ def write(directory: pathlib.Path) -> list[pathlib.Path]:
     paths = [directory / f"flights-2013-{month:02d}.csv" for month in range(1, 13)]
     if all(path.exists() for path in paths):
         return paths
-    import io
-
     import pyarrow.compute as pc
-    from pyarrow import csv
 
-    table = _read()
-    months = table["month"]
+    table = read()
     for month, path in enumerate(paths, start=1):
-        sink = io.BytesIO()
-        csv.write_csv(table.filter(pc.equal(months, month)), sink)
-        storage.write_bytes(path, sink.getvalue())
+        write_rows(table.filter(pc.equal(table["month"], month)), path)
     return paths
 
 
-def _read() -> Any:
-    """The joined table, in the order of the package."""
+def write_rows(table: Any, path: pathlib.Path) -> None:
+    """Writes an Arrow table as CSV."""
+    import io
+
+    from pyarrow import csv
+
+    sink = io.BytesIO()
+    csv.write_csv(table, sink)
+    storage.write_bytes(path, sink.getvalue())
+
+
+def read() -> Any:
+    """Returns all flights as an Arrow table, in the order of the package."""
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import csv

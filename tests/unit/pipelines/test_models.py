@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -31,6 +32,21 @@ def test_show_walks_to_what_made_a_version(serving, capsys):
     shown = json.loads(capsys.readouterr().out)
     assert shown["version"] == 2
     assert shown["lineage"]["step"] == 20
+
+
+def test_show_walks_over_parents_to_the_first_that_is_kept(serving, capsys):
+    for version, parent in ((3, 2), (2, 1)):
+        path = serving / str(version) / models.LINEAGE
+        lineage = json.loads(path.read_text())
+        lineage["parent"] = {"version": parent, "digest": "d", "model": "m"}
+        path.write_text(json.dumps(lineage))
+    assert cli.main(["models", "show", str(serving)]) == 0
+    line = json.loads(capsys.readouterr().out)["ancestors"]
+    assert [(one["version"], one["step"]) for one in line] == [(2, 20), (1, 10)]
+    shutil.rmtree(serving / "1")
+    assert cli.main(["models", "show", str(serving)]) == 0
+    line = json.loads(capsys.readouterr().out)["ancestors"]
+    assert line[-1] == {"version": 1, "digest": "d", "model": "m", "kept": False}
 
 
 def test_rollback_publishes_the_previous_version_again(serving, capsys):

@@ -1,0 +1,158 @@
+"""Nine months of flights, then month by month: what is learned, compared, refused, taken back."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from estimator_lib.core import config as configuration
+from estimator_lib.core import manifest
+from estimator_lib.core.errors import EstimatorLibError
+from estimator_lib.export import retention
+from pipelines import cli, models
+from pipelines.examples.retraining import data
+from pipelines.local import run
+from pipelines.local.warm_steps import WarmSteps
+
+EVERY = 40
+EASY = (
+    "evaluate.changes={auc: {min: -0.05}}",
+    "evaluate.slices=[]",
+    "train.batch_size=128",
+    "evaluate.importance.rows=0",
+)
+"""On one flight in forty, chance moves the AUC by more than a month does."""
+
+
+BADLY = (
+    "estimator.args.dnn_optimizer.learning_rate=5.0",
+    "estimator.args.linear_optimizer.learning_rate=50.0",
+    "evaluate.changes={auc: {min: 0.001}}",
+)
+
+
+class Story:
+    """The example's directory with a thin sample, one output, and what the last run did."""
+
+    def __init__(self, here, steps):
+        self.home = here / "retraining"
+        self.home.mkdir()
+        for name in ("config.yaml", "schema.pbtxt"):
+            shutil.copy(data.HERE / name, self.home / name)
+        self.output = here / "out"
+        self.serving = self.output / "serving"
+        self._steps = steps
+        self.said = []
+        (self.home / "data").mkdir()
+        self._whole = data.land(here / "whole", 12, every=EVERY)
+        self._damaged = data.land(here / "damaged", 11, damage=True, every=EVERY)
+
+    def arrive(self, months, damage=False):
+        for path in (self._damaged if damage else self._whole)[:months]:
+            shutil.copy(path, self.home / "data")
+
+    def run(self, *settings):
+        before = self._analyses()
+        config = configuration.load(self.home / "config.yaml", (*EASY, *settings))
+        self.said.clear()
+        try:
+            return run.run(
+                config,
+                base_dir=self.home,
+                output=self.output,
+                show=self.said.append,
+                steps=self._steps,
+            )
+        finally:
+            self.analysed = len(self._analyses() - before)
+
+    def _analyses(self):
+        return {path.name for path in (self.output / "analysis").glob("*.arrow")}
+
+    def lineage(self, version):
+        return json.loads((self.serving / str(version) / models.LINEAGE).read_text())
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    here = tmp_path_factory.mktemp("story")
+    with WarmSteps(here / "steps.log") as steps:
+        yield Story(here, steps)
+
+
+def test_a_year_of_retraining(story, capsys):
+    # Nine months: the first model has nobody to beat and nothing to start from.
+    story.arrive(9)
+    first = story.run()
+    assert first["evaluation"]["verdict"] == "blessed"
+    assert pathlib.Path(first["model"]) == story.serving / "1"
+    assert story.analysed == 9
+    assert story.lineage(1)["parent"] is None
+    assert story.lineage(1)["rows"] == first["rows"]["splits"]
+
+    # October: only its file is read to learn from; weights and the comparison are version 1's.
+    story.arrive(10)
+    second = story.run()
+    assert story.analysed == 1
+    assert any("starts from serving version 1" in line for line in story.said)
+    assert second["evaluation"]["comparison"]["model"] == str(story.serving / "1")
+    assert pathlib.Path(second["model"]) == story.serving / "2"
+    lineage = story.lineage(2)
+    assert lineage["parent"]["version"] == 1
+    assert lineage["parent"]["digest"] == manifest.read(story.serving / "1").digest
+    assert lineage["parent"]["model"] == story.lineage(1)["model"]
+    assert lineage["compared_with"] == "1"
+    assert [pathlib.Path(name).name for name in lineage["files"]][-1] == "flights-2013-10-31.csv"
+    assert lineage["schema"] == story.lineage(1)["schema"]
+    assert lineage["data_fingerprint"] != story.lineage(1)["data_fingerprint"]
+
+    # November arrives damaged: refused before anything is trained, with the reason.
+    story.arrive(11, damage=True)
+    with pytest.raises(EstimatorLibError) as refused:
+        story.run()
+    assert refused.value.exit_code == 2
+    assert "carrier" in refused.value.message
+    assert "distance" in refused.value.message
+    assert "train" not in story.said
+    assert retention.versions(story.serving) == [1, 2]
+
+    # Corrected, but trained badly: evaluated on the same rows, worse, and not published.
+    story.arrive(11)
+    worse = story.run(*BADLY)
+    assert worse["evaluation"]["verdict"] == "refused"
+    assert "auc against the serving model is -0.0" in " ".join(worse["evaluation"]["reasons"])
+    assert worse["model"] is None
+    assert retention.versions(story.serving) == [1, 2]
+
+    # Trained well; the preprocessed data is still good.
+    third = story.run()
+    assert third["cached"] == ["preprocess"]
+    assert pathlib.Path(third["model"]) == story.serving / "3"
+    assert story.lineage(3)["parent"]["version"] == 2
+
+    # Back to the second by one command; the next model starts from it and is compared with it.
+    assert cli.main(["models", "rollback", str(story.serving)]) == 0
+    assert retention.versions(story.serving) == [1, 2, 3, 4]
+    assert story.lineage(4)["again"] == 2
+    story.arrive(12)
+    last = story.run()
+    assert story.analysed == 1
+    assert last["evaluation"]["comparison"]["model"] == str(story.serving / "4")
+    assert pathlib.Path(last["model"]) == story.serving / "5"
+    capsys.readouterr()
+    assert cli.main(["models", "show", str(story.serving)]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [one["version"] for one in shown["ancestors"]] == [4, 1]
+
+
+def test_a_model_compared_with_one_that_is_no_longer_serving_is_not_published(story):
+    from components.export import _require_champion
+
+    evaluation = next(story.output.glob("artifacts/*/evaluate/evaluation/evaluation.json")).parent
+    compared = json.loads((evaluation / "evaluation.json").read_text())
+    compared["comparison"] = {"model": str(story.serving / "1")}
+    (evaluation / "evaluation.json").write_text(json.dumps(compared))
+    newest = retention.versions(story.serving)[-1]
+    with pytest.raises(EstimatorLibError, match=f"version 1, but by now version {newest}"):
+        _require_champion(str(evaluation), str(story.serving))
