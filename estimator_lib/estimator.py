@@ -183,10 +183,13 @@ class Estimator:
         listeners = [*listeners, *(n for h in every_hook for n in getattr(h, "listeners", ()))]
         history.forget_after(f"{self.model_dir}/{history.HISTORY}", start)
         consumed_before = [first]
+        replicas = strategy.num_replicas_in_sync if strategy else 1
 
         def save(consumed: int | None) -> str:
             lease.check()
-            position = None if consumed is None else consumed_before[0] + consumed
+            # Every replica takes a batch of its own in each step.
+            taken = replicas * (consumed or 0)
+            position = None if consumed is None else consumed_before[0] + taken
             engine = {"input": {"fingerprint": _fingerprint(input_fn), "batch": position}}
             return self._save(compiled.form.variables, engine)
 

@@ -16,6 +16,7 @@ import tensorflow as tf
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 LossFn = Callable[..., tf.Tensor]
+_SUMMED = "estimator_lib/summed_losses"
 
 
 class LossReduction(enum.StrEnum):
@@ -60,9 +61,16 @@ def reduce(
     weighted = losses if weights is None else losses * weights
     total = tf.reduce_sum(weighted)
     if reduction == LossReduction.SUM:
+        if not tf.executing_eagerly():
+            tf.compat.v1.get_default_graph().add_to_collection(_SUMMED, total)
         return total
     # By the inverse, which depends on shapes only: its gradient is one multiplication.
     return total * (1.0 / tf.cast(tf.maximum(tf.size(losses), 1), tf.float32))
+
+
+def is_summed() -> bool:
+    """Whether the graph being traced sums losses up: then those of replicas are summed, too."""
+    return bool(tf.compat.v1.get_default_graph().get_collection(_SUMMED))
 
 
 def sigmoid_cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

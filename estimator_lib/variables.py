@@ -42,7 +42,6 @@ class VariableStore:
         variables: Name to variable, in creation order.
         local: Names of variables that belong to metrics; they are not saved.
         initial: Initial value of each local variable, to reset it before an evaluation.
-        strategy: Variables are made in the scope of this `tf.distribute.Strategy`, if any.
         resources: Lookup tables and the like that traces made; they live as long as the store.
     """
 
@@ -51,7 +50,6 @@ class VariableStore:
         self.local: set[str] = set()
         self.initial: dict[str, Any] = {}
         self.resources: list[Any] = []
-        self.strategy: Any = None
         self._names: dict[int, str] = {}
         self._lock = threading.RLock()
 
@@ -87,13 +85,41 @@ class VariableStore:
         with self._lock:
             if name not in self.variables:
                 # Name scopes survive init_scope; the full name says it all already.
-                placed = self.strategy.scope() if self.strategy else contextlib.nullcontext()
-                with tf.init_scope(), placed, tf.name_scope(""), _passing():
+                with tf.init_scope(), tf.name_scope(""), _passing():
                     variable = make()
                 self._put(name, variable)
                 if local:
                     self.local.add(name)
             return self.variables[name]
+
+    def spread(self, other: VariableStore, strategy: Any) -> bool:
+        """Makes the variables of `other` here, for all replicas of a strategy.
+
+        Variables that are here already keep their values.
+
+        Args:
+            other: A store of plain variables.
+            strategy: A `tf.distribute.Strategy`.
+
+        Returns:
+            Whether a variable was replaced that functions may have been traced with.
+        """
+        replaced = False
+        self.local |= other.local
+        self.resources.extend(other.resources)
+        for name, plain in [*other.variables.items(), *self.variables.items()]:
+            known = self.variables.get(name)
+            if isinstance(known, tf.distribute.DistributedValues):
+                continue
+            made_from = plain if known is None else known
+            with strategy.scope(), _passing():
+                variable = tf.Variable(
+                    made_from.read_value(), trainable=plain.trainable, dtype=plain.dtype, name=name,
+                    synchronization=plain.synchronization, aggregation=plain.aggregation,
+                )  # fmt: skip
+            replaced |= known is not None
+            self._put(name, variable)
+        return replaced
 
     def _put(self, name: str, variable: Any) -> None:
         self.variables[name] = variable
@@ -120,6 +146,7 @@ class Trace:
     used: dict[str, Any] = dataclasses.field(default_factory=dict)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     seeds: int = 0
+    read_before: frozenset[int] = frozenset()
 
     def get_name(self, name: str) -> str:
         """The full name of a `get_variable` call made now."""
@@ -194,6 +221,7 @@ def trace(
         base_scope=tf.get_current_name_scope(),
         averages=averages,
         compute_dtype=tf.as_dtype(compute_dtype),
+        read_before=frozenset(id(v) for v in _read_in_graph()),
     )
     outer = _trace()
     keras_names = keras_state.get_global_attribute(_KERAS_NAMES)
@@ -351,10 +379,9 @@ def trainable_variables() -> list[Any]:
         return []
     found = [v for v in current.used.values() if v.trainable]
     seen = {id(v) for v in found}
-    graph = tf.compat.v1.get_default_graph()
-    # What the graph has read so far; an unordered set, so sorted to be the same every time.
-    watched = getattr(graph, "_watched_variables", ())
-    for variable in sorted(watched, key=lambda v: str(v.name)):
+    # An unordered set, so sorted to be the same every time.
+    watched = [v for v in _read_in_graph() if id(v) not in current.read_before]
+    for variable in map(_whole, sorted(watched, key=lambda v: str(v.name))):
         if variable.trainable and id(variable) not in seen:
             current.store.adopt(variable.name.removesuffix(":0"), variable)
             name = current.store.name_of(variable)
@@ -363,6 +390,20 @@ def trainable_variables() -> list[Any]:
                 found.append(variable)
                 seen.add(id(variable))
     return found
+
+
+def _read_in_graph() -> Sequence[Any]:
+    """Returns what the graph being traced has read; the replicas of a strategy share one."""
+    return tuple(getattr(tf.compat.v1.get_default_graph(), "_watched_variables", ()))
+
+
+def _whole(variable: Any) -> Any:
+    """Returns the variable of all replicas that a replica's one is a part of."""
+    for part in (variable, variable.handle):
+        container = getattr(part, "_distributed_container", None)
+        if container is not None:
+            return container()
+    return variable
 
 
 def update_averages(decay: float) -> Any:

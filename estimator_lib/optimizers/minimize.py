@@ -105,13 +105,13 @@ def minimize_parts(
         pairs = [(g, v) for v, g in zip(owned, gradients, strict=False) if g is not None]
         if not pairs:
             raise _nothing_to_train(owned)
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        if isinstance(optimizer, Optimizer):
             pairs = _reduced(pairs, reduction)
         pairs_of.append((optimizer, pairs))
     steps = [
         optimizer.apply_gradients(pairs)
         if isinstance(optimizer, Optimizer)
-        else _apply_keras(optimizer, pairs)
+        else _apply_keras(optimizer, pairs, reduction)
         for optimizer, pairs in pairs_of
     ]
     return steps[0] if len(steps) == 1 else tf.group(*steps)
@@ -185,7 +185,7 @@ def _rows(
 
 def _reduced(pairs: list[tuple[Any, Any]], reduction: LossReduction) -> list[tuple[Any, Any]]:
     context = tf.distribute.get_replica_context()
-    if context is None:
+    if context is None or context.num_replicas_in_sync == 1:
         return pairs
     how = (
         tf.distribute.ReduceOp.SUM
@@ -196,7 +196,11 @@ def _reduced(pairs: list[tuple[Any, Any]], reduction: LossReduction) -> list[tup
     return [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
 
 
-def _apply_keras(optimizer: Any, pairs: list[tuple[Any, Any]]) -> Any:
+def _apply_keras(optimizer: Any, pairs: list[tuple[Any, Any]], reduction: LossReduction) -> Any:
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1 and reduction != LossReduction.SUM:
+        # It adds up the gradients of the replicas itself.
+        pairs = [(tf.convert_to_tensor(g) / replicas, v) for g, v in pairs]
     plain = [
         (tf.IndexedSlices(g.values, g.indices, tf.shape(v, g.indices.dtype)), v)
         if isinstance(g, tf.IndexedSlices)

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 
-from estimator_lib import variables
+from estimator_lib import losses, variables
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.inputs import datasets
 from estimator_lib.inputs.feed import Feed
@@ -122,11 +122,13 @@ class TracedModel:
                 spec = spec._replace(train_op=variables.update_averages(decay))
         return spec
 
-    def tracing(self, mode: str) -> contextlib.AbstractContextManager[variables.Trace]:
+    def tracing(
+        self, mode: str, store: variables.VariableStore | None = None
+    ) -> contextlib.AbstractContextManager[variables.Trace]:
         """Captures the variables of a call of model_fn in `mode`."""
         averages = mode != ModeKeys.TRAIN and self._config.moving_average_decay is not None
         return variables.trace(
-            self.store,
+            store or self.store,
             seed=self.seed,
             averages=averages,
             compute_dtype=self._config.compute_dtype,
@@ -149,48 +151,40 @@ class TracedModel:
     # --- Building -------------------------------------------------------------------------
 
     def build(self, mode: str, element_spec: Any, strategy: Any = None) -> Form:
-        """Makes the variables that a mode needs, and returns the form of its results."""
+        """Makes the variables that a mode needs, and returns the form of its results.
+
+        The trace is of one replica without a strategy; its variables are then made anew for all
+        replicas.
+        """
         key = (mode, _key(element_spec), id(strategy) if strategy else None)
         if key in self._forms:
             return self._forms[key]
+        store = self.store if strategy is None else variables.VariableStore()
+        form = self._built(mode, element_spec, store)
+        if strategy is not None and self.store.spread(store, strategy):
+            # What was traced before holds the variables of one device.
+            self._forms.clear()
+            self._compiled.clear()
+        self._forms[key] = form
+        return form
+
+    def _built(self, mode: str, element_spec: Any, store: variables.VariableStore) -> Form:
         found: dict[str, Any] = {}
         features_spec, labels_spec = datasets.split(element_spec)
 
         def build(features: Any, labels: Any) -> Any:
-            with self.tracing(mode) as trace:
+            with self.tracing(mode, store) as trace:
                 variables.global_step()
                 spec = self.call(features, labels, mode)
-                found.update(self._describe(spec, mode))
+                found.update(_description(spec, mode, store))
                 found["variables"] = tuple(trace.used)
             return tf.constant(0)
 
-        # The trace itself is of one replica without a strategy; only variables are placed.
-        self.store.strategy = strategy or self.store.strategy
         with _seeded(self._config.tf_random_seed):
             # A bare graph: tf.function would trace a second time because variables were made.
             func_graph_from_py_func("build", build, _arguments(features_spec, labels_spec), {})
         names = sorted(features_spec) if isinstance(features_spec, Mapping) else ["features"]
-        form = self._forms[key] = Form(**found, features=tuple(map(str, names)))
-        return form
-
-    def _describe(self, spec: EstimatorSpec, mode: str) -> dict[str, Any]:
-        metrics = spec.eval_metric_ops or {}
-        pairs = tuple(name for name, m in metrics.items() if isinstance(m, tuple | list))
-        objects = tuple(name for name in metrics if name not in pairs)
-        for name in objects:
-            self.store.mark_local(list(metrics[name].variables))
-        fetches = {
-            name: tf.TensorSpec(tensor.shape, tensor.dtype)
-            for name, tensor in _fetches(spec, mode).items()
-        }
-        for name, spec_ in fetches.items():
-            if not spec_.shape.is_fully_defined():
-                raise ConfigError(
-                    f"Tensor {name!r} cannot be taken out of the loop: expected a static shape, "
-                    f"got {spec_.shape}. Reduce it to a scalar, or set its shape.",
-                    reason=Reason.UNSUPPORTED,
-                )
-        return {"fetches": fetches, "pairs": pairs, "metrics": objects}
+        return Form(**found, features=tuple(map(str, names)))
 
     # --- Training -------------------------------------------------------------------------
 
@@ -225,13 +219,7 @@ class TracedModel:
                 if strategy is None:
                     loss, rows, fetched = replica_step(features, labels)
                 else:
-                    loss, rows, fetched = strategy.run(replica_step, args=(features, labels))
-                    loss = strategy.reduce(tf.distribute.ReduceOp.SUM, loss, axis=None)
-                    rows = strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None)
-                    fetched = {
-                        name: strategy.experimental_local_results(value)[0]
-                        for name, value in fetched.items()
-                    }
+                    loss, rows, fetched = _replicated(strategy, replica_step, features, labels)
             with tf.control_dependencies([loss]):
                 step_var.assign(before + 1)
             return loss, rows, fetched
@@ -318,12 +306,7 @@ class TracedModel:
             with tf.summary.record_if(False):
                 if strategy is None:
                     return replica_step(features, labels)
-                loss, rows, fetched = strategy.run(replica_step, args=(features, labels))
-                sums = (
-                    strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None) for v in (loss, rows)
-                )
-                local = {k: strategy.experimental_local_results(v)[0] for k, v in fetched.items()}
-                return (*sums, local)
+                return _replicated(strategy, replica_step, features, labels)
 
         def one(element: Any, state: dict[str, Any]) -> dict[str, Any]:
             loss, rows, fetched = step(element)
@@ -380,6 +363,26 @@ class TracedModel:
 # --- Pieces -----------------------------------------------------------------------------------
 
 
+def _description(spec: EstimatorSpec, mode: str, store: variables.VariableStore) -> dict[str, Any]:
+    metrics = spec.eval_metric_ops or {}
+    pairs = tuple(name for name, m in metrics.items() if isinstance(m, tuple | list))
+    objects = tuple(name for name in metrics if name not in pairs)
+    for name in objects:
+        store.mark_local(list(metrics[name].variables))
+    fetches = {
+        name: tf.TensorSpec(tensor.shape, tensor.dtype)
+        for name, tensor in _fetches(spec, mode).items()
+    }
+    for name, spec_ in fetches.items():
+        if not spec_.shape.is_fully_defined():
+            raise ConfigError(
+                f"Tensor {name!r} cannot be taken out of the loop: expected a static shape, "
+                f"got {spec_.shape}. Reduce it to a scalar, or set its shape.",
+                reason=Reason.UNSUPPORTED,
+            )
+    return {"fetches": fetches, "pairs": pairs, "metrics": objects}
+
+
 def _accepted(model_fn: Any) -> frozenset[str]:
     parameters = inspect.signature(model_fn).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
@@ -398,6 +401,16 @@ def _accepted(model_fn: Any) -> frozenset[str]:
                 reason=Reason.UNKNOWN_NAME,
             )
     return frozenset(parameters)
+
+
+def _replicated(strategy: Any, replica_step: Any, features: Any, labels: Any) -> tuple[Any, ...]:
+    """Runs a step on every replica; the loss of all is their mean, or their sum if it is one."""
+    loss, rows, fetched = strategy.run(replica_step, args=(features, labels))
+    how = tf.distribute.ReduceOp.SUM if losses.is_summed() else tf.distribute.ReduceOp.MEAN
+    loss = strategy.reduce(how, loss, axis=None)
+    rows = strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None)
+    local = {k: strategy.experimental_local_results(v)[0] for k, v in fetched.items()}
+    return loss, rows, local
 
 
 def _fetches(spec: EstimatorSpec, mode: str) -> dict[str, Any]:

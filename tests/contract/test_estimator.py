@@ -384,43 +384,6 @@ def test_old_checkpoint_by_name_is_read_and_training_goes_on(tmp_path):
     assert made.get_variable_value("b") != 0.25
 
 
-def test_mirrored_strategy_equals_one_device(tmp_path):
-    script = textwrap.dedent("""
-        import sys, numpy as np, tensorflow as tf
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, two)
-        import estimator_lib as E
-        from estimator_lib import variables
-        X = np.arange(24, dtype=np.float32).reshape(8, 3) / 24
-        Y = X @ np.array([1.0, -2.0, 3.0], np.float32)
-        def model_fn(features, labels, mode):
-            w = variables.get_variable("w", [3], initializer=0.0)
-            y = tf.linalg.matvec(features["x"], w)
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            loss = tf.reduce_mean(tf.square(y - labels)) / replicas
-            if mode == "eval":
-                return E.EstimatorSpec(mode, loss=loss)
-            gradient = tf.gradients(loss, [w])[0]
-            context = tf.distribute.get_replica_context()
-            gradient = context.all_reduce(tf.distribute.ReduceOp.SUM, gradient)
-            tf.raw_ops.ResourceApplyGradientDescent(var=w.handle, alpha=0.1, delta=gradient)
-            return E.EstimatorSpec(mode, loss=loss, train_op=tf.no_op())
-        def input_fn(input_context=None):
-            ds = tf.data.Dataset.from_tensor_slices(({"x": X}, Y)).repeat(4)
-            return ds.batch(4 if input_context else 8)
-        results = []
-        for i, strategy in enumerate((None, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))):
-            config = E.RunConfig(train_distribute=strategy, save_summary_steps=None)
-            est = E.Estimator(model_fn, model_dir=f"{sys.argv[1]}/{i}", config=config)
-            est.train(input_fn)
-            results.append(est.get_variable_value("w"))
-            assert est.get_variable_value("global_step") == 4, est.get_variable_value("global_step")
-        np.testing.assert_allclose(*results, rtol=1e-5)
-    """)
-    run_script(script, tmp_path)
-
-
 def test_sigkill_and_rerun_give_the_same_weights(tmp_path):
     script = textwrap.dedent("""
         import os, signal, sys
