@@ -78,6 +78,12 @@ class EstimatorSpec:
                     f"{' and '.join(needed)}. Return it from model_fn.",
                     reason=Reason.MISSING_VALUE,
                 )
+        if self.train_op is not None and self.mode != ModeKeys.TRAIN:
+            raise ConfigError(
+                f"EstimatorSpec has a train_op in mode {self.mode!r}: whatever model_fn computes "
+                "runs, so it would train there. Make it only if mode == ModeKeys.TRAIN.",
+                reason=Reason.CONFLICT,
+            )
         if self.scaffold is not None:
             raise ConfigError(
                 "EstimatorSpec.scaffold is not supported: there is no session to set up. Use "

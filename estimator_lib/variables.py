@@ -25,6 +25,8 @@ import tensorflow as tf
 from keras.src.backend.common import global_state as keras_state
 from keras.src.backend.common.name_scope import current_path
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.ops import variable_scope
+from tensorflow.python.summary import tb_summary
 from tensorflow.python.trackable import resource
 
 from estimator_lib.core.errors import ConfigError, Reason, TrainingError
@@ -33,6 +35,8 @@ GLOBAL_STEP = "global_step"
 AVERAGE = "/ExponentialMovingAverage"
 _LOCAL_COLLECTIONS = frozenset(("local_variables", "metric_variables"))
 _KERAS_NAMES = "object_name_uids"
+_STORES = (variable_scope._VARSTORE_KEY, variable_scope._VARSCOPESTORE_KEY)
+"""Collections in which a graph keeps what `tf.compat.v1.get_variable` has made, and names."""
 
 
 class VariableStore:
@@ -145,6 +149,7 @@ class Trace:
     scopes: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     used: dict[str, Any] = dataclasses.field(default_factory=dict)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    listed: Mapping[str, list[Any]] = dataclasses.field(default_factory=dict)
     seeds: int = 0
     read_before: frozenset[int] = frozenset()
 
@@ -172,8 +177,16 @@ class Trace:
         variable = self.store.get(name, make, local=local)
         if self.averages and variable.trainable and not local:
             name, variable = self.average(name, variable)
-        self.used.setdefault(name, variable)
+        if name not in self.used:
+            self.used[name] = variable
+            self.enlist(name, variable)
         return variable
+
+    def enlist(self, name: str, variable: Any) -> None:
+        """Puts a variable into the graph's collection in which tf.compat.v1 looks for it."""
+        key = tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES if variable.trainable else name
+        if key in self.listed and not any(v is variable for v in self.listed[key]):
+            self.listed[key].append(variable)
 
     def average(self, name: str, variable: Any) -> tuple[str, Any]:
         """Returns the variable that follows another's running mean, and its name."""
@@ -229,19 +242,56 @@ def trace(
     _here.trace = current
     tracker = resource.ResourceTracker()
     try:
-        with tf.variable_creator_scope(_creator), resource.resource_tracker_scope(tracker):
+        with (
+            tf.variable_creator_scope(_creator),
+            resource.resource_tracker_scope(tracker),
+            _first_version(current),
+        ):
             yield current
+    except tb_summary.TBNotInstalledError as error:
+        raise ConfigError(
+            f"model_fn writes a summary, but {error}. Install tensorboard, or give numbers to "
+            "SummarySaverHook(tensors={...}) and return it as training_hooks.",
+            reason=Reason.UNSUPPORTED,
+        ) from error
     finally:
         store.resources.extend(tracker.resources)
         _here.trace = outer
         keras_state.set_global_attribute(_KERAS_NAMES, keras_names)
 
 
+@contextlib.contextmanager
+def _first_version(current: Trace) -> Iterator[None]:
+    """Lets functions of `tf.compat.v1` find and make the variables of this trace only.
+
+    `get_variable` starts with no variables, `get_global_step` finds the store's, an optimizer
+    without var_list the trainable ones; its slots, which it makes outside of the graph, are
+    captured like all others.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    trainable = tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES
+    collections = {key: graph.get_collection_ref(key) for key in (trainable, GLOBAL_STEP, *_STORES)}
+    before = {key: list(values) for key, values in collections.items()}
+    for values in collections.values():
+        values.clear()
+    current.listed = {key: collections[key] for key in (trainable, GLOBAL_STEP)}
+    if GLOBAL_STEP in current.store.variables:
+        current.enlist(GLOBAL_STEP, current.store.variables[GLOBAL_STEP])
+    with contextlib.ExitStack() as stack:
+        with tf.init_scope():
+            stack.enter_context(tf.variable_creator_scope(_creator))
+        try:
+            yield
+        finally:
+            for key, values in collections.items():
+                values[:] = before[key]
+
+
 def _creator(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
     current = _trace()
     if current is None:
         return next_creator(**kwargs)
-    name = current.made_name(str(kwargs.get("name") or "Variable").removesuffix(":0"))
+    name = current.made_name(str(kwargs.get("name") or "Variable").removesuffix(":0").strip("/"))
     initial = kwargs.get("initial_value")
 
     def make() -> Any:

@@ -369,6 +369,71 @@ def test_add_metrics_keeps_training(tmp_path):
     assert result["mse"] == made.evaluate(data())["mse"]
 
 
+def first_version(features, labels, mode):
+    """A model_fn as it was written for sessions and graphs."""
+    v1 = tf.compat.v1
+    with v1.variable_scope("tower"):
+        w = v1.get_variable("w", [3], initializer=v1.zeros_initializer())
+    y = tf.linalg.matvec(features["x"], w)
+    loss = tf.reduce_mean(tf.square(y - labels))
+    train_op = None
+    if mode == tf_estimator.ModeKeys.TRAIN:
+        step = v1.train.get_global_step()
+        train_op = v1.train.AdamOptimizer(0.1).minimize(loss, global_step=step)
+    metrics = {
+        "mae": v1.metrics.mean_absolute_error(labels, y),
+        "above": v1.metrics.accuracy(labels > 0, y > 0),
+    }
+    return tf_estimator.EstimatorSpec(mode, {"y": y}, loss, train_op, metrics)
+
+
+def second_version(features, labels, mode):
+    with variables.scope("tower"):
+        w = variables.get_variable("w", [3], initializer=0.0)
+    y = tf.linalg.matvec(features["x"], w)
+    loss = tf.reduce_mean(tf.square(y - labels))
+    adam = tf_estimator.optimizers.Adam(0.1, epsilon=1e-8)
+    return tf_estimator.EstimatorSpec(
+        mode, {"y": y}, loss, tf_estimator.optimizers.minimize(loss, adam)
+    )
+
+
+def test_functions_of_the_first_version_are_traced(tmp_path):
+    model = tf_estimator.Estimator(first_version, str(tmp_path / "first"))
+    model.train(data(), steps=3)
+    again = tf_estimator.Estimator(first_version, model.model_dir)
+    again.train(data(None), steps=3)
+    assert set(again.get_variable_names()) == {
+        "tower/w", "tower/w/Adam", "tower/w/Adam_1", "beta1_power", "beta2_power", "global_step",
+    }  # fmt: skip
+    new = tf_estimator.Estimator(second_version, str(tmp_path / "second"))
+    new.train(data(None), steps=6)
+    weights = again.get_variable_value("tower/w")
+    np.testing.assert_allclose(weights, new.get_variable_value("tower/w"), rtol=1e-4)
+    error = np.abs(X @ weights - Y).mean()
+    for _ in range(2):
+        found = again.evaluate(data())
+        assert found["global_step"] == 6
+        assert found["mae"] == pytest.approx(error, rel=1e-4)
+        assert found["above"] == pytest.approx(((X @ weights > 0) == (Y > 0)).mean())
+    assert not tf.compat.v1.trainable_variables()
+
+
+@pytest.mark.parametrize("module", [tf.summary, tf.compat.v1.summary])
+def test_summaries_without_tensorboard_say_what_to_do(module, tmp_path, monkeypatch):
+    for name in ("tensorboard", "tensorboard.plugins", "tensorboard.plugins.scalar"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    def model_fn(features, labels, mode):
+        spec = second_version(features, labels, mode)
+        module.scalar("mean", tf.reduce_mean(features["x"]))
+        return spec
+
+    model = tf_estimator.Estimator(model_fn, str(tmp_path))
+    with pytest.raises(ConfigError, match="Install tensorboard, or give numbers to Summary"):
+        model.train(data(), steps=1)
+
+
 def test_old_checkpoint_by_name_is_read_and_training_goes_on(tmp_path):
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.compat.v1.get_variable("w", initializer=tf.constant([1.0, 2.0, 3.0]), use_resource=True)

@@ -78,7 +78,7 @@ def test_evaluation_and_export_are_calibrated(tmp_path):
     kept = calibrated(model, heads.Calibration(scale=2.0, shift=1.0))
     np.testing.assert_allclose(next(kept.predict(input_fn()))["logits"], 2 * plain + 1, rtol=1e-6)
     model.train(input_fn(), steps=1)
-    with pytest.raises(ConfigError, match="Call calibrate.. again"):
+    with pytest.raises(ConfigError, match=r"Call calibrate\(\) again"):
         calibrated(model)
 
 

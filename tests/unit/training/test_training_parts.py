@@ -48,6 +48,8 @@ def test_specs_need_what_the_mode_needs():
     loss = tf.constant(1.0)
     with pytest.raises(ConfigError, match="train_op"):
         EstimatorSpec(ModeKeys.TRAIN, loss=loss)
+    with pytest.raises(ConfigError, match="would train there"):
+        EstimatorSpec(ModeKeys.EVAL, loss=loss, train_op=loss)
     with pytest.raises(ConfigError, match="scalar"):
         EstimatorSpec(ModeKeys.EVAL, loss=tf.zeros([2]))
     with pytest.raises(ConfigError, match="reserved"):
