@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estimator_lib.core.errors import EstimatorLibError
-from pipelines import data_commands, models
+from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
 
 INTERRUPTED = 130
@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_commands(commands)
     data_commands.add_commands(commands)
     cluster_commands.add_commands(commands)
+    reports.add_command(commands)
     return parser
 
 

@@ -105,6 +105,12 @@ def _add_submit(commands: Any) -> None:
         help="take unchanged steps from the cache (default: where data_fingerprint is given; the "
         "cluster itself does not see that files on a volume have changed)",
     )
+    submit.add_argument(
+        "--wait",
+        action="store_true",
+        help="follow the run to its end; exit code 0 if it succeeded, 2 if it failed, 75 if it may "
+        "succeed when tried again",
+    )
     submit.add_argument("--dry-run", action="store_true", help="check everything, send nothing")
     _finish(submit, _submit)
 
@@ -193,7 +199,8 @@ def _submit(parsed: argparse.Namespace) -> int:
     if parsed.dry_run:
         _say(f"pipeline {spec.name} and its parameters are valid; nothing was sent")
         return 0
-    submission = _connect(parsed).submit(
+    server = _connect(parsed)
+    submission = server.submit(
         spec,
         parameters,
         name=parsed.name,
@@ -206,7 +213,24 @@ def _submit(parsed: argparse.Namespace) -> int:
     run = submission.run
     how = "started" if submission.new else f"nothing to do, {run.state.lower()} already:"
     _say(f"{how} {run.name}\nid    {run.id}\npage  {submission.link}")
-    return 0
+    return _wait(server, run) if parsed.wait else 0
+
+
+def _wait(server: Connection, run: Run) -> int:
+    from pipelines.cluster import runs, waiting
+
+    try:
+        ended = waiting.follow(server, run.id, _say)
+    except KeyboardInterrupt:
+        _say(f"\nThe run goes on; look at it with `runs show {run.id}`.")
+        return 130
+    code = waiting.exit_code(ended)
+    if code:
+        bad = runs.failed(ended)
+        said = _last_word(server, ended, bad) if bad else None
+        reason = said or (bad and bad.error) or ended.error or "no reason given"
+        sys.stderr.write(f"error: {bad.name if bad else ended.name} failed: {reason}\n")
+    return code
 
 
 def _caching(asked: bool | None, spec: Specification, parameters: dict[str, Any]) -> bool | None:
