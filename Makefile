@@ -6,6 +6,7 @@ FLIGHTS := pipelines/examples/flights
 RETRAINING := pipelines/examples/retraining
 PROFILES := cpu gpu tpu
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
+TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
 .PHONY: demo test lint format bench specs specs-check image clean
 
@@ -29,13 +30,22 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
 
-# One for the example as it is, and one for each placement, cluster-*.yaml.
+# One for the example as it is, one for each placement, cluster-*.yaml, and one per pipeline.
 specs: $(READY)
 	@$(COMPILE) -o pipeline_specs/flights.yaml $(CHECK)
 	@for profile in $(PROFILES); do \
 	  $(COMPILE) --set cluster=@$(FLIGHTS)/cluster-$$profile.yaml \
 	    -o pipeline_specs/flights-$$profile.yaml $(CHECK) || exit 1; \
 	done
+	@$(COMPILE) $(TUNE) --set pipeline=tuned_training \
+	  -o pipeline_specs/flights-tuned-training.yaml $(CHECK)
+	@$(COMPILE) $(TUNE) --set pipeline=tuned_training --set tune.separate_tasks=true \
+	  --set tune.sampler=random --set tune.pruner=none --set tune.parallel=9 \
+	  -o pipeline_specs/flights-tuned-training-tasks.yaml $(CHECK)
+	@$(COMPILE) --set pipeline=batch_prediction --set predict=@$(FLIGHTS)/predict.yaml \
+	  -o pipeline_specs/flights-batch-prediction.yaml $(CHECK)
+	@$(BIN)/estimator-pipelines katib $(FLIGHTS)/config.yaml $(TUNE) \
+	  -o pipeline_specs/flights-katib.yaml $(CHECK)
 	@$(BIN)/estimator-pipelines compile $(RETRAINING)/config.yaml \
 	  -o pipeline_specs/flights-monthly.yaml $(CHECK)
 

@@ -63,6 +63,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     compile_.set_defaults(command=_compile)
 
+    katib = commands.add_parser(
+        "katib",
+        help="write the search for arguments as a Katib Experiment",
+        description="Write the configuration's search as a manifest for Katib. Its trials read "
+        "what `preprocess CONFIG -o DIR` wrote to the shared volume.",
+    )
+    _add_config(katib)
+    katib.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="MANIFEST")
+    katib.add_argument(
+        "--prepared", metavar="DIR", help="there, as pods see it (default: MOUNT_PATH/prepared)"
+    )
+    katib.add_argument(
+        "--check", action="store_true", help="write nothing; fail if MANIFEST is not up to date"
+    )
+    katib.set_defaults(command=_katib)
+
     predict = commands.add_parser(
         "predict",
         help="score files of raw rows with a published model",
@@ -144,7 +160,21 @@ def _compile(parsed: argparse.Namespace) -> int:
     from pipelines import compiling
 
     config = configuration.load(parsed.config, parsed.set)
-    text = compiling.compile_text(config)
+    return _written(compiling.compile_text(config), parsed)
+
+
+def _katib(parsed: argparse.Namespace) -> int:
+    from estimator_lib.core import config as configuration
+    from pipelines import katib
+
+    config = configuration.load(parsed.config, parsed.set)
+    return _written(katib.manifest(config, parsed.prepared), parsed)
+
+
+def _written(text: str, parsed: argparse.Namespace) -> int:
+    """Writes a specification, or with --check compares it with the file."""
+    from pipelines import compiling
+
     if parsed.check:
         compiling.check(text, parsed.output)
         _say(f"{parsed.output} is up to date")

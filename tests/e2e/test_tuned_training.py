@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from components import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import EstimatorLibError
 from pipelines.local import run, summary
@@ -90,6 +91,21 @@ def test_trials_as_tasks_find_what_one_step_finds(searched, execute):
     assert "train" in tasks["cached"]  # the same arguments, the same training
     again, _ = execute("tune.separate_tasks=true")
     assert set(again["cached"]) >= {"draw", "trial", "choose", "train"}
+
+
+def test_a_trial_is_also_a_program_that_another_tuner_can_start(searched, project, capsys):
+    result, _ = searched
+    prepared = pathlib.Path(result["report"]).parent.glob("artifacts/*/preprocess")
+    part = configuration.load(project / "config.yaml").tune_part()
+    command = ["--config", part.to_json(), "--prepared", str(next(prepared))]
+    tune_once.main([*command, "--value", f"{RATE}=0.5"])
+    said = [line for line in capsys.readouterr().out.splitlines() if "=" in line]
+    assert [line.partition("=")[0] for line in said] == ["average_loss"] * 3
+    assert float(said[-1].partition("=")[2]) == pytest.approx(result["tuned"]["value"], rel=1e-4)
+    with pytest.raises(SystemExit) as caught:
+        tune_once.main([*command, "--value", f"{RATE}=0.7"])
+    assert caught.value.code == 2
+    assert "expected one of 1.0e-05, 0.5, got '0.7'" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
