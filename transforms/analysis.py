@@ -22,7 +22,7 @@ from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from transforms.bounded_tokens import BoundedTokenCounts
 from transforms.lists import Lists
 from transforms.problems import Problem, Problems
-from transforms.records import Chunk
+from transforms.records import Chunk, Source
 from transforms.sketches import ExactSums, NumberCounts, TokenCounts
 
 
@@ -37,6 +37,9 @@ class FieldAnalysis:
         elements: How many values there are.
         lengths: Counts of how many values a row has, missing ones between others included, of
             rows with several.
+        sums: Weights of texts, in units of `WEIGHT_UNIT`, by the field of the weights.
+        by_class: Counts of texts by the class of the label; of values that several rows or
+            one row has, one for each row.
         numbers: Sums, of a numeric field.
         values: Counts of numbers, of a numeric field.
         tokens: Counts of texts, of a string field; exact if `every_token` was asked for.
@@ -51,6 +54,8 @@ class FieldAnalysis:
         self.missing = 0
         self.elements = 0
         self.lengths = NumberCounts()
+        self.sums: dict[str, TokenCounts] = {}
+        self.by_class: dict[int, TokenCounts] = {}
         self.numbers = ExactSums()
         self.values = NumberCounts()
         self.tokens: TokenCounts | BoundedTokenCounts = (
@@ -99,8 +104,39 @@ class FieldAnalysis:
         self.numbers.add(numbers, times)
         self.values.add(numbers, times)
 
+    def add_weights(self, name: str, column: pa.Array, weights: pa.Array) -> None:
+        """Adds texts with their weights: one for each, or one for each row."""
+        flat, parents = _flat(column)
+        amounts = Lists.of(weights).values if pa.types.is_list(weights.type) else weights
+        if len(amounts) != len(flat):
+            amounts = amounts.take(pa.array(parents))
+        units = np.rint(pc.fill_null(amounts.cast(pa.float64()), 0).to_numpy() / WEIGHT_UNIT)
+        encoded = flat.dictionary_encode()
+        valid = flat.is_valid().to_numpy(zero_copy_only=False)
+        at = encoded.indices.fill_null(0).to_numpy()[valid]
+        sums = np.bincount(at, weights=units[valid], minlength=len(encoded.dictionary))
+        mine = self.sums.setdefault(name, TokenCounts())
+        mine.add(encoded.dictionary, pa.array(sums.astype(np.int64)))
+
+    def add_classes(self, column: pa.Array, labels: pa.Array) -> None:
+        """Adds texts by the class of their row; a text counts once in a row."""
+        flat, parents = _flat(column)
+        table = pa.table({"token": flat, "row": parents, "label": labels.take(pa.array(parents))})
+        table = table.filter(table["token"].is_valid())
+        if self.several:
+            table = table.group_by(["row", "token", "label"]).aggregate([])
+        for label in pc.unique(table["label"]).to_pylist():
+            chosen = table["token"].filter(pc.equal(table["label"], label))
+            counted = pc.value_counts(chosen)
+            mine = self.by_class.setdefault(label, TokenCounts())
+            mine.add(counted.field("values"), counted.field("counts"))
+
     def merge(self, other: FieldAnalysis) -> None:
         """Adds what the other has seen."""
+        for name, sums in other.sums.items():
+            self.sums.setdefault(name, TokenCounts()).merge(sums)
+        for label, counts in other.by_class.items():
+            self.by_class.setdefault(label, TokenCounts()).merge(counts)
         self.rows += other.rows
         self.missing += other.missing
         self.elements += other.elements
@@ -140,6 +176,36 @@ class FileAnalysis:
     kept: Mapping[str, int]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """What is counted so that vocabularies can be ranked otherwise than by counts.
+
+    Attributes:
+        weighted: String field -> fields of weights.
+        by_class: String fields to count by the class of the label.
+        label: Field of the label.
+    """
+
+    weighted: Mapping[str, tuple[str, ...]]
+    by_class: Collection[str]
+    label: str
+
+    @classmethod
+    def of(cls, source: Source) -> Ranking | None:
+        """What a job's columns ask for; None if nothing."""
+        if source.label is None or not (source.weighted or source.by_class):
+            return None
+        return cls(weighted=source.weighted, by_class=source.by_class, label=source.label.field)
+
+    def count(self, split: SplitAnalysis, batch: pa.RecordBatch) -> None:
+        """Adds a batch to the fields of its split."""
+        for name, weights in self.weighted.items():
+            for weight in weights:
+                split.fields[name].add_weights(weight, batch.column(name), batch.column(weight))
+        for name in self.by_class:
+            split.fields[name].add_classes(batch.column(name), batch.column(self.label))
+
+
 class Analysis:
     """Everything learned in one pass.
 
@@ -152,10 +218,14 @@ class Analysis:
     Args:
         every_token: String fields whose distinct texts are all counted; the others are counted
             in bounded memory. None counts all of all.
+        ranking: What vocabularies are ranked by besides counts.
     """
 
-    def __init__(self, every_token: Collection[str] | None = None) -> None:
+    def __init__(
+        self, every_token: Collection[str] | None = None, ranking: Ranking | None = None
+    ) -> None:
         self._every_token = every_token
+        self._ranking = ranking
         self.splits: dict[str, SplitAnalysis] = {}
         self.files: dict[str, FileAnalysis] = {}
         self.problems = Problems()
@@ -178,6 +248,8 @@ class Analysis:
                         kind, several=several, every_token=every
                     )
                 split.fields[field.name].add(column)
+            if self._ranking is not None:
+                self._ranking.count(split, rows.batch)
 
     def seal(self) -> None:
         """Ends a file; see `bounded_tokens`."""
@@ -254,6 +326,13 @@ class Analysis:
                         else None,
                     }
                 )
+                more: list[tuple[list[Any], TokenCounts]] = []
+                more += [(["sums", n], c) for n, c in sorted(field.sums.items())]
+                more += [(["by_class", n], c) for n, c in sorted(field.by_class.items())]
+                for place, ranked in more:
+                    tokens = ranked.to_table(ordered=ordered)
+                    tables.append(_rows(len(entries), keys=[], counts=[], tokens=tokens))
+                    entries.append({"split": split_name, "field": name, "of": place})
         content = {
             "entries": entries,
             "splits": {n: [s.read, s.skipped] for n, s in self.splits.items()},
@@ -294,6 +373,13 @@ class Analysis:
             analysis.splits[name] = SplitAnalysis(read=read, skipped=skipped)
         ends = np.searchsorted(table["entry"].to_numpy(), np.arange(len(content["entries"]) + 1))
         for i, entry in enumerate(content["entries"]):
+            if "of" in entry:
+                of, key = entry["of"]
+                table_of = table.slice(int(ends[i]), int(ends[i + 1] - ends[i]))
+                counts_of = TokenCounts.from_table(table_of.select(["token", "count"]))
+                field = analysis.splits[entry["split"]].fields[entry["field"]]
+                getattr(field, of)[key] = counts_of
+                continue
             field = FieldAnalysis(entry["type"], several=entry["lengths"] is not None)
             field.rows, field.missing = entry["rows"], entry["missing"]
             field.elements = entry["elements"]
@@ -328,6 +414,18 @@ class Analysis:
             (kind, message, reason) for kind, message, reason in content["failures"]
         ]
         return analysis
+
+
+WEIGHT_UNIT = 2.0**-20
+"""Weights are added up as integers of this unit, so that their order does not matter."""
+
+
+def _flat(column: pa.Array) -> tuple[pa.Array, Any]:
+    """The values of a column and the row of each."""
+    if not pa.types.is_list(column.type):
+        return column, np.arange(len(column))
+    lists = Lists.of(column)
+    return lists.values, lists.parents
 
 
 _KINDS = {pa.string(): "string", pa.int64(): "int", pa.float64(): "float"}

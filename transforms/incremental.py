@@ -34,6 +34,7 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "label": source.label.model_dump() if source.label is not None else None,
         "weight": source.weight,
         "every_token": sorted(source.every_token),
+        "ranking": [dict(source.weighted), sorted(source.by_class)],
         "function": source.derived.digest if source.derived is not None else None,
     }
     return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()

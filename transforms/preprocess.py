@@ -42,7 +42,7 @@ from transforms import (
     statistics,
     statistics_page,
 )
-from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, raise_first
+from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, Ranking, raise_first
 from transforms.problems import Problems
 from transforms.rows import Layout, ReadSummary
 
@@ -136,7 +136,7 @@ def run(
             for name, split in _in_order(analysis).items()
         }
         anomalies = policy.judge(computed) if policy is not None else {}
-        resolved = resolution.resolve(columns, analysis)
+        resolved = resolution.resolve(columns, analysis, part.label.field)
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(manifest.committed_artifact(examples_dir))
         _write_transform(commits, pathlib.Path(transform_dir), resolved, source)
@@ -350,7 +350,7 @@ class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
 
 def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
     """Returns the analysis of one file; errors are in it, not raised."""
-    analysis = Analysis(source.every_token)
+    analysis = Analysis(source.every_token, Ranking.of(source))
     summary = ReadSummary()
     try:
         for chunk in records.read(file, source, summary):

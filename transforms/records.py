@@ -50,6 +50,8 @@ class Source:
         keep: Fields that go along as text.
         keep_raw: Whether the eval rows are also kept as they were.
         every_token: Fields of which a vocabulary is learned, so that all texts are counted.
+        weighted: Such a field -> the fields whose sums rank its values.
+        by_class: Such fields whose values are counted for each class of the label.
         derived: A user's learned function, whose outputs are fields too.
         along: Those of them that no column reads, and are features as they are -> type.
     """
@@ -62,6 +64,8 @@ class Source:
     keep: tuple[str, ...]
     keep_raw: bool = False
     every_token: frozenset[str] = frozenset()
+    weighted: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    by_class: frozenset[str] = frozenset()
     derived: Derived | None = None
     along: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -192,13 +196,43 @@ def source(
             reason=Reason.WEIGHT_OUT_OF_RANGE,
             role="Weight",
         )
+    vocabularies = [
+        (key, part)
+        for column in fc.walk(columns.values())
+        for key, part in fc.open_parts(column)
+        if isinstance(part, fc.Vocabulary)
+    ]
+    if label.kind != "class" and any(v.informative for _, v in vocabularies):
+        raise ConfigError(
+            "A vocabulary is ranked by mutual information, which needs classes: label.kind is "
+            "'number'. Rank it by count.",
+            reason=Reason.CONFLICT,
+        )
+    for weight in sorted({v.weight for _, v in vocabularies if v.weight}):
+        if weight in given:
+            continue
+        amount = fields.setdefault(weight, Field(name=weight, type="float"))
+        if amount.type == "string":
+            raise ConfigError(
+                f"Field {weight!r} ranks a vocabulary and is read as text: expected a number. "
+                "Correct its type.",
+                reason=Reason.CONFLICT,
+            )
+        fields[weight] = dataclasses.replace(amount, low=max(amount.low or 0, 0))
     layout = Layout(
         format=part.data.format,
         delimiter=part.data.delimiter,
         missing=tuple(part.data.missing),
         fields=tuple(fields.values()),
         texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
-        pairs=_pairs(columns.values(), lists),
+        pairs=tuple(
+            sorted(
+                {
+                    *_pairs(columns.values(), lists),
+                    *((key, v.weight) for key, v in vocabularies if v.weight in lists),
+                }
+            )
+        ),
     )
     along = {name: kind for name, kind in given.items() if name not in features}
     texts = [name for name, kind in along.items() if kind.startswith("string")]
@@ -216,12 +250,12 @@ def source(
         features=features,
         keep=tuple(part.keep),
         keep_raw=part.keep_raw,
-        every_token=frozenset(
-            key
-            for column in fc.walk(columns.values())
-            for key, part in fc.open_parts(column)
-            if isinstance(part, fc.Vocabulary)
-        ),
+        every_token=frozenset(key for key, _ in vocabularies),
+        weighted={
+            name: tuple(sorted({v.weight for key, v in vocabularies if key == name and v.weight}))
+            for name in sorted({key for key, v in vocabularies if v.weight})
+        },
+        by_class=frozenset(key for key, v in vocabularies if v.informative),
         derived=derived,
         along=along,
     )

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import Reason
-from transforms.analysis import Analysis, FieldAnalysis
+from transforms.analysis import WEIGHT_UNIT, Analysis, FieldAnalysis
+from transforms.informativeness import adjusted_mutual_information
 from transforms.problems import Problem, Problems
 from transforms.sketches import TokenCounts
 
@@ -21,8 +24,15 @@ MAX_DISTINCT = 10_000_000
 """A vocabulary beyond this is refused unless top_k or min_count bounds it."""
 
 
-def resolve(columns: Mapping[str, fc.Column], analysis: Analysis) -> dict[str, fc.Column]:
+def resolve(
+    columns: Mapping[str, fc.Column], analysis: Analysis, label: str | None = None
+) -> dict[str, fc.Column]:
     """Returns the columns with everything learned from the train split in its place.
+
+    Args:
+        columns: As declared.
+        analysis: Of all splits.
+        label: Field of the label.
 
     Raises:
         DataError: values are missing where a column has no default, a field has no value at
@@ -36,18 +46,61 @@ def resolve(columns: Mapping[str, fc.Column], analysis: Analysis) -> dict[str, f
     # A column that others are made of is met several times.
     Problems.of(list(dict.fromkeys(found))).raise_if_any()
     train = analysis.splits["train"].fields
+    classes = train.get(label or "")
     return {
-        name: fc.resolve(column, lambda field, part: _learned(train[field], part))
+        name: fc.resolve(column, lambda field, part: _learned(train[field], part, classes))
         for name, column in columns.items()
     }
 
 
-def _learned(field: FieldAnalysis, part: Any) -> Any:
+def vocabulary(
+    field: FieldAnalysis, part: fc.Vocabulary, label: FieldAnalysis | None
+) -> tuple[str, ...]:
+    """Returns the reserved values, then the others as they are ranked, ties by their bytes.
+
+    Args:
+        field: Where the values are.
+        part: What is wanted of them.
+        label: The label, where its classes rank the values.
+    """
+    assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
+    top_k = None if part.top_k is None else part.top_k + len(part.reserved)
+    if part.informative:
+        assert label is not None, "see records.source"  # noqa: S101
+        tokens = _informative(field, label, top_k, part.min_count)
+    elif part.weight is not None:
+        least = int(np.ceil(part.min_count / WEIGHT_UNIT)) if part.min_count > 1 else 1
+        tokens = field.sums[part.weight].ordered(top_k, least)["token"].to_pylist()
+    else:
+        tokens = field.tokens.ordered(top_k, part.min_count)["token"].to_pylist()
+    reserved = set(part.reserved)
+    others = [token for token in tokens if token not in reserved][: part.top_k]
+    return (*part.reserved, *others)
+
+
+def _informative(
+    field: FieldAnalysis, label: FieldAnalysis, top_k: int | None, min_count: int
+) -> list[str]:
+    assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
+    classes, totals = label.values.values()
+    table = field.tokens.ordered(min_count=min_count)
+    joint = np.zeros((table.num_rows, len(classes)), np.int64)
+    for at, one in enumerate(classes):
+        counts = field.by_class.get(int(one))
+        if counts is not None:
+            seen = counts.to_table()
+            found = pc.index_in(table["token"], seen["token"])
+            here = found.is_valid().to_numpy()
+            joint[here, at] = seen["count"].take(found.drop_null()).to_numpy()
+    ranked = table.append_column("rank", pa.array(adjusted_mutual_information(joint, totals)))
+    order = pc.sort_indices(ranked, [("rank", "descending"), ("token", "ascending")])
+    return ranked["token"].take(order[:top_k] if top_k is not None else order).to_pylist()
+
+
+def _learned(field: FieldAnalysis, part: Any, label: FieldAnalysis | None) -> Any:
     match part:
         case fc.Vocabulary():
-            assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
-            table = field.tokens.ordered(part.top_k, part.min_count)
-            return tuple(table["token"].to_pylist())
+            return vocabulary(field, part, label)
         case fc.Moments():
             return fc.ZScore(mean=field.numbers.mean, stddev=field.numbers.stddev)
         case fc.Quantiles():
@@ -102,12 +155,15 @@ def _vocabulary_problems(
             "Field %r looks like an identifier: %s distinct values in %s rows. "
             "Set top_k or use a hashed column.", key, f"{distinct:,}", f"{field.rows:,}",
         )  # fmt: skip
-    top = field.tokens.most_common(1)[0][1]
+    unit, counts = (1.0, field.tokens)
+    if part.weight is not None:
+        unit, counts = WEIGHT_UNIT, field.sums[part.weight]
+    top = counts.most_common(1)[0][1] * unit
     if top < part.min_count:
         return [
             _problem(
                 key,
-                f"{what}: expected values seen at least {part.min_count:,} times, got {top:,} "
+                f"{what}: expected values seen at least {part.min_count:,} times, got {top:,g} "
                 "for the most frequent one",
                 "Lower min_count.",
                 Reason.EMPTY_INPUT,

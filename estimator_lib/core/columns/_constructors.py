@@ -114,7 +114,14 @@ def bucketized_column(
 
 
 def categorical_column_with_vocabulary(
-    key: str, top_k: int | None = None, min_count: int = 1, num_oov_buckets: int = 1
+    key: str,
+    top_k: int | None = None,
+    min_count: int = 1,
+    num_oov_buckets: int = 1,
+    *,
+    weight: str | None = None,
+    informative: bool = False,
+    reserved: Sequence[str] = (),
 ) -> VocabularyColumn:
     """Values looked up in a vocabulary that is learned from the train split.
 
@@ -123,10 +130,19 @@ def categorical_column_with_vocabulary(
         top_k: Keep at most this many values.
         min_count: Keep values seen at least this often.
         num_oov_buckets: Ids for values outside the vocabulary; 0 treats them as missing.
+        weight: See `Vocabulary`.
+        informative: See `Vocabulary`.
+        reserved: See `Vocabulary`.
     """
     return VocabularyColumn(
         key=field_key("categorical_column_with_vocabulary", key),
-        vocabulary=Vocabulary(top_k=top_k, min_count=min_count),
+        vocabulary=Vocabulary(
+            top_k=top_k,
+            min_count=min_count,
+            weight=weight,
+            informative=informative,
+            reserved=tuple(reserved),
+        ),
         num_oov_buckets=at_least(key, "num_oov_buckets", num_oov_buckets, 0),
     )
 

@@ -24,13 +24,25 @@ class Vocabulary:
 
     Args:
         top_k: Keep at most this many values; None keeps all.
-        min_count: Keep values seen at least this often.
+        min_count: Keep values seen at least this often, or whose weights sum to this.
+        weight: Field whose sum ranks the values instead of their count.
+        informative: Whether they are ranked by what they tell about the label instead: by
+            mutual information, adjusted for chance.
+        reserved: Values that come first, seen or not; they do not count for `top_k`.
     """
 
     top_k: int | None = None
     min_count: int = 1
+    weight: str | None = None
+    informative: bool = False
+    reserved: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "reserved", tuple(self.reserved))
+        if self.weight is not None and self.informative:
+            raise invalid("Vocabulary", "weight", "None beside informative", self.weight)
+        if len(set(self.reserved)) != len(self.reserved) or "" in self.reserved:
+            raise invalid("Vocabulary", "reserved", "distinct non-empty values", self.reserved)
         if self.top_k is not None and self.top_k < 1:
             raise invalid("Vocabulary", "top_k", "a positive integer or None", self.top_k)
         if self.min_count < 1:

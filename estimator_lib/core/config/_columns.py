@@ -84,9 +84,24 @@ class VocabularySpec(Section):
     top_k: Annotated[int, Field(ge=1)] | None = None
     """Keep at most this many values."""
     min_count: Annotated[int, Field(ge=1)] = 1
-    """Keep values seen at least this often."""
+    """Keep values seen at least this often, or whose weights sum to this."""
+    rank_by: Literal["count", "weight", "mutual_information"] = "count"
+    """What orders the values: how often they are seen, the sum of `weight`, or what they tell
+    about the label (adjusted for chance)."""
+    weight: str | None = None
+    """The field of weights, where `rank_by` is weight."""
+    reserved: list[str] = []
+    """Values that come first, seen or not."""
     oov_buckets: Annotated[int, Field(ge=0)] = 1
     """Ids for unseen values."""
+
+    @pydantic.model_validator(mode="after")
+    def _ranking(self) -> Self:
+        if (self.weight is not None) != (self.rank_by == "weight"):
+            raise ValueError("weight and rank_by: weight go together; give both or neither")
+        if self.values is not None and (self.rank_by != "count" or self.reserved):
+            raise ValueError("values are given; rank_by and reserved are for learned ones")
+        return self
 
 
 class HashedSpec(Section):
@@ -246,7 +261,13 @@ def build_columns(specs: Mapping[str, Any]) -> dict[str, fc.Column]:
                 )
             case VocabularySpec():
                 return fc.categorical_column_with_vocabulary(
-                    spec.field or name, spec.top_k, spec.min_count, spec.oov_buckets
+                    spec.field or name,
+                    spec.top_k,
+                    spec.min_count,
+                    spec.oov_buckets,
+                    weight=spec.weight,
+                    informative=spec.rank_by == "mutual_information",
+                    reserved=spec.reserved,
                 )
             case HashedSpec():
                 return fc.categorical_column_with_hash_bucket(spec.field or name, spec.buckets)
