@@ -8,13 +8,18 @@ import pytest
 from components.evaluate import evaluate
 from components.export import export
 from components.notify import notify
+from components.predict import predict
 from components.preprocess import preprocess
 from components.train import train
+from components.tune import tune
+from components.tune_tasks import choose, draw, trial
 
 PAGE = pathlib.Path("components/README.md").read_text()
 
 
-COMPONENTS = [preprocess, train, evaluate, export, notify]
+COMPONENTS = [
+    preprocess, tune, draw, trial, choose, train, evaluate, export, predict, notify,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda c: c.name)
