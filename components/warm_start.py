@@ -96,17 +96,22 @@ def settings(
 
 @contextlib.contextmanager
 def explained(model_dir: str | None, estimator: Any) -> Iterator[None]:
-    """Says what to do where the weights of `model_dir` do not fit the model being trained."""
-    if model_dir is None:
-        yield
-        return
-    if estimator.latest_checkpoint() is None:
+    """Says what training starts from, and what to do where the weights there do not fit.
+
+    Args:
+        model_dir: The published model that training starts from, or None.
+        estimator: What is trained; where it has a checkpoint already, that is gone on from.
+    """
+    begun = estimator.latest_checkpoint()
+    if begun is not None:
+        Progress("train").line(f"train  goes on from step {begun.rpartition('-')[2]}")
+    elif model_dir is not None:
         Progress("train").line(f"train  starts from serving version {pathlib.Path(model_dir).name}")
     try:
         yield
     except EstimatorLibError as error:
         misfit = error.reason in (Reason.CONFLICT, Reason.UNKNOWN_NAME)
-        if not misfit or estimator.latest_checkpoint() is not None:
+        if model_dir is None or not misfit or estimator.latest_checkpoint() is not None:
             raise
         raise ConfigError(
             f"The model does not fit the weights of the serving one it starts from: "
@@ -173,10 +178,9 @@ def _rows(column: fc.CategoricalColumn, old: fc.CategoricalColumn) -> Rows | Non
             return _by_middle(tuple(column.boundaries), tuple(old.boundaries))  # type: ignore[arg-type]
         case fc.CrossedColumn(), fc.CrossedColumn():
             return _by_combination(column, old)
-        case (fc.WeightedColumn(), fc.WeightedColumn()) | (
-            fc.SequenceCategoricalColumn(),
-            fc.SequenceCategoricalColumn(),
-        ):
+        case fc.WeightedColumn(), fc.WeightedColumn():
+            return _rows(column.categorical_column, old.categorical_column)
+        case fc.SequenceCategoricalColumn(), fc.SequenceCategoricalColumn():
             return _rows(column.categorical_column, old.categorical_column)
         case fc.IdentityColumn(), fc.IdentityColumn():
             return [i if i < old.buckets else None for i in range(column.buckets)]

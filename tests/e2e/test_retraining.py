@@ -1,8 +1,12 @@
 """Nine months of flights, then month by month: what is learned, compared, refused, taken back."""
 
 import json
+import os
 import pathlib
 import shutil
+import signal
+import threading
+import time
 
 import pytest
 
@@ -54,18 +58,17 @@ class Story:
 
     def run(self, *settings):
         before = self._analyses()
-        config = configuration.load(self.home / "config.yaml", (*EASY, *settings))
-        self.said.clear()
         try:
-            return run.run(
-                config,
-                base_dir=self.home,
-                output=self.output,
-                show=self.said.append,
-                steps=self._steps,
-            )
+            return self.run_to(self.output, *settings)
         finally:
             self.analysed = len(self._analyses() - before)
+
+    def run_to(self, output, *settings):
+        config = configuration.load(self.home / "config.yaml", (*EASY, *settings))
+        self.said.clear()
+        return run.run(
+            config, base_dir=self.home, output=output, show=self.said.append, steps=self._steps
+        )
 
     def _analyses(self):
         return {path.name for path in (self.output / "analysis").glob("*.arrow")}
@@ -144,6 +147,32 @@ def test_a_year_of_retraining(story, capsys):
     assert cli.main(["models", "show", str(story.serving)]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert [one["version"] for one in shown["ancestors"]] == [4, 1]
+
+
+def interrupt_when(found):
+    """Sends this process what Ctrl-C sends, as soon as `found` returns something."""
+
+    def watch():
+        for _ in range(3000):
+            if found():
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(0.02)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def test_an_interrupted_run_goes_on_where_it_was(story, tmp_path):
+    story.arrive(3)
+    long = "train={max_steps: 200, batch_size: 16, evaluate_every_steps: 20}"
+    interrupt_when(lambda: list(tmp_path.glob("checkpoints/*/model.ckpt-20.index")))
+    with pytest.raises(KeyboardInterrupt):
+        story.run_to(tmp_path, "pipeline=training", long)
+    done = story.run_to(tmp_path, "pipeline=training", long)
+    assert done["cached"] == ["preprocess"]
+    (told,) = [line for line in story.said if "goes on from step" in line]
+    assert 20 <= int(told.split()[-1]) < 200
+    assert done["evaluation"]["step"] == 200
 
 
 def test_a_model_compared_with_one_that_is_no_longer_serving_is_not_published(story):
