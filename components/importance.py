@@ -72,6 +72,8 @@ def measured(
 def features_by_field(columns: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
     """Returns for each raw field the transformed features that read it, both in order of name.
 
+    A feature that no column makes, such as an output of a user's function, is a field itself.
+
     Args:
         columns: Resolved columns by their name in the configuration.
         features: The features of the examples; others are left out.
@@ -79,10 +81,10 @@ def features_by_field(columns: Mapping[str, Any], features: Mapping[str, Any]) -
     from estimator_lib.core import columns as fc
 
     found: dict[str, list[str]] = {}
-    for name, column in fc.feature_sources(columns.values()).items():
-        if name in features:
-            for field in fc.raw_fields([column]):
-                found.setdefault(field, []).append(name)
+    sources = fc.feature_sources(columns.values())
+    for name in features:
+        for field in fc.raw_fields([sources[name]]) if name in sources else [name]:
+            found.setdefault(field, []).append(name)
     return {field: sorted(found[field]) for field in sorted(found)}
 
 

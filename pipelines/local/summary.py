@@ -6,7 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-_SHOWN = ("auc", "auc_precision_recall", "accuracy", "loss", "rmse", "mae", "r2")
+_SHOWN = (
+    "auc", "auc_precision_recall", "accuracy", "loss", "rmse", "mae", "r2",
+    "pinball", "interval_coverage",
+)  # fmt: skip
 _VERDICTS = {
     "blessed": "blessed: every threshold is met",
     "refused": "refused",

@@ -186,17 +186,36 @@ def test_predict_scores_rows_never_seen(finished, tmp_path, capsys):
     assert all(0 <= float(row["logistic"]) <= 1 for row in found)
 
 
+QUANTILES = [
+    "label={field: wind, kind: number, missing: skip}",
+    "columns={hour: {kind: bucketized, quantiles: 4}}",
+    "estimator={function: 'own_models:quantiles', args: {levels: [0.1, 0.9]}}",
+    "train={batch_size: 32, epochs: 2}",
+    "evaluate={quantiles: [0.1, 0.9], slices: [[carrier, grade]], min_slice_rows: 5,"
+    " thresholds: {coverage/0.1: {max: 0.5}}, slice_thresholds: {pinball: {max: 20}}}",
+]
+
+
 def test_a_users_own_model_runs(project, server, tmp_path):
     (project / "own_models.py").write_text(
         "import estimator_lib\n"
         "def build(columns, config, units):\n"
         "    dense = [columns['wind'], columns['carrier_vector']]\n"
         "    return estimator_lib.DNNClassifier([units], dense, config=config)\n"
+        "def quantiles(columns, config, levels):\n"
+        "    head = estimator_lib.QuantileRegressionHead(levels)\n"
+        "    return estimator_lib.LinearEstimator(head, [columns['hour']], config=config)\n"
     )
     own = "estimator={function: 'own_models:build', args: {units: 4}}"
     with WarmSteps(tmp_path / "steps.log", path=[str(project)]) as steps:
         result, _ = execute(project, tmp_path / "out", steps, own, "evaluate.thresholds={}")
+        levels, _ = execute(project, tmp_path / "levels", steps, *QUANTILES)
     assert result["evaluation"]["rows"] > 250
+    assert levels["evaluation"]["verdict"] == "blessed", levels["evaluation"]["reasons"]
+    metrics = levels["evaluation"]["metrics"]
+    assert metrics["coverage/0.9"]["value"] > metrics["coverage/0.1"]["value"]
+    assert levels["evaluation"]["slices"]
+    assert pathlib.Path(levels["model"], "saved_model.pb").is_file()
 
 
 VARIANTS = {

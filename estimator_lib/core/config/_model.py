@@ -114,10 +114,23 @@ class Importance(Section):
     """Of the rows drawn and of the shuffles."""
 
 
+def _fields(given: object) -> object:
+    if isinstance(given, str):
+        return given
+    fields = given if isinstance(given, list) else []
+    distinct = {field for field in fields if isinstance(field, str)}
+    if len(distinct) < 2 or len(distinct) < len(fields):
+        raise ValueError(f"expected a field, or at least 2 different fields to cross, got {given}")
+    return given
+
+
+Slicing = Annotated[str | list[str], pydantic.BeforeValidator(_fields)]
+
+
 class Evaluate(Section):
     """What the finished model must show."""
 
-    slices: list[str | Annotated[list[str], Field(min_length=2)]] = []
+    slices: list[Slicing] = []
     """Raw fields by whose values metrics are also computed; a list of fields stands for the
     combinations of their values."""
     min_slice_rows: Annotated[int, Field(ge=1)] = 100
@@ -152,6 +165,9 @@ class Evaluate(Section):
                         f"{section}.{name}.min_rows is {bound.min_rows}, but slices of fewer than "
                         f"min_slice_rows = {self.min_slice_rows} rows are not measured"
                     )
+        twice = [item for at, item in enumerate(self.slices) if item in self.slices[:at]]
+        if twice:
+            raise ValueError(f"slices lists {twice[0]} twice")
         if any(a >= b for a, b in itertools.pairwise(self.quantiles)):
             raise ValueError("quantiles must be in ascending order")
         return self

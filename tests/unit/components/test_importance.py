@@ -27,6 +27,7 @@ def test_everything_that_reads_a_field_is_shuffled_with_it():
     assert len(found["carrier"]) == 2
     assert len(found["wind"]) == 2
     assert importance.features_by_field(columns, {}) == {}
+    assert importance.features_by_field(columns, {"made": None}) == {"made": ["made"]}
 
 
 def test_batches_are_the_rows_as_they_are_and_then_each_shuffle():
