@@ -521,7 +521,7 @@ class Estimator:
                 return self._stamp[0] if self._stamp else None
             if self._stamp is None:
                 if self._warm_start is not None and self.latest_checkpoint() is None:
-                    warm_start.apply(self._warm_start, fresh)
+                    warm_start.apply(self._warm_start, fresh, saved)
                 self._synced.update(fresh)
                 return None
             loaded, targets = checkpoints.load(self._stamp[0]), fresh

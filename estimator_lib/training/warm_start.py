@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,8 +105,15 @@ def find(path: str) -> str:
     return found
 
 
-def apply(given: WarmStartSettings, variables: Mapping[str, Any]) -> list[str]:
+def apply(
+    given: WarmStartSettings, variables: Mapping[str, Any], known: Collection[str] = ()
+) -> list[str]:
     """Assigns old values to `variables` and returns the names that were taken.
+
+    Args:
+        given: What to take.
+        variables: By name; those that hold no value yet.
+        known: Names of the model's other variables.
 
     Raises:
         CheckpointError: a selected variable is missing there or has another shape.
@@ -114,7 +121,7 @@ def apply(given: WarmStartSettings, variables: Mapping[str, Any]) -> list[str]:
     """
     loaded = checkpoints.load(find(given.ckpt_to_initialize_from))
     for name in (*given.var_name_to_vocab_info, *given.var_name_to_prev_var_name):
-        if name not in variables:
+        if name not in variables and name not in known:
             raise ConfigError(
                 f"Warm start names a variable {name!r} that the model does not have."
                 + did_you_mean(name, variables),

@@ -306,6 +306,15 @@ def test_hooks_see_the_steps_they_ask_for(tmp_path):
     assert every.calls == ["begin", "end"]
 
 
+def test_profiles_are_written_for_tensorboard(tmp_path):
+    model = tf_estimator.Estimator(linear, str(tmp_path / "m"))
+    hook = tf_estimator.ProfilerHook(save_steps=2, output_dir=str(tmp_path / "p"), steps=1)
+    model.train(data(None), hooks=[hook], steps=5)
+    profiles = list((tmp_path / "p" / "plugins" / "profile").rglob("*.xplane.pb"))
+    assert profiles
+    assert all(path.stat().st_size > 0 for path in profiles)
+
+
 def test_hook_with_session_methods_is_refused(tmp_path):
     class Old(tf_estimator.SessionRunHook):
         def before_run(self, run_context):

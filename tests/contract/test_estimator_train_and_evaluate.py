@@ -1,5 +1,6 @@
 """train_and_evaluate, early stopping, exporters, publishing and parity."""
 
+import importlib
 import json
 import math
 import pathlib
@@ -7,6 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 import estimator_lib as tf_estimator
 from estimator_lib.core.errors import ConfigError, ExportError, Reason
@@ -166,6 +168,45 @@ def test_signatures_of_serialized_and_raw_inputs(tmp_path):
     assert sorted(json.loads(saved_model.signature_table(path))) == ["predict", "serving_default"]
     rows = saved_model.load_model(path).predict({"x": X[:7]}, batch_size=3)
     np.testing.assert_allclose(rows["y"], made.predictor({"x": X[:1]})({"x": X[:7]})["y"])
+
+    names = np.array(["a", "\u00fc" * 100], object)
+    saved_model.write_warmup(path, {"x": X[:2], "name": names}, "flights")
+    records = tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests")
+    (record,) = records.as_numpy_iterator()
+    request = _prediction_log().FromString(record).predict_log.request
+    assert request.model_spec.name == "flights"
+    assert request.model_spec.signature_name == "serving_default"
+    inputs = {entry.key: tf.make_ndarray(entry.value) for entry in request.inputs}
+    np.testing.assert_array_equal(inputs["x"], X[:2])
+    assert [text.decode() for text in inputs["name"]] == list(names)
+
+
+def _prediction_log():
+    """PredictionLog of TF Serving's API, as far as warm-up needs it; a map is its entries."""
+    file = descriptor_pb2.FileDescriptorProto(name="prediction_log.proto", package="serving")
+    text, one, many = 9, 1, 3
+    messages = {
+        "ModelSpec": [("name", 1, one, text), ("signature_name", 3, one, text)],
+        "Input": [("key", 1, one, text), ("value", 2, one, ".tensorflow.TensorProto")],
+        "PredictRequest": [("model_spec", 1, one, "ModelSpec"), ("inputs", 2, many, "Input")],
+        "PredictLog": [("request", 1, one, "PredictRequest")],
+        "PredictionLog": [("predict_log", 6, one, "PredictLog")],
+    }
+    for message, fields in messages.items():
+        made = file.message_type.add(name=message)
+        for name, number, label, kind in fields:
+            field = made.field.add(name=name, number=number, label=label)
+            if kind == text:
+                field.type = kind
+            else:
+                field.type_name = kind
+    pool = descriptor_pool.DescriptorPool()
+    for needed in ("types", "tensor_shape", "resource_handle", "tensor"):
+        source = importlib.import_module(f"tensorflow.core.framework.{needed}_pb2").DESCRIPTOR
+        pool.AddSerializedFile(source.serialized_pb)
+        file.dependency.append(source.name)
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("serving.PredictionLog"))
 
 
 def transform_dir(path):
