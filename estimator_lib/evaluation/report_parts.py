@@ -55,10 +55,12 @@ def against_serving(report: ReportInput) -> str:
     )
     table = (
         '<div class="scroll"><table><thead><tr><th scope="col">Metric</th>'
-        '<th scope="col" class="num">Serving</th><th scope="col" class="num">This model</th>'
-        '<th scope="col" class="num">Change</th><th scope="col" style="width:30%">'
+        '<th scope="col" class="num wide-only">Serving</th>'
+        '<th scope="col" class="num">This model</th><th scope="col" class="num">Change</th>'
+        '<th scope="col" style="width:30%">'
         'Worse<span style="float:right">Better</span></th>'
-        f'<th scope="col">Verdict</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        '<th scope="col" class="wide-only">Verdict</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
     )
     return (
         '<section><h2>Against the serving model</h2><p class="soft">Both models on the same rows. '
@@ -84,10 +86,10 @@ def _difference_row(name: str, mine: Metric, other: Metric, change: Metric, *, m
     classes = " ".join(filter(None, ("more" if more else "", word if word == "worse" else "")))
     return (
         f'<tr class="{classes}"><th scope="row">{escape(title_of(name))}</th>'
-        f'<td class="num soft">{format_metric(name, other.value)}</td>'
+        f'<td class="num wide-only">{format_metric(name, other.value)}</td>'
         f'<td class="num">{format_metric(name, mine.value)}</td>'
         f'<td class="num {kind}">{change_text(name, change.value or 0.0)}</td>'
-        f'<td>{forest(turned, axis, label)}</td><td class="{kind}">{word}</td></tr>'
+        f'<td>{forest(turned, axis, label)}</td><td class="{kind} wide-only">{word}</td></tr>'
     )
 
 

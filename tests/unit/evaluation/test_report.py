@@ -113,7 +113,8 @@ def test_everything_is_told(page):
     for part in (
         "Flight delays", "Blessed", "AUC", "Precision and recall", "Calibration", "Scores",
         "By carrier", "By origin", "How it learned", "Features", "temp", "Rows", "Time",
-        "Run configuration", "flights-20261122-080000", "Envoy",
+        "Run configuration", "flights-20261122-080000", "Envoy", "Against the serving model",
+        "no clear difference", "What it relies on", "Delta \N{MULTIPLICATION SIGN} JFK",
     ):  # fmt: skip
         assert part in text, part
 
@@ -132,6 +133,21 @@ def test_refused_says_which_requirement(report):
     text = "".join(_Page(render(refused)).text)
     assert "Refused" in text
     assert "at least 0.9 is required" in text
+
+
+def test_bounds_on_slices_and_sure_changes_are_told_in_words(report):
+    more = {
+        "changes": {"auc": {"min": 0.0, "confident": True}},
+        "slice_thresholds": {"auc": {"min": 0.6}},
+    }
+    judged = dataclasses.replace(report, evaluation=sample.evaluation(4000, **more))
+    text = "".join(_Page(render(judged)).text)
+    assert "Change of AUC against the serving model is with 95% confidence at least" in text
+    assert (
+        "AUC where carrier = Envoy is" in text
+        or "AUC where carrier \N{MULTIPLICATION SIGN}" in text
+    )
+    assert "below the minimum 0.6" in text
 
 
 def test_an_evaluation_of_nothing_renders():
@@ -206,6 +222,9 @@ def test_model_card_is_plain_markdown(report):
     assert r"a\|b" in card
     assert "## Metrics" in card
     assert "Envoy" in card
+    assert "## Against the serving model" in card
+    assert "- hour: 0.0810" in card
+    assert "&lt;b&gt;: 0.0040" in card
 
 
 def test_a_fact_is_told_once(report):
