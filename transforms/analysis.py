@@ -337,7 +337,11 @@ class Analysis:
             "entries": entries,
             "splits": {n: [s.read, s.skipped] for n, s in self.splits.items()},
             "files": {n: dataclasses.asdict(f) for n, f in self.files.items()},
-            "problems": [self.problems.total, [dataclasses.asdict(p) for p in self.problems.first]],
+            "problems": [
+                self.problems.total,
+                [dataclasses.asdict(p) for p in self.problems.first],
+                self.problems.kept,
+            ],
             "failures": self.failures,
         }
         table = pa.concat_tables(tables) if tables else _ROWS.empty_table()
@@ -406,9 +410,11 @@ class Analysis:
                 )
             analysis.splits[entry["split"]].fields[entry["field"]] = field
         analysis.files = {n: FileAnalysis(**f) for n, f in content["files"].items()}
-        total, first = content["problems"]
+        total, first, kept = content["problems"]
         analysis.problems = Problems.of(
-            [Problem(**{**p, "reason": Reason(p["reason"])}) for p in first], total=total
+            [Problem(**{**p, "reason": Reason(p["reason"])}) for p in first],
+            total=total,
+            kept=kept,
         )
         analysis.failures = [
             (kind, message, reason) for kind, message, reason in content["failures"]

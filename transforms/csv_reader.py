@@ -11,6 +11,7 @@ What counts as missing and as a number is said in `rows`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
 import gzip
@@ -27,7 +28,7 @@ import pyarrow.csv
 
 from estimator_lib.core.errors import DataError, Reason, SchemaError, did_you_mean, quote
 from transforms.files import InputFile
-from transforms.problems import SHOWN, Problem, Problems
+from transforms.problems import Problem, Problems
 from transforms.rows import (
     FLOAT,
     INT,
@@ -97,7 +98,34 @@ def _record_end(data: bytes) -> int:
     return end
 
 
-def _blocks(file: InputFile, summary: ReadSummary | None, block_bytes: int) -> Iterator[_Block]:
+class _Recoded:
+    """A stream of UTF-8 bytes behind another encoding."""
+
+    def __init__(self, source: Any, file: InputFile, encoding: str) -> None:
+        self._source = source
+        self._file = file
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+
+    def read(self, size: int) -> bytes:
+        while True:
+            data = self._source.read(size)
+            try:
+                text = self._decoder.decode(data, final=not data).encode()
+            except UnicodeError as error:
+                raise DataError(
+                    f"File {self._file.name} is not {self._encoding}: expected text in the "
+                    f"encoding of the configuration, got bytes that are none "
+                    f"({getattr(error, 'reason', error)}). Correct data.encoding.",
+                    reason=Reason.ENCODING,
+                ) from error
+            if text or not data:
+                return text
+
+
+def _blocks(
+    file: InputFile, summary: ReadSummary | None, block_bytes: int, encoding: str
+) -> Iterator[_Block]:
     """Yields the file's bytes in blocks of whole records; the first begins with the header."""
     digested = Digested(file.open(), wanted=summary is not None)
     carry = b""
@@ -105,6 +133,8 @@ def _blocks(file: InputFile, summary: ReadSummary | None, block_bytes: int) -> I
     with io.BufferedReader(digested, 1 << 20) as raw:
         try:
             source = _decompressed(raw)
+            if codecs.lookup(encoding).name != "utf-8":
+                source = _Recoded(source, file, encoding)
             first = True
             while True:
                 chunk = source.read(block_bytes)
@@ -140,7 +170,7 @@ def _without_mark(file: InputFile, data: bytes) -> bytes:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(
             f"File {file.name} is not UTF-8: expected UTF-8 text, got UTF-16 at {file.name}:1. "
-            "Convert the file to UTF-8.",
+            "Convert the file to UTF-8, or set data.encoding to utf-16.",
             reason=Reason.ENCODING,
         )
     return data[3:] if data[:3] == b"\xef\xbb\xbf" else data
@@ -153,9 +183,8 @@ def _records(data: bytes, line: int, delimiter: str) -> Iterator[tuple[int, list
     """Yields (line, fields) of every record that is not an empty line."""
     before = csv.field_size_limit(sys.maxsize)
     try:
-        reader = csv.reader(
-            io.StringIO(data.decode(), newline=""), delimiter=delimiter, strict=False
-        )
+        text = data.decode(errors="surrogateescape")  # of what is no text, see `_diagnose`
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
         start = line
         for record in reader:
             if record:
@@ -229,19 +258,21 @@ def read_header(file: InputFile, layout: Layout) -> list[str]:
         DataError: the file cannot be read, is empty or is not text.
         SchemaError: a name appears twice.
     """
-    block = next(_blocks(file, None, HEADER_BYTES))
-    header, _ = _header(file, block, layout.delimiter)
+    block = next(_blocks(file, None, HEADER_BYTES, layout.encoding))
+    header, _ = _header(file, block, layout)
     return header
 
 
-def _header(file: InputFile, block: _Block, delimiter: str) -> tuple[list[str], int]:
+def _header(file: InputFile, block: _Block, layout: Layout) -> tuple[list[str], int]:
     """The names, and the number of lines they take."""
-    fault = _encoding_problem(file, block)
-    if fault is not None:
-        raise Problems.of([fault]).as_error()
     beginning = block.data[:HEADER_BYTES]
     beginning = beginning[: _record_end(beginning)] or block.data
-    records = _records(beginning, 1, delimiter)
+    # Where other records at fault are left out, only the header itself must be text.
+    checked = beginning.partition(b"\n")[0] if layout.quarantine else block.data
+    fault = _encoding_problem(file, dataclasses.replace(block, data=checked))
+    if fault is not None:
+        raise Problems.of([fault]).as_error()
+    records = _records(beginning, 1, layout.delimiter)
     first = next(records, None)
     if first is None:
         raise DataError(
@@ -306,7 +337,7 @@ def infer_types(
 
     A field without any value is a string.
     """
-    block = next(_blocks(file, None, 1 << 20))
+    block = next(_blocks(file, None, 1 << 20, layout.encoding))
     records = _records(block.data, 1, layout.delimiter)
     _, header = next(records, (0, []))
     sample = [record for _, (_, record) in zip(range(rows), records, strict=False)]
@@ -347,9 +378,9 @@ def read_rows(
         SchemaError: the header is wrong. Faults in records do not raise: see `Rows.problems`.
     """
     header: list[str] | None = None
-    for block in _blocks(file, summary, block_bytes):
+    for block in _blocks(file, summary, block_bytes, layout.encoding):
         if header is None:
-            header, lines = _header(file, block, layout.delimiter)
+            header, lines = _header(file, block, layout)
             Problems.of(check_header(file, header, layout.names)).raise_if_any()
             rest = _without_lines(block.data, lines)
             block = _Block(data=rest, line=1 + lines, last=block.last)
@@ -361,10 +392,14 @@ def _parse(file: InputFile, header: list[str], layout: Layout, block: _Block) ->
     names = layout.names
     fault = _encoding_problem(file, block)
     if fault is not None:
+        if layout.quarantine:
+            return _without_bad(file, header, layout, block)
         return no_rows(layout, Problems.of([fault]))
     if block.last and block.data.count(b'"') % 2:
         offset = _ends_in_quotes(block.data, layout.delimiter)
         if offset is not None:
+            if layout.quarantine:  # nobody knows which records are in the quotes
+                raise _unclosed(file, block.line + offset).as_error()
             return no_rows(layout, _unclosed(file, block.line + offset))
     try:
         table = pyarrow.csv.read_csv(
@@ -385,10 +420,12 @@ def _parse(file: InputFile, header: list[str], layout: Layout, block: _Block) ->
         columns = {name: _one_chunk(table.column(name)) for name in names}
     except pa.ArrowInvalid:
         good, problems = _diagnose(file, header, layout, block)
+        if problems.total and layout.quarantine:
+            return _without_bad(file, header, layout, block)
         if problems.total:
             return no_rows(layout, problems)
         columns = {
-            name: pa.array([r[header.index(name)] for r in good], pa.string()) for name in names
+            name: pa.array([r[header.index(name)] for _, r in good], pa.string()) for name in names
         }
     return typed_rows(file, layout, columns, _lines(header, layout, block, columns))
 
@@ -410,33 +447,70 @@ def _lines(
     return line_of
 
 
+def _without_bad(file: InputFile, header: list[str], layout: Layout, block: _Block) -> Rows:
+    """The records of a block without those that are no text or of a wrong length."""
+    good, problems = _diagnose(file, header, layout, block)
+    lines = [line for line, _ in good]
+    columns = {
+        name: pa.array([record[header.index(name)] for _, record in good], pa.string())
+        for name in layout.names
+    }
+    rows = typed_rows(file, layout, columns, lambda row: lines[row])
+    return dataclasses.replace(
+        rows, problems=problems + rows.problems, left_out=rows.left_out + problems.total
+    )
+
+
 def _diagnose(
     file: InputFile, header: list[str], layout: Layout, block: _Block
-) -> tuple[list[list[str]], Problems]:
-    """The records of a block that pyarrow refused, and those with a wrong number of fields."""
-    good: list[list[str]] = []
+) -> tuple[list[tuple[int, list[str]]], Problems]:
+    """The lines and records of a block that can be read, and what is wrong with the others."""
+    good: list[tuple[int, list[str]]] = []
     bad: list[Problem] = []
     total = 0
     for line, record in _records(block.data, block.line, layout.delimiter):
-        if len(record) == len(header):
-            good.append(record)
+        fault = _record_fault(record, len(header))
+        if fault is None:
+            good.append((line, record))
             continue
         total += 1
-        if len(bad) < SHOWN:
+        if len(bad) < layout.listed:
+            text, action, reason = fault
             bad.append(
                 Problem(
-                    file=file.name,
-                    line=line,
-                    field="",
-                    text=(
-                        f"Record has the wrong length: expected {len(header)} fields as in the "
-                        f"header, got {len(record)}"
-                    ),
-                    action="Repair the record; quote fields that hold the delimiter.",
-                    reason=Reason.RECORD_MALFORMED,
+                    file=file.name, line=line, field="", text=text, action=action, reason=reason
                 )
             )
-    return good, Problems.of(bad, total=total)
+    return good, Problems.of(bad, total=total, kept=layout.listed)
+
+
+def _record_fault(record: list[str], width: int) -> tuple[str, str, Reason] | None:
+    """What is wrong with a record, what to do about it, and the reason; None if nothing."""
+    if len(record) != width:
+        return (
+            f"Record has the wrong length: expected {width} fields as in the header, "
+            f"got {len(record)}",
+            "Repair the record; quote fields that hold the delimiter.",
+            Reason.RECORD_MALFORMED,
+        )
+    if any("\0" in text or not _encodable(text) for text in record):
+        return (
+            "Text is not valid: expected UTF-8 without NUL bytes, got others",
+            "Convert the file to UTF-8 without NUL bytes.",
+            Reason.ENCODING,
+        )
+    return None
+
+
+def _encodable(text: str) -> bool:
+    """Whether a text has no byte that was no text."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _one_chunk(column: pa.ChunkedArray) -> pa.Array:

@@ -69,6 +69,7 @@ def find(
     file_format: str | None = None,
     missing: Sequence[str] = ("",),
     delimiter: str = ",",
+    encoding: str = "utf-8",
     types: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
 ) -> Dataset:
@@ -80,6 +81,7 @@ def find(
         file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
         missing: Texts that stand for a missing value.
         delimiter: Of CSV.
+        encoding: Of CSV, a text encoding of Python's.
         types: Field -> "string", "int" or "float"; others are the narrowest that fit all rows.
         lists: Field with several values per record -> what stands between them in a text, or
             "". Lists of Parquet, and those among the first tf.Examples, need not be named.
@@ -91,7 +93,7 @@ def find(
     """
     inputs = files.find({NAME: patterns}, base_dir)
     name = file_format or _format_of(inputs[0].name)
-    layout = Layout(format=name, missing=tuple(missing), delimiter=delimiter)
+    layout = Layout(format=name, missing=tuple(missing), delimiter=delimiter, encoding=encoding)
     reader = readers.reader(name)
     names = reader.read_header(inputs[0], layout)
     given = dict(types or {})

@@ -321,7 +321,8 @@ def write_shards(
         raw = _SplitWriter(task.raw_shards, task.directory, _raw_schema(source), stack)
         sample: list[pa.RecordBatch] = []
         for chunk in records.read(task.file, source):
-            chunk.problems.raise_if_any()
+            if not source.layout.quarantine:
+                chunk.problems.raise_if_any()
             for split, rows in chunk.by_split.items():
                 if split not in outputs:
                     if rows.batch.num_rows:

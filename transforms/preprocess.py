@@ -33,6 +33,7 @@ from transforms import (
     graph,
     incremental,
     materialize,
+    quarantine,
     readers,
     records,
     resolution,
@@ -129,7 +130,7 @@ def run(
         derived = _derived(commits, part, inputs, runner_options, analysis_cache)
         source = _source(part, columns, inputs, derived)
         analysis = analyse(inputs, source, runner_options, analysis_cache)
-        analysis.raise_if_faulty()
+        quarantined = quarantine.check(analysis, part.data)
         _require_rows(analysis, splits.names(part.data.split))
         computed = {
             name: statistics.dataset_statistics(name, split)
@@ -143,7 +144,12 @@ def run(
         writer = commits.enter_context(manifest.committed_artifact(statistics_dir))
         schema = statistics.infer_schema(analysis.splits["train"], label=part.label.field)
         write_statistics(writer, computed, schema, anomalies)
-        writer.metadata |= {"label": part.label.field, "data_fingerprint": analysis.fingerprint}
+        quarantine.write(writer.directory, quarantined)
+        writer.metadata |= {
+            "label": part.label.field,
+            "data_fingerprint": analysis.fingerprint,
+            "quarantined": len(quarantined),
+        }
         _write_examples(examples, inputs, source, resolved, analysis, runner_options)
     return PreprocessSummary(
         splits={

@@ -45,19 +45,30 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problems:
-    """How many faults there are, and the first of them by file, line and field."""
+    """How many faults there are, and the first of them by file, line and field.
+
+    Attributes:
+        total: How many there are.
+        first: Those that are listed.
+        kept: How many are listed at most.
+    """
 
     total: int = 0
     first: tuple[Problem, ...] = ()
+    kept: int = SHOWN
 
     @classmethod
-    def of(cls, found: Iterable[Problem], *, total: int | None = None) -> Problems:
-        """Collects `found`; `total` counts more than are given."""
+    def of(
+        cls, found: Iterable[Problem], *, total: int | None = None, kept: int = SHOWN
+    ) -> Problems:
+        """Collects `found`, `kept` of them; `total` counts more than are given."""
         ordered = sorted(found)
-        return cls(total=len(ordered) if total is None else total, first=tuple(ordered[:SHOWN]))
+        first = tuple(ordered[:kept])
+        return cls(total=len(ordered) if total is None else total, first=first, kept=kept)
 
     def __add__(self, other: Problems) -> Problems:
-        return Problems.of(self.first + other.first, total=self.total + other.total)
+        kept = max(self.kept, other.kept)
+        return Problems.of(self.first + other.first, total=self.total + other.total, kept=kept)
 
     def raise_if_any(self) -> None:
         """Raises one error that lists the faults, if there are any.
@@ -75,8 +86,9 @@ class Problems:
         kind = SchemaError if reason in _SCHEMA_REASONS else DataError
         if self.total == 1:
             return kind(f"{self.first[0].sentence} {self.first[0].action}", reason=reason)
-        more = f" (the first {len(self.first)} are shown)" if self.total > len(self.first) else ""
+        shown = self.first[:SHOWN]
+        more = f" (the first {len(shown)} are shown)" if self.total > len(shown) else ""
         lines = [f"The data has {self.total:,} problems{more}:"]
-        lines += [f"  {problem.sentence}" for problem in self.first]
-        lines += [f"  {action}" for action in dict.fromkeys(p.action for p in self.first)]
+        lines += [f"  {problem.sentence}" for problem in shown]
+        lines += [f"  {action}" for action in dict.fromkeys(p.action for p in shown)]
         return kind("\n".join(lines), reason=reason)

@@ -15,7 +15,7 @@ from estimator_lib.core import config
 from estimator_lib.core.errors import ConfigError, Reason
 from transforms import readers, splits
 from transforms.files import InputFile
-from transforms.problems import SHOWN, Problem, Problems
+from transforms.problems import Problem, Problems
 from transforms.rows import Field, Layout, ReadSummary, Rows
 
 
@@ -223,6 +223,8 @@ def source(
         format=part.data.format,
         delimiter=part.data.delimiter,
         missing=tuple(part.data.missing),
+        encoding=part.data.encoding,
+        quarantine=part.data.on_bad_rows == "quarantine",
         fields=tuple(fields.values()),
         texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
         pairs=tuple(
@@ -311,21 +313,23 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
         if source.derived is not None:
             rows = dataclasses.replace(rows, batch=source.derived.apply(rows.batch))
         batch, problems = rows.batch, rows.problems
-        skip = np.zeros(batch.num_rows, bool)
+        skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
         if source.label is not None:
             absent = batch.column(source.label.field).is_null().to_numpy(zero_copy_only=False)
             if source.label.missing == "skip":
                 skip = absent
             elif absent.any():
-                problems += _absent(file, "Label", source.label.field, absent, rows)
+                problems += _absent(file, source, source.label.field, absent, rows)
+                bad |= absent
         if source.weight is not None:
             absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
             absent &= ~skip
             if absent.any():
-                problems += _absent(file, "Weight", source.weight, absent, rows)
+                problems += _absent(file, source, source.weight, absent, rows)
+                bad |= absent
         by_split = {}
         for name, mask in splits.assign(source.split, rows.texts, file.split).items():
-            chosen = np.ones(batch.num_rows, bool) if mask is None else mask
+            chosen = ~bad if mask is None else mask & ~bad
             count = int(chosen.sum())
             if count:
                 by_split[name] = _chosen(rows, chosen & ~skip, count)
@@ -346,8 +350,9 @@ def _chosen(rows: Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:
 
 
 def _absent(
-    file: InputFile, role: str, field: str, absent: np.ndarray[Any, Any], rows: Rows
+    file: InputFile, source: Source, field: str, absent: np.ndarray[Any, Any], rows: Rows
 ) -> Problems:
+    role = "Weight" if field == source.weight else "Label"
     advice = (
         "Correct the row, or set label.missing to skip."
         if role == "Label"
@@ -363,9 +368,9 @@ def _absent(
             reason=Reason.MISSING_VALUE,
             where=rows.where(int(row)),
         )
-        for row in np.flatnonzero(absent)[:SHOWN]
+        for row in np.flatnonzero(absent)[: source.layout.listed]
     ]
-    return Problems.of(found, total=int(absent.sum()))
+    return Problems.of(found, total=int(absent.sum()), kept=source.layout.listed)
 
 
 def raw_numpy(kind: str, values: pa.Array) -> np.ndarray[Any, Any]:

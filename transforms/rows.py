@@ -27,6 +27,8 @@ from transforms.files import InputFile
 from transforms.lists import Lists
 from transforms.problems import SHOWN, Problem, Problems
 
+QUARANTINED = 100_000
+"""Faults that are listed at most where records at fault are left out."""
 FLOAT_LIMIT = float(np.finfo(np.float32).max)
 
 Array = np.ndarray[Any, Any]
@@ -84,6 +86,9 @@ class Layout:
         fields: Fields to convert to their types.
         texts: Fields that are also wanted as they are written.
         pairs: Fields with several values, each beside the field with their weights: as many.
+        encoding: Of texts in CSV; a codec of Python's.
+        quarantine: Whether records at fault are all listed and the others read, instead of
+            ending the job.
     """
 
     delimiter: str = ","
@@ -92,6 +97,13 @@ class Layout:
     texts: tuple[str, ...] = ()
     format: str = "csv"
     pairs: tuple[tuple[str, str], ...] = ()
+    encoding: str = "utf-8"
+    quarantine: bool = False
+
+    @property
+    def listed(self) -> int:
+        """How many faults are listed at most."""
+        return QUARANTINED if self.quarantine else SHOWN
 
     @property
     def lists(self) -> frozenset[str]:
@@ -246,9 +258,9 @@ def typed_rows(
                     line_of(int(r)),
                     where(int(r)),
                 )
-                for i, r in zip(at[:SHOWN], rows[:SHOWN], strict=True)
+                for i, r in zip(at[: layout.listed], rows[: layout.listed], strict=True)
             ]
-            problems += Problems.of(found, total=len(at))
+            problems += Problems.of(found, total=len(at), kept=layout.listed)
     for name, weights in layout.pairs:
         unequal = np.flatnonzero(lengths[name] != lengths[weights])
         if len(unequal):
@@ -261,9 +273,9 @@ def typed_rows(
                     line_of(int(r)),
                     where(int(r)),
                 )
-                for r in unequal[:SHOWN]
+                for r in unequal[: layout.listed]
             ]
-            problems += Problems.of(found, total=len(unequal))
+            problems += Problems.of(found, total=len(unequal), kept=layout.listed)
     separators = {field.name: field.separator for field in layout.fields}
     texts = {}
     for name in layout.texts:
@@ -381,9 +393,9 @@ def stored_rows(
                     reason=Reason.ENCODING,
                     where=where(int(r)),
                 )
-                for r in wrong[:SHOWN]
+                for r in wrong[: layout.listed]
             ]
-            problems += Problems.of(found, total=len(wrong))
+            problems += Problems.of(found, total=len(wrong), kept=layout.listed)
     if bad:
         keep = np.ones(len(next(iter(plain.values()))), bool)
         keep[np.concatenate(bad)] = False

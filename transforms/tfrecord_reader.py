@@ -24,7 +24,7 @@ import pyarrow as pa
 from estimator_lib.core.errors import DataError, Reason
 from transforms.files import InputFile
 from transforms.lists import Lists
-from transforms.problems import SHOWN, Problem, Problems
+from transforms.problems import Problem, Problems
 from transforms.rows import (
     Digested,
     Layout,
@@ -50,15 +50,21 @@ _CRC = struct.Struct("<I")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Record:
-    """One record: its bytes, its 1-based number and the byte at which it starts."""
+    """One record: its bytes, its 1-based number, where it starts, whether its checksum fits."""
 
     data: bytes
     number: int
     offset: int
+    whole: bool = True
 
 
-def _records(file: InputFile, summary: ReadSummary | None = None) -> Iterator[_Record]:
+def _records(
+    file: InputFile, summary: ReadSummary | None = None, *, skip_damaged: bool = False
+) -> Iterator[_Record]:
     """Yields the records of a file.
+
+    With `skip_damaged`, a record whose content is damaged but whose length is not is yielded
+    as such, for the next one can still be found.
 
     Raises:
         DataError: the file cannot be read, or is truncated or damaged.
@@ -82,9 +88,10 @@ def _records(file: InputFile, summary: ReadSummary | None = None) -> Iterator[_R
                 if len(body) < length + _CRC.size:
                     raise _damaged(file, number, offset, "the end of the file")
                 data = body[:length]
-                if _masked(data) != _CRC.unpack_from(body, length)[0]:
+                whole = _masked(data) == _CRC.unpack_from(body, length)[0]
+                if not whole and not skip_damaged:
                     raise _damaged(file, number, offset, "content with a wrong checksum")
-                yield _Record(data=data, number=number, offset=offset)
+                yield _Record(data=data, number=number, offset=offset, whole=whole)
                 offset += _LENGTH.size + len(body)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             found = f"damaged gzip ({str(error).rstrip('.')})"
@@ -138,10 +145,10 @@ def _kinds(file: InputFile, layout: Layout) -> dict[str, str]:
     kinds: dict[str, str] = {}
     wanted = set(layout.names)
     record = None
-    for record in _records(file):
+    for record in _records(file, skip_damaged=layout.quarantine):
         if record.number > HEADER_RECORDS and wanted <= kinds.keys():
             break
-        for name, kind in (_kinds_of(record.data) or {}).items():
+        for name, kind in ((_kinds_of(record.data) if record.whole else None) or {}).items():
             kinds.setdefault(name, kind)
     if record is None:
         raise DataError(
@@ -185,7 +192,7 @@ def read_rows(
     Problems.of(check_fields(file, list(kinds), layout.names)).raise_if_any()
     batch: list[_Record] = []
     size = 0
-    for record in _records(file, summary):
+    for record in _records(file, summary, skip_damaged=layout.quarantine):
         batch.append(record)
         size += len(record.data)
         if len(batch) == BATCH_RECORDS or size > BATCH_BYTES:
@@ -198,6 +205,9 @@ def read_rows(
 def _parse(file: InputFile, layout: Layout, kinds: Mapping[str, str], batch: list[_Record]) -> Rows:
     import tensorflow as tf
 
+    if not all(record.whole for record in batch):
+        return _without(file, layout, kinds, batch, _checksums(file, layout, batch))
+
     dtypes = {"string": tf.string, "int": tf.int64, "float": tf.float32}
     spec = {
         name: tf.io.RaggedFeature(dtypes[kinds[name]], row_splits_dtype=tf.int64)
@@ -209,7 +219,8 @@ def _parse(file: InputFile, layout: Layout, kinds: Mapping[str, str], batch: lis
             parsed = tf.io.parse_example(serialized, spec)
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
         # TensorFlow's message quotes the record, whose bytes need not be text.
-        return no_rows(layout, _malformed(file, layout, kinds, batch))
+        problems = _malformed(file, layout, kinds, batch)
+        return _without(file, layout, kinds, batch, problems)
     several = np.zeros(len(batch), bool)
     columns = {}
     for name, ragged in parsed.items():
@@ -221,7 +232,8 @@ def _parse(file: InputFile, layout: Layout, kinds: Mapping[str, str], batch: lis
         several |= np.diff(splits) > 1
         columns[name] = _column(kinds[name], ragged.values.numpy(), splits)
     if several.any():
-        return no_rows(layout, _several(file, layout, parsed, batch))
+        problems = _several(file, layout, parsed, batch)
+        return _without(file, layout, kinds, batch, problems)
     return stored_rows(
         file,
         layout,
@@ -229,6 +241,23 @@ def _parse(file: InputFile, layout: Layout, kinds: Mapping[str, str], batch: lis
         lambda row: batch[row].number,
         lambda row: _place(batch[row]),
     )
+
+
+def _without(
+    file: InputFile,
+    layout: Layout,
+    kinds: Mapping[str, str],
+    batch: list[_Record],
+    problems: Problems,
+) -> Rows:
+    """A batch without the records at fault; nothing of it where these end the job anyway."""
+    bad = {problem.line for problem in problems.first}
+    good = [record for record in batch if record.number not in bad]
+    if not layout.quarantine or len(good) == len(batch):
+        return no_rows(layout, problems)
+    rows = _parse(file, layout, kinds, good) if good else no_rows(layout, Problems())
+    left_out = rows.left_out + len(batch) - len(good)
+    return dataclasses.replace(rows, problems=problems + rows.problems, left_out=left_out)
 
 
 def _place(record: _Record) -> str:
@@ -242,6 +271,17 @@ def _column(kind: str, values: Any, splits: Any) -> pa.Array:
     if len(flat) == len(present) and present.all():
         return flat
     return flat.take(pa.array(splits[:-1], mask=~present))
+
+
+def _checksums(file: InputFile, layout: Layout, batch: list[_Record]) -> Problems:
+    """The records whose content has another checksum than was written."""
+    text = "Record is damaged: expected content with its checksum"
+    found = [
+        _problem(file, record, "", text, Reason.CORRUPT_FILE)
+        for record in batch
+        if not record.whole
+    ]
+    return Problems.of(found, kept=layout.listed)
 
 
 def _malformed(
@@ -272,7 +312,9 @@ def _malformed(
     if not found:
         text = "Records cannot be parsed as tf.Examples"
         found.append(_problem(file, batch[0], "", text, Reason.RECORD_MALFORMED))
-    return Problems.of(found)
+        if layout.quarantine:  # nobody knows which of them
+            raise Problems.of(found).as_error()
+    return Problems.of(found, kept=layout.listed)
 
 
 def _several(file: InputFile, layout: Layout, parsed: Any, batch: list[_Record]) -> Problems:
@@ -282,13 +324,13 @@ def _several(file: InputFile, layout: Layout, parsed: Any, batch: list[_Record])
         lengths = np.diff(parsed[name].row_splits.numpy())
         for row in np.flatnonzero(lengths > 1):
             total += 1
-            if len(found) < SHOWN:
+            if len(found) < layout.listed:
                 text = (
                     f"Feature {name!r} has {lengths[row]} values: expected one or none where "
                     "data.fields does not declare it"
                 )
                 found.append(_problem(file, batch[int(row)], name, text, Reason.RECORD_MALFORMED))
-    return Problems.of(found, total=total)
+    return Problems.of(found, total=total, kept=layout.listed)
 
 
 def _problem(file: InputFile, record: _Record, field: str, text: str, reason: Reason) -> Problem:

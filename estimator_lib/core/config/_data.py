@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from estimator_lib.core.config._section import Section
+from estimator_lib.core.errors import did_you_mean
 
 FieldType = Literal["string", "int", "float"]
 
@@ -85,11 +87,30 @@ class Data(Section):
     """Field types; those not given follow from the columns, else from the first rows."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     """The character between fields."""
+    encoding: str = "utf-8"
+    """Of CSV: utf-8, utf-16, latin-1 or any other of Python's text encodings."""
+    on_bad_rows: Literal["fail", "quarantine"] = "fail"
+    """What a record does that cannot be read, or has no label or weight: end the step, or be
+    left out and listed in quarantine.csv beside the statistics."""
+    max_bad_fraction: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """The share of records that may be in quarantine; more end the step."""
     fields: dict[str, ListField] = {}
     """Fields with several values per record; Parquet has them as lists, tf.Examples as such."""
 
+    @pydantic.field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        try:
+            "".encode(name)  # refuses what is no text encoding, too
+            return codecs.lookup(name).name
+        except (LookupError, UnicodeError) as error:
+            hint = did_you_mean(name, ("utf-8", "utf-16", "latin-1", "cp1252", "shift_jis"))
+            raise ValueError(f"{name!r} is no text encoding.{hint}".removesuffix(".")) from error
+
     @pydantic.model_validator(mode="after")
     def _list_fields(self) -> Self:
+        if self.encoding != "utf-8" and self.format != "csv":
+            raise ValueError(f"encoding is for csv; texts of {self.format} are UTF-8")
         for name, field in self.fields.items():
             if self.format == "csv" and field.separator is None:
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")
