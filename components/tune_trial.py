@@ -16,7 +16,7 @@ import pathlib
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, Self
 
 from components import model as artifact
@@ -83,10 +83,9 @@ class Forked:
     def start(self, number: int, values: Mapping[str, Any]) -> None:
         """Starts a trial."""
         ours, theirs = self._context.Pipe()
-        self._running[number] = (
-            self._fork(theirs, lambda: self._try(number, values, theirs)),
-            ours,
-        )
+        with _interrupts_put_off():
+            process = self._fork(theirs, lambda: self._try(number, values, theirs))
+            self._running[number] = (process, ours)
 
     def wait(self) -> tuple[int, Evaluated | Ended]:
         """Returns the next thing that a running trial says."""
@@ -136,8 +135,7 @@ class Forked:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
 
         def ask(step: int, value: float) -> bool:
-            theirs.send_bytes(json.dumps({"step": step, "value": value}).encode())
-            return bool(theirs.recv_bytes() == b"stop")
+            return _asked(theirs, step, value)
 
         return measure(self._part, values, self._examples, self._transform, self._work(number), ask)
 
@@ -242,7 +240,7 @@ def _build(
 
 
 @contextlib.contextmanager
-def _blamed_on(name: str, value: Any) -> Any:
+def _blamed_on(name: str, value: Any) -> Iterator[None]:
     try:
         yield
     except Exception as error:
@@ -253,11 +251,25 @@ def _blamed_on(name: str, value: Any) -> Any:
         ) from error
 
 
+@contextlib.contextmanager
+def _interrupts_put_off() -> Iterator[None]:
+    """Raises an interrupt after the block: while a process forks, Python would lose it."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _child(connection: Any, body: Callable[[], float | None], parent: int) -> NoReturn:
     """Becomes a trial: runs `body`, says how it ended, and never returns."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     code = 1
@@ -276,6 +288,12 @@ def _child(connection: Any, body: Callable[[], float | None], parent: int) -> No
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
         os._exit(code)  # thread pools of TensorFlow would hold up a normal exit
+
+
+def _asked(connection: Any, step: int, value: float) -> bool:
+    """Tells the parent an evaluation; returns whether the trial should end there."""
+    connection.send_bytes(json.dumps({"step": step, "value": value}).encode())
+    return bool(connection.recv_bytes() == b"stop")
 
 
 def _hear(connection: Any) -> dict[str, Any] | None:

@@ -6,7 +6,13 @@ import pytest
 
 from components import search
 from estimator_lib.core.config import Tune
-from estimator_lib.core.errors import ConfigError, PipelineError, Reason, StorageError, TrainingError
+from estimator_lib.core.errors import (
+    ConfigError,
+    PipelineError,
+    Reason,
+    StorageError,
+    TrainingError,
+)
 
 RATE, UNITS = "estimator.args.rate", "estimator.args.units"
 SPACE = {
@@ -133,7 +139,7 @@ def test_failed_trial_is_noted_and_the_search_goes_on(tmp_path):
 def test_search_without_a_whole_trial_says_why(tmp_path):
     nan = TrainingError("the loss is not finite", reason=Reason.NOT_FINITE)
     found = search.run(options(), Formula(faults=dict.fromkeys(range(12), nan)), tmp_path)
-    with pytest.raises(PipelineError, match="None of the 12 trials.*the loss is not finite"):
+    with pytest.raises(PipelineError, match=r"None of the 12 trials.*the loss is not finite"):
         search.best(found, "min")
 
 
