@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.inputs import datasets
@@ -107,10 +106,10 @@ def write(
 ) -> None:
     """Writes TensorBoard summaries and a line of `evaluations.jsonl` and `history.jsonl`."""
     step = int(metrics["global_step"])
-    writer = tf.summary.create_file_writer(eval_dir)
+    writer = summaries.writer(eval_dir)
     numbers = {key: value for key, value in metrics.items() if key != "global_step"}
     summaries.scalars(writer, step, numbers, text=checkpoint_path)
-    writer.close()
+    writer.flush()
     plain = history.plain({k: v for k, v in metrics.items() if k != "global_step"})
     line = {"step": step, "eval": name or "eval", "metrics": plain, "checkpoint": checkpoint_path}
     history.append(f"{eval_dir}/{history.EVALUATIONS}", line)

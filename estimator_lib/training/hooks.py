@@ -310,7 +310,7 @@ class StepCounterHook(Hook):
             return
         self._last = (context.step, now, context.rows)
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(self._output_dir or context.model_dir)
+            self._writer = summaries.writer(self._output_dir or context.model_dir)
         rates = {
             "global_step/sec": (context.step - last[0]) / seconds,
             "rows/sec": (context.rows - last[2]) / seconds,
@@ -354,7 +354,7 @@ class SummarySaverHook(Hook):
             return
         self._timer.update_last_triggered_step(context.step)
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(self._output_dir or context.model_dir)
+            self._writer = summaries.writer(self._output_dir or context.model_dir)
         names = dict.fromkeys(("loss", *self.tensors))
         summaries.scalars(self._writer, context.step, {n: context.values[n] for n in names})
 

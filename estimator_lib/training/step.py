@@ -26,6 +26,7 @@ from estimator_lib.inputs import datasets
 from estimator_lib.inputs.feed import Feed
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 from estimator_lib.training import hooks as hooks_lib
+from estimator_lib.training import summaries
 
 MODEL_FN_ARGUMENTS = ("features", "labels", "mode", "params", "config")
 
@@ -261,8 +262,7 @@ class TracedModel:
                 yield
             return
         if self._writer is None:
-            with tf.init_scope():
-                self._writer = tf.summary.create_file_writer(self._summary_dir)
+            self._writer = summaries.writer(self._summary_dir)
         tf.summary.experimental.set_step(step)
         with (
             self._writer.as_default(),

@@ -5,18 +5,37 @@ Layer 3.
 
 from __future__ import annotations
 
+import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+_writers: dict[str, Any] = {}
+
+
+def writer(directory: str) -> Any:
+    """Returns this process's one `tf.summary` writer of a directory, which is made if need be.
+
+    TensorBoard follows one event file of a directory at a time, so whoever writes there shares it.
+    """
+    place = str(pathlib.Path(directory).absolute())
+    ours = f"events.out.tfevents.*.{os.getpid()}.*"
+    # The file is gone when the directory was removed, or is another's after a fork.
+    if place not in _writers or not any(pathlib.Path(place).glob(ours)):
+        with tf.init_scope():
+            _writers[place] = tf.summary.create_file_writer(place)
+            _writers[place].flush()
+    return _writers[place]
+
 
 def scalars(writer: Any, step: int, values: Mapping[str, Any], *, text: str | None = None) -> None:
     """Writes numbers (others are left out) and a note to an event file.
 
     Args:
-        writer: Of `tf.summary.create_file_writer`.
+        writer: Of `writer`, or the user's own.
         step: The global step.
         values: Numbers by tag.
         text: Written under the tag `checkpoint_path`.
