@@ -58,6 +58,7 @@ from estimator_lib.core.config._model import (
     Threshold,
     Train,
 )
+from estimator_lib.core.config._predict import Predict, PredictPart
 from estimator_lib.core.config._reading import json_schema, load
 from estimator_lib.core.config._run import (
     EvaluatePart,
@@ -103,6 +104,8 @@ __all__ = [
     "Parameter",
     "Pipeline",
     "Placement",
+    "Predict",
+    "PredictPart",
     "PreprocessPart",
     "RunConfiguration",
     "Schedule",

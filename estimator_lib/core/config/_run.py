@@ -14,11 +14,12 @@ from estimator_lib.core.config._cluster import Cluster, Schedule
 from estimator_lib.core.config._columns import ColumnSpec, build_columns
 from estimator_lib.core.config._data import Data, DataSchema, Label, UserFunction
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
+from estimator_lib.core.config._predict import Predict, PredictPart
 from estimator_lib.core.config._section import Name, Section, explain
 from estimator_lib.core.config._tune import Tune, applied
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
-Pipeline = Literal["training", "tuned_training", "continuous_training"]
+Pipeline = Literal["training", "tuned_training", "batch_prediction", "continuous_training"]
 
 
 class RunConfiguration(Section):
@@ -46,6 +47,8 @@ class RunConfiguration(Section):
     """Which arguments pipeline tuned_training searches, and how."""
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    predict: Predict | None = None
+    """What pipeline batch_prediction scores."""
     cluster: Cluster = Cluster()
     schedule: Schedule | None = None
     """When it runs by itself; `estimator-pipelines schedule apply` puts it on a cluster."""
@@ -87,12 +90,10 @@ class RunConfiguration(Section):
         self._check_continuous()
         if self.tune is not None:
             self._check_space(self.tune, built)
-        if self.pipeline == "tuned_training" and self.tune is None:
-            raise ConfigError(
-                "Pipeline tuned_training needs the section tune, which is not there. Add one "
-                "with a space to search.",
-                reason=Reason.MISSING_VALUE,
-            )
+        if self.pipeline == "tuned_training":
+            self.tune_part()
+        if self.pipeline == "batch_prediction":
+            self.predict_part()
         return self
 
     def _check_space(self, tune: Tune, columns: Mapping[str, fc.Column]) -> None:
@@ -154,6 +155,28 @@ class RunConfiguration(Section):
         """What the train step reads."""
         return TrainPart(columns=list(self.columns), estimator=self.estimator, train=self.train)
 
+    def predict_part(self) -> PredictPart:
+        """What the predict step reads.
+
+        Raises:
+            ConfigError: there is no section `predict`.
+        """
+        if self.predict is None:
+            raise ConfigError(
+                "The section predict is missing, which pipeline batch_prediction needs. Add one "
+                "with the files to score.",
+                reason=Reason.MISSING_VALUE,
+            )
+        return PredictPart(
+            files=self.predict.files,
+            format=self.predict.format or self.data.format,
+            missing=self.data.missing,
+            delimiter=self.data.delimiter,
+            keep=self.predict.keep,
+            output=self.predict.output,
+            bad_rows=self.predict.bad_rows,
+        )
+
     def tune_part(self) -> TunePart:
         """What the tune step reads.
 
@@ -162,7 +185,8 @@ class RunConfiguration(Section):
         """
         if self.tune is None:
             raise ConfigError(
-                "The section tune is missing. Add one with a space to search.",
+                "The section tune is missing, which pipeline tuned_training needs. Add one with a "
+                "space to search.",
                 reason=Reason.MISSING_VALUE,
             )
         return TunePart(train=self.train_part(), tune=self.tune)
