@@ -34,9 +34,9 @@ def measured(
     """
     import numpy as np
 
-    from components import model, scoring
+    from components import model
     from estimator_lib.core import manifest
-    from estimator_lib.evaluation import permutation_importance
+    from estimator_lib.evaluation import of_head, permutation_importance
 
     began = time.monotonic()
     metadata = manifest.read(examples_dir, kind="examples").metadata
@@ -53,7 +53,7 @@ def measured(
         checkpoint_path=trained.checkpoint,
         yield_single_examples=False,
     )
-    found = [scoring.probabilities(batch, problem.task) for batch in predicted]
+    found = [of_head(batch, problem) for batch in predicted]
     by_field = {
         field: found[1 + at * wanted.repeats : 1 + (at + 1) * wanted.repeats]
         for at, field in enumerate(fields)

@@ -49,12 +49,13 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str, task: 
     import pyarrow.parquet as pq
 
     from estimator_lib.core import manifest
+    from estimator_lib.evaluation import of_head
     from estimator_lib.inputs.parquet import examples_input
 
     metadata = manifest.read(examples_dir, kind="examples").metadata
     input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)
     batches = [
-        probabilities(batch, task)
+        of_head(batch, task)
         for batch in estimator.predict(
             input_fn, checkpoint_path=checkpoint, yield_single_examples=False
         )
@@ -72,29 +73,6 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str, task: 
             for field in keep
         },
     )
-
-
-def probabilities(predictions: Mapping[str, Any], task: Task) -> Any:
-    """Returns the array that metrics are computed from, out of a head's predictions."""
-    import numpy as np
-
-    from estimator_lib.core.errors import ConfigError, PipelineError, Reason
-
-    key = {"binary": "logistic", "multiclass": "probabilities"}.get(task, "predictions")
-    if key not in predictions:
-        raise PipelineError(
-            f"The model's predictions have no {key!r}, which a {task} model gives: got "
-            f"{', '.join(sorted(predictions))}. Use a matching head.",
-            reason=Reason.UNSUPPORTED,
-        )
-    values = np.asarray(predictions[key])
-    if task == "regression" and values[:1].size > 1:
-        raise ConfigError(
-            f"The model predicts {values.shape[1]} numbers per row, but one label is evaluated. "
-            "If they are quantiles, list their levels in evaluate.quantiles.",
-            reason=Reason.CONFLICT,
-        )
-    return values if task in ("multiclass", "quantile") else values.reshape(len(values))
 
 
 def newest_served(directory: str) -> str | None:
@@ -128,6 +106,7 @@ def score_served(model_dir: str, examples_dir: str, task: Task) -> Any:
     from components import raw_rows
     from estimator_lib.core import manifest, storage
     from estimator_lib.core.errors import ConfigError, Reason
+    from estimator_lib.evaluation import of_head
     from estimator_lib.export.saved_model import load_model
 
     metadata = manifest.read(examples_dir, kind="examples").metadata
@@ -144,5 +123,5 @@ def score_served(model_dir: str, examples_dir: str, task: Task) -> Any:
     for name in metadata["raw_eval"]:
         for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
             rows = raw_rows.arrays(batch.select(sorted(served.inputs)))
-            batches.append(probabilities(served.predict(rows), task))
+            batches.append(of_head(served.predict(rows), task))
     return np.concatenate(batches)

@@ -9,6 +9,7 @@ together into `results`; `feature_statistics`, `charts` and `report` tell people
 from estimator_lib.evaluation.evaluation import Serving, check_metric_names, evaluate
 from estimator_lib.evaluation.importance import permutation_importance
 from estimator_lib.evaluation.metrics import METRICS, Metric, Problem, names
+from estimator_lib.evaluation.predictions import of_head
 from estimator_lib.evaluation.results import Evaluation
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "check_metric_names",
     "evaluate",
     "names",
+    "of_head",
     "permutation_importance",
 ]

@@ -5,8 +5,14 @@ import pytest
 from sklearn import metrics as sk
 
 from estimator_lib.core import config
-from estimator_lib.core.errors import ConfigError, DataError
-from estimator_lib.evaluation import Evaluation, Problem, evaluate, permutation_importance
+from estimator_lib.core.errors import ConfigError, DataError, PipelineError
+from estimator_lib.evaluation import (
+    Evaluation,
+    Problem,
+    evaluate,
+    of_head,
+    permutation_importance,
+)
 from estimator_lib.evaluation.bootstrap import measure
 from estimator_lib.evaluation.report import ReportInput, model_card, render
 
@@ -204,11 +210,16 @@ def test_quantiles_of_a_class_are_refused_before_any_work():
 
 
 def test_several_numbers_without_levels_are_refused(rows):
-    from components.scoring import probabilities
-
     with pytest.raises(ConfigError, match=r"evaluate\.quantiles"):
-        probabilities({"predictions": rows["quantiles"]}, "regression")
-    assert probabilities({"predictions": rows["quantiles"]}, "quantile").shape == (500, 3)
+        of_head({"predictions": rows["quantiles"]}, "regression")
+    assert of_head({"predictions": rows["quantiles"]}, "quantile").shape == (500, 3)
+
+
+def test_predictions_of_another_head_are_refused(rows):
+    with pytest.raises(PipelineError, match="no 'logistic'"):
+        of_head({"predictions": rows["amount"]}, "binary")
+    with pytest.raises(PipelineError, match="no 'logistic'"):
+        of_head({("other", "logistic"): rows["p"]}, HEADS)
 
 
 # --- Importance -------------------------------------------------------------------------------
