@@ -86,7 +86,7 @@ def run(
         part = Export.from_json(config)
         trained = artifact.open_model(model.path, transform.path, examples.path)
         _require_blessing(verdict, evaluation.path, trained.digest)
-        _require_champion(evaluation.path, serving_dir)
+        _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
         lineage = {
             **_lineage(trained, examples.path, transform.path, evaluation.path),
             "code_version": code_version,
@@ -145,21 +145,26 @@ def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
         )
 
 
-def _require_champion(evaluation_dir: str, serving_dir: str) -> None:
-    """Refuses a model that was compared with another one than is serving by now."""
+def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) -> None:
+    """Refuses a model that was compared with another one than is serving by now.
+
+    One that was compared with none below `serving_dir` is refused only if that is `needed`.
+    """
     import pathlib
 
     from estimator_lib.core.errors import ExportError, Reason
     from estimator_lib.export import retention
 
-    compared = _compared_with(evaluation_dir)
-    newest = retention.versions(serving_dir)[-1:] if serving_dir else []
-    if compared is None or compared.parent != pathlib.Path(serving_dir) or not newest:
+    versions = retention.versions(serving_dir) if serving_dir else []
+    if not versions:
         return
-    if compared.name != str(newest[0]):
+    compared = _compared_with(evaluation_dir)
+    here = compared is not None and compared.parent == pathlib.Path(serving_dir)
+    if (here and compared.name != str(versions[-1])) or (needed and not here):
+        what = f"serving version {compared.name}" if here else "none of this directory"
         raise ExportError(
-            f"The model is not published: it was compared with serving version {compared.name}, "
-            f"but by now version {newest[0]} is serving. Run again.",
+            f"The model is not published: it was compared with {what}, but by now version "
+            f"{versions[-1]} is serving in {serving_dir}. Run again, with that as the champion.",
             reason=Reason.CONFLICT,
         )
 

@@ -24,6 +24,7 @@ from pipelines.training import RELEASE, STEPS, parameters
 def build(config: RunConfiguration) -> Any:
     """Returns the KFP pipeline for a run configuration."""
     defaults = parameters(config)
+    export_part = config.export.model_copy(update={"needs_comparison": True})
     volume = config.cluster.volume
     root = volume.mount_path if volume else ""
 
@@ -31,7 +32,7 @@ def build(config: RunConfiguration) -> Any:
         preprocess_config: str = defaults["preprocess_config"],
         train_config: str = defaults["train_config"],
         evaluate_config: str = defaults["evaluate_config"],
-        export_config: str = defaults["export_config"],
+        export_config: str = export_part.to_json(),
         base_dir: str = root,
         analysis_cache: str = f"{root}/analysis" if root else "",
         checkpoint_root: str = f"{root}/checkpoints" if root else "",

@@ -73,6 +73,12 @@ class Story:
     def _analyses(self):
         return {path.name for path in (self.output / "analysis").glob("*.arrow")}
 
+    def metadata(self, step, artifact):
+        """What Kubeflow is told of an output of the last run that made it."""
+        newest = max(self.output.glob(f"artifacts/*/{step}/executor_output.json"))
+        content = json.loads(newest.read_text())
+        return content["artifacts"][artifact]["artifacts"][0]["metadata"]
+
     def lineage(self, version):
         return json.loads((self.serving / str(version) / models.LINEAGE).read_text())
 
@@ -93,6 +99,14 @@ def test_a_year_of_retraining(story, capsys):
     assert story.analysed == 9
     assert story.lineage(1)["parent"] is None
     assert story.lineage(1)["rows"] == first["rows"]["splits"]
+
+    for step, artifact in (("preprocess", "examples"), ("train", "model")):
+        told = story.metadata(step, artifact)
+        assert {"digest", "data_fingerprint", "code_version", "config"} <= set(told)
+    assert story.metadata("preprocess", "examples")["schema"] == story.lineage(1)["schema"]
+    published = story.metadata("export", "saved_model")
+    assert published["configuration"]["train"] == story.metadata("train", "model")["config"]
+    assert published["model"] == story.metadata("train", "model")["digest"]
 
     # October: only its file is read to learn from; weights and the comparison are version 1's.
     story.arrive(10)
@@ -175,13 +189,18 @@ def test_an_interrupted_run_goes_on_where_it_was(story, tmp_path):
     assert done["evaluation"]["step"] == 200
 
 
-def test_a_model_compared_with_one_that_is_no_longer_serving_is_not_published(story):
+def test_a_model_compared_with_another_than_the_serving_one_is_not_published(story, tmp_path):
     from components.export import _require_champion
 
-    evaluation = next(story.output.glob("artifacts/*/evaluate/evaluation/evaluation.json")).parent
-    compared = json.loads((evaluation / "evaluation.json").read_text())
-    compared["comparison"] = {"model": str(story.serving / "1")}
-    (evaluation / "evaluation.json").write_text(json.dumps(compared))
     newest = retention.versions(story.serving)[-1]
-    with pytest.raises(EstimatorLibError, match=f"version 1, but by now version {newest}"):
-        _require_champion(str(evaluation), str(story.serving))
+
+    def require(model, needed):
+        comparison = {"model": str(model)} if model else None
+        (tmp_path / "evaluation.json").write_text(json.dumps({"comparison": comparison}))
+        _require_champion(str(tmp_path), str(story.serving), needed=needed)
+
+    require(story.serving / str(newest), needed=True)
+    require(None, needed=False)
+    for model, needed in ((story.serving / "1", False), (None, True), (tmp_path / "9", True)):
+        with pytest.raises(EstimatorLibError, match=f"but by now version {newest} is serving"):
+            require(model, needed)

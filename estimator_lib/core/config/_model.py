@@ -191,3 +191,6 @@ class Export(Section):
     """Older versions beyond this many are removed; the newest always stays."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
     """Largest difference allowed between the exported model and the trainer."""
+    needs_comparison: bool = False
+    """Whether a model that is serving is replaced only by one that was compared with it; always
+    so in pipeline continuous_training."""
