@@ -21,6 +21,9 @@ class Files:
         missing: Texts that stand for a missing value.
         delimiter: Of CSV.
         types: Field -> "string", "int" or "float".
+        encoding: Of CSV.
+        lists: Field with several values -> what stands between them, or "".
+        slices: Fields whose every value gets statistics of its own.
         runner_options: Beam options.
     """
 
@@ -29,6 +32,9 @@ class Files:
     missing: Sequence[str] = ("",)
     delimiter: str = ","
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    encoding: str = "utf-8"
+    lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    slices: Sequence[str] = ()
     runner_options: Sequence[str] = ()
 
 
@@ -125,6 +131,9 @@ def _computed(files: Files) -> tuple[Any, Any, Looked]:
         missing=files.missing,
         delimiter=files.delimiter,
         types=files.types,
+        encoding=files.encoding,
+        lists=files.lists,
+        slices=files.slices,
     )
     computed, schema = dataset.compute(found, files.runner_options)
     first = computed.datasets[0]

@@ -30,6 +30,13 @@ def add_commands(commands: Any) -> None:
         "they suggest.",
     )
     _add_files(statistics)
+    statistics.add_argument(
+        "--slice",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="statistics of every value of a field, beside the whole (may be repeated)",
+    )
     statistics.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="DIR")
     statistics.set_defaults(command=_statistics)
 
@@ -91,6 +98,15 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="a text that means missing, beside the empty one (may be repeated)",
     )
     parser.add_argument("--delimiter", default=",", metavar="CHARACTER", help="of CSV")
+    parser.add_argument("--encoding", default="utf-8", metavar="NAME", help="of CSV")
+    parser.add_argument(
+        "--list",
+        action="append",
+        default=[],
+        type=_list_field,
+        metavar="FIELD=SEPARATOR",
+        help="a field with several values, and what stands between them (may be repeated)",
+    )
     parser.add_argument(
         "--type",
         action="append",
@@ -119,6 +135,13 @@ def _pair(text: str) -> tuple[str, str]:
     return field, kind
 
 
+def _list_field(text: str) -> tuple[str, str]:
+    field, _, separator = text.partition("=")
+    if not field:
+        raise argparse.ArgumentTypeError(f"expected FIELD=SEPARATOR, got {text!r}")
+    return field, separator
+
+
 def _files(parsed: argparse.Namespace) -> Files:
     from components.data import Files
 
@@ -128,6 +151,9 @@ def _files(parsed: argparse.Namespace) -> Files:
         missing=("", *(parsed.missing or ())),
         delimiter=parsed.delimiter,
         types=dict(parsed.type),
+        encoding=parsed.encoding,
+        lists=dict(parsed.list),
+        slices=getattr(parsed, "slice", ()),
         runner_options=parsed.beam,
     )
 

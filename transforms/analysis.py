@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -22,7 +22,7 @@ from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from transforms.bounded_tokens import BoundedTokenCounts
 from transforms.lists import Lists
 from transforms.problems import Problem, Problems
-from transforms.records import Chunk, Source
+from transforms.records import Chunk, Source, SplitRows
 from transforms.sketches import ExactSums, NumberCounts, TokenCounts
 
 
@@ -219,12 +219,17 @@ class Analysis:
         every_token: String fields whose distinct texts are all counted; the others are counted
             in bounded memory. None counts all of all.
         ranking: What vocabularies are ranked by besides counts.
+        slices: Fields whose every value gets a split of its own; see `slice_name`.
     """
 
     def __init__(
-        self, every_token: Collection[str] | None = None, ranking: Ranking | None = None
+        self,
+        every_token: Collection[str] | None = None,
+        ranking: Ranking | None = None,
+        slices: Sequence[str] = (),
     ) -> None:
         self._every_token = every_token
+        self._slices = tuple(slices)
         self._ranking = ranking
         self.splits: dict[str, SplitAnalysis] = {}
         self.files: dict[str, FileAnalysis] = {}
@@ -239,17 +244,35 @@ class Analysis:
             split = self.splits.setdefault(name, SplitAnalysis())
             split.read += rows.read
             split.skipped += rows.skipped
-            for field, column in zip(rows.batch.schema, rows.batch.columns, strict=True):
-                if field.name not in split.fields:
-                    every = self._every_token is None or field.name in self._every_token
-                    several = pa.types.is_list(field.type)
-                    kind = _KINDS[field.type.value_type if several else field.type]
-                    split.fields[field.name] = FieldAnalysis(
-                        kind, several=several, every_token=every
-                    )
-                split.fields[field.name].add(column)
+            self._add_rows(split, rows.batch)
             if self._ranking is not None:
                 self._ranking.count(split, rows.batch)
+            for field in self._slices:
+                self._add_slices(name, field, rows)
+
+    def _add_rows(self, split: SplitAnalysis, batch: pa.RecordBatch) -> None:
+        for field, column in zip(batch.schema, batch.columns, strict=True):
+            if field.name not in split.fields:
+                every = self._every_token is None or field.name in self._every_token
+                several = pa.types.is_list(field.type)
+                kind = _KINDS[field.type.value_type if several else field.type]
+                split.fields[field.name] = FieldAnalysis(kind, several=several, every_token=every)
+            split.fields[field.name].add(column)
+
+    def _add_slices(self, name: str, field: str, rows: SplitRows) -> None:
+        """Adds the rows of each value of a field to a split of their own."""
+        texts = rows.texts[field]
+        for value in pc.unique(texts).to_pylist():
+            chosen = rows.batch.filter(pc.equal(texts, value))
+            split = self.splits.setdefault(slice_name(name, field, value), SplitAnalysis())
+            split.read += chosen.num_rows
+            self._add_rows(split, chosen)
+        if len(self.splits) > MAX_SLICES:
+            raise DataError(
+                f"Statistics by {field!r} have too many slices: expected at most "
+                f"{MAX_SLICES:,}, got more. Choose a field with few values.",
+                reason=Reason.TOO_MANY_VALUES,
+            )
 
     def seal(self) -> None:
         """Ends a file; see `bounded_tokens`."""
@@ -420,6 +443,15 @@ class Analysis:
             (kind, message, reason) for kind, message, reason in content["failures"]
         ]
         return analysis
+
+
+MAX_SLICES = 1000
+"""Splits and slices that are told apart at most."""
+
+
+def slice_name(split: str, field: str, value: str) -> str:
+    """What `Analysis.splits` calls the rows of a split with one value of a field."""
+    return f"{split}/{field}={value}"
 
 
 WEIGHT_UNIT = 2.0**-20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import os
 import pathlib
@@ -9,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
+from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from estimator_lib.core import config, manifest
+from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from transforms import (
     anomalies,
@@ -21,6 +23,7 @@ from transforms import (
     records,
     schema_policy,
     statistics,
+    statistics_page,
 )
 from transforms.problems import Problems
 from transforms.rows import Field, Layout
@@ -47,10 +50,12 @@ class Dataset:
     Attributes:
         inputs: The files.
         layout: Their fields.
+        slices: Fields whose every value gets statistics of its own.
     """
 
     inputs: tuple[files.InputFile, ...]
     layout: Layout
+    slices: tuple[str, ...] = ()
 
     @property
     def source(self) -> records.Source:
@@ -58,7 +63,13 @@ class Dataset:
         unused = ["*"]  # files carry their split with them
         split = config.Split(files=config.FileSplit(train=unused, eval=unused))
         return records.Source(
-            layout=self.layout, split=split, label=None, weight=None, features={}, keep=()
+            layout=self.layout,
+            split=split,
+            label=None,
+            weight=None,
+            features={},
+            keep=(),
+            slices=self.slices,
         )
 
 
@@ -72,6 +83,7 @@ def find(
     encoding: str = "utf-8",
     types: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
+    slices: Sequence[str] = (),
 ) -> Dataset:
     """Returns the files of patterns with all their fields.
 
@@ -85,12 +97,14 @@ def find(
         types: Field -> "string", "int" or "float"; others are the narrowest that fit all rows.
         lists: Field with several values per record -> what stands between them in a text, or
             "". Lists of Parquet, and those among the first tf.Examples, need not be named.
+        slices: Fields of one value each; every value gets statistics of its own.
 
     Raises:
         ConfigError: the format or a type is not known, or there is no such field.
         DataError: no file matches, or one cannot be read.
         SchemaError: a file lacks a field that the first one has.
     """
+    encoding = _known(encoding)
     inputs = files.find({NAME: patterns}, base_dir)
     name = file_format or _format_of(inputs[0].name)
     layout = Layout(format=name, missing=tuple(missing), delimiter=delimiter, encoding=encoding)
@@ -119,7 +133,8 @@ def find(
         )
         for n in names
     )
-    layout = dataclasses.replace(layout, fields=fields)
+    _check_slices(slices, {field.name: field.several for field in fields})
+    layout = dataclasses.replace(layout, fields=fields, texts=tuple(slices))
     Problems.of(
         problem
         for file in inputs[1:]
@@ -127,7 +142,29 @@ def find(
             name, file, reader.read_header(file, layout), layout.names
         )
     ).raise_if_any()
-    return Dataset(inputs=tuple(inputs), layout=layout)
+    return Dataset(inputs=tuple(inputs), layout=layout, slices=tuple(slices))
+
+
+def _known(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+        return codecs.lookup(encoding).name
+    except (LookupError, UnicodeError) as error:
+        raise ConfigError(
+            f"Encoding {encoding!r} is no text encoding. Give one of Python's, such as latin-1.",
+            reason=Reason.UNKNOWN_NAME,
+        ) from error
+
+
+def _check_slices(slices: Sequence[str], fields: Mapping[str, bool]) -> None:
+    for name in slices:
+        if fields.get(name, True):
+            found = "one with several values" if name in fields else "none of that name"
+            raise ConfigError(
+                f"Statistics cannot be divided by {name!r}: expected a field of one value, got "
+                f"{found}.{did_you_mean(name, fields)}",
+                reason=Reason.UNKNOWN_NAME,
+            )
 
 
 def _narrowest_types(
@@ -170,6 +207,8 @@ def _format_of(name: str) -> str:
 def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, Any]:
     """Returns the statistics of a dataset and the schema they suggest.
 
+    Statistics of slices follow those of the whole, largest first, named `field=value`.
+
     Args:
         dataset: What `find` returned.
         runner_options: Beam options; without `--runner` the job runs in this process.
@@ -188,7 +227,12 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
             reason=Reason.EMPTY_INPUT,
         )
     split = analysis.splits[NAME]
-    return statistics.dataset_statistics(NAME, split), statistics.infer_schema(split)
+    computed = statistics.dataset_statistics(NAME, split)
+    prefix = f"{NAME}/"
+    slices = [(n.removeprefix(prefix), s) for n, s in analysis.splits.items() if n != NAME]
+    for name, part in sorted(slices, key=lambda item: (-item[1].kept, item[0])):
+        computed.MergeFrom(statistics.dataset_statistics(name, part))
+    return computed, statistics.infer_schema(split)
 
 
 def write(
@@ -196,12 +240,21 @@ def write(
 ) -> None:
     """Writes statistics, their page, the schema and, if there are any, anomalies.
 
+    With slices, `slices.html` shows the two largest beside the whole.
+
     Raises:
         StorageError: the directory holds something else or cannot be written.
     """
     with manifest.committed_artifact(pathlib.Path(output)) as writer:
         judged = {} if found is None else {NAME: found}
         preprocess.write_statistics(writer, {NAME: computed}, schema, judged)
+        if len(computed.datasets) > 1:
+            shown = {
+                d.name: statistics_pb2.DatasetFeatureStatisticsList(datasets=[d])
+                for d in computed.datasets[:3]
+            }
+            page = statistics_page.render(shown, title="Statistics by slice")
+            storage.write_text(writer.directory / "slices.html", page)
 
 
 def judge(

@@ -356,7 +356,7 @@ class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
 
 def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
     """Returns the analysis of one file; errors are in it, not raised."""
-    analysis = Analysis(source.every_token, Ranking.of(source))
+    analysis = Analysis(source.every_token, Ranking.of(source), source.slices)
     summary = ReadSummary()
     try:
         for chunk in records.read(file, source, summary):

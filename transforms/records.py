@@ -54,6 +54,7 @@ class Source:
         by_class: Such fields whose values are counted for each class of the label.
         derived: A user's learned function, whose outputs are fields too.
         along: Those of them that no column reads, and are features as they are -> type.
+        slices: Fields whose every value is analysed by itself too.
     """
 
     layout: Layout
@@ -68,6 +69,7 @@ class Source:
     by_class: frozenset[str] = frozenset()
     derived: Derived | None = None
     along: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    slices: tuple[str, ...] = ()
 
     @property
     def raw_fields(self) -> dict[str, str]:

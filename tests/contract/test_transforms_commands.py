@@ -80,7 +80,7 @@ def test_preprocess_writes_its_three_artifacts(folder, capsys):
     assert "40 train, 20 eval rows, 2 features" in capsys.readouterr().out
     for kind in ("examples", "transform", "statistics"):
         manifest.read(folder / "out" / kind, kind=kind)
-    assert len(list((folder / "kept").iterdir())) == 2  # two files have the same content
+    assert len(list((folder / "kept").iterdir())) == 1  # all files have the same content
 
 
 def test_public_names_are_the_declared_ones():
@@ -114,3 +114,24 @@ def test_ptransforms_compose(folder):
         assert_that(computed, check_statistics, label="statistics")
         judged = computed | transforms.ValidateStatistics(schema)
         assert_that(judged, check_anomalies, label="anomalies")
+
+
+def test_statistics_by_slice(tmp_path, capsys):
+    rows = "".join(f"{'ab'[i % 3 == 0]};x|{'yz'[i % 2]};{i}\n" for i in range(30))
+    (tmp_path / "a.csv").write_bytes(("ü;tags;n\n" + rows).encode("latin-1"))
+    out = tmp_path / "out"
+    command = ["statistics", str(tmp_path / "a.csv"), "-o", str(out), "--delimiter", ";"]
+    more = ["--encoding", "latin-1", "--list", "tags=|", "--slice", "ü"]
+    assert cli.main([*command, *more]) == 0
+    datasets = read(out / "data.pb").datasets
+    assert [(d.name, d.num_examples) for d in datasets] == [
+        ("data", 30), ("ü=a", 20), ("ü=b", 10),
+    ]  # fmt: skip
+    numbers = {f.path.step[0]: f for f in datasets[2].features}
+    assert numbers["n"].num_stats.mean == sum(range(0, 30, 3)) / 10
+    assert numbers["tags"].string_stats.common_stats.tot_num_values == 20
+    assert "ü=b" in (out / "slices.html").read_text()
+    assert cli.main([*command, "--encoding", "latin-1", "--slice", "zip"]) == 2
+    assert "'zip'" in capsys.readouterr().err
+    assert cli.main([*command, "--encoding", "latin-9999"]) == 2
+    assert "latin-9999" in capsys.readouterr().err
