@@ -11,6 +11,8 @@ import sys
 def main() -> None:
     here = pathlib.Path(__file__).parent
     names = sys.argv[1:] or sorted(p.stem.removeprefix("bench_") for p in here.glob("bench_*.py"))
+    # The names are not arguments of the benchmarks, some of which take their own.
+    del sys.argv[1:]
     for name in names:
         importlib.import_module(f"tests.benchmarks.bench_{name}").main()
 
