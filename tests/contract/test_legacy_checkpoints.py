@@ -187,6 +187,16 @@ def test_warm_starts_from_the_directory(fixture, tmp_path):
     )
 
 
+def test_warm_starts_from_an_export(tmp_path):
+    folder = legacy.HERE / legacy.EXPORTED
+    recorded = json.loads((folder / "expected.json").read_text())
+    fixture = Fixture(legacy.EXPORTED, {}, recorded)
+    model = fixture.build(str(tmp_path / "new"), warm_start_from=str(folder / "export"))
+    evaluation = model.evaluate(fixture.input())
+    assert evaluation["global_step"] == 0
+    assert evaluation["loss"] == pytest.approx(recorded["evaluation"]["loss"], rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["dnn_classifier", "wide_deep"])
 def test_own_columns_read_the_same_variables(name, tmp_path):
     with np.load(legacy.HERE / name / "expected.npz") as file:

@@ -8,7 +8,8 @@ It needs an environment of its own, because tf.estimator is gone from newer Tens
 
 For each model of `MODELS`: checkpoints of steps 0 and 8 (name-keyed, as 2.15 writes them),
 `expected.npz` with the losses of steps 1 to 12, the predictions of step 8 and all variables of
-step 12, and `expected.json` with the evaluation of step 8 and the signatures of its export. Also
+step 12, and `expected.json` with the evaluation of step 8 and the signatures of its export; of
+one model also the variables of its export (without the graph, which is large). And
 `public_names.json`: every public name of tf.estimator with the names of its parameters.
 
 The tests build the same models by the same functions with estimator_lib, which is the point:
@@ -190,6 +191,9 @@ MODELS = {
 }
 """Name to the function that makes the model and the name of its label."""
 
+EXPORTED = "linear_classifier"
+"""The model of whose SavedModel the variables are kept."""
+
 
 def input_fn(tf, label, first_batch=0, epochs=1, fields=None):
     """The rows in order, 16 at a time; all fields or some."""
@@ -254,7 +258,8 @@ def make(tf, name, build, label):
         receiver = tf.estimator.export.build_parsing_serving_input_receiver_fn(
             feature_spec(tf, fields)
         )
-        exported = tf.saved_model.load(model.export_saved_model(model_dir + "/export", receiver))
+        export = model.export_saved_model(model_dir + "/export", receiver).decode()
+        exported = tf.saved_model.load(export)
         signatures = {
             key: sorted(function.structured_outputs)
             for key, function in exported.signatures.items()
@@ -262,6 +267,8 @@ def make(tf, name, build, label):
         for path in pathlib.Path(model_dir).glob("model.ckpt-*"):
             if path.suffix != ".meta":
                 shutil.copy(path, folder)
+        if name == EXPORTED:
+            shutil.copytree(export + "/variables", folder / "export" / "variables")
         (folder / "checkpoint").write_text(f'model_checkpoint_path: "model.ckpt-{STEPS}"\n')
         model.train(input_fn(tf, label, 0, None, fields), steps=MORE, hooks=[losses])
         final = {v: model.get_variable_value(v) for v in model.get_variable_names()}

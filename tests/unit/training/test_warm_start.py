@@ -91,5 +91,5 @@ def test_wrong_settings_are_named(files, tmp_path):
         warm_start.apply(WarmStartSettings(str(tmp_path), None, {"tabel": info}), wide)
     wide["table"] = tf.Variable(np.zeros((4, 2), np.float32))
     lost = VocabInfo("none.txt", 4, 0, files["old_vocab"])
-    with pytest.raises(ConfigError, match="none.txt cannot be read"):
+    with pytest.raises(ConfigError, match=r"none\.txt cannot be read"):
         warm_start.apply(WarmStartSettings(str(tmp_path), None, {"table": lost}), wide)
