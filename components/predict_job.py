@@ -7,6 +7,7 @@ is in `predict_shards`.
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -100,6 +101,7 @@ def score_files(
     missing: Sequence[str] = ("",),
     delimiter: str = ",",
     keep: Sequence[str] = (),
+    encoding: str = "utf-8",
     skip_bad_rows: bool = False,
 ) -> Scored:
     """Scores files as a command line names them, into one file or a directory of shards.
@@ -112,6 +114,7 @@ def score_files(
         missing: Texts that stand for a missing value.
         delimiter: Of CSV.
         keep: Input fields that go along.
+        encoding: Of CSV, a text encoding of Python's.
         skip_bad_rows: Whether rows that cannot be read are left out; else they are refused.
 
     Raises:
@@ -122,16 +125,19 @@ def score_files(
     # A command line names files wherever they are, so each is taken as an absolute path.
     absolute = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in patterns]
     single = {".csv": "csv", ".parquet": "parquet"}.get(output.suffix.lower())
-    part = PredictPart.model_validate(
-        {
-            "files": absolute,
-            "format": file_format or format_of(absolute[0]),
-            "missing": list(missing),
-            "delimiter": delimiter,
-            "keep": list(keep),
-            "output": single or "parquet",
-            "bad_rows": "skip" if skip_bad_rows else "refuse",
-        }
+    part = PredictPart.from_json(
+        json.dumps(
+            {
+                "files": absolute,
+                "format": file_format or format_of(absolute[0]),
+                "missing": list(missing),
+                "delimiter": delimiter,
+                "keep": list(keep),
+                "output": single or "parquet",
+                "encoding": encoding,
+                "on_bad_rows": "skip" if skip_bad_rows else "fail",
+            }
+        )
     )
     here = pathlib.Path.cwd()
     if single is None:

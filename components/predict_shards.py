@@ -24,7 +24,7 @@ from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
 from transforms import files, readers, runners
 from transforms.analysis import raise_first
-from transforms.problems import Problems
+from transforms.problems import SHOWN, Problems
 from transforms.rows import Field, Layout, Rows
 
 BATCH_ROWS = 8192
@@ -126,7 +126,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
             for chunk in readers.reader(self._part.format).read_rows(task.file, self._layout):
                 problems += chunk.problems
                 left_out += chunk.left_out
-                if problems.total and (self._part.bad_rows == "refuse" or _unread(chunk)):
+                if problems.total and (self._part.on_bad_rows == "fail" or _unread(chunk)):
                     problems.raise_if_any()
                 if chunk.batch.num_rows:
                     table = pa.Table.from_batches([chunk.batch])
@@ -135,7 +135,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                     rows += chunk.batch.num_rows
         return {
             "name": task.shard, "rows": rows, "left_out": left_out,
-            "faults": [problem.sentence for problem in problems.first],
+            "faults": [problem.sentence for problem in problems.first[:SHOWN]],
         }  # fmt: skip
 
 
@@ -214,7 +214,7 @@ def _summary(
     result = Scored(
         rows=sum(shard["rows"] for shard in written),
         left_out=sum(shard["left_out"] for shard in done),
-        faults=faults[:20],
+        faults=faults[:SHOWN],
         files=len(inputs),
         version=str(version),
     )
@@ -238,6 +238,8 @@ def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
         missing=tuple(part.missing),
         fields=fields,
         texts=tuple(part.keep),
+        encoding=part.encoding,
+        quarantine=part.on_bad_rows == "skip",
     )
 
 

@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--delimiter", default=",", metavar="CHARACTER", help="between the fields of CSV"
     )
+    predict.add_argument("--encoding", default="utf-8", metavar="NAME", help="of CSV")
     predict.add_argument(
         "--skip-bad-rows", action="store_true", help="leave out rows that cannot be read"
     )
@@ -191,6 +192,7 @@ def _predict(parsed: argparse.Namespace) -> int:
         parsed.input,
         file_format=parsed.format,
         delimiter=parsed.delimiter,
+        encoding=parsed.encoding,
         model=parsed.model,
         output=parsed.output,
         keep=parsed.keep,

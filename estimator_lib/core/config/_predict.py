@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from estimator_lib.core.config._section import Section
 
 _Format = Literal["csv", "parquet", "tfrecord"]
 _Patterns = Annotated[list[str], Field(min_length=1)]
+
+
+def _known(encoding: str) -> str:
+    try:
+        "".encode(encoding)
+    except LookupError as error:
+        raise ValueError(f"{encoding!r} is no text encoding") from error
+    return encoding
 
 
 class Predict(Section):
@@ -19,14 +27,14 @@ class Predict(Section):
     """File patterns, relative to this configuration file; fields that the model does not read
     are ignored."""
     format: _Format | None = None
-    """File format; by default that of `data`, as are missing values and delimiter."""
+    """File format; by default that of `data`, as are missing values, delimiter and encoding."""
     keep: list[str] = []
     """Fields that go along, such as the key of a row."""
     output: Literal["parquet", "csv"] = "parquet"
     """Format of the predictions."""
-    bad_rows: Literal["refuse", "skip"] = "refuse"
-    """What a value that cannot be read does: end the step before it writes anything, or leave
-    its row out. Rows left out are counted and the first ones listed."""
+    on_bad_rows: Literal["fail", "skip"] = "fail"
+    """What a row does that cannot be read: end the step before it writes anything, or be left
+    out. Rows left out are counted and the first ones listed."""
 
 
 class PredictPart(Section):
@@ -35,7 +43,8 @@ class PredictPart(Section):
     files: _Patterns
     format: _Format
     missing: list[str] = [""]
-    delimiter: str = ","
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: Annotated[str, AfterValidator(_known)] = "utf-8"
     keep: list[str] = []
     output: Literal["parquet", "csv"] = "parquet"
-    bad_rows: Literal["refuse", "skip"] = "refuse"
+    on_bad_rows: Literal["fail", "skip"] = "fail"

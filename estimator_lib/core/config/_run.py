@@ -167,14 +167,16 @@ class RunConfiguration(Section):
                 "with the files to score.",
                 reason=Reason.MISSING_VALUE,
             )
+        form = self.predict.format or self.data.format
         return PredictPart(
             files=self.predict.files,
-            format=self.predict.format or self.data.format,
+            format=form,
             missing=self.data.missing,
             delimiter=self.data.delimiter,
             keep=self.predict.keep,
             output=self.predict.output,
-            bad_rows=self.predict.bad_rows,
+            on_bad_rows=self.predict.on_bad_rows,
+            encoding=self.data.encoding if form == "csv" else "utf-8",
         )
 
     def tune_part(self) -> TunePart:
