@@ -38,7 +38,7 @@ def find(place: str) -> Found:
 
     Raises:
         DataError: no evaluation is there.
-        StorageError: the place cannot be read.
+        StorageError: the place cannot be read for now.
     """
     root = place.removeprefix("file://").rstrip("/")
     for described, page in _PLACES:
@@ -81,5 +81,11 @@ def _read(path: str) -> bytes | None:
         return content
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        raise DataError(
+            f"Cannot read {quote(path)}: Beam has no file system for it here. Correct the address, "
+            "or install Beam's extra for it, such as apache-beam[gcp].",
+            reason=Reason.UNSUPPORTED,
+        ) from error
+    except OSError as error:
         raise StorageError(f"Cannot read {quote(path)}: {error}", reason=Reason.IO) from error

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from apache_beam.io import localfilesystem
 
 from pipelines import cli
 
@@ -18,6 +19,20 @@ EVALUATION = {
 }  # fmt: skip
 
 
+class Bucket(localfilesystem.LocalFileSystem):
+    """A file system of Beam's for `bucket://`; its files lie on this machine."""
+
+    @classmethod
+    def scheme(cls):
+        return "bucket"
+
+    def exists(self, path):
+        return super().exists(path.removeprefix("bucket://"))
+
+    def open(self, path, *args, **options):
+        return super().open(path.removeprefix("bucket://"), *args, **options)
+
+
 @pytest.fixture(params=["run", "step"])
 def place(request, tmp_path):
     """What a local run leaves, and what an evaluate step leaves anywhere."""
@@ -32,7 +47,7 @@ def place(request, tmp_path):
     return root
 
 
-@pytest.mark.parametrize("scheme", ["", "file://"])
+@pytest.mark.parametrize("scheme", ["", "file://", "bucket://"])
 def test_report_says_verdict_metrics_and_place(place, scheme, tmp_path, capsys):
     copy = tmp_path / "copy" / "page.html"
     assert cli.main(["report", f"{scheme}{place}", "--output", str(copy)]) == 0
@@ -56,6 +71,8 @@ def test_no_report_is_said(tmp_path, capsys):
     for place in (tmp_path, tmp_path / "nowhere"):
         assert cli.main(["report", str(place)]) == 2
         assert "There is no report" in capsys.readouterr().err
+    assert cli.main(["report", "nosuchscheme://x"]) == 2
+    assert "no file system" in capsys.readouterr().err
     (tmp_path / "run.json").write_text("{")
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "damaged" in capsys.readouterr().err
