@@ -18,6 +18,14 @@ COLUMNS = {
     "h": {"kind": "hashed", "field": "e", "buckets": 13},
     "x": {"kind": "numeric", "normalize": "moments", "default": "mean"},
     "b": {"kind": "bucketized", "field": "z", "quantiles": 3},
+    "t": {"kind": "vocabulary"},
+    "u": {"kind": "vocabulary", "rank_by": "weight", "weight": "w", "reserved": ["[pad]"]},
+}
+SEPARATOR = "\x1f"
+LISTS = {
+    "t": {"separator": SEPARATOR},
+    "u": {"separator": SEPARATOR},
+    "w": {"kind": "float", "separator": SEPARATOR},
 }
 TOKENS = st.one_of(
     st.none(),
@@ -25,26 +33,43 @@ TOKENS = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=4),
 )
 NUMBERS = st.floats(-1e6, 1e6, width=32)
+PAIRS = st.lists(
+    st.tuples(
+        st.text(st.characters(codec="utf-8", exclude_characters="\0\x1f"), min_size=1, max_size=2),
+        st.integers(1, 64).map(lambda n: n / 16),
+    ),
+    max_size=4,
+)
 ROWS = st.lists(
-    st.tuples(TOKENS, TOKENS, TOKENS, st.one_of(st.none(), NUMBERS), NUMBERS),
+    st.tuples(TOKENS, TOKENS, TOKENS, st.one_of(st.none(), NUMBERS), NUMBERS, PAIRS),
     min_size=3,
     max_size=40,
 )
 # Every column needs something to learn from.
-FLOOR = [("a", "k", "e", 1.0, 1.0), ("b", "k", "f", 2.0, 2.0), ("a", "k", "e", 4.0, 3.0)]
+FLOOR = [
+    ("a", "k", "e", 1.0, 1.0, [("p", 1.0), ("q", 3.0), ("p", 0.5)]),
+    ("b", "k", "f", 2.0, 2.0, []),
+    ("a", "k", "e", 4.0, 3.0, [("ü", 0.25)]),
+]
 
 
 def ours(root, rows):
     def written(value):
+        if isinstance(value, list):
+            value = SEPARATOR.join(v if isinstance(v, str) else repr(v) for v in value)
         text = "" if value is None else value if isinstance(value, str) else repr(value)
         return '"' + text.replace('"', '""') + '"'
 
-    content = "c,d,e,x,z,y\n" + "".join(",".join(map(written, r)) + ",0\n" for r in rows)
+    content = "c,d,e,x,z,t,u,w,y\n"
+    for *plain, pairs in rows:
+        tokens, weights = [t for t, _ in pairs], [w for _, w in pairs]
+        content += ",".join(map(written, [*plain, tokens, tokens, weights])) + ",0\n"
     job = Job(
         root=root,
         files={"train": [content], "eval": [content]},
         columns=COLUMNS,
         label={"field": "y"},
+        data={"fields": LISTS},
     )
     job.run()
     learned = json.loads((job.transform / "columns.json").read_text())["columns"]
@@ -53,19 +78,30 @@ def ours(root, rows):
 
 def theirs(root, rows):
     kinds = {"c": tf.string, "d": tf.string, "e": tf.string, "x": tf.float32, "z": tf.float32}
+    several = {"t": tf.string, "w": tf.float32}
     schema = schema_utils.schema_from_feature_spec(
-        {name: tf.io.VarLenFeature(kind) for name, kind in kinds.items()}
+        {name: tf.io.VarLenFeature(kind) for name, kind in {**kinds, **several}.items()}
     )
     data = [
         {
             name: [] if value is None else [value.encode() if isinstance(value, str) else value]
-            for name, value in zip(kinds, row, strict=True)
+            for name, value in zip(kinds, plain, strict=True)
         }
-        for row in rows
+        | {"t": [t.encode() for t, _ in pairs], "w": [w for _, w in pairs]}
+        for *plain, pairs in rows
     ]
 
     def preprocessing_fn(raw):
+        tft.vocabulary(
+            raw["t"].values,
+            weights=raw["w"].values,
+            vocab_filename="u",
+            file_format="tfrecord_gzip",
+        )
         return {
+            "t": tft.compute_and_apply_vocabulary(
+                raw["t"], num_oov_buckets=1, vocab_filename="t", file_format="tfrecord_gzip"
+            ),
             "c": tft.compute_and_apply_vocabulary(
                 raw["c"], num_oov_buckets=1, vocab_filename="c", file_format="tfrecord_gzip"
             ),
@@ -89,7 +125,7 @@ def theirs(root, rows):
         ) | tft_beam.AnalyzeAndTransformDataset(preprocessing_fn)
         transform_fn | tft_beam.WriteTransformFn(str(root / "tft"))
     output = tft.TFTransformOutput(str(root / "tft"))
-    return out, {name: [t.decode() for t in output.vocabulary_by_name(name)] for name in "cd"}
+    return out, {name: [t.decode() for t in output.vocabulary_by_name(name)] for name in "cdtu"}
 
 
 @settings(
@@ -113,7 +149,19 @@ def test_analysis_and_transform_equal_tft(tmp_path_factory, rows):
         if field == "c":
             assert set(mine) == set(vocabularies[field])
         assert mine == sorted(mine, key=lambda t: (-tokens.count(t), t.encode()))
+    sums = {}
+    for *_, pairs in rows:
+        for token, weight in pairs:
+            sums[token] = sums.get(token, 0) + weight
+    reserved, *mine = learned["u"]["vocabulary"]
+    assert (reserved, set(mine)) == ("[pad]", set(vocabularies["u"]))
+    assert mine == sorted(mine, key=lambda t: (-sums[t], t.encode()))
+    assert [sums[t] for t in mine] == [sums[t] for t in vocabularies["u"]]
+    assert set(learned["t"]["vocabulary"]) == set(vocabularies["t"])
     for i, row in enumerate(out):
+        got = [learned["t"]["vocabulary"][k] for k in table["t"][i]]
+        assert got == [vocabularies["t"][k] for k in np.ravel(row["t"])]
+        assert np.ravel(got).tolist() == [t for t, _ in rows[i][5]]
         # Ids may differ among ties; the tokens behind them may not.
         ids = np.ravel(row["c"]).tolist()
         expected = [vocabularies["c"][k] for k in ids]
@@ -135,7 +183,7 @@ def test_analysis_and_transform_equal_tft(tmp_path_factory, rows):
 
 def test_quantiles_are_within_the_error_of_both_sketches(tmp_path):
     values = np.random.default_rng(3).lognormal(3, 2, 5000).astype(np.float32)
-    learned, _ = ours(tmp_path, [("a", "k", "e", 1.0, float(v)) for v in values] + FLOOR)
+    learned, _ = ours(tmp_path, [("a", "k", "e", 1.0, float(v), []) for v in values] + FLOOR)
     cuts = learned["b"]["boundaries"]
     schema = schema_utils.schema_from_feature_spec({"z": tf.io.FixedLenFeature([], tf.float32)})
     with tft_beam.Context(temp_dir=str(tmp_path / "temp")):

@@ -14,21 +14,36 @@ COLUMNS = {
     "x": {"kind": "numeric", "normalize": "moments"},
     "b": {"kind": "bucketized", "field": "x", "quantiles": 5},
     "c_x_b": {"kind": "crossed", "of": ["c", "b"], "buckets": 100},
+    "tags": {"kind": "vocabulary", "rank_by": "weight", "weight": "amounts"},
+    "more": {"kind": "vocabulary", "rank_by": "mutual_information"},
+    "c_x_tags": {"kind": "crossed", "of": ["c", "tags"], "buckets": 100},
+}
+LISTS = {
+    "tags": {"separator": "|"},
+    "amounts": {"kind": "float", "separator": "|"},
+    "more": {"separator": "|"},
 }
 
 
 def rows():
     maker = random.Random(1)
     tokens = ["a", "b", "B", "ä", "aa", "z\n", "Z"]
-    return [
-        f'"{maker.choice(tokens)}",{maker.gauss(0, 1e6)!r},{maker.randint(0, 1)}\n'
-        for _ in range(700)
-    ]
+
+    def row():
+        tags = [maker.choice(tokens) for _ in range(maker.randrange(4))]
+        amounts = "|".join(repr(maker.random()) for _ in tags)
+        plain = f'"{maker.choice(tokens)}",{maker.gauss(0, 1e6)!r}'
+        lists = f'"{"|".join(tags)}",{amounts},"{"|".join(sorted(tags[:2]))}"'
+        return f"{plain},{lists},{maker.randint(0, 1)}\n"
+
+    return [row() for _ in range(700)]
 
 
 def learned(root, parts, options=()):
-    files = {"train": ["c,x,y\n" + "".join(p) for p in parts], "eval": ["c,x,y\na,1,0\n"]}
-    job = Job(root=root, files=files, columns=COLUMNS, label={"field": "y"})
+    header = "c,x,tags,amounts,more,y\n"
+    files = {"train": [header + "".join(p) for p in parts], "eval": [header + "a,1,a,1,b,0\n"]}
+    data = {"fields": LISTS}
+    job = Job(root=root, files=files, columns=COLUMNS, label={"field": "y"}, data=data)
     job.run(options)
     assets = manifest.read(job.transform).files
     vocabulary = {n: e.sha256 for n, e in assets.items() if n.endswith(".tfrecord.gz")}
