@@ -66,16 +66,23 @@ def run(
     from estimator_lib.core.progress import Progress
 
     part = TunePart.from_json(config)
+    prepared = manifest.verify(examples.path)
     parents = {
-        "examples": manifest.verify(examples.path).digest,
+        "examples": prepared.digest,
         "transform": manifest.verify(transform.path).digest,
         "code_version": code_version,
     }
     identity = storage.canonical_json([config, parents])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress = Progress("tune")
+    if "validation" not in prepared.metadata["splits"]:
+        progress.line(
+            "without a validation split, trials are compared on the eval split, which then judges "
+            "the best of them too kindly"
+        )
     with tempfile.TemporaryDirectory() as scratch:
-        work = storage.make_directory(pathlib.Path(study_root or scratch) / key)
+        searches = pathlib.Path(study_root or scratch) / "searches"
+        work = storage.make_directory(searches / key)
         with Forked(part, examples.path, transform.path, work) as runner:
             runner.check()
             options = part.tune.model_copy(update={"parallel": runner.parallel})
@@ -83,8 +90,7 @@ def run(
                 options, runner, work, tell=lambda t: progress.line(search.line(t, options))
             )
         storage.touch(work)
-    if study_root:
-        storage.keep_newest(study_root, keep=KEPT_SEARCHES)
+        storage.keep_newest(searches, keep=KEPT_SEARCHES)
     return write(part, found, parents, best, trials, metrics)
 
 

@@ -98,7 +98,7 @@ def tried(
     part, given = TunePart.from_json(config), json.loads(values)
     digests = [manifest.verify(a.path).digest for a in (examples, transform)]
     identity = storage.canonical_json([config, values, code_version, *digests])
-    key = f"trial-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     curve: list[tuple[int, float]] = []
     value = reason = None
 
@@ -107,7 +107,7 @@ def tried(
         return False
 
     with tempfile.TemporaryDirectory() as scratch:
-        work = pathlib.Path(study_root or scratch) / key
+        work = pathlib.Path(study_root or scratch) / "trials" / key
         try:
             value = measure(part, given["values"], examples.path, transform.path, work, ask)
         except EstimatorLibError as error:

@@ -210,7 +210,7 @@ def measure(
 
 def of_trial(part: TunePart, values: Mapping[str, Any]) -> TrainPart:
     """Returns what a trial trains: the values put in, for as long as `tune` says."""
-    length: dict[str, Any] = {}
+    length: dict[str, Any] = {"calibration": None}  # trials are compared before it
     if part.tune.max_steps is not None:
         length |= {"max_steps": part.tune.max_steps, "epochs": None}
     if part.tune.evaluate_every_steps is not None:

@@ -76,6 +76,7 @@ def test_model_is_trained_with_the_best_arguments_and_published(searched):
     assert result["evaluation"]["verdict"] == "blessed"
     assert pathlib.Path(result["model"], "saved_model.pb").is_file()
     assert len([line for line in shown if line.startswith("  trial ")]) == 3
+    assert not [line for line in shown if "too kindly" in line]
     assert "best of 3 trials: average_loss 0." in summary.render(result)
     lines = [line for line in shown if line.startswith("  train  step 8 of 8")]
     assert len(lines) == 1
