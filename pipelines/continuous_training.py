@@ -12,18 +12,15 @@ from typing import Any
 
 from kfp import dsl
 
-from components.evaluate import evaluate
-from components.export import export
 from components.preprocess import preprocess
 from components.train import train
-from estimator_lib.core.config import RunConfiguration, Step
-from pipelines import definitions, notification, placement
-from pipelines.training import RELEASE, STEPS, parameters
+from estimator_lib.core.config import RunConfiguration
+from pipelines import definitions, notification, placement, training
 
 
 def build(config: RunConfiguration) -> Any:
     """Returns the KFP pipeline for a run configuration."""
-    defaults = parameters(config)
+    defaults = training.parameters(config)
     export_part = config.export.model_copy(update={"needs_comparison": True})
     volume = config.cluster.volume
     root = volume.mount_path if volume else ""
@@ -39,7 +36,7 @@ def build(config: RunConfiguration) -> Any:
         champion: str = f"{root}/serving" if root else "",
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
-        code_version: str = RELEASE,
+        code_version: str = training.RELEASE,
         **resources: Any,
     ) -> None:
         with notification.notified(config, resources):
@@ -50,43 +47,29 @@ def build(config: RunConfiguration) -> Any:
                 data_fingerprint=data_fingerprint,
                 code_version=code_version,
             )
-            data = {name: prepared.outputs[name] for name in ("examples", "transform")}
             challenger = train(
                 config=train_config,
                 checkpoint_root=checkpoint_root,
                 code_version=code_version,
                 champion=champion,
-                **data,
+                examples=prepared.outputs["examples"],
+                transform=prepared.outputs["transform"],
             )
-            evaluated = evaluate(
-                config=evaluate_config,
+            placement.place(prepared, "preprocess", config.cluster, resources)
+            placement.place(challenger, "train", config.cluster, resources)
+            training.judge(
+                config,
+                prepared,
+                challenger,
+                resources,
+                evaluate_config=evaluate_config,
+                export_config=export_config,
                 champion=champion,
+                serving_dir=serving_dir,
                 code_version=code_version,
-                statistics=prepared.outputs["statistics"],
-                model=challenger.outputs["model"],
-                **data,
             )
-            verdict = evaluated.outputs["Output"]
-            with dsl.If(verdict == "blessed", name="better"):
-                exported = export(
-                    config=export_config,
-                    serving_dir=serving_dir,
-                    code_version=code_version,
-                    verdict=verdict,
-                    model=challenger.outputs["model"],
-                    evaluation=evaluated.outputs["evaluation"],
-                    **data,
-                )
-            tasks: dict[Step, Any] = {
-                "preprocess": prepared,
-                "train": challenger,
-                "evaluate": evaluated,
-                "export": exported,
-            }
-            for name, task in tasks.items():
-                placement.place(task, name, config.cluster, resources)
 
     pipeline.__doc__ = f"Train {config.name} on a new span and publish it if it beats the champion."
     decorate: Callable[..., Any] = dsl.pipeline(name=definitions.name(config))
-    resources = placement.resources(config.cluster, STEPS)
+    resources = placement.resources(config.cluster, training.STEPS)
     return decorate(placement.with_parameters(pipeline, resources))
