@@ -26,7 +26,13 @@ from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config, manifest, storage
-from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, StorageError
+from estimator_lib.core.errors import (
+    ConfigError,
+    DataError,
+    EstimatorLibError,
+    Reason,
+    StorageError,
+)
 from estimator_lib.core.progress import Progress
 from transforms import (
     files,
@@ -123,6 +129,8 @@ def run(
         StorageError: a directory cannot be written.
     """
     began = time.monotonic()
+    for directory in (examples_dir, transform_dir, statistics_dir, analysis_cache or ""):
+        _require_directory(directory)
     policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
     columns = config.build_columns(part.columns)
     inputs = files.find(part.data.patterns(), base_dir)
@@ -162,6 +170,17 @@ def run(
         seconds=time.monotonic() - began,
         data_fingerprint=analysis.fingerprint,
     )
+
+
+def _require_directory(path: str) -> None:
+    """Refuses an object store, in which nothing can become visible at once by renaming it."""
+    if "://" in path:
+        raise ConfigError(
+            f"Output {path!r} is no directory: expected a path. Mount the bucket (on a cluster, "
+            "cluster.volume does), or write to a local directory and copy it; its manifest.json "
+            "last.",
+            reason=Reason.UNSUPPORTED,
+        )
 
 
 def _in_order(analysis: Analysis) -> dict[str, Any]:
