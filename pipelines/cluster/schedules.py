@@ -128,7 +128,7 @@ def wanted(config: configuration.RunConfiguration, specification: Specification)
             reason=Reason.MISSING_VALUE,
         )
     return Wanted(
-        name=config.schedule.name or config.name,
+        name=config.schedule.name or specification.name,
         declared=config.schedule,
         specification=specification,
         parameters=arguments.check(specification, config.schedule.parameters),

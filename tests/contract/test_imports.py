@@ -42,6 +42,17 @@ assert main(["compile", {CONFIG!r}, "-o", {str(tmp_path / "spec.yaml")!r}]) == 0
     assert not loaded(code) & set(HEAVY)
 
 
+def test_search_is_compiled_without_tensorflow_and_optuna(tmp_path):
+    tune = "tune=@pipelines/examples/flights/tune.yaml"
+    code = f"""
+from pipelines.cli import main
+given = [{CONFIG!r}, "-o", {str(tmp_path / "spec.yaml")!r}, "--set", {tune!r}]
+assert main(["compile", *given, "--set", "pipeline=tuned_training"]) == 0
+assert main(["katib", *given]) == 0
+"""
+    assert not loaded(code) & {*HEAVY, "optuna"}
+
+
 def test_help_loads_no_configuration_library():
     code = """
 from pipelines.cli import main

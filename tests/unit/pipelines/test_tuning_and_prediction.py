@@ -13,6 +13,7 @@ from components import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
 from pipelines import cli, compiling, katib, specification
+from pipelines.cluster import schedules
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights")
 SPECS = pathlib.Path("pipeline_specs")
@@ -76,6 +77,15 @@ def test_pipeline_without_its_section_is_refused():
             load(f"pipeline={pipeline}")
     with pytest.raises(ConfigError, match="pipeline"):
         load("pipeline=trainning")
+
+
+def test_schedules_of_two_pipelines_of_one_configuration_do_not_replace_each_other():
+    names = set()
+    for settings in (["pipeline=training"], COMMITTED["flights-batch-prediction"]):
+        config = load(*settings, "schedule={interval_s: 3600}")
+        spec = specification.check(compiling.compile_text(config), "spec")
+        names.add(schedules.wanted(config, spec).name)
+    assert names == {"flights", "flights-batch-prediction"}
 
 
 # --- Katib ------------------------------------------------------------------------------------
