@@ -16,6 +16,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.io import filesystems
 
 from estimator_lib.core import errors, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
@@ -318,10 +319,13 @@ class Analysis:
         return hashlib.sha256(storage.canonical_json(content).encode()).hexdigest()
 
     def write(self, path: str, *, ordered: bool = False) -> None:
-        """Writes the analysis as an Arrow file with its scalars as JSON in the metadata.
+        """Writes what `to_bytes` gives to a file."""
+        storage.write_bytes(path, self.to_bytes(ordered=ordered))
+
+    def to_bytes(self, *, ordered: bool = False) -> bytes:
+        """Returns the analysis as an Arrow file with its scalars as JSON in the metadata.
 
         Args:
-            path: The file.
             ordered: Whether tokens are put in order, so that equal analyses give equal bytes.
         """
         tables: list[pa.Table] = []
@@ -372,7 +376,7 @@ class Analysis:
         sink = pa.BufferOutputStream()
         with pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        storage.write_bytes(path, sink.getvalue().to_pybytes())
+        return sink.getvalue().to_pybytes()  # type: ignore[no-any-return, unused-ignore]
 
     @classmethod
     def read(cls, path: str) -> Analysis:
@@ -382,8 +386,8 @@ class Analysis:
             DataError: the file is not such an analysis.
         """
         try:
-            with pa.memory_map(path) as mapped:
-                table = pa.ipc.open_file(mapped).read_all()
+            with _opened(path) as stored:
+                table = pa.ipc.open_file(stored).read_all()
                 content = json.loads(table.schema.metadata[b"analysis"])
                 analysis = cls._from_content(content, table)
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
@@ -443,6 +447,13 @@ class Analysis:
             (kind, message, reason) for kind, message, reason in content["failures"]
         ]
         return analysis
+
+
+def _opened(path: str) -> Any:
+    if "://" in path:
+        with filesystems.FileSystems.open(path) as source:
+            return pa.BufferReader(source.read())
+    return pa.memory_map(path)
 
 
 MAX_SLICES = 1000

@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import pathlib
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow.parquet as pq
+from apache_beam.io import filesystems
 from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
@@ -236,7 +236,7 @@ def _derived(
         name: part.data.kinds[name] + ("[]" if name in part.data.fields else "")
         for name in part.preprocess.fields
     }
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="function-"))
+    directory = stack.enter_context(runners.scratch_directory(runner_options, "function-"))
     return user_function.learn(
         part.preprocess.function,
         inputs,
@@ -301,8 +301,7 @@ def analyse(
             for analysis in learn.process(fresh):
                 merged.merge(analysis)
         return merged
-    with tempfile.TemporaryDirectory(prefix="analysis-") as work, _counting("analyse"):
-        path = str(pathlib.Path(work) / "analysis.arrow")
+    with runners.scratch(runner_options, "analysis-") as path, _counting("analyse"):
 
         def build(pipeline: beam.Pipeline) -> None:
             portions = _portions(fresh, threads)
@@ -344,7 +343,11 @@ def _write_failures(failures: Sequence[Failure], path: str) -> None:
 
 
 def _write_analysis(analysis: Analysis, path: str) -> None:
-    analysis.write(path)
+    if "://" not in path:
+        analysis.write(path)
+        return
+    with filesystems.FileSystems.create(path) as sink:
+        sink.write(analysis.to_bytes())
 
 
 def _portions(items: Sequence[Any], threads: int) -> list[tuple[Any, ...]]:

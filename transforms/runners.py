@@ -7,13 +7,16 @@ import contextlib
 import logging
 import os
 import re
+import tempfile
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import Any, TypeVar, cast
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.io import filesystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from estimator_lib.core import errors
 from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
@@ -32,6 +35,39 @@ def options(given: Sequence[str]) -> PipelineOptions:
     """Returns Beam's options for `given`, with the runner named whatever they are."""
     named = any(o == "--runner" or o.startswith("--runner=") for o in given)
     return PipelineOptions([*given] if named else [f"--runner={DEFAULT_RUNNER}", *given])
+
+
+@contextlib.contextmanager
+def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
+    """Gives the path of a file that workers write and the caller reads; it is deleted then.
+
+    It lies below `--temp_location`, which may be a URI, or else in a directory of this machine.
+    """
+    base = _temporary_location(given)
+    if base is not None and "://" in base:
+        path = filesystems.FileSystems.join(base, f"{prefix}{uuid.uuid4().hex}.tmp")
+        try:
+            yield path
+        finally:
+            if filesystems.FileSystems.exists(path):
+                filesystems.FileSystems.delete([path])
+        return
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
+        yield os.path.join(folder, "scratch")
+
+
+@contextlib.contextmanager
+def scratch_directory(given: Sequence[str], prefix: str) -> Iterator[str]:
+    """Gives a directory, below `--temp_location` if that is one; it is deleted then."""
+    base = _temporary_location(given)
+    shared = base if base is not None and "://" not in base else None
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=shared) as folder:
+        yield folder
+
+
+def _temporary_location(given: Sequence[str]) -> str | None:
+    found: str | None = options(given).view_as(GoogleCloudOptions).temp_location
+    return found
 
 
 def threads(given: Sequence[str]) -> int:

@@ -15,7 +15,6 @@ import importlib
 import inspect
 import logging
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -236,7 +235,10 @@ def learn(
             write = tft_beam.analyzer_cache.WriteAnalysisCacheToFS(pipeline, kept)
             _ = learned_cache | "WriteCache" >> write
 
-    with tempfile.TemporaryDirectory(prefix="tft-") as scratch, tft_beam.Context(scratch):
+    with (
+        runners.scratch_directory(runner_options, "tft-") as scratch,
+        tft_beam.Context(scratch),
+    ):
         try:
             with _quiet():
                 runners.run(build, runner_options)

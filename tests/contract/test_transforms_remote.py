@@ -14,7 +14,7 @@ from apache_beam.testing.util import assert_that
 
 import transforms
 from estimator_lib.core.errors import ConfigError, EstimatorLibError
-from transforms import bigquery_reader, runners
+from transforms import bigquery_reader, dataset, runners
 from transforms.testing import Job
 
 TYPES = {"c": "string", "n": "int", "x": "float", "tags": "string", "day": "string"}
@@ -73,6 +73,7 @@ def test_bigquery_is_refused_here_without_credentials(monkeypatch, tmp_path):
 
 
 STORE: dict[str, bytes] = {}
+WRITTEN: list[str] = []
 
 
 class MemoryFileSystem(filesystem.FileSystem):
@@ -100,7 +101,13 @@ class MemoryFileSystem(filesystem.FileSystem):
                 yield filesystem.FileMetadata(path, len(data))
 
     def create(self, path, mime_type="", compression_type=""):
-        raise OSError("read only")
+        class Sink(io.BytesIO):
+            def close(self):
+                STORE[path] = self.getvalue()
+                WRITTEN.append(path)
+                super().close()
+
+        return Sink()
 
     def open(self, path, mime_type="", compression_type=""):
         return io.BytesIO(STORE[path])
@@ -126,7 +133,8 @@ class MemoryFileSystem(filesystem.FileSystem):
         return filesystem.FileMetadata(path, len(STORE[path]))
 
     def delete(self, paths):
-        raise OSError("read only")
+        for path in paths:
+            del STORE[path]
 
 
 def job(root):
@@ -150,6 +158,19 @@ def test_object_stores_are_read_through_beams_file_systems(tmp_path):
     learned = json.loads((made.transform / "columns.json").read_text())["columns"]
     assert learned["c"]["vocabulary"] == ["b", "a"]
     assert made.metadata()["splits"]["train"]["rows"] == 3
+
+
+def test_workers_elsewhere_hand_over_through_the_temporary_location():
+    STORE.clear()
+    STORE["abfs://bucket/a.csv"] = b"c\na\nb\n"
+    STORE["abfs://bucket/b.csv"] = b"c\nb\n"
+    found = dataset.find(["abfs://bucket/*.csv"])
+    options = ["--runner=FnApiRunner", "--temp_location=abfs://bucket/tmp"]
+    computed, _ = dataset.compute(found, options)
+    values = computed.datasets[0].features[0].string_stats.top_values
+    assert [(v.value, v.frequency) for v in values] == [("b", 2), ("a", 1)]
+    assert [path for path in WRITTEN if path.startswith("abfs://bucket/tmp/analysis-")]
+    assert len(STORE) == 2
 
 
 def test_object_stores_are_refused_as_output_with_advice(tmp_path):
