@@ -14,7 +14,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from components import raw_rows
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
+from estimator_lib.export import serving_inputs
 from estimator_lib.features.dense import dense_features, ids_and_weights, source_features
+from estimator_lib.features.sequence import sequence_features
 from estimator_lib.inputs import examples_input
 from estimator_lib.inputs.parquet import ParquetInput
 from transforms import anomalies, dataset, materialize, readers, tensors
@@ -302,6 +304,39 @@ def test_raw_rows_and_examples_give_the_model_the_same(done):
     assert dense_features([fc.transformed(columns["no_tags"])], fed).numpy().tolist() == [
         [0], [1], [0],
     ]  # fmt: skip
+
+
+def test_sequences_have_one_length_in_training_and_serving(done):
+    """Of examples (RaggedTensors), and of a request's matrix through the transform graph."""
+    content_ = json.loads((done.transform / "columns.json").read_text())["columns"]
+    tags = fc.sequence_categorical_column(fc.from_json(content_["tags"]))
+    columns = [
+        fc.transformed(c) for c in (fc.indicator_column(tags), fc.from_json(content_["steps"]))
+    ]
+    (fed, _), *_ = examples_input(done.examples, "train", batch_size=9)()
+    rows = [
+        {"tags": tags_, "scores": [1.0] * len(tags_), "steps": steps, "kind": None}
+        for tags_, steps in (
+            (["a", "b", "a"], [1.0, 2.0, 3.0]),
+            ([], []),
+            (["b"], [4.0, None, 5.0]),
+            (["a", None, "zz"], [7.0, None]),
+        )
+    ]
+    kinds = [(n, pa.list_(pa.string() if n == "tags" else pa.float64())) for n in FIELDS]
+    request = raw_rows.arrays(
+        pa.Table.from_pylist(rows, pa.schema([*kinds, ("kind", pa.string())]))
+    )
+    raw = {
+        name: tf.constant(v) if v.ndim == 1 else serving_inputs._without_ends(tf.constant(v))
+        for name, v in request.items()
+    }
+    served = tf.saved_model.load(str(done.transform / "transform_fn")).transform_fn(raw)
+    (one, lengths), (two, served_lengths) = (
+        sequence_features(columns, features) for features in (fed, served)
+    )
+    assert lengths.numpy().tolist() == served_lengths.numpy().tolist() == [3, 0, 3, 3]
+    np.testing.assert_array_equal(one, two)
 
 
 @pytest.mark.parametrize(
