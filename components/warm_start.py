@@ -48,7 +48,8 @@ def parent(model_dir: str) -> dict[str, Any]:
     found = manifest.verify(model_dir)
     lineage = pathlib.Path(model_dir) / LINEAGE
     trained = json.loads(lineage.read_text()).get("model") if lineage.is_file() else None
-    version = int(pathlib.Path(model_dir).name)
+    name = pathlib.Path(model_dir).name
+    version = int(name) if name.isdigit() else name
     return {"version": version, "digest": found.digest, "model": trained}
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import estimator_lib
-from components import warm_start
+from components import model, warm_start
 from estimator_lib.core import columns as fc
-from estimator_lib.core.config import Estimator
+from estimator_lib.core.config import Estimator, Train, TrainPart
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.inputs import arrays_input
 
@@ -116,6 +116,16 @@ def test_another_width_is_refused_with_what_to_do(serving, tmp_path):
     with pytest.raises(ConfigError, match=r"train\.warm_start=null") as caught:
         started(serving[0], tmp_path, columns(**NEW), dnn_hidden_units=[6])
     assert HIDDEN in caught.value.message
+
+
+def test_a_function_that_takes_no_start_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "cold_models.py").write_text("def build(columns, config): ...")
+    monkeypatch.syspath_prepend(tmp_path)
+    part = TrainPart(
+        columns=[], estimator=Estimator(function="cold_models:build"), train=Train(max_steps=1)
+    )
+    with pytest.raises(ConfigError, match="expected an argument warm_start_from"):
+        model.build_estimator(part, {}, {}, None, warm_start_from="start")
 
 
 def test_a_model_of_an_older_release_is_refused(tmp_path):
