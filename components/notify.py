@@ -24,7 +24,10 @@ def notify(status: dsl.PipelineTaskFinalStatus, pipeline: str, run: str) -> None
     """
     from components.notify import told
 
-    told(status.state, status.error_message, pipeline, run)
+    try:
+        told(status.state or "ENDED", status.error_message or "", pipeline, run)
+    except Exception as error:  # noqa: BLE001 - the run has ended as it has, whatever this does
+        print(f"not told: {type(error).__name__}: {error}", flush=True)  # noqa: T201
 
 
 def told(state: str, error: str, pipeline: str, run: str) -> None:

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import yaml
+from kfp import dsl
 
 from components import notify
 from components.step import FAILURE
@@ -88,6 +89,19 @@ def test_no_address_makes_the_step_fail_nor_is_it_shown(address, monkeypatch, ca
     said = capsys.readouterr().out
     assert "not posted" in said
     assert address not in said
+
+
+def test_whatever_goes_wrong_the_step_ends_well(monkeypatch, capsys):
+    status = dsl.PipelineTaskFinalStatus(
+        state=None, pipeline_job_resource_name="", pipeline_task_name="", error_code=None,
+        error_message=None,
+    )  # fmt: skip
+    monkeypatch.delenv(notify.WEBHOOK, raising=False)
+    notify.notify.python_func(status=status, pipeline="flights", run="run-7")
+    assert capsys.readouterr().out.startswith("flights ended")
+    monkeypatch.setattr(notify, "describe", lambda *_: 1 / 0)
+    notify.notify.python_func(status=status, pipeline="flights", run="run-7")
+    assert "not told: ZeroDivisionError" in capsys.readouterr().out
 
 
 def test_exit_handler_mounts_nothing_that_could_keep_it_from_starting():
