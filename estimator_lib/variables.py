@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -191,7 +192,7 @@ class Trace:
     def average(self, name: str, variable: Any) -> tuple[str, Any]:
         """Returns the variable that follows another's running mean, and its name."""
         average = name + AVERAGE
-        options = {"dtype": variable.dtype, "trainable": False, "name": average}
+        options = {"dtype": variable.dtype, "trainable": False, "name": graph_name(average)}
         return average, self.store.get(average, lambda: tf.Variable(variable, **options))
 
 
@@ -302,7 +303,7 @@ def _creator(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
         }
         if kwargs.get("shape") is not None:
             options["shape"] = kwargs["shape"]
-        return tf.Variable(_lifted(initial, name), name=name, **options)
+        return tf.Variable(_lifted(initial, name), name=graph_name(name), **options)
 
     # Metrics are told by where they put their variables: Keras reads them from all replicas,
     # the metrics of old name a collection.
@@ -343,7 +344,7 @@ def raw(variable: Any) -> Any:
 def scope(name: str) -> Iterator[None]:
     """Variables made inside are named `outer/name/...`; ops are grouped alike (TensorBoard)."""
     current = _trace()
-    with tf.name_scope(name):
+    with tf.name_scope(graph_name(name)):
         if current is None:
             yield
             return
@@ -352,6 +353,12 @@ def scope(name: str) -> Iterator[None]:
             yield
         finally:
             current.scopes.pop()
+
+
+def graph_name(name: str) -> str:
+    """Returns a name that a graph allows for ops: fields of tables may have any."""
+    allowed = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", name)
+    return allowed if allowed[:1].isalnum() else f".{allowed}"
 
 
 @contextlib.contextmanager
@@ -403,7 +410,8 @@ def get_variable(
                 return tf.cast(initializer(sizes, dtype=kind), kind)
             return tf.fill(sizes, tf.cast(initializer, kind)) if sizes else initializer
 
-        return tf.Variable(initial, dtype=kind, trainable=trainable, name=full, **options)
+        name = graph_name(full)
+        return tf.Variable(initial, dtype=kind, trainable=trainable, name=name, **options)
 
     if current is None:
         with tf.init_scope():

@@ -138,6 +138,14 @@ def _exports(spec: EstimatorSpec, mode: str) -> dict[str, outputs.ExportOutput]:
 def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:
     """Returns a function of the tensors `inputs`, by name, that gives `results`."""
     names = sorted(inputs)
+    for name in names:
+        if variables.graph_name(name) != name:
+            raise ExportError(
+                f"Input {name!r} cannot be named so in a SavedModel: expected ASCII letters, "
+                "digits and . _ - only, a letter or digit first. Give the receiver another name "
+                "for it, or export for serialized tf.Example records, which may have any.",
+                reason=Reason.INVALID_VALUE,
+            )
     fetches = {name: tf.convert_to_tensor(value) for name, value in results.items()}
     with wrapped.graph.as_default():
         fetches = {name: tf.identity(value) for name, value in fetches.items()}

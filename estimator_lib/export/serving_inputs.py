@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from estimator_lib import variables
 from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import ConfigError, ExportError, Reason, quote
 from estimator_lib.export.receivers import (
@@ -184,8 +185,8 @@ def _without_ends(values: tf.Tensor) -> tf.SparseTensor:
 
 
 def _placeholder(dtype: Any, shape: Any, name: str) -> Any:
-    safe = "".join(c if c.isalnum() or c in "_.-" else "_" for c in name)
-    return tf.compat.v1.placeholder(dtype, shape, name=safe if safe[:1].isalnum() else f"in_{safe}")
+    safe = variables.graph_name(name.replace("/", "_"))
+    return tf.compat.v1.placeholder(dtype, shape, name=safe)
 
 
 def _spec(name: str, value: Any) -> Any:

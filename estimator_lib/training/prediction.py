@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context
+from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 from estimator_lib.training.step import check_batches
@@ -58,12 +60,20 @@ def to_numpy(predictions: Any) -> Any:
 class Predictor:
     """Predicts rows given as arrays, with everything compiled and loaded.
 
+    A call is one op: what `tf.function` checks again in every call, how arguments and results
+    are nested, is settled once here. Only the wanted predictions are computed.
+
     Args:
         run: From features to predictions (tensors).
         spec: Features by name as TensorSpec `[batch, ...]`.
+        keys: See `select`.
+        step: See below.
 
     Attributes:
         step: Global step of the weights.
+
+    Raises:
+        ConfigError: a key that the model does not predict.
     """
 
     def __init__(
@@ -73,10 +83,16 @@ class Predictor:
         keys: str | Sequence[str] | None,
         step: int,
     ) -> None:
-        self._run = run
-        self._spec = dict(spec)
-        self._dtypes = {name: s.dtype for name, s in spec.items()}
-        self._keys = keys
+        @tf.function(autograph=False, input_signature=[dict(spec)])
+        def selected(features: Mapping[str, Any]) -> Any:
+            return select(run(features), keys)
+
+        self._function = selected.get_concrete_function()
+        self._captured = self._function.captured_inputs
+        self._results = [result.dtype for result in self._function.outputs]
+        self._structure = self._function.structured_outputs
+        # Arguments are flattened by name.
+        self._types = {name: spec[name].dtype.as_datatype_enum for name in sorted(spec)}
         self.step = step
 
     def predict(self, features: Mapping[str, Any]) -> Any:
@@ -88,18 +104,22 @@ class Predictor:
         Raises:
             ConfigError: a feature is missing.
         """
+        here = context.context()
         try:
-            given = {
-                name: tf.convert_to_tensor(features[name], dtype)
-                for name, dtype in self._dtypes.items()
-            }
+            given = [
+                convert_to_eager_tensor(features[name], here, kind)
+                for name, kind in self._types.items()
+            ]
         except KeyError as error:
             raise ConfigError(
                 f"Feature {error.args[0]!r} is missing: expected "
-                f"{', '.join(self._dtypes)}, got {', '.join(features)}.",
+                f"{', '.join(self._types)}, got {', '.join(features)}.",
                 reason=Reason.FIELD_MISSING,
             ) from error
-        return to_numpy(select(self._run(given), self._keys))
+        results = tf.raw_ops.StatefulPartitionedCall(
+            args=[*given, *self._captured], Tout=self._results, f=self._function
+        )
+        return to_numpy(tf.nest.pack_sequence_as(self._structure, results, expand_composites=True))
 
     __call__ = predict
 

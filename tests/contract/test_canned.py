@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from estimator_lib import heads, variables
+from estimator_lib import export, heads, variables
 from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, rnn, tabm, wide_deep
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError
+from estimator_lib.core.errors import ConfigError, ExportError
 from estimator_lib.optimizers.sdca import LinearSDCA
 from estimator_lib.training.hooks import Hook
 
@@ -218,6 +218,37 @@ def test_baseline_learns_the_prior(tmp_path):
     model.train(input_fn(LABEL), steps=400)
     result = model.evaluate(input_fn(LABEL, 1))
     np.testing.assert_allclose(result["prediction/mean"], LABEL.mean(), atol=0.02)
+
+
+def test_fields_may_have_any_name(tmp_path):
+    number = fc.numeric_column("Größe (cm)")
+    kinds = fc.categorical_column_with_vocabulary_list("_kind of: it", ["a", "b"])
+    crossed = fc.crossed_column(["_kind of: it", fc.bucketized_column(number, [2.0])], 9)
+    deep = [number, fc.embedding_column(kinds, 2), fc.periodic_embedding(number, 2, dimension=2)]
+    model = wide_deep.DNNLinearCombinedClassifier(
+        str(tmp_path), [number, kinds, crossed], dnn_feature_columns=deep, dnn_hidden_units=[2]
+    )
+    rows = {"Größe (cm)": np.float32([1, 3]), "_kind of: it": np.array(["a", "b"])}
+    model.train(lambda: tf.data.Dataset.from_tensors((rows, [0, 1])), steps=1)
+    assert "linear/linear_model/Größe (cm)/weights" in model.get_variable_names()
+    spec = {
+        "Größe (cm)": tf.io.FixedLenFeature([1], tf.float32),
+        "_kind of: it": tf.io.VarLenFeature(tf.string),
+    }
+    receiver = export.build_parsing_serving_input_receiver_fn(spec)
+    path = model.export_saved_model(str(tmp_path / "e"), receiver).decode()
+    example = tf.train.Example()
+    example.features.feature["Größe (cm)"].float_list.value.append(3.0)
+    example.features.feature["_kind of: it"].bytes_list.value.append(b"b")
+    served = tf.saved_model.load(path).signatures["predict"](
+        examples=tf.constant([example.SerializeToString()])
+    )
+    found = model.predictor(rows, "logistic")(rows)["logistic"]
+    np.testing.assert_allclose(served["logistic"], found[1:], rtol=1e-6)
+    with pytest.raises(ExportError, match="cannot be named so"):
+        model.export_saved_model(
+            str(tmp_path / "e"), export.build_raw_serving_input_receiver_fn(rows)
+        )
 
 
 def test_tf_feature_columns_are_accepted(tmp_path):

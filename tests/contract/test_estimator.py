@@ -153,6 +153,11 @@ def test_predict_rows_batches_and_keys(tmp_path):
         next(made.predict(data(), predict_keys=["z"]))
     kept = made.predictor({"x": X[:1]})
     np.testing.assert_allclose(kept({"x": X[3:4]})["y"], rows[3]["y"], rtol=1e-6)
+    assert set(made.predictor({"x": X[:1]}, "y")({"x": X.tolist()})) == {"y"}
+    with pytest.raises(ConfigError, match="'z'"):
+        made.predictor({"x": X[:1]}, ["z"])
+    with pytest.raises(ConfigError, match="Feature 'x' is missing"):
+        kept({"y": X})
 
 
 def test_steps_and_max_steps(tmp_path):
