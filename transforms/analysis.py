@@ -108,14 +108,19 @@ class FieldAnalysis:
     def add_weights(self, name: str, column: pa.Array, weights: pa.Array) -> None:
         """Adds texts with their weights: one for each, or one for each row."""
         flat, parents = _flat(column)
-        amounts = Lists.of(weights).values if pa.types.is_list(weights.type) else weights
-        if len(amounts) != len(flat):
-            amounts = amounts.take(pa.array(parents))
-        units = np.rint(pc.fill_null(amounts.cast(pa.float64()), 0).to_numpy() / WEIGHT_UNIT)
+        at: Any = parents
+        if pa.types.is_list(weights.type):
+            # Either list may be shorter, for missing values at its end are dropped.
+            lists = Lists.of(weights)
+            place = np.arange(len(flat)) - Lists.of(column).splits[parents]
+            weights = lists.values
+            at = np.where(place < lists.lengths[parents], lists.splits[parents] + place, -1)
+        chosen = weights.cast(pa.float64()).take(pa.array(at, mask=at < 0))
+        units = np.rint(pc.fill_null(chosen, 0).to_numpy() / WEIGHT_UNIT)
         encoded = flat.dictionary_encode()
         valid = flat.is_valid().to_numpy(zero_copy_only=False)
-        at = encoded.indices.fill_null(0).to_numpy()[valid]
-        sums = np.bincount(at, weights=units[valid], minlength=len(encoded.dictionary))
+        codes = encoded.indices.fill_null(0).to_numpy()[valid]
+        sums = np.bincount(codes, weights=units[valid], minlength=len(encoded.dictionary))
         mine = self.sums.setdefault(name, TokenCounts())
         mine.add(encoded.dictionary, pa.array(sums.astype(np.int64)))
 

@@ -126,6 +126,11 @@ def _fields(by_split: Mapping[str, Any]) -> list[_Field]:
 
 def _card(field: _Field, splits: Sequence[str]) -> str:
     kind = "text" if field.textual else "number"
+    counts = [_common(feature, field) for feature in field.by_split.values()]
+    most = max(common.max_num_values for common in counts)
+    if most > 1:
+        least = min(c.min_num_values for c in counts if c.max_num_values)
+        kind += f", {least:,} to {most:,} per row" if least < most else f", {most:,} per row"
     far = (
         f'<span class="{"far" if field.distance >= _NOTABLE else ""}">'
         f"distance {field.distance:.2f}</span>"
@@ -137,6 +142,10 @@ def _card(field: _Field, splits: Sequence[str]) -> str:
         f'<section class="card"><div class="head"><h2>{_short(field.name, 60)}</h2>'
         f'<span class="kind">{kind} {far}</span></div>{picture}{_table(field, splits)}</section>'
     )
+
+
+def _common(feature: Any, field: _Field) -> Any:
+    return (feature.string_stats if field.textual else feature.num_stats).common_stats
 
 
 def _table(field: _Field, splits: Sequence[str]) -> str:

@@ -163,6 +163,20 @@ def test_ranking_does_not_depend_on_shards_and_is_kept(tmp_path, ours):
         assert {n: c["vocabulary"] for n, c in content.items()} == ours, name
 
 
+def test_weights_stay_with_their_values_when_the_last_are_missing(tmp_path):
+    lines = "s,sw,y\na|b,1|,0\nc|,2|9,0\nb|c,3|4,1\n"
+    made = Job(
+        root=tmp_path,
+        files={"train": [lines], "eval": [lines]},
+        columns={"s": {"kind": "vocabulary", "rank_by": "weight", "weight": "sw"}},
+        label={"field": "y"},
+        data={"fields": {name: LISTS[name] for name in ("s", "sw")}},
+    )
+    made.run()
+    assert learned(made)["s"] == ["c", "b", "a"]
+    assert "2 per row" in (made.statistics / "statistics.html").read_text()
+
+
 def test_mutual_information_needs_classes(tmp_path):
     number = {"field": "y", "kind": "number"}
     with pytest.raises(ConfigError, match="mutual information"):

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import tensorflow_transform as tft
 
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.export.saved_model import load_model
@@ -138,6 +139,12 @@ def test_one_graph_takes_raw_fields_and_gives_the_examples(done):
             got if isinstance(got, list) else got.numpy().tolist(), written[name].to_pylist(), name
         )
     assert written["shouted"].to_pylist() == [2, -1]
+
+
+def test_tft_finds_the_vocabularies_of_the_function(done):
+    output = tft.TFTransformOutput(str(done.transform))
+    assert output.vocabulary_by_name("colors") == [b"red", b"blue"]
+    assert output.vocabulary_by_name("shouted") == [b"RED", b"BLUE"]
 
 
 def test_the_exported_model_holds_the_function(done, tmp_path):
