@@ -66,6 +66,13 @@ CASES = {
         np.array(["a", "b", "c"])[np.arange(N) % 3], np.array(["a", "d"])[BINARY],
         {"average_loss", "accuracy", "auc"}, BINARY_KEYS - {"logistic"}, ("classification",),
     ),
+    "multi-class smoothed": (
+        lambda **k: heads.MultiClassHead(
+            3, loss_fn=losses.smoothed(0.1), **k
+        ),
+        np.arange(N) % 3, np.arange(N) % 4, {"average_loss", "accuracy", "auc"},
+        BINARY_KEYS - {"logistic"}, ("classification",),
+    ),
     "multi-label": (
         lambda **k: heads.MultiLabelHead(
             3, thresholds=[0.5], classes_for_class_based_metrics=[1], **k
@@ -79,6 +86,10 @@ CASES = {
     "regression": (
         lambda **k: heads.RegressionHead(**k), RNG.normal(size=N), None, REGRESSION_METRICS,
         {"predictions"}, ("regression",),
+    ),
+    "regression by Huber's loss": (
+        lambda **k: heads.RegressionHead(loss_fn=losses.huber(0.5), **k), RNG.normal(size=N), None,
+        REGRESSION_METRICS, {"predictions"}, ("regression",),
     ),
     "regression of vectors": (
         lambda **k: heads.RegressionHead(label_dimension=2, **k), RNG.normal(size=(N, 2)), None,

