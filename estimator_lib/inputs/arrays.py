@@ -173,7 +173,7 @@ class ArraysInput(RowsInput):
                 yield {name: array[first:last].copy() for name, array in self._columns.items()}
             else:
                 index = order[first:last]
-                yield {name: array[index] for name, array in self._columns.items()}
+                yield {name: taken(array, index) for name, array in self._columns.items()}
 
     def pack(self, block: Any) -> Any:
         return self._pack(block)
@@ -285,6 +285,14 @@ def _is_ragged(spec: Mapping[str, Any]) -> bool:
 def permutation(rows: int, seed: int, epoch: int) -> Any:
     """Returns the order of an epoch's rows, int64 `[rows]`."""
     return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def taken(array: Any, index: Any) -> Any:
+    """Returns the rows `index` of an array or of lists; all of them must exist."""
+    if not isinstance(array, np.ndarray):
+        return array[index]
+    # Without the checks of array[index], which cost as much as the copying.
+    return np.take(array, index, axis=0, mode="wrap")
 
 
 def random_seed() -> int:

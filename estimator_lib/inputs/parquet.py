@@ -19,7 +19,14 @@ import pyarrow.parquet as pq
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from estimator_lib.inputs import lists
-from estimator_lib.inputs.arrays import BLOCK_ROWS, ArraysInput, RowsInput, permutation, random_seed
+from estimator_lib.inputs.arrays import (
+    BLOCK_ROWS,
+    ArraysInput,
+    RowsInput,
+    permutation,
+    random_seed,
+    taken,
+)
 
 MEMORY_BYTES = 256 * 2**20
 """A decoded split up to this size is kept in memory."""
@@ -97,10 +104,10 @@ class ParquetInput(RowsInput):
         tables = [read(path, names, group) for path, group, _ in groups]
         columns = decode(pa.concat_tables(tables), self._columns)
         rows = sum(group[2] for group in groups)
-        index: Any = slice(skip, None)
-        if self._shuffle:
-            index = np.random.default_rng([self._seed, epoch, number]).permutation(rows)[skip:]
-        return {name: array[index] for name, array in columns.items()}
+        if not self._shuffle:
+            return {name: array[skip:] for name, array in columns.items()}
+        index = np.random.default_rng([self._seed, epoch, number]).permutation(rows)[skip:]
+        return {name: taken(array, index) for name, array in columns.items()}
 
 
 def _metadata(path: pathlib.Path) -> Any:
