@@ -99,18 +99,20 @@ def side_by_side(
         float32 `[batch, columns]`.
     """
     stacked = tf.stack(ids)
+    missing = _any_missing(stacked)
 
-    def mask() -> tf.Tensor:
-        return tf.matmul(mask_of(stacked), spread, transpose_a=True) + always
+    def product(matrix: tf.Tensor) -> tf.Tensor:
+        def masked() -> tf.Tensor:
+            return matrix * (tf.matmul(mask_of(stacked), spread, transpose_a=True) + always)
+
+        return _if(missing, masked, lambda: tf.identity(matrix))
 
     @tf.custom_gradient
-    def masked(values: tf.Tensor) -> Any:
-        def product(matrix: tf.Tensor) -> tf.Tensor:
-            return _if_missing(stacked, lambda: matrix * mask(), lambda: tf.identity(matrix))
+    def joined(*columns: tf.Tensor) -> Any:
+        widths = [column.shape[1] for column in columns]
+        return product(tf.concat(columns, 1)), lambda g: tf.split(product(g), widths, 1)
 
-        return product(values), product
-
-    return masked(tf.concat(parts, 1))
+    return joined(*parts)
 
 
 def total(values: Sequence[tf.Tensor], ids: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -124,6 +126,7 @@ def total(values: Sequence[tf.Tensor], ids: Sequence[tf.Tensor]) -> tf.Tensor:
         float32 `[batch, width]`.
     """
     stacked = tf.stack(ids)
+    missing = _any_missing(stacked)
 
     def mask() -> tf.Tensor:
         return mask_of(stacked)[:, :, tf.newaxis]
@@ -131,14 +134,14 @@ def total(values: Sequence[tf.Tensor], ids: Sequence[tf.Tensor]) -> tf.Tensor:
     @tf.custom_gradient
     def added(*rows: tf.Tensor) -> Any:
         def gradient(upstream: tf.Tensor) -> Any:
-            return _if_missing(
-                stacked,
+            return _if(
+                missing,
                 lambda: tf.unstack(upstream * mask(), num=len(rows)),
                 lambda: [tf.identity(upstream) for _ in rows],
             )
 
-        result = _if_missing(
-            stacked,
+        result = _if(
+            missing,
             lambda: tf.reduce_sum(tf.stack(rows) * mask(), 0),
             lambda: tf.add_n(rows),
         )
@@ -147,11 +150,16 @@ def total(values: Sequence[tf.Tensor], ids: Sequence[tf.Tensor]) -> tf.Tensor:
     return added(*values)
 
 
-def _if_missing(ids: tf.Tensor, masked: Callable[[], Any], plain: Callable[[], Any]) -> Any:
-    """Most batches miss nothing and need no mask. Accelerators would wait for the answer."""
+def _any_missing(ids: tf.Tensor) -> tf.Tensor | None:
+    """Whether an id is missing, bool scalar; None where asking would hold an accelerator up."""
     if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
-        return masked()
-    return tf.cond(tf.reduce_min(ids) < 0, masked, plain)
+        return None
+    return tf.reduce_min(ids) < 0
+
+
+def _if(missing: tf.Tensor | None, masked: Callable[[], Any], plain: Callable[[], Any]) -> Any:
+    """Most batches miss nothing and need no mask."""
+    return masked() if missing is None else tf.cond(missing, masked, plain)
 
 
 def mask_of(ids: tf.Tensor) -> tf.Tensor:
