@@ -88,7 +88,14 @@ def test_two_compiles_are_identical_whatever_the_hash_seed(tmp_path):
 
 def test_publishing_needs_the_one_word_and_nothing_else_opens_the_gate():
     first, _ = yaml.safe_load_all(compiled())
-    tasks = first["root"]["dag"]["tasks"]
-    gates = [t for t in tasks.values() if "condition" in t.get("triggerPolicy", {})]
-    assert [g["triggerPolicy"]["condition"].split(" == ")[1] for g in gates] == ["'blessed'"]
-    assert "export" not in tasks
+    parts = {"root": first["root"], **first["components"]}
+    dags = {name: part["dag"]["tasks"] for name, part in parts.items() if "dag" in part}
+    gates = {
+        task["componentRef"]["name"]: task["triggerPolicy"]["condition"].split(" == ")[1]
+        for tasks in dags.values()
+        for task in tasks.values()
+        if "condition" in task.get("triggerPolicy", {})
+    }
+    publishing = [name for name, tasks in dags.items() if "export" in tasks]
+    assert gates == dict.fromkeys(publishing, "'blessed'")
+    assert len(publishing) == 1
