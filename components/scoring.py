@@ -46,11 +46,11 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str, task: 
         ConfigError: it predicts several numbers, and the configuration does not say what.
     """
     import numpy as np
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
     from estimator_lib.core import manifest
     from estimator_lib.evaluation import of_head
-    from estimator_lib.inputs.parquet import examples_input
+    from estimator_lib.inputs.parquet import examples_input, read
 
     metadata = manifest.read(examples_dir, kind="examples").metadata
     input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)
@@ -62,8 +62,8 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str, task: 
     ]
     label, weight, keep = metadata["label"]["field"], metadata["weight"], metadata["keep"]
     columns = [label, *([weight] if weight else []), *(f"raw.{field}" for field in keep)]
-    files = [str(pathlib.Path(examples_dir) / f) for f in metadata["splits"][split]["files"]]
-    table = pq.read_table(files, columns=columns)
+    files = [pathlib.Path(examples_dir) / f for f in metadata["splits"][split]["files"]]
+    table = pa.concat_tables([read(path, columns) for path in files])
     return Scored(
         labels=table[label].to_numpy(),
         predictions=np.concatenate(batches),

@@ -1,4 +1,4 @@
-"""Rows -> transformed examples as Parquet shards."""
+"""Rows -> transformed examples as Parquet or TFRecord shards."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import tensorflow as tf
+from tfx_bsl.coders import example_coder
 
 from estimator_lib.core import columns as fc
+from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, Reason
+from estimator_lib.inputs import tfrecord
 from transforms import records, tensors
 from transforms.files import InputFile
 from transforms.graph import TransformModule, list_features
@@ -218,13 +221,21 @@ def _combined(parts: list[tuple[Array, Array]]) -> tuple[list[Array], Array] | N
 # --- Shards -----------------------------------------------------------------------------------
 
 
+_SUFFIXES = {"parquet": ".parquet", "tfrecord": tfrecord.SUFFIX}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shard:
-    """One Parquet file to write: the next `rows` rows that a file has for a split."""
+    """One file to write: the next `rows` rows that a file has for a split."""
 
     split: str
     name: str
     rows: int
+
+    @property
+    def output(self) -> str:
+        """The format: "parquet" or "tfrecord"."""
+        return "tfrecord" if self.name.endswith(tfrecord.SUFFIX) else "parquet"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -249,7 +260,11 @@ class ShardTask:
     def raw_shards(self) -> list[Shard]:
         """The eval shards again, for the rows as they were."""
         evals = [shard for shard in self.shards if shard.split == "eval" and self.keep_raw]
-        return [dataclasses.replace(shard, name=f"{RAW_PREFIX}{shard.name}") for shard in evals]
+        stems = [shard.name.removesuffix(_SUFFIXES[shard.output]) for shard in evals]
+        return [
+            dataclasses.replace(shard, name=f"{RAW_PREFIX}{stem}.parquet")
+            for shard, stem in zip(evals, stems, strict=True)
+        ]
 
 
 def plan(
@@ -258,6 +273,7 @@ def plan(
     directory: str,
     *,
     keep_raw: bool = False,
+    output: str = "parquet",
 ) -> list[ShardTask]:
     """Returns what each file's rows are written to.
 
@@ -266,12 +282,15 @@ def plan(
         kept: File name -> split -> rows.
         directory: The staging directory.
         keep_raw: Whether the eval rows are also written as they were.
+        output: "parquet" or "tfrecord". A TFRecord shard has the rows of a Parquet row group, so
+            that both are shuffled alike.
     """
+    limit = SHARD_ROWS if output == "parquet" else ROW_GROUP_ROWS
     pieces = [
-        (file, split, min(SHARD_ROWS, rows - begin))
+        (file, split, min(limit, rows - begin))
         for file in sorted(files)
         for split, rows in sorted(kept[file.name].items())
-        for begin in range(0, rows, SHARD_ROWS)
+        for begin in range(0, rows, limit)
     ]
     totals: dict[str, int] = {}
     for _, split, _ in pieces:
@@ -279,7 +298,7 @@ def plan(
     numbers = dict.fromkeys(totals, 0)
     shards: dict[InputFile, list[Shard]] = {}
     for file, split, rows in pieces:
-        name = f"{split}-{numbers[split]:05d}-of-{totals[split]:05d}.parquet"
+        name = f"{split}-{numbers[split]:05d}-of-{totals[split]:05d}{_SUFFIXES[output]}"
         numbers[split] += 1
         shards.setdefault(file, []).append(Shard(split=split, name=name, rows=rows))
     return [
@@ -403,7 +422,7 @@ class _SplitWriter:
         self._directory = pathlib.Path(directory)
         self._schema = schema
         self._stack = stack
-        self._writer: pq.ParquetWriter | None = None
+        self._writer: Any = None
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
         self._left = 0
@@ -438,14 +457,18 @@ class _SplitWriter:
             self._writer.close()
         self._next += 1
         self._left = shard.rows
-        self._writer = pq.ParquetWriter(
-            self._directory / shard.name,
-            self._schema,
-            compression="zstd",
-            use_dictionary=[
-                field.name for field in self._schema if not pa.types.is_floating(field.type)
-            ],
-        )
+        path = self._directory / shard.name
+        if shard.output == "tfrecord":
+            self._writer = _TFRecordWriter(path, self._schema)
+        else:
+            self._writer = pq.ParquetWriter(
+                path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=[
+                    field.name for field in self._schema if not pa.types.is_floating(field.type)
+                ],
+            )
         self._stack.callback(self._writer.close)
 
     def _flush(self) -> None:
@@ -453,6 +476,62 @@ class _SplitWriter:
             table = pa.concat_tables(self._waiting).unify_dictionaries().combine_chunks()
             self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         self._waiting, self._waiting_rows = [], 0
+
+
+class _TFRecordWriter:
+    """Writes tables of a schema as tf.Examples, and at the end the index of the shard."""
+
+    def __init__(self, path: pathlib.Path, schema: pa.Schema) -> None:
+        self._path = path
+        self._columns = {field.name: _kind(field.type) for field in schema}
+        self._values = {n: 0 for n, kind in self._columns.items() if kind.endswith("[]")}
+        self._rows = 0
+        self._sink = tf.io.TFRecordWriter(str(path), options="GZIP")
+        self._open = True
+
+    def write_table(self, table: pa.Table, row_group_size: int) -> None:
+        """Appends rows; TFRecord has no row groups."""
+        del row_group_size
+        lists = {n: _as_lists(table[n].combine_chunks(), k) for n, k in self._columns.items()}
+        for encoded in example_coder.RecordBatchToExamples(pa.RecordBatch.from_pydict(lists)):
+            # The encoder's order of features is another one in each process.
+            example = tf.train.Example.FromString(encoded)
+            self._sink.write(example.SerializeToString(deterministic=True))
+        self._rows += table.num_rows
+        for name in self._values:
+            # As Parquet counts them: an empty list takes a place, too.
+            lengths = pc.list_value_length(lists[name])
+            self._values[name] += int(np.maximum(lengths.to_numpy(), 1).sum())
+
+    def close(self) -> None:
+        """Ends the file; a second time does nothing."""
+        if self._open:
+            self._open = False
+            self._sink.close()
+            described = {"rows": self._rows, "columns": self._columns, "values": self._values}
+            storage.write_json(tfrecord.index_path(self._path), described)
+
+
+def _kind(kind: pa.DataType) -> str:
+    """The name of a column's type in tf.Examples."""
+    if pa.types.is_list(kind):
+        return f"{_kind(kind.value_type)}[]"
+    if pa.types.is_integer(kind):
+        return "int64"
+    return "float32" if pa.types.is_floating(kind) else "string"
+
+
+def _as_lists(column: pa.Array, kind: str) -> pa.Array:
+    """A column as the encoder takes it: lists, of one value each where there is one per row."""
+    types = {"int64": pa.int64(), "float32": pa.float32(), "string": pa.string()}
+    plain = types[kind.removesuffix("[]")]
+    if kind.endswith("[]"):
+        return column.cast(pa.list_(plain))
+    splits = pa.array(np.arange(len(column) + 1, dtype=np.int32))
+    values = column.cast(plain)
+    return pa.ListArray.from_arrays(
+        splits, values.cast(pa.binary()) if kind == "string" else values
+    )
 
 
 def _collect(sample: list[pa.RecordBatch], batch: pa.RecordBatch, limit: int) -> None:

@@ -34,6 +34,7 @@ from estimator_lib.core.errors import (
     StorageError,
 )
 from estimator_lib.core.progress import Progress
+from estimator_lib.inputs.parquet import row_count
 from transforms import (
     files,
     graph,
@@ -111,7 +112,7 @@ def run(
     Args:
         part: What to read and which columns to learn.
         base_dir: Directory that file patterns are relative to.
-        examples_dir: Gets Parquet shards of transformed features, kind "examples".
+        examples_dir: Gets shards of transformed features, kind "examples".
         transform_dir: Gets the transform in tensorflow-transform's layout, kind "transform".
         statistics_dir: Gets statistics per split (and as a page), the schema they suggest and,
             with a `data_schema`, the anomalies; kind "statistics".
@@ -158,7 +159,9 @@ def run(
             "data_fingerprint": analysis.fingerprint,
             "quarantined": len(quarantined),
         }
-        _write_examples(examples, inputs, source, resolved, analysis, runner_options)
+        _write_examples(
+            examples, inputs, source, resolved, analysis, part.data.examples, runner_options
+        )
     return PreprocessSummary(
         splits={
             name: SplitCounts(read=s.read, kept=s.kept, skipped=s.skipped)
@@ -400,7 +403,7 @@ def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
 
 
 class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
-    """ShardTasks -> their Parquet files, in the staging directory; yields errors as values."""
+    """ShardTasks -> their files, in the staging directory; yields errors as values."""
 
     def __init__(self, source: records.Source, described: str, threads: int) -> None:
         self._source = source
@@ -429,11 +432,14 @@ def _write_examples(
     source: records.Source,
     resolved: Mapping[str, fc.Column],
     analysis: Analysis,
+    output: str,
     runner_options: Sequence[str],
 ) -> None:
     described = storage.canonical_json(graph.description(resolved, source.features))
     kept = {name: file.kept for name, file in analysis.files.items()}
-    tasks = materialize.plan(inputs, kept, str(writer.directory), keep_raw=source.keep_raw)
+    tasks = materialize.plan(
+        inputs, kept, str(writer.directory), keep_raw=source.keep_raw, output=output
+    )
     threads = runners.threads(runner_options)
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -457,7 +463,7 @@ def _write_examples(
     storage.remove(failures)
     by_split: dict[str, Any] = {name: {"files": [], "rows": 0} for name in _in_order(analysis)}
     for shard in sorted((s for task in tasks for s in task.shards), key=lambda s: s.name):
-        written = pq.read_metadata(writer.directory / shard.name).num_rows
+        written = row_count(writer.directory / shard.name)
         if written != shard.rows:
             raise DataError(
                 f"Shard {shard.name} is incomplete: expected {shard.rows:,} rows, got {written:,}. "

@@ -1,4 +1,4 @@
-"""Input from materialised examples: Parquet shards with ids and floats.
+"""Input from materialised examples: shards with ids and floats, Parquet or TFRecord.
 
 Layer 3. Only files that the manifest lists are opened. A split that fits into memory is kept
 there decoded and permuted as a whole each epoch; a larger one is read in blocks: row groups
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
-from estimator_lib.inputs import lists
+from estimator_lib.inputs import lists, tfrecord
 from estimator_lib.inputs.arrays import (
     BLOCK_ROWS,
     ArraysInput,
@@ -57,10 +57,7 @@ class ParquetInput(RowsInput):
         block_rows: int = BLOCK_ROWS,
     ) -> None:
         self._groups = [
-            (path, i, metadata.row_group(i).num_rows)
-            for path in files
-            for metadata in [_metadata(path)]
-            for i in range(metadata.num_row_groups)
+            (path, i, rows) for path in files for i, rows in enumerate(_group_rows(path))
         ]
         super().__init__(
             sum(rows for *_, rows in self._groups),
@@ -110,6 +107,23 @@ class ParquetInput(RowsInput):
         return {name: taken(array, index) for name, array in columns.items()}
 
 
+def _group_rows(path: pathlib.Path) -> list[int]:
+    """Rows of each group of a file that is read at once; a TFRecord shard is one."""
+    if tfrecord.is_shard(path):
+        return [int(tfrecord.index(path)["rows"])]
+    metadata = _metadata(path)
+    return [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+
+
+def row_count(path: pathlib.Path) -> int:
+    """Returns how many rows a file of examples has.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    return sum(_group_rows(path))
+
+
 def _metadata(path: pathlib.Path) -> Any:
     try:
         return pq.read_metadata(path)
@@ -122,11 +136,13 @@ def _metadata(path: pathlib.Path) -> Any:
 
 
 def read(path: pathlib.Path, columns: Sequence[str], group: int | None = None) -> Any:
-    """Returns a table of a Parquet file, or of one of its row groups.
+    """Returns a table of a file of examples, or of one of its row groups.
 
     Raises:
         DataError: the file is damaged or lacks a column.
     """
+    if tfrecord.is_shard(path):
+        return tfrecord.read(path, columns)
     try:
         # A fresh handle per call keeps the number of open files small and is thread-safe.
         with pq.ParquetFile(path) as source:
@@ -177,7 +193,10 @@ def _decoded_bytes(files: Sequence[pathlib.Path], columns: Mapping[str, str], ro
     plain = [dtype for dtype in columns.values() if not dtype.endswith(lists.LIST)]
     size = rows * sum(np.dtype(dtype).itemsize for dtype in plain)
     several = {n: d.removesuffix(lists.LIST) for n, d in columns.items() if d.endswith(lists.LIST)}
-    for metadata in map(_metadata, files) if several else ():
+    shards = [path for path in files if several and tfrecord.is_shard(path)]
+    for values in (tfrecord.index(path)["values"] for path in shards):
+        size += sum(values.get(n, 0) * np.dtype(dtype).itemsize for n, dtype in several.items())
+    for metadata in [_metadata(path) for path in files if several and path not in shards]:
         for group in map(metadata.row_group, range(metadata.num_row_groups)):
             for column in map(group.column, range(group.num_columns)):
                 dtype = several.get(column.path_in_schema.partition(".")[0])

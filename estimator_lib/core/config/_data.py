@@ -96,6 +96,8 @@ class Data(Section):
     """The share of records that may be in quarantine; more end the step."""
     fields: dict[str, ListField] = {}
     """Fields with several values per record; Parquet has them as lists, tf.Examples as such."""
+    examples: Literal["parquet", "tfrecord"] = "parquet"
+    """What the transformed examples are written as; tfrecord is tf.Examples, compressed by gzip."""
 
     @pydantic.field_validator("encoding")
     @classmethod
