@@ -1,5 +1,6 @@
 """Nine months of flights, then month by month: what is learned, compared, refused, taken back."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -163,7 +164,8 @@ def test_a_year_of_retraining(story, capsys):
     assert [one["version"] for one in shown["ancestors"]] == [4, 1]
 
 
-def interrupt_when(found):
+@contextlib.contextmanager
+def interrupted_when(found):
     """Sends this process what Ctrl-C sends, as soon as `found` returns something."""
 
     def watch():
@@ -173,14 +175,20 @@ def interrupt_when(found):
                 return
             time.sleep(0.005)
 
+    # Processes that a shell starts in the background ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupted_run_goes_on_where_it_was(story, tmp_path):
     story.arrive(3)
     long = "train={max_steps: 1000, batch_size: 16, evaluate_every_steps: 50}"
-    interrupt_when(lambda: list(tmp_path.glob("checkpoints/*/model.ckpt-[1-9]*.index")))
-    with pytest.raises(KeyboardInterrupt):
+    saved = "checkpoints/*/model.ckpt-[1-9]*.index"
+    with interrupted_when(lambda: list(tmp_path.glob(saved))), pytest.raises(KeyboardInterrupt):
         story.run_to(tmp_path, "pipeline=training", long)
     done = story.run_to(tmp_path, "pipeline=training", long)
     assert done["cached"] == ["preprocess"]
