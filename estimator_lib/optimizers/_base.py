@@ -100,7 +100,7 @@ class Optimizer(abc.ABC):
         step = self._step()
         rate = self._rate(step)
         pairs = self._clipped(pairs)
-        # No variable may change before all gradients have been computed.
+        # A function being traced orders each update behind what has read its variable before.
         updates = [self._updated(g, v, rate, step) for g, v in pairs]
         if self._eager_step is not None:
             self._eager_step.assign_add(1)
