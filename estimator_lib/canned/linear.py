@@ -12,7 +12,7 @@ from estimator_lib.estimator import Estimator
 from estimator_lib.features.linear import linear_terms
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers.sdca import LinearSDCA
-from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 
 
 class LinearEstimator(Estimator):
@@ -117,6 +117,7 @@ def _model_fn(
     dual = _dual(model, head, combiner, optimizer)
     trainer = None if dual else networks.optimizer(optimizer, {"Ftrl": networks.LINEAR_RATE})
 
+    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         logits, made, updates = networks.wide_logits(
             features, columns, head.logits_dimension, sparse_combiner=combiner

@@ -100,6 +100,7 @@ class RowsInput(InputSource):
         return Feed(
             dataset=dataset.apply(tf.data.experimental.assert_cardinality(left)),
             batch_size=self.batch_size,
+            chunk_rows=rows,
             partial=not self._drop_remainder,
         )
 
