@@ -47,8 +47,11 @@ class Looked:
     fields: int
 
 
-def statistics(files: Files, output: pathlib.Path) -> Looked:
+def statistics(files: Files, output: str) -> tuple[Looked, str]:
     """Writes statistics, their page and a schema of raw files.
+
+    Returns:
+        What was seen, and where they are; of a URI, the directory below it.
 
     Raises:
         EstimatorLibError: see `transforms.dataset.find` and `compute`.
@@ -56,8 +59,7 @@ def statistics(files: Files, output: pathlib.Path) -> Looked:
     computed, schema, looked = _computed(files)
     from transforms import dataset
 
-    dataset.write(output, computed, schema)
-    return looked
+    return looked, dataset.write(output, computed, schema)
 
 
 def validate(
@@ -67,7 +69,7 @@ def validate(
     environment: str | None = None,
     previous: pathlib.Path | None = None,
     serving: pathlib.Path | None = None,
-    output: pathlib.Path | None = None,
+    output: str | None = None,
 ) -> tuple[Looked, list[str], bool]:
     """Judges raw files by a schema.
 
@@ -93,11 +95,13 @@ def preprocess(
     part: config.PreprocessPart,
     *,
     base_dir: pathlib.Path,
-    output: pathlib.Path,
+    output: str,
     runner_options: Sequence[str] = (),
-    analysis_cache: pathlib.Path | None = None,
+    analysis_cache: str | None = None,
 ) -> Any:
     """Runs the preprocess step alone, into `output`/examples, /transform and /statistics.
+
+    `output` and `analysis_cache` may be URIs.
 
     Returns:
         A `transforms.preprocess.PreprocessSummary`.
@@ -111,11 +115,11 @@ def preprocess(
     return job.run(
         part,
         base_dir=str(base_dir),
-        examples_dir=str(output / "examples"),
-        transform_dir=str(output / "transform"),
-        statistics_dir=str(output / "statistics"),
+        examples_dir=f"{output}/examples",
+        transform_dir=f"{output}/transform",
+        statistics_dir=f"{output}/statistics",
         runner_options=runner_options,
-        analysis_cache=None if analysis_cache is None else str(analysis_cache),
+        analysis_cache=analysis_cache,
     )
 
 

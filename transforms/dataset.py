@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from estimator_lib.core import config, manifest, storage
+from estimator_lib.core import config, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from transforms import (
     anomalies,
     csv_reader,
     files,
+    object_store,
     preprocess,
     readers,
     records,
@@ -237,15 +238,18 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
 
 def write(
     output: str | os.PathLike[str], computed: Any, schema: Any, found: Any | None = None
-) -> None:
+) -> str:
     """Writes statistics, their page, the schema and, if there are any, anomalies.
 
     With slices, `slices.html` shows the two largest beside the whole.
 
+    Returns:
+        Where they are; of a URI, the directory below it.
+
     Raises:
         StorageError: the directory holds something else or cannot be written.
     """
-    with manifest.committed_artifact(pathlib.Path(output)) as writer:
+    with object_store.committed(os.fspath(output)) as writer:
         judged = {} if found is None else {NAME: found}
         preprocess.write_statistics(writer, {NAME: computed}, schema, judged)
         if len(computed.datasets) > 1:
@@ -255,6 +259,7 @@ def write(
             }
             page = statistics_page.render(shown, title="Statistics by slice")
             storage.write_text(writer.directory / "slices.html", page)
+    return object_store.located(os.fspath(output))
 
 
 def judge(

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pathlib
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from transforms import object_store
 from transforms.analysis import Analysis
 from transforms.files import InputFile
 from transforms.records import Source
@@ -60,19 +60,19 @@ def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
     Args:
         file: What is to be analysed.
         source: How it is read.
-        directory: Where analyses are kept; files in it may be deleted at any time.
+        directory: Where analyses are kept, a path or URI; files may be deleted at any time.
     """
     try:
         path = _path(_sha256(file), file, source, directory)
     except (OSError, EstimatorLibError):
         return None  # reading it will report the fault
-    if not path.exists():
+    if not object_store.exists(path):
         return None
     try:
-        analysis = Analysis.read(str(path))
+        analysis = Analysis.read(path)
         (known,) = analysis.files.values()
     except (DataError, ValueError):
-        storage.remove(path)
+        object_store.remove(path)
         return None
     if file.split:
         known = dataclasses.replace(known, kept={file.split: sum(known.kept.values())})
@@ -85,11 +85,11 @@ def keep(analysis: Analysis, file: InputFile, source: Source, directory: str) ->
     """Keeps the analysis of one file, unless it has faults."""
     if not analysis.failures and not analysis.problems.total:
         sha256 = analysis.files[file.name].sha256
-        analysis.write(str(_path(sha256, file, source, directory)))
+        analysis.write(_path(sha256, file, source, directory))
 
 
-def _path(sha256: str, file: InputFile, source: Source, directory: str) -> pathlib.Path:
-    return pathlib.Path(directory) / f"{key(sha256, file, source)}.arrow"
+def _path(sha256: str, file: InputFile, source: Source, directory: str) -> str:
+    return object_store.join(directory, f"{key(sha256, file, source)}.arrow")
 
 
 def _sha256(file: InputFile) -> str:

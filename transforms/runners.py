@@ -15,11 +15,11 @@ from concurrent import futures
 from typing import Any, TypeVar, cast
 
 import apache_beam as beam
-from apache_beam.io import filesystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from estimator_lib.core import errors
 from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
+from transforms import object_store
 
 DEFAULT_RUNNER = "FnApiRunner"
 """Runs in this process. DirectRunner would try to download a binary first."""
@@ -45,12 +45,11 @@ def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
     """
     base = _temporary_location(given)
     if base is not None and "://" in base:
-        path = filesystems.FileSystems.join(base, f"{prefix}{uuid.uuid4().hex}.tmp")
+        path = object_store.join(base, f"{prefix}{uuid.uuid4().hex}.tmp")
         try:
             yield path
         finally:
-            if filesystems.FileSystems.exists(path):
-                filesystems.FileSystems.delete([path])
+            object_store.remove(path)
         return
     with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
         yield os.path.join(folder, "scratch")
