@@ -35,7 +35,7 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "weight": source.weight,
         "every_token": sorted(source.every_token),
         "ranking": [dict(source.weighted), sorted(source.by_class)],
-        "function": source.derived.digest if source.derived is not None else None,
+        "function": source.derived and [source.derived.digest, dataclasses.asdict(source.outputs)],
     }
     return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()
 

@@ -56,6 +56,7 @@ class Field:
         role: What the error calls the field.
         several: Whether a record has any number of values, in their order.
         separator: Between the values where they are one text.
+        action: What to do about a value at fault, where it is none of the file's own.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Field:
     role: str = "Field"
     several: bool = False
     separator: str = ""
+    action: str = ""
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -232,6 +234,61 @@ def typed_rows(
         where: Gives its place in words, if a line is not enough.
     """
     tokens = _Tokens.of(layout)
+    typed, lengths, problems, bad_rows = _typed_columns(file, layout, columns, line_of, where)
+    for name, weights in layout.pairs:
+        unequal = np.flatnonzero(lengths[name] != lengths[weights])
+        if len(unequal):
+            bad_rows.append(unequal)
+            found = [
+                _pair_problem(
+                    file,
+                    (name, weights),
+                    (int(lengths[name][r]), int(lengths[weights][r])),
+                    line_of(int(r)),
+                    where(int(r)),
+                )
+                for r in unequal[: layout.listed]
+            ]
+            problems += Problems.of(found, total=len(unequal), kept=layout.listed)
+    separators = {field.name: field.separator for field in layout.fields}
+    texts = {}
+    for name in layout.texts:
+        text = _as_text(columns[name], separators.get(name, ""))
+        missing = pc.is_in(text, value_set=tokens.missing_or_empty)
+        texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text).fill_null("")
+    batch = pa.RecordBatch.from_pydict(typed)
+    whole = Rows(batch=batch, texts=texts, problems=problems, line_of=line_of, where=where)
+    return _without(whole, np.concatenate(bad_rows)) if bad_rows else whole
+
+
+def extended(file: InputFile, layout: Layout, rows: Rows, columns: Mapping[str, pa.Array]) -> Rows:
+    """Returns rows with further fields, by the same rules.
+
+    Args:
+        file: Where the rows come from.
+        layout: The further fields.
+        rows: What there is already.
+        columns: The fields, as `typed_rows` takes them.
+    """
+    typed, _, problems, bad_rows = _typed_columns(file, layout, columns, rows.line_of, rows.where)
+    known = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
+    whole = dataclasses.replace(
+        rows,
+        batch=pa.RecordBatch.from_pydict({**known, **typed}),
+        problems=rows.problems + problems,
+    )
+    return _without(whole, np.concatenate(bad_rows)) if bad_rows else whole
+
+
+def _typed_columns(
+    file: InputFile,
+    layout: Layout,
+    columns: Mapping[str, pa.Array],
+    line_of: Callable[[int], int],
+    where: Callable[[int], str],
+) -> tuple[dict[str, pa.Array], dict[str, Array], Problems, list[Array]]:
+    """The fields in their types, lengths of lists, faults, and the rows that have them."""
+    tokens = _Tokens.of(layout)
     problems = Problems()
     bad_rows: list[Array] = []
     typed: dict[str, pa.Array] = {}
@@ -261,30 +318,7 @@ def typed_rows(
                 for i, r in zip(at[: layout.listed], rows[: layout.listed], strict=True)
             ]
             problems += Problems.of(found, total=len(at), kept=layout.listed)
-    for name, weights in layout.pairs:
-        unequal = np.flatnonzero(lengths[name] != lengths[weights])
-        if len(unequal):
-            bad_rows.append(unequal)
-            found = [
-                _pair_problem(
-                    file,
-                    (name, weights),
-                    (int(lengths[name][r]), int(lengths[weights][r])),
-                    line_of(int(r)),
-                    where(int(r)),
-                )
-                for r in unequal[: layout.listed]
-            ]
-            problems += Problems.of(found, total=len(unequal), kept=layout.listed)
-    separators = {field.name: field.separator for field in layout.fields}
-    texts = {}
-    for name in layout.texts:
-        text = _as_text(columns[name], separators.get(name, ""))
-        missing = pc.is_in(text, value_set=tokens.missing_or_empty)
-        texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text).fill_null("")
-    batch = pa.RecordBatch.from_pydict(typed)
-    whole = Rows(batch=batch, texts=texts, problems=problems, line_of=line_of, where=where)
-    return _without(whole, np.concatenate(bad_rows)) if bad_rows else whole
+    return typed, lengths, problems, bad_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -632,7 +666,7 @@ def _value_problem(
         line=line,
         field=field.name,
         text=f"{what}, got {quote(text)}",
-        action=action,
+        action=field.action or action,
         reason=reason,
         where=where,
     )

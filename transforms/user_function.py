@@ -47,18 +47,15 @@ class Derived:
     outputs: Mapping[str, str]
     digest: str
 
-    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Returns the rows with the outputs as further columns.
+    def apply(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Returns the outputs for the rows, null = missing.
 
         Raises:
             DataError: a text is not UTF-8.
         """
         graph = _graph(self.directory, tuple(sorted(self.inputs.items())))
         raw = {n: tensors.of_column(kind, batch.column(n)) for n, kind in self.inputs.items()}
-        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        for name, value in graph(raw).items():
-            columns[name] = _column(name, self.outputs[name], value)
-        return pa.RecordBatch.from_pydict(columns)
+        return {n: _column(n, self.outputs[n], value) for n, value in graph(raw).items()}
 
 
 class UserGraph(tf.Module):  # type: ignore[misc, unused-ignore]
