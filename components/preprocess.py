@@ -62,8 +62,9 @@ def run(
     from estimator_lib.core.config import PreprocessPart
     from transforms import preprocess as job
 
+    part = PreprocessPart.from_json(config)
     job.run(
-        PreprocessPart.from_json(config),
+        part,
         base_dir=base_dir,
         examples_dir=examples.path,
         transform_dir=transform.path,
@@ -72,8 +73,9 @@ def run(
     )
     prepared = manifest.read(examples.path).metadata
     shared = {
-        # Without one given, what was read tells.
-        "data_fingerprint": data_fingerprint or prepared["data_fingerprint"],
+        # Without one given, what was read tells; of a table nobody knows it before.
+        "data_fingerprint": (not part.data.bigquery and data_fingerprint)
+        or prepared["data_fingerprint"],
         "schema": manifest.read(transform.path).files["metadata/schema.pbtxt"].sha256,
         "code_version": code_version,
         "config": hashlib.sha256(config.encode()).hexdigest(),

@@ -220,6 +220,8 @@ def _check(parsed: argparse.Namespace) -> int:
     found = files.expand_splits(definitions.patterns(config), base)
     code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
+    if config.data.bigquery is not None and not found:
+        counts = f"BigQuery {config.data.bigquery.title}"
     _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")
     return 0
 

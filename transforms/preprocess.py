@@ -136,8 +136,8 @@ def run(
             object_store.check(directory)
     policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
     columns = config.build_columns(part.columns)
-    inputs = files.find(part.data.patterns(), base_dir)
     with contextlib.ExitStack() as commits:
+        part, inputs = _inputs(commits, part, columns, base_dir, runner_options)
         derived = _derived(commits, part, inputs, runner_options, analysis_cache)
         source = _source(part, columns, inputs, derived)
         analysis = analyse(inputs, source, runner_options, analysis_cache)
@@ -178,6 +178,28 @@ def run(
             object_store.located(d) for d in (examples_dir, transform_dir, statistics_dir)
         ),
     )
+
+
+def _inputs(
+    stack: contextlib.ExitStack,
+    part: config.PreprocessPart,
+    columns: Mapping[str, fc.Column],
+    base_dir: str,
+    runner_options: Sequence[str],
+) -> tuple[config.PreprocessPart, list[files.InputFile]]:
+    """The files to read, and how; BigQuery becomes files that are gone with the stack."""
+    table = part.data.bigquery
+    if table is None:
+        return part, files.find(part.data.patterns(), base_dir)
+    from transforms import bigquery_snapshot
+
+    data = part.data.model_copy(update={"format": "parquet", "bigquery": None})
+    part = part.model_copy(update={"data": data})
+    wanted = None  # which fields a function gives is not known before it has learned
+    if part.preprocess is None:
+        wanted = records.source(part, columns, {}).layout.names
+    directory = stack.enter_context(runners.scratch_directory(runner_options, "bigquery-"))
+    return part, bigquery_snapshot.take(table, wanted, directory, runner_options)
 
 
 def _in_order(analysis: Analysis) -> dict[str, Any]:

@@ -57,10 +57,17 @@ def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def scratch_directory(given: Sequence[str], prefix: str) -> Iterator[str]:
-    """Gives a directory, below `--temp_location` if that is one; it is deleted then."""
+    """Gives a directory, or a URI, below `--temp_location` if there is one; it is deleted then."""
     base = _temporary_location(given)
-    shared = base if base is not None and "://" not in base else None
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=shared) as folder:
+    store = object_store.of(base or "")
+    if base is not None and store is not None:
+        folder = object_store.join(base, f"{prefix}{uuid.uuid4().hex}")
+        try:
+            yield folder
+        finally:
+            store.remove(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
         yield folder
 
 

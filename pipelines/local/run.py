@@ -10,6 +10,7 @@ import pathlib
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
@@ -61,6 +62,8 @@ def run(
             server = WarmSteps(logs / "steps.log", path=[str(p) for p in search])
             steps = running.enter_context(server)
         fingerprint = files.fingerprint([*raw, *judged_by], base_dir)
+        if not raw:
+            fingerprint = uuid.uuid4().hex  # a table of BigQuery may have other rows each time
         show(f"{config.name}: {len(raw)} files, data {fingerprint[:8]}, code {version[:8]}")
 
         newest = _newest(output / "serving")

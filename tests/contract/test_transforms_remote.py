@@ -62,11 +62,12 @@ def test_a_field_that_the_table_lacks_is_refused():
 
 def test_bigquery_is_refused_here_without_credentials(monkeypatch, tmp_path):
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     with pytest.raises(ConfigError, match="credentials"):
         pipeline | transforms.ReadBigQuery(TYPES, query="SELECT 1")
-    bigquery_reader._require_access("DataflowRunner")
+    bigquery_reader.rows_of("DataflowRunner", table=None, query="SELECT 1")
     with pytest.raises(ConfigError, match="exactly one"):
         transforms.ReadBigQuery(TYPES)
 

@@ -36,6 +36,7 @@ from estimator_lib.core.config._columns import (
 )
 from estimator_lib.core.config._data import (
     SPLITS,
+    BigQuery,
     ColumnSplit,
     Data,
     DataSchema,
@@ -73,6 +74,7 @@ from estimator_lib.core.config._tune import Parameter, Tune
 
 __all__ = [
     "SPLITS",
+    "BigQuery",
     "BucketizedSpec",
     "Change",
     "Cluster",

@@ -72,11 +72,33 @@ class Split(Section):
         return self
 
 
+class BigQuery(Section):
+    """What is read of BigQuery: exactly one of table and query."""
+
+    table: Annotated[str, Field(pattern=r"^[\w.:-]+[.:]\w+\.[\w$-]+$")] | None = None
+    """A table as project.dataset.table; only the fields that are needed are read."""
+    query: Annotated[str, Field(min_length=1)] | None = None
+    """A query in GoogleSQL; its columns are the fields."""
+
+    @pydantic.model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give exactly one of table and query")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.table or "query"
+
+
 class Data(Section):
     """Where the raw rows are and how to read them."""
 
-    format: Literal["csv", "parquet", "tfrecord"] = "csv"
+    format: Literal["csv", "parquet", "tfrecord", "bigquery"] = "csv"
     """File format; tfrecord holds tf.Examples. Gzip is recognised by its content."""
+    bigquery: BigQuery | None = None
+    """For format bigquery, what is read instead of files."""
     files: list[str] = []
     """File patterns, relative to this configuration file; for splits by hash or column."""
     split: Split
@@ -127,6 +149,12 @@ class Data(Section):
 
     @pydantic.model_validator(mode="after")
     def _files_where_needed(self) -> Self:
+        if (self.format == "bigquery") != (self.bigquery is not None):
+            raise ValueError("format bigquery and a section bigquery belong together; give both")
+        if self.bigquery is not None:
+            if self.split.files is not None or self.files:
+                raise ValueError("bigquery has no files; split it by hash or by column")
+            return self
         if self.split.files is None and not self.files:
             raise ValueError("files is missing; a split by hash or by column needs it")
         if self.split.files is not None and self.files:
@@ -139,7 +167,9 @@ class Data(Section):
         return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
-        """File patterns per split; the split is "" where rows decide."""
+        """File patterns per split; the split is "" where rows decide. None of BigQuery."""
+        if self.bigquery is not None:
+            return {}
         if self.split.files is None:
             return {"": list(self.files)}
         by_split = {name: list(getattr(self.split.files, name)) for name in SPLITS}

@@ -168,6 +168,12 @@ class RunConfiguration(Section):
                 reason=Reason.MISSING_VALUE,
             )
         form = self.predict.format or self.data.format
+        if form == "bigquery":
+            raise ConfigError(
+                "predict.format is missing: data is read from BigQuery, and predict.files are "
+                "files. Say which format they have.",
+                reason=Reason.MISSING_VALUE,
+            )
         return PredictPart(
             files=self.predict.files,
             format=form,
