@@ -129,6 +129,21 @@ def located(artifact: str) -> str:
     return join(artifact, manifest.read(artifact, store=store).directory)
 
 
+def fetch(place: str, writer: manifest.ArtifactWriter) -> None:
+    """Brings what workers wrote below a URI into an artifact's own directory.
+
+    Raises:
+        StorageError: a file cannot be read, or is not what its writer said.
+    """
+    for name, entry in writer.written.items():
+        uri, path = join(place, name), writer.directory / name
+        with _errors("read", uri):
+            with filesystems.FileSystems.open(uri, compression_type=_PLAIN) as source:
+                storage.write_stream(path, source)
+            if storage.sha256_file(path) != entry.sha256:
+                raise OSError(f"expected the SHA-256 {entry.sha256[:12]}, got another")
+
+
 def join(base: str, *names: str) -> str:
     """Returns the path or URI of something below `base`."""
     return "/".join([base.rstrip("/"), *names]) if of(base) else os.path.join(base, *names)

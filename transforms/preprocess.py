@@ -117,7 +117,8 @@ def run(
         transform_dir: Gets the transform in tensorflow-transform's layout, kind "transform".
         statistics_dir: Gets statistics per split (and as a page), the schema they suggest and,
             with a `data_schema`, the anomalies; kind "statistics".
-        runner_options: Beam options; without `--runner` the job runs in this process.
+        runner_options: Beam options, after those of `part.data.beam`; without `--runner` the job
+            runs in this process.
         analysis_cache: Directory that keeps the analyses of single files by their content, so
             that the next run reads only new files to learn from; see `incremental`.
 
@@ -131,6 +132,7 @@ def run(
         StorageError: a directory cannot be written.
     """
     began = time.monotonic()
+    runner_options = [*(part.data.beam or ()), *runner_options]
     for directory in (examples_dir, transform_dir, statistics_dir, analysis_cache or ""):
         if storage.is_uri(directory):
             object_store.check(directory)
@@ -456,10 +458,15 @@ def _write_examples(
 ) -> None:
     described = storage.canonical_json(graph.description(resolved, source.features))
     kept = {name: file.kept for name, file in analysis.files.items()}
-    tasks = materialize.plan(inputs, kept, writer.place, keep_raw=source.keep_raw, output=output)
     threads = runners.threads(runner_options)
     total = sum(split.kept for split in analysis.splits.values())
-    with runners.scratch(runner_options, "examples-") as path, _counting("transform", total):
+    with contextlib.ExitStack() as stack:
+        place = writer.place
+        if runners.hands_over_by_uri(runner_options) and not storage.is_uri(place):
+            # Workers that do so share no directory with this machine.
+            place = stack.enter_context(runners.scratch_directory(runner_options, "shards-"))
+        tasks = materialize.plan(inputs, kept, place, keep_raw=source.keep_raw, output=output)
+        path = stack.enter_context(runners.scratch(runner_options, "examples-"))
 
         def build(pipeline: beam.Pipeline) -> None:
             portions = _portions(tasks, threads)
@@ -474,8 +481,11 @@ def _write_examples(
                 outcomes |= "Together" >> beam.Map(_together)
             _ = outcomes | "Write" >> beam.Map(_write_outcome, path)
 
-        runners.run(build, runner_options)
+        with _counting("transform", total):
+            runners.run(build, runner_options)
         writer.written = _read_outcome(path)
+        if place != writer.place:
+            object_store.fetch(place, writer)
     by_split: dict[str, Any] = {name: {"files": [], "rows": 0} for name in _in_order(analysis)}
     for shard in sorted((s for task in tasks for s in task.shards), key=lambda s: s.name):
         entry = writer.written.get(shard.name)

@@ -17,8 +17,8 @@ from typing import Any, TypeVar, cast
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from estimator_lib.core import errors
-from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
+from estimator_lib.core import errors, storage
+from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason, StorageError
 from transforms import object_store
 
 DEFAULT_RUNNER = "FnApiRunner"
@@ -49,7 +49,8 @@ def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
         try:
             yield path
         finally:
-            object_store.remove(path)
+            with contextlib.suppress(StorageError):
+                object_store.remove(path)
         return
     with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
         yield os.path.join(folder, "scratch")
@@ -65,10 +66,16 @@ def scratch_directory(given: Sequence[str], prefix: str) -> Iterator[str]:
         try:
             yield folder
         finally:
-            store.remove(folder)
+            with contextlib.suppress(StorageError):
+                store.remove(folder)
         return
     with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
         yield folder
+
+
+def hands_over_by_uri(given: Sequence[str]) -> bool:
+    """Whether workers and this machine share an object store, and so no directory."""
+    return storage.is_uri(_temporary_location(given) or "")
 
 
 def _temporary_location(given: Sequence[str]) -> str | None:

@@ -22,7 +22,7 @@ import pathlib
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from estimator_lib.core.errors import Reason, SecurityError, StorageError, quote
 
@@ -220,6 +220,12 @@ def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
     """Copies a file's content into a staged place."""
     with storage_errors("copy to", target):
         shutil.copyfile(source, target)
+
+
+def write_stream(path: str | os.PathLike[str], source: IO[bytes]) -> None:
+    """Writes what a stream gives to a file in a staged place."""
+    with storage_errors("write", path), open(path, "wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def keep_newest(parent: str | os.PathLike[str], *, keep: int) -> None:

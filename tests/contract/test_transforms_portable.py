@@ -101,3 +101,18 @@ def test_workers_elsewhere_write_to_an_object_store_and_mount_nothing(tmp_path, 
     assert manifest.verify(copy, deep=True).files == stored.files
     assert len(memory_store.below("mem://bucket/kept")) == 1  # the three files are equal
     assert not memory_store.below("mem://bucket/temp")
+
+
+def test_a_step_has_its_options_in_the_configuration_and_fetches_what_workers_wrote(
+    tmp_path, job_service
+):
+    memory_store.clear()
+    made = job(tmp_path / "local")
+    made.run()
+    elsewhere = job(tmp_path / "elsewhere")
+    elsewhere.data = {"beam": options(job_service, "--temp_location=mem://bucket/temp")}
+    elsewhere.run()
+    assert [path for path in memory_store.WRITTEN if path.endswith(".parquet")]
+    assert not memory_store.FILES
+    found = manifest.verify(elsewhere.examples, deep=True)
+    assert found.digest == manifest.read(made.examples).digest

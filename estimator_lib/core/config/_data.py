@@ -99,6 +99,9 @@ class Data(Section):
     """File format; tfrecord holds tf.Examples. Gzip is recognised by its content."""
     bigquery: BigQuery | None = None
     """For format bigquery, what is read instead of files."""
+    beam: list[str] | None = None
+    """Options of the Beam jobs that read the data, such as --runner=DataflowRunner; without a
+    runner they work within the step."""
     files: list[str] = []
     """File patterns, relative to this configuration file; for splits by hash or column."""
     split: Split
