@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, Reason, quote
 from transforms import readers, splits
 from transforms.files import InputFile
 from transforms.problems import Problem, Problems
@@ -170,7 +170,7 @@ def source(
         for name, kind in features.items()
         if name not in given
     }
-    for name in [*part.keep, *splits.fields(part.data.split)]:
+    for name in [*part.keep, *part.data.split.fields]:
         fields.setdefault(name, Field(name=name, type="string"))
     for name, kind in part.data.kinds.items():
         if name not in features:
@@ -230,7 +230,7 @@ def source(
         encoding=part.data.encoding,
         quarantine=part.data.on_bad_rows == "quarantine",
         fields=tuple(fields.values()),
-        texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
+        texts=tuple(dict.fromkeys([*part.keep, *part.data.split.fields])),
         pairs=tuple(
             sorted(
                 {
@@ -360,7 +360,12 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
                 problems += _absent(file, source, source.weight, absent, rows)
                 bad |= absent
         by_split = {}
-        for name, mask in splits.assign(source.split, rows.texts, file.split).items():
+        assigned = splits.assign(source.split, rows.texts, file.split)
+        unplaced = assigned.pop(splits.UNPLACED, None)
+        if unplaced is not None and unplaced.any():
+            problems += _unplaced(file, source, unplaced, rows)
+            bad |= unplaced
+        for name, mask in assigned.items():
             chosen = ~bad if mask is None else mask & ~bad
             count = int(chosen.sum())
             if count:
@@ -379,6 +384,28 @@ def _chosen(rows: Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:
         read=read,
         skipped=read - kept,
     )
+
+
+def _unplaced(
+    file: InputFile, source: Source, rows_of: np.ndarray[Any, Any], rows: Rows
+) -> Problems:
+    (field,) = source.split.fields
+    assert source.split.time is not None, "only times cannot be read"  # noqa: S101
+    found = [
+        Problem(
+            file=file.name,
+            line=rows.line_of(int(row)),
+            field=field,
+            text=f"Field {field!r} decides the split: expected a moment as "
+            f"{source.split.time.eval_from!r} is written, got "
+            f"{quote(rows.texts[field][int(row)].as_py())}",
+            action="Correct the row, or data.split.time.",
+            reason=Reason.VALUE_UNPARSABLE,
+            where=rows.where(int(row)),
+        )
+        for row in np.flatnonzero(rows_of)[: source.layout.listed]
+    ]
+    return Problems.of(found, total=int(rows_of.sum()), kept=source.layout.listed)
 
 
 def _absent(

@@ -46,7 +46,9 @@ from estimator_lib.core.config._data import (
     Label,
     ListField,
     Split,
+    TimeSplit,
     UserFunction,
+    moment,
 )
 from estimator_lib.core.config._model import (
     Change,
@@ -118,6 +120,7 @@ __all__ = [
     "Split",
     "Step",
     "Threshold",
+    "TimeSplit",
     "Toleration",
     "Tpu",
     "Train",
@@ -131,5 +134,6 @@ __all__ = [
     "build_columns",
     "json_schema",
     "load",
+    "moment",
     "unpinned",
 ]
