@@ -64,11 +64,11 @@ def statistics(files: Files, output: str) -> tuple[Looked, str]:
 
 def validate(
     files: Files,
-    schema: pathlib.Path,
+    schema: str,
     *,
     environment: str | None = None,
-    previous: pathlib.Path | None = None,
-    serving: pathlib.Path | None = None,
+    previous: str | None = None,
+    serving: str | None = None,
     output: str | None = None,
 ) -> tuple[Looked, list[str], bool]:
     """Judges raw files by a schema.

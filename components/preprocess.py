@@ -62,9 +62,9 @@ def run(
     from estimator_lib.core.config import PreprocessPart
     from transforms import preprocess as job
 
-    part = PreprocessPart.from_json(config)
+    del data_fingerprint  # a part of the cache key; what was read tells what it was
     job.run(
-        part,
+        PreprocessPart.from_json(config),
         base_dir=base_dir,
         examples_dir=examples.path,
         transform_dir=transform.path,
@@ -73,9 +73,7 @@ def run(
     )
     prepared = manifest.read(examples.path).metadata
     shared = {
-        # Without one given, what was read tells; of a table nobody knows it before.
-        "data_fingerprint": (not part.data.bigquery and data_fingerprint)
-        or prepared["data_fingerprint"],
+        "data_fingerprint": prepared["data_fingerprint"],
         "schema": manifest.read(transform.path).files["metadata/schema.pbtxt"].sha256,
         "code_version": code_version,
         "config": hashlib.sha256(config.encode()).hexdigest(),

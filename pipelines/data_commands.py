@@ -47,14 +47,10 @@ def add_commands(commands: Any) -> None:
         "drift or skew too. The exit code is 2 if there is an error.",
     )
     _add_files(validate)
-    validate.add_argument(
-        "--schema", type=pathlib.Path, required=True, metavar="PBTXT", help="the schema as text"
-    )
+    validate.add_argument("--schema", required=True, metavar="PBTXT", help="the schema as text")
     validate.add_argument("--environment", metavar="NAME", help="such as SERVING")
     for option, what in (("--previous", "the span before"), ("--serving", "serving data")):
-        validate.add_argument(
-            option, type=pathlib.Path, metavar="STATISTICS", help=f"statistics of {what}"
-        )
+        validate.add_argument(option, metavar="STATISTICS", help=f"statistics of {what}")
     validate.add_argument("-o", "--output", metavar="DIR", help="keep statistics and anomalies")
     validate.set_defaults(command=_validate)
 

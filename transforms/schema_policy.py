@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 import pathlib
@@ -15,7 +16,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import DataError, Reason, SchemaError
-from transforms import anomalies
+from transforms import anomalies, object_store
 
 _LOG = logging.getLogger(__name__)
 TRAINING = "TRAINING"
@@ -115,13 +116,18 @@ def read_schema(path: str | os.PathLike[str]) -> Any:
 def read_statistics(path: str | os.PathLike[str]) -> Any:
     """Reads a DatasetFeatureStatisticsList: a .pb file, or the first split of an artifact.
 
+    Args:
+        path: A path or URI.
+
     Raises:
         DataError: there is no such file, or it holds something else.
     """
-    place = pathlib.Path(path)
-    if place.is_dir():
-        names = manifest.read(place, kind="statistics").metadata["splits"]
-        place = storage.safe_join(place, f"{names[0]}.pb")
+    place = os.fspath(path)
+    store = object_store.of(place)
+    if os.path.isdir(place) or (store is not None and not place.endswith(".pb")):
+        found = manifest.read(place, kind="statistics", store=store)
+        folder = object_store.located(place)
+        place = object_store.join(folder, f"{found.metadata['splits'][0]}.pb")
     try:
         return statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(place))
     except DecodeError as error:
@@ -132,13 +138,20 @@ def read_statistics(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _located(path: str, base_dir: str) -> pathlib.Path:
-    return pathlib.Path(path) if os.path.isabs(path) else storage.safe_join(base_dir, path)
+def _located(path: str, base_dir: str) -> str:
+    if storage.is_uri(path):
+        object_store.check(path)
+        return path
+    return path if os.path.isabs(path) else str(storage.safe_join(base_dir, path))
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return pathlib.Path(path).read_bytes()
+        if (store := object_store.of(os.fspath(path))) is None:
+            return pathlib.Path(path).read_bytes()
+        if (data := store.read(os.fspath(path))) is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        return data
     except OSError as error:
         raise DataError(
             f"File {path} cannot be read: {error.strerror or error}. Correct the path.",

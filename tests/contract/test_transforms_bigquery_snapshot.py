@@ -192,13 +192,16 @@ def test_configurations_that_contradict_themselves_are_refused(tmp_path, capsys,
     (tmp_path / "run.yaml").write_text(CONFIG)
     command = ["config", "check", str(tmp_path / "run.yaml")]
     assert cli.main(command) == 0
-    assert "BigQuery p.d.t" in capsys.readouterr().out
+    assert "rows elsewhere not looked at" in capsys.readouterr().out
     more = ["--set", "pipeline=batch_prediction"] if "predict" in setting else []
     assert cli.main([*command, "--set", setting, *more]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_run_never_takes_rows_of_a_table_from_the_cache(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "setting", [[], ["data={files: [gs://b/*.csv], split: {hash: {key: [c], eval_fraction: 0.5}}}"]]
+)
+def test_a_run_never_takes_rows_from_elsewhere_from_the_cache(tmp_path, monkeypatch, setting):
     (tmp_path / "run.yaml").write_text(CONFIG)
     given = []
 
@@ -210,7 +213,7 @@ def test_a_run_never_takes_rows_of_a_table_from_the_cache(tmp_path, monkeypatch)
     for _ in range(2):
         with pytest.raises(DataError, match="far enough"):
             run.run(
-                configuration.load(tmp_path / "run.yaml"),
+                configuration.load(tmp_path / "run.yaml", setting),
                 base_dir=tmp_path,
                 output=tmp_path / "out",
                 show=lambda line: None,

@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
-from estimator_lib.core.errors import ConfigError, DataError, Reason, SecurityError, StorageError
+from estimator_lib.core.errors import (
+    ConfigError,
+    DataError,
+    Reason,
+    SchemaError,
+    SecurityError,
+    StorageError,
+)
 from estimator_lib.inputs import examples_input
 from pipelines import cli
 from tests import memory_store
@@ -237,6 +245,35 @@ def test_commands_take_uris(tmp_path, capsys):
     assert cli.main(["statistics", pattern, "-o", "mem://bucket/seen"]) == 0
     page = capsys.readouterr().out.split()[-1]
     assert b"<html" in memory_store.FILES[page]
+    schema = ["--schema", page.replace("statistics.html", "schema.pbtxt")]
+    (tmp_path / "new.csv").write_text("c,x,y\n" + "z,3,1\n" * 9)
+    command = ["validate", str(tmp_path / "new.csv"), *schema, "-o", "mem://bucket/judged"]
+    assert cli.main([*command, "--previous", "mem://bucket/seen"]) == 2
+    assert "c: Values are not in the domain" in capsys.readouterr().out
+    (judged,) = [name for name in memory_store.FILES if name.endswith("/anomalies.pbtxt")]
+    assert judged.startswith("mem://bucket/judged/attempt-")
+    assert cli.main([*command[:-1], "mem://bucket/other", "--previous", "mem://bucket/no"]) == 2
+    assert "not a finished artifact" in capsys.readouterr().err
+
+
+def test_drift_is_measured_from_statistics_in_a_store(tmp_path):
+    made = job(tmp_path)
+    run(made)
+    (tmp_path / "schema.pbtxt").write_bytes(
+        memory_store.FILES[f"{object_store.located(f'{OUT}/statistics')}/schema.pbtxt"]
+    )
+    policy = {"path": "schema.pbtxt", "previous": f"{OUT}/statistics", "max_drift": 0.01}
+    section = configuration.DataSchema(**policy)
+    part = made.part().model_copy(update={"data_schema": section})
+    (tmp_path / "data" / "train-1.csv").write_text("c,x,y\n" + "a,3,1\n" * 99)
+    with pytest.raises(SchemaError, match=r"c\b.*drift"):
+        preprocess.run(
+            part,
+            base_dir=str(tmp_path),
+            examples_dir="mem://bucket/e",
+            transform_dir="mem://bucket/t",
+            statistics_dir="mem://bucket/s",
+        )
 
 
 @pytest.mark.parametrize(
