@@ -125,8 +125,9 @@ def preprocess(
 
 def _computed(files: Files) -> tuple[Any, Any, Looked]:
     with startup_lines_hidden():
-        from transforms import dataset
+        from transforms import dataset, runners
 
+    runners.use_for_files(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.
     patterns = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in files.patterns]
     found = dataset.find(

@@ -48,10 +48,10 @@ def check(uri: str) -> None:
     try:
         filesystems.FileSystems.get_filesystem(uri)
     except (ValueError, OSError) as error:
-        extra = f" Install apache-beam[{EXTRAS[scheme]}]." if scheme in EXTRAS else ""
+        why = str(error).splitlines()[0].rstrip(".")
+        extra = f"Install apache-beam[{EXTRAS[scheme]}], or" if scheme in EXTRAS else "Then"
         raise ConfigError(
-            f"URI {quote(uri)} cannot be used: Beam's file system for {scheme}:// is not "
-            f"there.{extra}",
+            f"URI {quote(uri)} cannot be used: {why}. {extra} give Beam the options it asks for.",
             reason=Reason.UNSUPPORTED,
         ) from error
 

@@ -133,6 +133,7 @@ def run(
     """
     began = time.monotonic()
     runner_options = [*(part.data.beam or ()), *runner_options]
+    runners.use_for_files(runner_options)
     for directory in (examples_dir, transform_dir, statistics_dir, analysis_cache or ""):
         if storage.is_uri(directory):
             object_store.check(directory)

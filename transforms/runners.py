@@ -15,6 +15,7 @@ from concurrent import futures
 from typing import Any, TypeVar, cast
 
 import apache_beam as beam
+from apache_beam.io import filesystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from estimator_lib.core import errors, storage
@@ -35,6 +36,11 @@ def options(given: Sequence[str]) -> PipelineOptions:
     """Returns Beam's options for `given`, with the runner named whatever they are."""
     named = any(o == "--runner" or o.startswith("--runner=") for o in given)
     return PipelineOptions([*given] if named else [f"--runner={DEFAULT_RUNNER}", *given])
+
+
+def use_for_files(given: Sequence[str]) -> None:
+    """Gives Beam's file systems their options, such as --hdfs_host, for use on this machine."""
+    filesystems.FileSystems.set_options(options(given))
 
 
 @contextlib.contextmanager

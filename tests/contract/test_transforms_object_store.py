@@ -276,12 +276,23 @@ def test_drift_is_measured_from_statistics_in_a_store(tmp_path):
         )
 
 
+def test_file_systems_get_the_options_of_the_job(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        memory_store.MemoryFileSystem,
+        "__init__",
+        lambda self, pipeline_options: seen.append(pipeline_options.get_all_options()["hdfs_host"]),
+    )
+    run(job(tmp_path, beam=["--hdfs_host=namenode"]))
+    assert set(seen) == {"namenode"}
+
+
 @pytest.mark.parametrize(
     ("uri", "error", "said"),
     [
         ("ftp://bucket/out", SecurityError, "ftp"),
         ("mem://bucket/../out", SecurityError, "/../"),
-        ("hdfs://bucket/out", ConfigError, r"apache-beam\[hadoop\]"),
+        ("hdfs://bucket/out", ConfigError, r"import hdfs.*apache-beam\[hadoop\]"),
     ],
 )
 def test_uris_that_cannot_be_written_are_refused_before_any_work(tmp_path, uri, error, said):
