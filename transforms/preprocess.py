@@ -141,8 +141,10 @@ def run(
     columns = config.build_columns(part.columns)
     with contextlib.ExitStack() as commits:
         part, inputs = _inputs(commits, part, columns, base_dir, runner_options)
-        derived = _derived(commits, part, inputs, runner_options, analysis_cache)
+        derived = _derived(commits, part, inputs, policy, runner_options, analysis_cache)
         source = _source(part, columns, inputs, derived)
+        if policy is not None:
+            source = policy.held(source)
         analysis = analyse(inputs, source, runner_options, analysis_cache)
         quarantined = quarantine.check(analysis, part.data)
         _require_rows(analysis, splits.names(part.data.split))
@@ -244,6 +246,7 @@ def _derived(
     stack: contextlib.ExitStack,
     part: config.PreprocessPart,
     inputs: Sequence[files.InputFile],
+    policy: schema_policy.SchemaPolicy | None,
     runner_options: Sequence[str],
     cache: str | None,
 ) -> records.Derived | None:
@@ -262,7 +265,7 @@ def _derived(
     return user_function.learn(
         part.preprocess.function,
         inputs,
-        source,
+        policy.held(source) if policy is not None else source,
         fields,
         directory,
         runner_options=runner_options,

@@ -57,6 +57,8 @@ class Field:
         several: Whether a record has any number of values, in their order.
         separator: Between the values where they are one text.
         action: What to do about a value at fault, where it is none of the file's own.
+        values: The texts it may have; None allows any.
+        required: Whether every record must have a value.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Field:
     several: bool = False
     separator: str = ""
     action: str = ""
+    values: tuple[str, ...] | None = None
+    required: bool = False
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -298,7 +302,7 @@ def _typed_columns(
         lists = Lists.of(_split(column, field, tokens)) if field.several else None
         values = column if lists is None else lists.values
         typed[field.name], faults = _typed(field, values, tokens)
-        parents = None
+        parents, before = None, len(bad_rows)
         if lists is not None:
             lengths[field.name], parents = lists.lengths, lists.parents
             typed[field.name] = lists.holding(typed[field.name]).without_missing_ends().to_arrow()
@@ -318,7 +322,21 @@ def _typed_columns(
                 for i, r in zip(at[: layout.listed], rows[: layout.listed], strict=True)
             ]
             problems += Problems.of(found, total=len(at), kept=layout.listed)
-    return typed, lengths, problems, bad_rows
+        if field.required:
+            empty = lengths[field.name] == 0 if lists is not None else _nulls(typed[field.name])
+            absent = np.setdiff1d(np.flatnonzero(empty), np.concatenate([[], *bad_rows[before:]]))
+            bad_rows.append(absent)
+            found = [
+                _missing_problem(file, field, line_of(int(r)), where(int(r)))
+                for r in absent[: layout.listed]
+            ]
+            problems += Problems.of(found, total=len(absent), kept=layout.listed)
+    return typed, lengths, problems, [rows for rows in bad_rows if len(rows)]
+
+
+def _nulls(column: pa.Array) -> Array:
+    found: Array = column.is_null().to_numpy(zero_copy_only=False)
+    return found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -341,7 +359,12 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
     if field.type == "string":
         text = _as_text(column)
         missing = pc.is_in(text, value_set=tokens.missing_or_empty)
-        return pc.if_else(missing, pa.scalar(None, pa.string()), text), []
+        text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
+        if field.values is None:
+            return text, []
+        domain = pa.array([*field.values, None], pa.string())
+        known = pc.is_in(text, value_set=domain).to_numpy(zero_copy_only=False)
+        return text, [] if known.all() else [("domain", np.flatnonzero(~known))]
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         numbers, faults = _parsed(field, pc.if_else(missing, pa.scalar(None), column))
@@ -645,6 +668,11 @@ def _value_problem(
             "missing value."
         )
         reason = Reason.VALUE_UNPARSABLE
+    elif cause == "domain":
+        expected = f"one of the {len(field.values or ()):,} texts of the schema"
+        what = f"{field.role} {field.name!r} is not in its domain: expected {expected}"
+        action = "Correct the value, or add it to the schema."
+        reason = field.reason
     elif cause == "finite":
         what = f"{field.role} {field.name!r} is not finite: expected a finite float32 number"
         action = (
@@ -653,11 +681,12 @@ def _value_problem(
         )
         reason = Reason.NOT_FINITE
     else:
-        limits = (
-            f"{kind} of at least {field.low:g}"
-            if field.high is None
-            else f"{kind} from {field.low:g} to {field.high:g}"
-        )
+        if field.low is None:
+            limits = f"{kind} of at most {field.high:g}"
+        elif field.high is None:
+            limits = f"{kind} of at least {field.low:g}"
+        else:
+            limits = f"{kind} from {field.low:g} to {field.high:g}"
         what = f"{field.role} {field.name!r} is out of range: expected {limits}"
         action = "Correct the value or the configuration."
         reason = field.reason
@@ -668,6 +697,18 @@ def _value_problem(
         text=f"{what}, got {quote(text)}",
         action=field.action or action,
         reason=reason,
+        where=where,
+    )
+
+
+def _missing_problem(file: InputFile, field: Field, line: int, where: str) -> Problem:
+    return Problem(
+        file=file.name,
+        line=line,
+        field=field.name,
+        text=f"{field.role} {field.name!r} is missing: expected a value in every record",
+        action="Correct the record, or the presence in the schema.",
+        reason=Reason.MISSING_VALUE,
         where=where,
     )
 

@@ -269,8 +269,10 @@ class DataSchema(Section):
 
     path: str
     """The schema as text (schema.pbtxt), relative to this configuration file."""
-    on_anomaly: Literal["fail", "warn"] = "fail"
-    """What an anomaly of severity ERROR does: end the step before it writes, or warn."""
+    on_anomaly: Literal["fail", "warn", "quarantine"] = "fail"
+    """What an anomaly of severity ERROR does: end the step before it writes, or warn; or leave out
+    the records with values that the schema does not allow, and fail for what is left. Quarantine
+    takes data.on_bad_rows: quarantine, and its cap."""
     previous: str | None = None
     """Statistics of the span before (a directory or .pb file), to measure drift of train."""
     serving: str | None = None
