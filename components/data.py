@@ -110,14 +110,15 @@ def preprocess(
         EstimatorLibError: see `transforms.preprocess.run`.
     """
     with startup_lines_hidden():
+        from transforms import object_store
         from transforms import preprocess as job
 
     return job.run(
         part,
         base_dir=str(base_dir),
-        examples_dir=f"{output}/examples",
-        transform_dir=f"{output}/transform",
-        statistics_dir=f"{output}/statistics",
+        examples_dir=object_store.join(output, "examples"),
+        transform_dir=object_store.join(output, "transform"),
+        statistics_dir=object_store.join(output, "statistics"),
         runner_options=runner_options,
         analysis_cache=analysis_cache,
     )

@@ -249,7 +249,8 @@ def write(
     Raises:
         StorageError: the directory holds something else or cannot be written.
     """
-    with object_store.committed(os.fspath(output)) as writer:
+    target = os.fspath(output).rstrip("/")  # in an object store, another "/" is another name
+    with object_store.committed(target) as writer:
         judged = {} if found is None else {NAME: found}
         preprocess.write_statistics(writer, {NAME: computed}, schema, judged)
         if len(computed.datasets) > 1:
@@ -259,7 +260,7 @@ def write(
             }
             page = statistics_page.render(shown, title="Statistics by slice")
             storage.write_text(writer.directory / "slices.html", page)
-    return object_store.located(os.fspath(output))
+    return object_store.located(target)
 
 
 def judge(

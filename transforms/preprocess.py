@@ -134,9 +134,10 @@ def run(
     began = time.monotonic()
     runner_options = [*(part.data.beam or ()), *runner_options]
     runners.use_for_files(runner_options)
-    for directory in (examples_dir, transform_dir, statistics_dir, analysis_cache or ""):
-        if storage.is_uri(directory):
-            object_store.check(directory)
+    for directory in filter(
+        storage.is_uri, (examples_dir, transform_dir, statistics_dir, analysis_cache or "")
+    ):
+        object_store.check(directory)
     policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
     columns = config.build_columns(part.columns)
     with contextlib.ExitStack() as commits:

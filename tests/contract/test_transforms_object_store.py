@@ -237,12 +237,12 @@ def test_commands_take_uris(tmp_path, capsys):
     made = job(tmp_path)
     made.part()
     (tmp_path / "run.yaml").write_text(CONFIG)
-    assert cli.main(["preprocess", str(tmp_path / "run.yaml"), "-o", OUT]) == 0
+    assert cli.main(["preprocess", str(tmp_path / "run.yaml"), "-o", f"{OUT}/"]) == 0
     said = capsys.readouterr().out.split()
     examples = next(line for line in said if line.startswith(f"{OUT}/examples/attempt-"))
     assert f"{examples}/manifest.json" in memory_store.FILES
     pattern = str(tmp_path / "data" / "train*")
-    assert cli.main(["statistics", pattern, "-o", "mem://bucket/seen"]) == 0
+    assert cli.main(["statistics", pattern, "-o", "mem://bucket/seen/"]) == 0
     page = capsys.readouterr().out.split()[-1]
     assert b"<html" in memory_store.FILES[page]
     schema = ["--schema", page.replace("statistics.html", "schema.pbtxt")]
