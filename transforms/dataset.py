@@ -220,7 +220,8 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
     Raises:
         DataError: a value is bad; up to twenty places are named.
     """
-    analysis = preprocess.analyse(dataset.inputs, dataset.source, runner_options)
+    parts = [part for file in dataset.inputs for part in readers.divide(file, dataset.layout)]
+    analysis = preprocess.analyse(parts, dataset.source, runner_options)
     analysis.raise_if_faulty()
     if NAME not in analysis.splits:
         raise DataError(

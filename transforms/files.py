@@ -17,18 +17,42 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Part:
+    """A stretch of a large file that is read by itself.
+
+    Attributes:
+        begin: First byte, or row group.
+        end: The one behind it.
+        line: Of CSV, the line on which it starts.
+        header: Of CSV, the bytes of the file's header, where they are not in the stretch.
+    """
+
+    begin: int
+    end: int
+    line: int = 1
+    header: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
 class InputFile:
-    """One input file.
+    """One input file, or a part of one.
 
     Attributes:
         name: How messages and fingerprints call it: relative to the base directory if below it.
         path: Where it is; a local path, or a URI that Beam's file systems know.
         split: The split all its rows belong to; "" where rows decide.
+        part: The part of it that is meant; None means all of it.
     """
 
     name: str
     path: str
     split: str = ""
+    part: Part | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other input: its name, and where the part begins."""
+        return self.name if self.part is None else f"{self.name}#{self.part.begin}"
 
     def open(self) -> BinaryIO:
         """Opens the file's bytes as they are, still compressed if they are.

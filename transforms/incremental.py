@@ -14,7 +14,7 @@ import hashlib
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
-from transforms import object_store
+from transforms import object_store, readers
 from transforms.analysis import Analysis
 from transforms.files import InputFile
 from transforms.records import Source
@@ -47,7 +47,7 @@ def content_key(file: InputFile, source: Source) -> str:
         DataError: it cannot be read.
     """
     try:
-        return key(_sha256(file), file, source)
+        return key(_sha256(file, source), file, source)
     except OSError as error:
         raise DataError(
             f"File {file.name} cannot be read: {error.strerror or error}.", reason=Reason.IO
@@ -63,7 +63,7 @@ def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
         directory: Where analyses are kept, a path or URI; files may be deleted at any time.
     """
     try:
-        path = _path(_sha256(file), file, source, directory)
+        path = _path(_sha256(file, source), file, source, directory)
     except (OSError, EstimatorLibError):
         return None  # reading it will report the fault
     if not object_store.exists(path):
@@ -77,14 +77,14 @@ def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
     if file.split:
         known = dataclasses.replace(known, kept={file.split: sum(known.kept.values())})
         analysis.splits = dict(zip([file.split], analysis.splits.values(), strict=False))
-    analysis.files = {file.name: known}
+    analysis.files = {file.key: known}
     return analysis
 
 
 def keep(analysis: Analysis, file: InputFile, source: Source, directory: str) -> None:
     """Keeps the analysis of one file, unless it has faults."""
     if not analysis.failures and not analysis.problems.total:
-        sha256 = analysis.files[file.name].sha256
+        sha256 = analysis.files[file.key].sha256
         analysis.write(_path(sha256, file, source, directory))
 
 
@@ -92,8 +92,8 @@ def _path(sha256: str, file: InputFile, source: Source, directory: str) -> str:
     return object_store.join(directory, f"{key(sha256, file, source)}.arrow")
 
 
-def _sha256(file: InputFile) -> str:
-    with file.open() as stream:
+def _sha256(file: InputFile, source: Source) -> str:
+    with readers.stream(file, source.layout.format) as stream:
         digest = hashlib.sha256()
         while data := stream.read(1 << 20):
             digest.update(data)

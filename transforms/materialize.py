@@ -281,7 +281,7 @@ def plan(
 
     Args:
         files: In the order of their names.
-        kept: File name -> split -> rows.
+        kept: Key of a file -> split -> rows.
         directory: The staging directory, a path or URI.
         keep_raw: Whether the eval rows are also written as they were.
         output: "parquet" or "tfrecord". A TFRecord shard has the rows of a Parquet row group, so
@@ -291,7 +291,7 @@ def plan(
     pieces = [
         (file, split, min(limit, rows - begin))
         for file in sorted(files)
-        for split, rows in sorted(kept[file.name].items())
+        for split, rows in sorted(kept[file.key].items())
         for begin in range(0, rows, limit)
     ]
     totals: dict[str, int] = {}

@@ -146,7 +146,8 @@ def run(
         source = _source(part, columns, inputs, derived)
         if policy is not None:
             source = policy.held(source)
-        analysis = analyse(inputs, source, runner_options, analysis_cache)
+        parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
+        analysis = analyse(parts, source, runner_options, analysis_cache)
         quarantined = quarantine.check(analysis, part.data)
         _require_rows(analysis, splits.names(part.data.split))
         computed = {
@@ -168,7 +169,7 @@ def run(
             "quarantined": len(quarantined),
         }
         _write_examples(
-            examples, inputs, source, resolved, analysis, part.data.examples, runner_options
+            examples, parts, source, resolved, analysis, part.data.examples, runner_options
         )
     return PreprocessSummary(
         splits={
@@ -346,8 +347,8 @@ def analyse(
 
 
 def _size(inputs: Sequence[files.InputFile]) -> float:
-    """Bytes of the files; infinite if they are not on this machine."""
-    if any("://" in file.path for file in inputs):
+    """Bytes of the files; infinite if they are not on this machine, or large ones."""
+    if any("://" in file.path or file.part is not None for file in inputs):
         return math.inf
     return sum(os.path.getsize(file.path) for file in inputs if os.path.isfile(file.path))
 
@@ -398,7 +399,7 @@ def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
         # An exception would reach the caller changed by the runner, if at all.
         analysis.fail(error)
     analysis.seal()
-    analysis.files[file.name] = FileAnalysis(
+    analysis.files[file.key] = FileAnalysis(
         sha256=summary.sha256,
         size_bytes=summary.size_bytes,
         kept={name: split.kept for name, split in analysis.splits.items()},

@@ -210,6 +210,32 @@ class Digested(io.RawIOBase):
         super().close()
 
 
+class Stretch(io.RawIOBase):
+    """Reads some bytes, and then a stretch of a stream that it closes at the end."""
+
+    def __init__(self, header: bytes, source: BinaryIO, begin: int, end: int) -> None:
+        self._header = io.BytesIO(header)
+        self._source = source
+        self._left = end - begin
+        source.seek(begin)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._header.read(len(buffer))
+        if not data:
+            data = self._source.read(min(len(buffer), self._left))
+            self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
 def no_rows(layout: Layout, problems: Problems) -> Rows:
     """Rows that are not there, and why."""
     empty = {f.name: pa.array([], f.arrow_type) for f in layout.fields}
