@@ -496,6 +496,8 @@ def _write_examples(
     for shard in sorted((s for task in tasks for s in task.shards), key=lambda s: s.name):
         entry = writer.written.get(shard.name)
         rows = entry.rows if entry is not None else None
+        if not (storage.is_uri(writer.place) or (writer.directory / shard.name).is_file()):
+            rows = None  # written, but not to where this machine looks
         if rows != shard.rows:
             raise DataError(
                 f"Shard {shard.name} is incomplete: expected {shard.rows:,} rows, got {rows}. "
@@ -583,7 +585,7 @@ def _write_transform(
     commit what it committed before.
     """
     content = graph.content_digest(resolved, source.raw_fields, source.derived)
-    finished = manifest.finished(directory, object_store.of(directory))
+    finished = manifest.whole(directory, object_store.of(directory))
     if finished is not None:
         if finished.metadata.get("content") == content:
             return

@@ -256,7 +256,7 @@ def _committed_objects(target: str, store: storage.ObjectStore) -> Iterator[Arti
             paths = [path for path in writer.directory.rglob("*") if path.is_file()]
             for path in sorted(paths, key=lambda path: (path.name == NAME, path)):
                 store.upload(path, f"{writer.place}/{path.relative_to(folder).as_posix()}")
-            known = _whole(target, store)
+            known = whole(target, store)
             there = _is_there(target, manifest, known)
         except BaseException:
             with contextlib.suppress(StorageError):
@@ -274,8 +274,8 @@ def _committed_objects(target: str, store: storage.ObjectStore) -> Iterator[Arti
         _sweep(target, store, attempt)
 
 
-def _whole(target: str, store: storage.ObjectStore) -> Manifest | None:
-    """The finished artifact, if there is one; a damaged manifest is one half written."""
+def whole(target: str | pathlib.Path, store: storage.ObjectStore | None = None) -> Manifest | None:
+    """Returns `finished`, or None for a damaged manifest too: it may be half written."""
     try:
         return finished(target, store)
     except DataError:
