@@ -217,9 +217,11 @@ def _check(parsed: argparse.Namespace) -> int:
     check_metric_names(config)
     run.schema_files(config, parsed.config.parent)
     base = parsed.config.parent
-    found = files.expand_splits(definitions.patterns(config), base)
+    found = files.expand_splits(definitions.local_patterns(config), base)
     code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
+    if definitions.reads_elsewhere(config):
+        counts = f"{counts or 'no files'} here, rows elsewhere not looked at"
     _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")
     return 0
 

@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, Reason, quote
 from transforms import readers, splits
 from transforms.files import InputFile
 from transforms.problems import Problem, Problems
-from transforms.rows import Field, Layout, ReadSummary, Rows
+from transforms.rows import Field, Layout, ReadSummary, Rows, extended
 
 
 class Derived(Protocol):
@@ -31,8 +31,8 @@ class Derived(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Returns the rows with the outputs as further columns."""
+    def apply(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
+        """Returns the outputs for the rows."""
         ...
 
 
@@ -53,6 +53,7 @@ class Source:
         weighted: Such a field -> the fields whose sums rank its values.
         by_class: Such fields whose values are counted for each class of the label.
         derived: A user's learned function, whose outputs are fields too.
+        outputs: These fields, with their limits.
         along: Those of them that no column reads, and are features as they are -> type.
         slices: Fields whose every value is analysed by itself too.
     """
@@ -68,6 +69,7 @@ class Source:
     weighted: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     by_class: frozenset[str] = frozenset()
     derived: Derived | None = None
+    outputs: Layout = dataclasses.field(default_factory=Layout)
     along: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: tuple[str, ...] = ()
 
@@ -168,7 +170,7 @@ def source(
         for name, kind in features.items()
         if name not in given
     }
-    for name in [*part.keep, *splits.fields(part.data.split)]:
+    for name in [*part.keep, *part.data.split.fields]:
         fields.setdefault(name, Field(name=name, type="string"))
     for name, kind in part.data.kinds.items():
         if name not in features:
@@ -228,7 +230,7 @@ def source(
         encoding=part.data.encoding,
         quarantine=part.data.on_bad_rows == "quarantine",
         fields=tuple(fields.values()),
-        texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
+        texts=tuple(dict.fromkeys([*part.keep, *part.data.split.fields])),
         pairs=tuple(
             sorted(
                 {
@@ -261,8 +263,33 @@ def source(
         },
         by_class=frozenset(key for key, v in vocabularies if v.informative),
         derived=derived,
+        outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
         along=along,
     )
+
+
+def _outputs(
+    given: Mapping[str, str],
+    layout: Layout,
+    columns: Mapping[str, fc.Column],
+    weights: Container[str | None],
+) -> Layout:
+    """The fields that a function gives, held to what columns can take of them."""
+    fields = []
+    for name, kind in given.items():
+        ids = _identity(name, columns)
+        fields.append(
+            Field(
+                name=name,
+                type=kind.removesuffix("[]"),
+                several=kind.endswith("[]"),
+                low=-1 if ids is not None else 0 if name in weights else None,
+                high=ids.buckets - 1 if ids is not None else None,
+                role="Output of preprocess.function",
+                action="Correct the function, or the column that reads it.",
+            )
+        )
+    return Layout(missing=(), fields=tuple(fields), quarantine=layout.quarantine)
 
 
 def _check_given(features: Mapping[str, str], given: Mapping[str, str]) -> None:
@@ -297,14 +324,17 @@ def _feature_field(
 ) -> Field:
     kind = kind.removesuffix("[]")
     reading = "int" if kind == "float" and part.data.kinds.get(name) == "int" else kind
-    for column in fc.walk(columns.values()):
-        if (
-            isinstance(column, fc.IdentityColumn)
-            and column.key == name
-            and column.default_value is None
-        ):
-            return Field(name=name, type="int", low=-1, high=column.buckets - 1)
+    if (ids := _identity(name, columns)) is not None:
+        return Field(name=name, type="int", low=-1, high=ids.buckets - 1)
     return Field(name=name, type=reading)
+
+
+def _identity(name: str, columns: Mapping[str, fc.Column]) -> fc.IdentityColumn | None:
+    """The column that takes a field as ids and nothing else, if there is one."""
+    for column in fc.walk(columns.values()):
+        if isinstance(column, fc.IdentityColumn) and column.key == name:
+            return column if column.default_value is None else None
+    return None
 
 
 def read(file: InputFile, source: Source, summary: ReadSummary | None = None) -> Iterator[Chunk]:
@@ -313,7 +343,7 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
         file, source.layout, summary=summary
     ):
         if source.derived is not None:
-            rows = dataclasses.replace(rows, batch=source.derived.apply(rows.batch))
+            rows = extended(file, source.outputs, rows, source.derived.apply(rows.batch))
         batch, problems = rows.batch, rows.problems
         skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
         if source.label is not None:
@@ -330,7 +360,12 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
                 problems += _absent(file, source, source.weight, absent, rows)
                 bad |= absent
         by_split = {}
-        for name, mask in splits.assign(source.split, rows.texts, file.split).items():
+        assigned = splits.assign(source.split, rows.texts, file.split)
+        unplaced = assigned.pop(splits.UNPLACED, None)
+        if unplaced is not None and unplaced.any():
+            problems += _unplaced(file, source, unplaced, rows)
+            bad |= unplaced
+        for name, mask in assigned.items():
             chosen = ~bad if mask is None else mask & ~bad
             count = int(chosen.sum())
             if count:
@@ -349,6 +384,28 @@ def _chosen(rows: Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:
         read=read,
         skipped=read - kept,
     )
+
+
+def _unplaced(
+    file: InputFile, source: Source, rows_of: np.ndarray[Any, Any], rows: Rows
+) -> Problems:
+    (field,) = source.split.fields
+    assert source.split.time is not None, "only times cannot be read"  # noqa: S101
+    found = [
+        Problem(
+            file=file.name,
+            line=rows.line_of(int(row)),
+            field=field,
+            text=f"Field {field!r} decides the split: expected a moment as "
+            f"{source.split.time.eval_from!r} is written, got "
+            f"{quote(rows.texts[field][int(row)].as_py())}",
+            action="Correct the row, or data.split.time.",
+            reason=Reason.VALUE_UNPARSABLE,
+            where=rows.where(int(row)),
+        )
+        for row in np.flatnonzero(rows_of)[: source.layout.listed]
+    ]
+    return Problems.of(found, total=int(rows_of.sum()), kept=source.layout.listed)
 
 
 def _absent(

@@ -14,7 +14,7 @@ import hashlib
 import importlib
 import inspect
 import logging
-import pathlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,7 +25,14 @@ import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.columns import MISSING_INT
-from estimator_lib.core.errors import ConfigError, DataError, PipelineError, Reason, quote
+from estimator_lib.core.errors import (
+    ConfigError,
+    DataError,
+    PipelineError,
+    Reason,
+    StorageError,
+    quote,
+)
 from transforms import incremental, records, runners, tensors
 from transforms.files import InputFile
 from transforms.lists import Lists
@@ -47,18 +54,15 @@ class Derived:
     outputs: Mapping[str, str]
     digest: str
 
-    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Returns the rows with the outputs as further columns.
+    def apply(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Returns the outputs for the rows, null = missing.
 
         Raises:
             DataError: a text is not UTF-8.
         """
         graph = _graph(self.directory, tuple(sorted(self.inputs.items())))
         raw = {n: tensors.of_column(kind, batch.column(n)) for n, kind in self.inputs.items()}
-        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        for name, value in graph(raw).items():
-            columns[name] = _column(name, self.outputs[name], value)
-        return pa.RecordBatch.from_pydict(columns)
+        return {n: _column(n, self.outputs[n], value) for n, value in graph(raw).items()}
 
 
 class UserGraph(tf.Module):  # type: ignore[misc, unused-ignore]
@@ -72,7 +76,7 @@ class UserGraph(tf.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, directory: str, inputs: Mapping[str, str]) -> None:
         super().__init__(name="user_function")
         self._inputs = dict(inputs)
-        self.learned = tf.saved_model.load(str(pathlib.Path(directory) / "transform_fn"))
+        self.learned = tf.saved_model.load(os.path.join(directory, "transform_fn"))
 
     def __call__(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the function's outputs."""
@@ -188,18 +192,20 @@ def learn(
         inputs: All files.
         source: How they are read.
         fields: Raw field that the function takes -> type.
-        directory: Gets what tensorflow-transform writes.
+        directory: Gets what tensorflow-transform writes; a path, or a URI that TensorFlow knows.
         runner_options: Beam options.
         cache: Directory that keeps what was learned of each file, so that known files are not
             read; tensorflow-transform's analyzer cache.
 
     Raises:
-        ConfigError: the function is not there, or what it returns cannot be used.
+        ConfigError: the function is not there, what it returns cannot be used, or TensorFlow does
+            not know the URI.
         PipelineError: it failed.
     """
     import tensorflow_transform.beam as tft_beam
 
     function = load(path)
+    _require_tensorflow(directory, cache)
     config = _adapter(fields)
     keys: dict[InputFile, str] = {}
     for file in inputs:
@@ -208,7 +214,7 @@ def learn(
             again = sum(known.startswith(key) for known in keys.values())
             keys[file] = f"{key}-{again}"  # files may be equal
     datasets = {tft_beam.analyzer_cache.DatasetKey(key): f for f, key in keys.items()}
-    kept = str(pathlib.Path(cache) / "tensorflow_transform") if cache is not None else None
+    kept = os.path.join(cache, "tensorflow_transform") if cache is not None else None
 
     def build(pipeline: beam.Pipeline) -> None:
         analysis_cache = (
@@ -255,6 +261,23 @@ def learn(
         outputs=graph.outputs(),
         digest=hashlib.sha256(storage.canonical_json(described).encode()).hexdigest(),
     )
+
+
+def _require_tensorflow(*places: str | None) -> None:
+    """Refuses URIs that tensorflow-transform, which has file systems of its own, cannot write."""
+    for place in filter(storage.is_uri, (place or "" for place in places)):
+        try:
+            tf.io.gfile.exists(place)
+        except tf.errors.UnimplementedError as error:
+            raise ConfigError(
+                f"preprocess.function cannot use {place}: TensorFlow has no file system for it. "
+                "Give a directory or gs:// as --temp_location, and as --cache.",
+                reason=Reason.UNSUPPORTED,
+            ) from error
+        except tf.errors.OpError as error:
+            raise StorageError(
+                f"Cannot read {place}: {error.message.splitlines()[0]}.", reason=Reason.IO
+            ) from error
 
 
 @contextlib.contextmanager

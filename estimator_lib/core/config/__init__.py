@@ -36,6 +36,7 @@ from estimator_lib.core.config._columns import (
 )
 from estimator_lib.core.config._data import (
     SPLITS,
+    BigQuery,
     ColumnSplit,
     Data,
     DataSchema,
@@ -45,7 +46,9 @@ from estimator_lib.core.config._data import (
     Label,
     ListField,
     Split,
+    TimeSplit,
     UserFunction,
+    moment,
 )
 from estimator_lib.core.config._model import (
     Change,
@@ -73,6 +76,7 @@ from estimator_lib.core.config._tune import Parameter, Tune
 
 __all__ = [
     "SPLITS",
+    "BigQuery",
     "BucketizedSpec",
     "Change",
     "Cluster",
@@ -116,6 +120,7 @@ __all__ = [
     "Split",
     "Step",
     "Threshold",
+    "TimeSplit",
     "Toleration",
     "Tpu",
     "Train",
@@ -129,5 +134,6 @@ __all__ = [
     "build_columns",
     "json_schema",
     "load",
+    "moment",
     "unpinned",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import datetime
+import math
 from typing import Annotated, Literal, Self
 
 import pydantic
@@ -43,6 +45,54 @@ class ColumnSplit(Section):
     """Values of an optional validation split; all others are train."""
 
 
+def moment(text: str) -> tuple[str, float]:
+    """Returns what a text is, "date" or "number", and where it stands among others.
+
+    Dates and times are in ISO 8601, in UTC unless they say otherwise; they stand at their second.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        time = datetime.datetime.fromisoformat(text.strip())
+        zone = time.tzinfo or datetime.UTC
+        return "date", time.replace(tzinfo=zone).timestamp()
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not finite")
+    return "number", number
+
+
+def _as_moment(value: object) -> object:
+    """A moment as text; YAML knows dates and numbers."""
+    text = str(value) if isinstance(value, datetime.date | int | float) else value
+    if isinstance(text, str):
+        moment(text)
+    return text
+
+
+Moment = Annotated[str, pydantic.BeforeValidator(_as_moment)]
+
+
+class TimeSplit(Section):
+    """Rows from a moment on are the eval split: learn from before, judge by what came after."""
+
+    field: str
+    """A field with dates or times, such as 2026-01-31 or 2026-01-31 12:00:00, or with numbers."""
+    eval_from: Moment
+    """The first moment of the eval split; a time without a zone is UTC."""
+    validation_from: Moment | None = None
+    """The first moment of an optional validation split, before `eval_from`."""
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Self:
+        bounds = [moment(m) for m in (self.validation_from, self.eval_from) if m is not None]
+        if bounds != sorted(set(bounds)) or len({kind for kind, _ in bounds}) > 1:
+            raise ValueError("validation_from must be a moment before eval_from, written alike")
+        return self
+
+
 class FileSplit(Section):
     """Each split has files of its own."""
 
@@ -63,22 +113,58 @@ class Split(Section):
     """By a keyed hash of one or more fields."""
     column: ColumnSplit | None = None
     """By the value of a field."""
+    time: TimeSplit | None = None
+    """By a date or time: before and after."""
 
     @pydantic.model_validator(mode="after")
     def _one_way(self) -> Self:
-        given = [n for n in ("files", "hash", "column") if getattr(self, n) is not None]
+        given = [n for n in Split.model_fields if getattr(self, n) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of files, hash, column; got {given or 'none'}")
+            ways = ", ".join(Split.model_fields)
+            raise ValueError(f"give exactly one of {ways}; got {given or 'none'}")
         return self
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that decide where a row goes."""
+        if self.hash is not None:
+            return list(self.hash.key)
+        by_value = self.column or self.time
+        return [by_value.field] if by_value is not None else []
+
+
+class BigQuery(Section):
+    """What is read of BigQuery: exactly one of table and query."""
+
+    table: Annotated[str, Field(pattern=r"^[\w.:-]+[.:]\w+\.[\w$-]+$")] | None = None
+    """A table as project.dataset.table; only the fields that are needed are read."""
+    query: Annotated[str, Field(min_length=1)] | None = None
+    """A query in GoogleSQL; its columns are the fields."""
+
+    @pydantic.model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give exactly one of table and query")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.table or "query"
 
 
 class Data(Section):
     """Where the raw rows are and how to read them."""
 
-    format: Literal["csv", "parquet", "tfrecord"] = "csv"
+    format: Literal["csv", "parquet", "tfrecord", "bigquery"] = "csv"
     """File format; tfrecord holds tf.Examples. Gzip is recognised by its content."""
+    bigquery: BigQuery | None = None
+    """For format bigquery, what is read instead of files."""
+    beam: list[str] | None = None
+    """Options of the Beam jobs that read the data, such as --runner=DataflowRunner; without a
+    runner they work within the step."""
     files: list[str] = []
-    """File patterns, relative to this configuration file; for splits by hash or column."""
+    """File patterns, relative to this configuration file; for splits by hash, column or time."""
     split: Split
     """How rows are divided."""
     missing: list[str] = [""]
@@ -118,17 +204,21 @@ class Data(Section):
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")
             if name in self.types:
                 raise ValueError(f"{name!r} is in fields and in types; keep fields")
-        deciding = self.split.hash.key if self.split.hash is not None else []
-        deciding = [self.split.column.field] if self.split.column is not None else deciding
-        for name in deciding:
+        for name in self.split.fields:
             if name in self.fields:
                 raise ValueError(f"{name!r} decides the split and has several values")
         return self
 
     @pydantic.model_validator(mode="after")
     def _files_where_needed(self) -> Self:
+        if (self.format == "bigquery") != (self.bigquery is not None):
+            raise ValueError("format bigquery and a section bigquery belong together; give both")
+        if self.bigquery is not None:
+            if self.split.files is not None or self.files:
+                raise ValueError("bigquery has no files; split it by hash, column or time")
+            return self
         if self.split.files is None and not self.files:
-            raise ValueError("files is missing; a split by hash or by column needs it")
+            raise ValueError("files is missing; a split by hash, column or time needs it")
         if self.split.files is not None and self.files:
             raise ValueError("files and split.files are both given; keep split.files")
         return self
@@ -139,7 +229,9 @@ class Data(Section):
         return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
-        """File patterns per split; the split is "" where rows decide."""
+        """File patterns per split; the split is "" where rows decide. None of BigQuery."""
+        if self.bigquery is not None:
+            return {}
         if self.split.files is None:
             return {"": list(self.files)}
         by_split = {name: list(getattr(self.split.files, name)) for name in SPLITS}
@@ -177,8 +269,10 @@ class DataSchema(Section):
 
     path: str
     """The schema as text (schema.pbtxt), relative to this configuration file."""
-    on_anomaly: Literal["fail", "warn"] = "fail"
-    """What an anomaly of severity ERROR does: end the step before it writes, or warn."""
+    on_anomaly: Literal["fail", "warn", "quarantine"] = "fail"
+    """What an anomaly of severity ERROR does: end the step before it writes, or warn; or leave out
+    the records with values that the schema does not allow, and fail for what is left. Quarantine
+    takes data.on_bad_rows: quarantine, and its cap."""
     previous: str | None = None
     """Statistics of the span before (a directory or .pb file), to measure drift of train."""
     serving: str | None = None

@@ -84,6 +84,16 @@ class RunConfiguration(Section):
                         "Remove it from data.fields.",
                         reason=Reason.CONFLICT,
                     )
+        if (
+            self.data_schema is not None
+            and self.data_schema.on_anomaly == "quarantine"
+            and self.data.on_bad_rows != "quarantine"
+        ):
+            raise ConfigError(
+                "data_schema.on_anomaly is 'quarantine', but data.on_bad_rows is 'fail'. Set both, "
+                "and data.max_bad_fraction.",
+                reason=Reason.CONFLICT,
+            )
         fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
         _check_calibration(self.train.calibration, self.label)
@@ -168,6 +178,12 @@ class RunConfiguration(Section):
                 reason=Reason.MISSING_VALUE,
             )
         form = self.predict.format or self.data.format
+        if form == "bigquery":
+            raise ConfigError(
+                "predict.format is missing: data is read from BigQuery, and predict.files are "
+                "files. Say which format they have.",
+                reason=Reason.MISSING_VALUE,
+            )
         return PredictPart(
             files=self.predict.files,
             format=form,

@@ -125,6 +125,7 @@ def test_override_replaces_nested_value(tmp_path):
         (("epochs: 2", "epochs: 2, calibration: plat"), ["train.calibration", "'plat'"]),
         (("files: [rows/*.csv]", ""), ["data", "files is missing"]),
         (("eval_fraction: 0.2", "eval_fraction: 1.5"), ["eval_fraction", "less than 1"]),
+        (("hash: {key: [", "time: {field: x, eval_from: soon, key: ["), ["eval_from", "'soon'"]),
     ],
 )
 def test_load_names_what_is_wrong(tmp_path, change, names):
