@@ -117,7 +117,6 @@ def _model_fn(
     dual = _dual(model, head, combiner, optimizer)
     trainer = None if dual else networks.optimizer(optimizer, {"Ftrl": networks.LINEAR_RATE})
 
-    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         logits, made, updates = networks.wide_logits(
             features, columns, head.logits_dimension, sparse_combiner=combiner
@@ -133,7 +132,8 @@ def _model_fn(
             features, mode, logits, labels, trainer, made, update_ops=updates
         )
 
-    return model_fn
+    # A step of SDCA has shapes that depend on the batch.
+    return model_fn if dual else compilable(model_fn)
 
 
 def _dual(model: str, head: Any, combiner: str, optimizer: Any) -> LinearSDCA | None:

@@ -1,5 +1,6 @@
 """Training compiled by XLA gives what the ordinary loop gives, and refuses what it refuses."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -221,6 +222,22 @@ def test_a_model_of_ones_own_is_compiled_only_when_asked_for(tmp_path):
             return Estimator(own_model, folder, config=config(compiled=compiled))
 
         assert stopping(make, rows(epochs=None)) == [bool(compiled)]
+
+
+def keras_model(features, labels, mode):
+    net = keras.layers.Dense(4, activation="relu")(features["x"][:, tf.newaxis])
+    net = keras.layers.BatchNormalization()(net, training=mode == "train")
+    head = heads.BinaryClassHead()
+    optimizer = keras.optimizers.Adam(0.01)
+    logits = keras.layers.Dense(1)(net)
+    return head.create_estimator_spec(features, mode, logits, labels, optimizer=optimizer)
+
+
+def test_a_model_of_keras_layers_learns_the_same(tmp_path):
+    def make(folder, run):
+        return Estimator(keras_model, folder, config=run)
+
+    assert_same(train_both(make, tmp_path, rows()))
 
 
 def foreign(x):
