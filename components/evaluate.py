@@ -91,13 +91,15 @@ def run(
     prepared = manifest.verify(examples.path)
     trained = artifact.open_model(model.path, transform.path, examples.path)
     problem = artifact.problem(prepared.metadata["label"], part.evaluate)
-    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem.task)
+    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem)
     version = newest_served(champion) if part.evaluate.compares else None
     serving = None
     if version is not None:
-        served = score_served(version, examples.path, problem.task)
+        served = score_served(version, examples.path, problem)
         serving = evaluations.Serving(model=version, predictions=served)
-    importance = measured(problem, part.evaluate.importance, trained, examples.path, transform.path)
+    importance = measured(
+        problem, part.evaluate.importance, trained, scored, examples.path, transform.path
+    )
     found = evaluations.evaluate(
         task=problem,
         labels=scored.labels,
@@ -145,12 +147,11 @@ def _report(
     skipped = sum(counts["skipped"] for counts in prepared["counts"].values())
     if skipped:
         rows["skipped, no label"] = skipped
-    label = prepared["label"]
     return report.ReportInput(
         name=part.name,
         evaluation=found,
         description=part.description,
-        positive=label["field"],
+        positive=prepared["label"].get("field") or "positive",
         history=[
             {"step": e["step"], "loss": e.get("loss"), "metrics": e.get("metrics", {})}
             for e in trained.history

@@ -132,7 +132,7 @@ def fit(
     from components import model as artifact
     from components import warm_start
     from components.scoring import BATCH_ROWS
-    from estimator_lib.core import storage
+    from estimator_lib.core import labels, storage
     from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
     from estimator_lib.inputs.parquet import examples_input
     from estimator_lib.training.checkpoints import step_of
@@ -192,13 +192,15 @@ def fit(
             f"model.{did_you_mean(options.early_stopping.metric, metrics)}",
             reason=Reason.UNKNOWN_NAME,
         )
-    if options.calibration is not None:
-        estimator_lib.calibrate(
-            estimator,
-            examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
-            method=options.calibration,
-            weight_column=metadata["weight"],
-        )
+    for head, label in labels.heads(metadata["label"]).items() if options.calibration else ():
+        if label["kind"] == "class":
+            estimator = estimator_lib.calibrate(
+                estimator,
+                examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
+                method=str(options.calibration),
+                weight_column=metadata["weight"],
+                head=head or None,
+            )
     path = estimator.latest_checkpoint()
     numbers = {
         f"{validation}_{name}": float(value)

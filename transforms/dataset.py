@@ -65,7 +65,7 @@ class Dataset:
         return records.Source(
             layout=self.layout,
             split=split,
-            label=None,
+            labels={},
             weight=None,
             features={},
             keep=(),

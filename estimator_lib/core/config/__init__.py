@@ -46,6 +46,7 @@ from estimator_lib.core.config._data import (
     ListField,
     Split,
     UserFunction,
+    described,
 )
 from estimator_lib.core.config._model import (
     Change,
@@ -127,6 +128,7 @@ __all__ = [
     "Volume",
     "WeightedSpec",
     "build_columns",
+    "described",
     "json_schema",
     "load",
     "unpinned",

@@ -178,6 +178,11 @@ class Evaluate(Section):
         return bool(self.changes or self.slice_changes)
 
     @property
+    def reads_raw(self) -> bool:
+        """Whether the eval rows are needed as they were: to shuffle, or for the serving model."""
+        return self.compares or self.importance.rows > 0
+
+    @property
     def slicing_fields(self) -> list[str]:
         """The raw fields that slices are made of, sorted."""
         listed = [[item] if isinstance(item, str) else item for item in self.slices]

@@ -56,7 +56,7 @@ def test_labels_have_metrics_of_their_own_and_in_common(rows):
     called = (p > 0.5).astype(int)
     assert values["exact_match"] == pytest.approx(sk.accuracy_score(y, called, sample_weight=w))
     assert values["accuracy"] == pytest.approx(1 - sk.hamming_loss(y, called, sample_weight=w))
-    assert found.main_metric == "auc"
+    assert found.main_metrics == ("auc",)
     assert [part.name for part in found.parts] == list(LABELS)
     assert found.parts[0].curves.roc is not None
     assert Evaluation.from_json(found.to_json()) == found
@@ -139,7 +139,7 @@ def test_heads_have_the_metrics_of_their_tasks(rows):
     late = measure("binary", rows["y"][:, 0], rows["p"][:, 0])
     assert found.metrics["auc/late"].value == found.metrics["auc/late/things"].value
     assert found.metrics["auc/late"].value == pytest.approx(late["auc"].value)
-    assert found.main_metric == "auc/late"
+    assert found.main_metrics[0] == "auc/late"
     assert [check.passed for check in found.checks] == [True, False]
     assert Evaluation.from_json(found.to_json()) == found
 

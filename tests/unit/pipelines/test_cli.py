@@ -132,6 +132,7 @@ def test_summary_says_rows_metrics_verdict_and_places():
     result = {
         "rows": {"read": 1000, "skipped": 10, "splits": {"train": 800, "eval": 190}},
         "evaluation": {
+            "task": "binary",
             "verdict": "refused",
             "reasons": ["auc 0.5 is below 0.6"],
             "metrics": {"auc": {"value": 0.5}, "loss": {"value": None}},
@@ -152,3 +153,7 @@ def test_summary_says_rows_metrics_verdict_and_places():
         "2.0 s (train 1.0); from cache: preprocess",
     ):
         assert part in text
+    values = {"auc/late": {"value": 0.5}, "auc/lost": {"value": None}, "mae/delay": {"value": 3.0}}
+    parts = [{"name": "late"}, {"name": "delay"}]
+    result["evaluation"] |= {"task": "multihead", "metrics": values, "parts": parts}
+    assert "late: auc 0.5000\n          delay: mae 3.0000" in summary.render(result)
