@@ -25,7 +25,7 @@ from estimator_lib.core.progress import Progress
 from transforms import files, readers, runners
 from transforms.analysis import raise_first
 from transforms.problems import SHOWN, Problems
-from transforms.rows import Field, Layout, Rows
+from transforms.rows import FLOAT, Field, Layout, Rows
 
 BATCH_ROWS = 8192
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
@@ -177,8 +177,9 @@ class _Shard:
 
 
 def neutral(cell: str) -> str:
-    """Returns a text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    """Returns a text that no spreadsheet takes for a formula; numbers are none."""
+    risky = cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not FLOAT.fullmatch(cell)
+    return f"'{cell}" if risky else cell
 
 
 def joined(directory: pathlib.Path, output: str) -> bytes:
