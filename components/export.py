@@ -187,12 +187,14 @@ def _lineage(
     transform = manifest.read(transform_dir, kind="transform")
     compared = _compared_with(evaluation_dir)
     metrics = _evaluation(evaluation_dir)["metrics"].items()
+    known = {n: found["value"] for n, found in metrics if found["value"] is not None}
     return {
         "model": trained.digest,
         "step": trained.step,
         "parent": trained.declaration.get("parent"),
         "compared_with": compared and compared.name,
-        "metrics": {n: found["value"] for n, found in metrics if found["value"] is not None},
+        "metrics": known,
+        "main_metric": next(iter(known), None),
         "evaluation": manifest.read(evaluation_dir, kind="evaluation").digest,
         "transform": transform.digest,
         "schema": transform.files["metadata/schema.pbtxt"].sha256,

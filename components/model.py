@@ -78,12 +78,13 @@ def build_estimator(
     """
     import estimator_lib
 
-    declared, label = part.estimator, examples["label"]
+    declared = part.estimator
     ready = {name: fc.transformed(column) for name, column in columns.items()}
     given = {} if warm_start_from is None else {"warm_start_from": warm_start_from}
     if declared.function is not None:
         return _call(declared.function, ready, run_config, declared.args, given)
-    name = str(declared.name)
+    name, label = str(declared.name), examples["label"]
+    constructors.check_complete(name, declared.args)
     constructors.check_label(name, declared.args, label)
     arguments = constructors.bind_columns(declared.args, ready)
     accepted = constructors.signatures()[name]

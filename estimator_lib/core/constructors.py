@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from estimator_lib.core import columns as fc
@@ -26,6 +26,12 @@ _HEAD, HEAD_WEIGHTS = "head", "head_weights"
 @functools.cache
 def signatures() -> Mapping[str, tuple[str, ...]]:
     """Returns constructor argument names by class name, for every ready-made Estimator."""
+    return {name: tuple(arguments) for name, arguments in _defaulted().items()}
+
+
+@functools.cache
+def _defaulted() -> Mapping[str, Mapping[str, bool]]:
+    """Returns for each argument of each class whether it has a default."""
     found = {}
     for path in sorted(_CANNED.glob("[a-z]*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -33,9 +39,14 @@ def signatures() -> Mapping[str, tuple[str, ...]]:
                 continue
             for member in node.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    arguments = (*member.args.args, *member.args.kwonlyargs)
-                    names = tuple(a.arg for a in arguments if a.arg not in _OWN_ARGUMENTS)
-                    found[node.name] = names
+                    own = member.args
+                    needed = len(own.args) - len(own.defaults)
+                    known = {a.arg: at >= needed for at, a in enumerate(own.args)}
+                    known |= {
+                        a.arg: default is not None
+                        for a, default in zip(own.kwonlyargs, own.kw_defaults, strict=True)
+                    }
+                    found[node.name] = {n: d for n, d in known.items() if n not in _OWN_ARGUMENTS}
     return found
 
 
@@ -82,6 +93,25 @@ def check_arguments(
                     f"columns.{did_you_mean(str(column), columns)}",
                     reason=Reason.UNKNOWN_NAME,
                 )
+
+
+def check_complete(name: str | None, given: Collection[str]) -> None:
+    """Refuses a ready-made Estimator without an argument that it cannot do without.
+
+    Args:
+        name: Class name, a known one; None for a user's own function.
+        given: Names of the arguments that it gets.
+
+    Raises:
+        ConfigError: naming the arguments.
+    """
+    arguments = _defaulted()[name] if name is not None else {}
+    lacking = [n for n, default in arguments.items() if not default and n not in {*given, _HEAD}]
+    if lacking:
+        raise ConfigError(
+            f"estimator.args.{lacking[0]} is missing, which {name} cannot do without. Add it.",
+            reason=Reason.MISSING_VALUE,
+        )
 
 
 def check_label(name: str | None, arguments: Mapping[str, Any], label: labels.Label) -> None:

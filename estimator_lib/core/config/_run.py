@@ -115,6 +115,8 @@ class RunConfiguration(Section):
                 )
         fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
+        searched = self.tune.arguments if self.tune is not None else set()
+        constructors.check_complete(self.estimator.name, {*self.estimator.args, *searched})
         _check_calibration(self.train.calibration, self.heads)
         constructors.check_label(self.estimator.name, self.estimator.args, described(self.heads))
         self._check_continuous()

@@ -136,6 +136,15 @@ def test_load_names_what_is_wrong(tmp_path, change, names):
         assert name in caught.value.message
 
 
+def test_an_argument_that_has_no_default_may_come_from_the_search(tmp_path):
+    model = "estimator={name: DNNClassifier, args: {feature_columns: [miles]}}"
+    with pytest.raises(ConfigError, match=r"estimator\.args\.hidden_units is missing"):
+        load(tmp_path, VALID, model)
+    assert load(
+        tmp_path, VALID, model, "tune={space: {estimator.args.hidden_units: {choice: [[8]]}}}"
+    )
+
+
 @pytest.mark.parametrize(
     ("label", "fix"), [("classes: 3", "Use temperature"), ("kind: number", "Remove it")]
 )
@@ -254,4 +263,4 @@ def test_a_multilabel_label_needs_a_model_with_a_head(tmp_path):
         load(tmp_path, text, lists)
     assert load(tmp_path, text, lists, "estimator.name=DNNLinearCombinedEstimator")
     with pytest.raises(ConfigError, match="learns several labels, but there is one"):
-        load(tmp_path, text, lists, "estimator={name: MMoEEstimator}")
+        load(tmp_path, text, lists, "estimator={name: MMoEEstimator, args: {feature_columns: []}}")
