@@ -47,8 +47,9 @@ def model_card(report: ReportInput) -> str:
             for part in _worse(found, name)
         ] or ["No slice is worse than the whole beyond chance."]
     lines += _serving(found)
-    for measured in (found.importance, *(part.importance for part in found.parts)):
-        lines += _importance(measured)
+    lines += _importance(found.importance, "it")
+    for part in found.parts:
+        lines += _importance(part.importance, part.name)
     rows = {label: count_text(count) for label, count in report.rows.items()}
     facts = provenance(report) | rows
     if report.created:
@@ -91,15 +92,15 @@ def _worse(found: Evaluation, name: str) -> list[Slice]:
     return sorted(worse, key=lambda part: badness(part, name))[:10]
 
 
-def _importance(measured: Importance | None) -> list[str]:
-    """What the model relies on most."""
+def _importance(measured: Importance | None, who: str) -> list[str]:
+    """What the model, or a head, relies on most."""
     if measured is None:
         return []
     known = [f for f in measured.features if f.worse_by is not None][:_FEATURES]
     if not known:
         return []
     return [
-        "", "## What it relies on", "",
+        "", f"## What {_md(who)} relies on", "",
         f"How much worse {_md(title_of(measured.metric))} gets when a field is shuffled "
         f"({count_text(measured.rows)} rows, {measured.repeats} times):", "",
         *(

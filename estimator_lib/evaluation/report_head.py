@@ -204,9 +204,12 @@ def _of_one(
         )
     mae, r2 = values.get("mae"), values.get("r2")
     if task == "regression" and mae is not None:
+        explained = f" and explain <b>{100 * (r2 or 0.0):.0f}%</b> of the variation."
+        if r2 is not None and r2 <= 0:
+            explained = ", no better than predicting the mean for every row."
         words.append(
             f"Predictions are off by <b>{format_metric('mae', mae)}</b> on average"
-            + (f" and explain <b>{100 * r2:.0f}%</b> of the variation." if r2 is not None else ".")
+            + ("." if r2 is None else explained)
         )
     predicted, actual = values.get("prediction_mean"), values.get("label_mean")
     if predicted is not None and actual is not None:

@@ -15,6 +15,7 @@ from estimator_lib.evaluation import (
 )
 from estimator_lib.evaluation.bootstrap import measure
 from estimator_lib.evaluation.report import ReportInput, model_card, render
+from estimator_lib.evaluation.results import FeatureImportance, Importance
 
 LABELS = ("late", "lost", "<b>")
 LEVELS = (0.1, 0.5, 0.9)
@@ -154,6 +155,26 @@ def test_every_head_and_label_is_told(rows):
     labels = render(ReportInput(name="labels", evaluation=multilabel(rows)))
     assert "Label by label" in labels
     assert "<b></summary>" not in labels
+
+
+def test_every_head_has_its_weak_slices_and_what_it_relies_on(rows):
+    field = FeatureImportance(field="wind", worse_by=0.1, low=0.05, high=0.2)
+    relied = Importance(metric="auc", base=0.8, rows=50, repeats=2, features=(field,))
+    weak = np.where(np.abs(rows["amount"] - rows["quantiles"][:, 1]) > 2, "off", "near")
+    options = config.Evaluate(slices=["weak"], min_slice_rows=10)
+    found = heads(rows, slices={"weak": weak}, options=options, importance={"late": relied})
+    assert found.main_metrics == ("auc/late", "pinball/delay", "rmse/mean", "auc/things")
+    assert found.importance is None
+    assert [part.importance for part in found.parts] == [relied, None, None, None]
+    report = ReportInput(name="several", evaluation=found)
+    page, card = render(report), model_card(report)
+    for head in ("late", "delay", "mean", "things"):
+        assert f"Where {head} is weak</h2>" in page
+    assert "mean is weakest where weak is <b>off</b>" in page
+    assert "weak = off: RMSE, mean" in card
+    for text in (page, card):
+        assert "What late relies on" in text
+        assert "What delay relies on" not in text
 
 
 def test_a_head_without_labels_is_refused(rows):
