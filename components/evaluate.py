@@ -79,6 +79,8 @@ def run(
     model_card: dsl.Artifact,
 ) -> str:
     """The component's body; see `evaluate`."""
+    import hashlib
+
     from components import model as artifact
     from components.importance import measured
     from components.scoring import newest_served, score, score_served
@@ -122,7 +124,18 @@ def run(
     storage.write_text(report.path, reports.render(told))
     storage.write_text(model_card.path, reports.model_card(told))
     _log(found, metrics, classification)
-    evaluation.metadata.update(digest=manifest.read(evaluation.path).digest, verdict=found.verdict)
+    shared = {
+        "verdict": found.verdict,
+        "model": trained.digest,
+        "examples": prepared.digest,
+        "data_fingerprint": prepared.metadata["data_fingerprint"],
+        "code_version": code_version,
+        "config": hashlib.sha256(config.encode()).hexdigest(),
+        "compared_with": version or "",
+    }
+    for told_by in (evaluation, report, model_card):
+        told_by.metadata.update(shared)
+    evaluation.metadata["digest"] = manifest.read(evaluation.path).digest
     return found.verdict
 
 

@@ -147,6 +147,7 @@ def test_report_tells_of_every_head(heads):
 def test_predictions_of_heads_have_their_names(project, heads, tmp_path):
     rows = scored(project, heads, tmp_path)
     assert len(rows) == 300
+    assert any(row["minutes"].startswith("-") for row in rows)  # a number is no formula
     assert {"id", "late/logistic", "late/classes", "delay/predictions"} <= set(rows[0])
     error = [abs(float(row["delay/predictions"]) - float(row["minutes"])) for row in rows]
     assert np.mean(error) < heads["evaluation"]["metrics"]["mae/delay"]["high"] + 0.1

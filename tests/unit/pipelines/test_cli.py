@@ -68,6 +68,13 @@ def test_run_refuses_a_missing_file_before_it_writes_anything(example, tmp_path,
     assert not output.exists()
 
 
+def test_resume_begins_no_run(example, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert cli.main(["run", str(example), "--resume", "--output", str(output)]) == 2
+    assert f"no run to resume in {output}" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_compile_twice_is_identical_and_check_sees_a_difference(tmp_path, capsys):
     spec = tmp_path / "spec.yaml"
     assert cli.main(["compile", str(FLIGHTS), "-o", str(spec)]) == 0
