@@ -156,6 +156,7 @@ def build_transformed_serving_input_receiver_fn(
             raw,
             {"examples": {"examples": examples}},
             resources=(transform,),
+            raw_fields=True,
         )
 
     return receiver_fn

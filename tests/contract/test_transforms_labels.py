@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
+import estimator_lib
+from components import model
+from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, DataError
+from estimator_lib.export.saved_model import load_model
+from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
 from estimator_lib.inputs import examples_input
 from transforms.testing import Job
 
@@ -103,3 +108,22 @@ def test_mutual_information_needs_one_label_of_classes(tmp_path):
     )
     with pytest.raises(ConfigError, match="one label of kind 'class', got 'class', 'class'"):
         made.run()
+
+
+def test_a_model_of_one_text_is_served_that_text(tmp_path):
+    made = Job(
+        root=tmp_path,
+        files={"train": [TEXT], "eval": [TEXT]},
+        columns={"tags": {"kind": "vocabulary"}},
+        label={"field": "rain", "missing": "skip"},
+    )
+    made.run()
+    (column,) = map(fc.transformed, model.read_columns(str(made.transform)).values())
+    estimator = estimator_lib.LinearClassifier([column], model_dir=str(tmp_path / "model"))
+    estimator.train(examples_input(made.examples, "train", batch_size=4), max_steps=1)
+    receiver = build_transformed_serving_input_receiver_fn(str(made.transform))
+    exported = estimator.export_saved_model(str(tmp_path / "export"), receiver).decode()
+    served = load_model(exported)
+    assert list(served.inputs) == ["tags"]
+    assert served.predict({"tags": ["a", "b|a|b"]})["logistic"].shape == (2, 1)
+    assert "examples:classification" in served.signature_names
