@@ -234,11 +234,11 @@ def check_metric_names(config: RunConfiguration) -> None:
     from estimator_lib.evaluation.metrics import names
 
     wanted, label = config.evaluate, described(config.heads)
-    if wanted.quantiles and label["kind"] != "number":
-        kind = "several" if label["kind"] == "heads" else repr(label["kind"])
+    kinds = [own["kind"] for own in labels.heads(label).values()]
+    if wanted.quantiles and "number" not in kinds:
         raise ConfigError(
-            f"evaluate.quantiles is given, but label.kind is {kind}. Remove it, or set label.kind "
-            "to number.",
+            f"evaluate.quantiles is given, but the kind of label is {' and '.join(kinds)}: only "
+            "numbers have quantiles. Remove it, or set label.kind to number.",
             reason=Reason.CONFLICT,
         )
     known = names(problem(label, wanted))

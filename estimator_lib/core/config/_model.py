@@ -149,7 +149,8 @@ class Evaluate(Section):
     """Whether, with changes given and no model serving yet, the verdict is not_evaluated; else
     the thresholds alone decide."""
     quantiles: list[Annotated[float, Field(gt=0, lt=1)]] = []
-    """Levels that a model with a QuantileRegressionHead predicts; else it predicts one number."""
+    """Levels that a model with a QuantileRegressionHead predicts of each label that is a number;
+    else it predicts the number."""
     importance: Importance = Importance()
     """Of the raw fields."""
 
