@@ -142,8 +142,8 @@ def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
             except PipelineError as error:
                 raise ConfigError(
                     f"The serving model {model_dir} cannot be compared, for it predicts something "
-                    f"else: {error.message} Or remove evaluate.changes and evaluate.slice_changes "
-                    "for one run.",
+                    f"else: {error.message} Or run once with pipeline training, without "
+                    "evaluate.changes and evaluate.slice_changes.",
                     reason=Reason.CONFLICT,
                 ) from error
     return joined(batches)

@@ -39,13 +39,19 @@ def of_head(predictions: Mapping[Any, Any], task: Task | Problem) -> Any:
                 for key, values in predictions.items()
                 if served_name(key).startswith(f"{name}/")
             }
+            if not own:
+                raise PipelineError(
+                    f"The model predicts nothing for head {name!r}: expected predictions of "
+                    f"{', '.join(problem.heads)}, got {_listed(predictions)}. Give it such a head.",
+                    reason=Reason.UNSUPPORTED,
+                )
             found[name] = of_head(own, head)
         return found
     key = _KEYS.get(problem.task, "predictions")
     if key not in predictions:
         raise PipelineError(
             f"The model's predictions have no {key!r}, which a {problem.task} model gives: got "
-            f"{', '.join(sorted(map(served_name, predictions))) or 'none'}. Use a matching head.",
+            f"{_listed(predictions)}. Use a matching head.",
             reason=Reason.UNSUPPORTED,
         )
     values = np.asarray(predictions[key])
@@ -56,3 +62,7 @@ def of_head(predictions: Mapping[Any, Any], task: Task | Problem) -> Any:
             reason=Reason.CONFLICT,
         )
     return values.reshape(len(values)) if problem.task in ("binary", "regression") else values
+
+
+def _listed(predictions: Mapping[Any, Any]) -> str:
+    return ", ".join(sorted(map(served_name, predictions))) or "none"

@@ -239,7 +239,7 @@ def test_several_numbers_without_levels_are_refused(rows):
 def test_predictions_of_another_head_are_refused(rows):
     with pytest.raises(PipelineError, match="no 'logistic'"):
         of_head({"predictions": rows["amount"]}, "binary")
-    with pytest.raises(PipelineError, match="no 'logistic'"):
+    with pytest.raises(PipelineError, match="nothing for head 'late'"):
         of_head({("other", "logistic"): rows["p"]}, HEADS)
 
 
