@@ -74,12 +74,13 @@ def measured(
         )
 
     heads = problem.heads.items()
-    result: Any = {name: compared(own, operator.itemgetter(name)) for name, own in heads}
+    by_head = {name: compared(own, operator.itemgetter(name)) for name, own in heads}
+    result = by_head or compared(problem, lambda arrays: arrays)
     Progress("importance").line(
         f"importance  {len(fields)} fields shuffled {wanted.repeats} times in {rows:,} rows, "
         f"{time.monotonic() - began:.1f} s"
     )
-    return result or compared(problem, lambda arrays: arrays)
+    return result
 
 
 def raw_at(examples_dir: str, files: Sequence[str], positions: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -17,7 +17,6 @@ from estimator_lib.core.config._data import (
     DataSchema,
     Label,
     Labels,
-    ListField,
     UserFunction,
     by_head,
     described,
@@ -68,51 +67,15 @@ class RunConfiguration(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
-        fields = set(fc.raw_fields(built.values()))
-        fields |= set(self.preprocess.fields if self.preprocess is not None else ())
-        roles = [(_role(head), name) for head, own in self.heads.items() for name in own.raw_fields]
-        roles += [("weight", self.weight)] if self.weight is not None else []
-        seen: dict[str, str] = {}
-        for role, field in roles:
-            if field in fields:
-                raise ConfigError(
-                    f"Field {field!r} is the {role} and is also read by a column or by "
-                    f"preprocess. A model must not see its {role}; remove it there.",
-                    reason=Reason.CONFLICT,
-                )
-            if field in seen:
-                raise ConfigError(
-                    f"Field {field!r} is both {seen[field]} and {role}: expected a field of its "
-                    "own for each. Remove one of them.",
-                    reason=Reason.CONFLICT,
-                )
-            seen[field] = role
-        for read in self.preprocess.fields if self.preprocess is not None else ():
+        self._check_roles({*fc.raw_fields(built.values()), *self._function_fields})
+        for read in self._function_fields:
             if read not in self.data.kinds:
                 raise ConfigError(
                     f"Field {read!r} of preprocess.fields has no type: expected it under "
                     "data.types or data.fields. Declare it." + did_you_mean(read, self.data.kinds),
                     reason=Reason.UNKNOWN_NAME,
                 )
-        listed = {own.field for own in self.heads.values() if own.values is not None}
-        single = [(role, field) for role, field in roles if field not in listed]
-        for role, name in (
-            *single,
-            *(("evaluate.slices", field) for field in self.evaluate.slicing_fields),
-        ):
-            if name in self.data.fields:
-                raise ConfigError(
-                    f"Field {name!r} of {role} has several values per record: expected one. "
-                    "Remove it from data.fields.",
-                    reason=Reason.CONFLICT,
-                )
-        for field in sorted(map(str, listed)):
-            if self.data.fields.get(field, _NUMBERS).kind == "float":
-                raise ConfigError(
-                    f"Field {field!r} holds the values of a multi-label label: expected it under "
-                    "data.fields, with kind string or int. Declare it there.",
-                    reason=Reason.MISSING_VALUE,
-                )
+        self._check_several_values()
         fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
         searched = self.tune.arguments if self.tune is not None else set()
@@ -132,6 +95,53 @@ class RunConfiguration(Section):
     def heads(self) -> dict[str, Label]:
         """The labels by head; one that is alone has the name ""."""
         return by_head(self.label, self.labels)
+
+    @property
+    def _function_fields(self) -> list[str]:
+        return self.preprocess.fields if self.preprocess is not None else []
+
+    @property
+    def _roles(self) -> list[tuple[str, str]]:
+        """What the fields are that no column may read, and the fields."""
+        labels = [(_role(head), f) for head, own in self.heads.items() for f in own.raw_fields]
+        return labels + ([("weight", self.weight)] if self.weight is not None else [])
+
+    def _check_roles(self, read: Collection[str]) -> None:
+        """Refuses a label or weight that the model sees, or that is something else as well."""
+        seen: dict[str, str] = {}
+        for role, field in self._roles:
+            if field in read:
+                raise ConfigError(
+                    f"Field {field!r} is the {role} and is also read by a column or by "
+                    f"preprocess. A model must not see its {role}; remove it there.",
+                    reason=Reason.CONFLICT,
+                )
+            if field in seen:
+                raise ConfigError(
+                    f"Field {field!r} is both {seen[field]} and {role}: expected a field of its "
+                    "own for each. Remove one of them.",
+                    reason=Reason.CONFLICT,
+                )
+            seen[field] = role
+
+    def _check_several_values(self) -> None:
+        """Refuses several values where one is needed, and one where there may be several."""
+        listed = {str(own.field) for own in self.heads.values() if own.values is not None}
+        slicing = [("evaluate.slices", field) for field in self.evaluate.slicing_fields]
+        for role, field in (*self._roles, *slicing):
+            if field in self.data.fields and (field not in listed or (role, field) in slicing):
+                raise ConfigError(
+                    f"Field {field!r} of {role} has several values per record: expected one. "
+                    "Remove it from data.fields.",
+                    reason=Reason.CONFLICT,
+                )
+        for field in sorted(listed):
+            if field not in self.data.fields or self.data.fields[field].kind == "float":
+                raise ConfigError(
+                    f"Field {field!r} holds the values of a multi-label label: expected it under "
+                    "data.fields, with kind string or int. Declare it there.",
+                    reason=Reason.MISSING_VALUE,
+                )
 
     def _check_space(self, tune: Tune, columns: Mapping[str, fc.Column]) -> None:
         """Refuses a value that the Estimator's constructor or `train` would refuse."""
@@ -231,9 +241,6 @@ class RunConfiguration(Section):
                 reason=Reason.MISSING_VALUE,
             )
         return TunePart(train=self.train_part(), tune=self.tune)
-
-
-_NUMBERS = ListField(kind="float")
 
 
 def _role(head: str) -> str:
