@@ -1,5 +1,6 @@
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -254,6 +255,20 @@ def test_labels_that_cannot_be_learned_are_refused(tmp_path, settings, names):
         load(tmp_path, HEADS, *settings)
     for name in names:
         assert name in caught.value.message
+
+
+def test_the_pages_labels_are_valid(tmp_path):
+    section = pathlib.Path("components/README.md").read_text().split("## Labels\n")[1]
+    several, one, *_ = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    label = "label: {field: late}\n"
+    columns = VALID.replace(label, "").partition("estimator:")[0]
+    loaded = load(tmp_path, columns + several.replace("distance", "miles"))
+    assert list(loaded.heads) == ["late", "delay"]
+    model = "estimator={name: DNNEstimator, args: {feature_columns: [miles], hidden_units: [4]}}"
+    lists = "data.fields={tags: {separator: '|'}}"
+    for shown in one.splitlines():
+        text = VALID.replace(label, f"{shown}\n")
+        assert load(tmp_path, text, model, lists).heads[""].kind == "multilabel"
 
 
 def test_a_multilabel_label_needs_a_model_with_a_head(tmp_path):
