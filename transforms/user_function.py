@@ -15,6 +15,7 @@ import importlib
 import inspect
 import logging
 import pathlib
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -208,13 +209,14 @@ def learn(
             again = sum(known.startswith(key) for known in keys.values())
             keys[file] = f"{key}-{again}"  # files may be equal
     datasets = {tft_beam.analyzer_cache.DatasetKey(key): f for f, key in keys.items()}
-    kept = str(pathlib.Path(cache) / "tensorflow_transform") if cache is not None else None
+    places = keys.values() if cache is not None else ()
+    kept = {key: pathlib.Path(cache or "") / "functions" / key for key in places}
 
-    def build(pipeline: beam.Pipeline) -> None:
+    def build(pipeline: beam.Pipeline, known: str) -> None:
         analysis_cache = (
             pipeline
-            | "ReadCache" >> tft_beam.analyzer_cache.ReadAnalysisCacheFromFS(kept, list(datasets))
-            if kept is not None
+            | "ReadCache" >> tft_beam.analyzer_cache.ReadAnalysisCacheFromFS(known, list(datasets))
+            if cache is not None
             else {}
         )
         needed = tft_beam.analysis_graph_builder.get_analysis_dataset_keys(
@@ -231,22 +233,31 @@ def learn(
         analyse = tft_beam.AnalyzeDatasetWithCache(function, pipeline=pipeline)
         learned, learned_cache = (rows, analysis_cache, config) | "Learn" >> analyse
         _ = learned | "Write" >> tft_beam.WriteTransformFn(directory)
-        if kept is not None:
-            write = tft_beam.analyzer_cache.WriteAnalysisCacheToFS(pipeline, kept)
+        if cache is not None:
+            write = tft_beam.analyzer_cache.WriteAnalysisCacheToFS(pipeline, known)
             _ = learned_cache | "WriteCache" >> write
 
     with (
         runners.scratch_directory(runner_options, "tft-") as scratch,
         tft_beam.Context(scratch),
     ):
+        # What is learned is listed before it is written, so a job that fails must leave no list.
+        known = pathlib.Path(scratch) / "known"
+        for key, place in kept.items():
+            if place.is_dir():
+                shutil.copytree(place, known / key)
         try:
             with _quiet():
-                runners.run(build, runner_options)
+                runners.run(functools.partial(build, known=str(known)), runner_options)
         except PipelineError as error:
             found = error.message.removeprefix("Beam job failed: ")
             raise PipelineError(
                 f"preprocess.function {path!r} failed: {found}", reason=error.reason
             ) from error
+        for key, place in kept.items():
+            if (known / key).is_dir():
+                with storage.staged_directory(place, replace=True) as staged:
+                    shutil.copytree(known / key, staged, dirs_exist_ok=True)
     graph = _graph(directory, tuple(sorted(fields.items())))
     described = [path, _code_digest(function), sorted(keys.values()), sorted(fields.items())]
     return Derived(

@@ -206,3 +206,19 @@ def test_a_function_that_fails_is_one_message(module, tmp_path):
 
     with pytest.raises(PipelineError, match=r"own_preprocessing:broken.* failed"):
         job(tmp_path, "broken").run()
+
+
+def test_a_job_that_fails_keeps_nothing_of_what_it_learned(module, tmp_path, monkeypatch):
+    from estimator_lib.core.errors import PipelineError
+
+    def failing(self, file):
+        raise RuntimeError("no more memory")
+
+    made = job(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(user_function._TrainRows, "process", failing)
+        with pytest.raises(PipelineError, match="no more memory"):
+            run(made, "first")
+    assert not list((tmp_path / "kept").rglob("MANIFEST"))
+    run(made, "second")
+    assert len(list((tmp_path / "kept").rglob("MANIFEST"))) == len(FILES["train"])
