@@ -199,9 +199,10 @@ class Ranking:
     @classmethod
     def of(cls, source: Source) -> Ranking | None:
         """What a job's columns ask for; None if nothing."""
-        if source.label is None or not (source.weighted or source.by_class):
+        if not (source.weighted or source.by_class):
             return None
-        return cls(weighted=source.weighted, by_class=source.by_class, label=source.label.field)
+        field = source.class_field or ""
+        return cls(weighted=source.weighted, by_class=source.by_class, label=field)
 
     def count(self, split: SplitAnalysis, batch: pa.RecordBatch) -> None:
         """Adds a batch to the fields of its split."""

@@ -66,7 +66,7 @@ class Dataset:
         return records.Source(
             layout=self.layout,
             split=split,
-            label=None,
+            labels={},
             weight=None,
             features={},
             keep=(),

@@ -31,7 +31,7 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "split": "by row" if not file.split else "by file",
         "layout": dataclasses.asdict(source.layout),
         "by": None if file.split else source.split.model_dump(),
-        "label": source.label.model_dump() if source.label is not None else None,
+        "labels": [label.model_dump() for label in source.labels.values()],
         "weight": source.weight,
         "every_token": sorted(source.every_token),
         "ranking": [dict(source.weighted), sorted(source.by_class)],

@@ -19,10 +19,11 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import config, labels, manifest, storage
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.inputs import tfrecord
 from estimator_lib.inputs.parquet import row_count
+from transforms import labels as label_fields
 from transforms import object_store, records, tensors
 from transforms.files import InputFile
 from transforms.graph import TransformModule, list_features
@@ -432,10 +433,8 @@ def _changed(file: InputFile) -> DataError:
 
 def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
     fields = [*transform.dtypes.items(), *((n, _plain(k)) for n, k in source.along.items())]
-    if source.label is not None:
-        fields.append(
-            (source.label.field, pa.int64() if source.label.kind == "class" else pa.float32())
-        )
+    held = labels.columns(config.described(source.labels))
+    fields += [(name, pa.from_numpy_dtype(dtype)) for name, dtype in held.items()]
     if source.weight is not None:
         fields.append((source.weight, pa.float32()))
     text = pa.dictionary(pa.int32(), pa.string())
@@ -444,11 +443,10 @@ def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
 
 
 def _along(source: records.Source, rows: records.SplitRows) -> dict[str, pa.Array]:
-    """Features as they are, label, weight and kept texts of the rows."""
+    """Features as they are, labels, weight and kept texts of the rows."""
     columns = {name: _filled(kind, rows.batch.column(name)) for name, kind in source.along.items()}
     columns |= {f"raw.{name}": rows.texts[name].dictionary_encode() for name in source.keep}
-    if source.label is not None:
-        columns[source.label.field] = rows.batch.column(source.label.field)
+    columns |= label_fields.columns(source.labels, rows.batch)
     if source.weight is not None:
         columns[source.weight] = rows.batch.column(source.weight)
     return columns

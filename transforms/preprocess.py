@@ -155,16 +155,20 @@ def run(
             for name, split in _in_order(analysis).items()
         }
         anomalies = policy.judge(computed) if policy is not None else {}
-        resolved = resolution.resolve(columns, analysis, part.label.field)
+        resolved = resolution.resolve(columns, analysis, source.class_field)
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(object_store.committed(examples_dir))
         _write_transform(commits, transform_dir, resolved, source)
         writer = commits.enter_context(object_store.committed(statistics_dir))
-        schema = statistics.infer_schema(analysis.splits["train"], label=part.label.field)
+        label = config.described(part.heads)
+        schema = statistics.infer_schema(
+            analysis.splits["train"],
+            labels=[field for own in part.heads.values() for field in own.raw_fields],
+        )
         write_statistics(writer, computed, schema, anomalies)
         quarantine.write(writer.directory, quarantined)
         writer.metadata |= {
-            "label": part.label.field,
+            "label": label,
             "data_fingerprint": analysis.fingerprint,
             "quarantined": len(quarantined),
         }
@@ -508,37 +512,35 @@ def _write_examples(
         by_split[shard.split]["rows"] += shard.rows
     raw_shards = sorted(shard.name for task in tasks for shard in task.raw_shards)
     writer.kind = "examples"
-    assert source.label is not None, "a preprocess step has a label"  # noqa: S101
     writer.metadata = {
         "splits": by_split,
         "raw_eval": raw_shards,
         "features": materialize.features_of(resolved.values(), source.features, source.along),
-        "label": {
-            "field": source.label.field,
-            "kind": source.label.kind,
-            "classes": source.label.classes if source.label.kind == "class" else None,
-        },
+        "label": config.described(source.labels),
         "weight": source.weight,
         "keep": list(source.keep),
         "raw_fields": dict(sorted(source.raw_fields.items())),
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
-        "counts": _counts(analysis, source.label),
+        "counts": _counts(analysis, source.labels),
         "data_fingerprint": analysis.fingerprint,
         "inputs": {name: file.sha256 for name, file in sorted(analysis.files.items())},
         "transform_content": graph.content_digest(resolved, source.raw_fields, source.derived),
     }
 
 
-def _counts(analysis: Analysis, label: config.Label) -> dict[str, Any]:
-    """Rows read, kept and skipped per split, with the rows of every class."""
+def _counts(analysis: Analysis, labels: Mapping[str, config.Label]) -> dict[str, Any]:
+    """Rows read, kept and skipped per split, with the rows of every class, by head if several."""
     counts: dict[str, Any] = {}
     for name, split in _in_order(analysis).items():
         counts[name] = {"read": split.read, "kept": split.kept, "skipped": split.skipped}
-        if label.kind == "class":
-            classes, times = split.fields[label.field].values.values()
-            counts[name]["label"] = {
-                str(int(value)): int(count) for value, count in zip(classes, times, strict=True)
-            }
+        found = {}
+        for head, label in labels.items():
+            if label.kind == "class":
+                classes, times = split.fields[str(label.field)].values.values()
+                pairs = zip(classes, times, strict=True)
+                found[head] = {str(int(value)): int(count) for value, count in pairs}
+        if found:
+            counts[name]["label"] = found.get("", found)
     return counts
 
 

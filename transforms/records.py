@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from transforms import labels as label_fields
 from transforms import readers, splits
 from transforms.files import InputFile
 from transforms.problems import Problem, Problems
@@ -43,7 +44,8 @@ class Source:
     Attributes:
         layout: Fields, their types and limits.
         split: Which rows go where.
-        label: Field and policy, or None for rows without label.
+        labels: Fields and policy by head, as a run configuration has them; none for rows
+            without label.
         weight: Field, or None.
         features: Raw field that a column reads -> type its transform takes; "string[]", "int[]"
             or "float[]" where a record has several values.
@@ -60,7 +62,7 @@ class Source:
 
     layout: Layout
     split: config.Split
-    label: config.Label | None
+    labels: Mapping[str, config.Label]
     weight: str | None
     features: Mapping[str, str]
     keep: tuple[str, ...]
@@ -72,6 +74,12 @@ class Source:
     outputs: Layout = dataclasses.field(default_factory=Layout)
     along: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: tuple[str, ...] = ()
+
+    @property
+    def class_field(self) -> str | None:
+        """The field whose classes may rank vocabularies: that of the only label with classes."""
+        found = [label.field for label in self.labels.values() if label.kind == "class"]
+        return found[0] if len(found) == 1 else None
 
     @property
     def raw_fields(self) -> dict[str, str]:
@@ -178,20 +186,8 @@ def source(
     for name, declared in lists.items():
         separator = declared.separator or ""
         fields[name] = dataclasses.replace(fields[name], several=True, separator=separator)
-    label = part.label
-    fields[label.field] = (
-        Field(
-            name=label.field,
-            type="int",
-            low=0,
-            high=label.classes - 1,
-            category=True,
-            reason=Reason.LABEL_OUT_OF_RANGE,
-            role="Label",
-        )
-        if label.kind == "class"
-        else Field(name=label.field, type="float", role="Label")
-    )
+    for label in part.heads.values():
+        fields |= label_fields.fields(label)
     if part.weight is not None:
         fields[part.weight] = Field(
             name=part.weight,
@@ -206,12 +202,6 @@ def source(
         for key, part in fc.open_parts(column)
         if isinstance(part, fc.Vocabulary)
     ]
-    if label.kind != "class" and any(v.informative for _, v in vocabularies):
-        raise ConfigError(
-            "A vocabulary is ranked by mutual information, which needs classes: label.kind is "
-            "'number'. Rank it by count.",
-            reason=Reason.CONFLICT,
-        )
     for weight in sorted({v.weight for _, v in vocabularies if v.weight}):
         if weight in given:
             continue
@@ -248,10 +238,10 @@ def source(
             "fed numbers only. Add a column, or do not return it.",
             reason=Reason.CONFLICT,
         )
-    return Source(
+    found = Source(
         layout=layout,
         split=part.data.split,
-        label=label,
+        labels=part.heads,
         weight=part.weight,
         features=features,
         keep=tuple(part.keep),
@@ -266,6 +256,14 @@ def source(
         outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
         along=along,
     )
+    if found.by_class and found.class_field is None:
+        kinds = ", ".join(repr(label.kind) for label in part.heads.values())
+        raise ConfigError(
+            "A vocabulary is ranked by mutual information, which needs one label of kind 'class', "
+            f"got {kinds}. Rank it by count.",
+            reason=Reason.CONFLICT,
+        )
+    return found
 
 
 def _outputs(
@@ -346,19 +344,38 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
             rows = extended(file, source.outputs, rows, source.derived.apply(rows.batch))
         batch, problems = rows.batch, rows.problems
         skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
-        if source.label is not None:
-            absent = batch.column(source.label.field).is_null().to_numpy(zero_copy_only=False)
-            if source.label.missing == "skip":
-                skip = absent
-            elif absent.any():
-                problems += _absent(file, source, source.label.field, absent, rows)
-                bad |= absent
+        needed = []
+        for head, label in source.labels.items():
+            place = f"labels.{head}" if head else "label"
+            for field, absent in label_fields.absent(label, batch).items():
+                if label.missing == "skip":
+                    skip |= absent
+                else:
+                    advice = f"Correct the row, or set {place}.missing to skip."
+                    needed.append(("Label", field, absent, advice))
         if source.weight is not None:
             absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
-            absent &= ~skip
-            if absent.any():
-                problems += _absent(file, source, source.weight, absent, rows)
-                bad |= absent
+            needed.append(
+                ("Weight", source.weight, absent, "Correct the row, or leave the weight away.")
+            )
+        for role, field, absent, advice in needed:
+            text = f"{role} {field!r} is missing: expected a value, got none"
+            texts = dict.fromkeys(np.flatnonzero(absent & ~skip).tolist(), text)
+            problems += _faults(file, source, rows, field, texts, advice, Reason.MISSING_VALUE)
+            bad[list(texts)] = True
+        for label in source.labels.values():
+            listed = quote(list(label.values or ()), 60)
+            texts = {
+                row: f"Label {label.field!r} has an unknown class: expected one of {listed}, got "
+                f"{quote(value)}"
+                for row, value in label_fields.unlisted(label, batch).items()
+                if not skip[row]
+            }
+            advice = "Correct the value, or list it under the label's values."
+            problems += _faults(
+                file, source, rows, str(label.field), texts, advice, Reason.LABEL_OUT_OF_RANGE
+            )
+            bad[list(texts)] = True
         by_split = {}
         assigned = splits.assign(source.split, rows.texts, file.split)
         unplaced = assigned.pop(splits.UNPLACED, None)
@@ -408,28 +425,29 @@ def _unplaced(
     return Problems.of(found, total=int(rows_of.sum()), kept=source.layout.listed)
 
 
-def _absent(
-    file: InputFile, source: Source, field: str, absent: np.ndarray[Any, Any], rows: Rows
+def _faults(
+    file: InputFile,
+    source: Source,
+    rows: Rows,
+    field: str,
+    texts: Mapping[int, str],
+    advice: str,
+    reason: Reason,
 ) -> Problems:
-    role = "Weight" if field == source.weight else "Label"
-    advice = (
-        "Correct the row, or set label.missing to skip."
-        if role == "Label"
-        else "Correct the row, or leave the weight away."
-    )
+    """What is wrong with a field, in words by row."""
     found = [
         Problem(
             file=file.name,
-            line=rows.line_of(int(row)),
+            line=rows.line_of(row),
             field=field,
-            text=f"{role} {field!r} is missing: expected a value, got none",
+            text=texts[row],
             action=advice,
-            reason=Reason.MISSING_VALUE,
-            where=rows.where(int(row)),
+            reason=reason,
+            where=rows.where(row),
         )
-        for row in np.flatnonzero(absent)[: source.layout.listed]
+        for row in sorted(texts)[: source.layout.listed]
     ]
-    return Problems.of(found, total=int(absent.sum()), kept=source.layout.listed)
+    return Problems.of(found, total=len(texts), kept=source.layout.listed)
 
 
 def raw_numpy(kind: str, values: pa.Array) -> np.ndarray[Any, Any]:

@@ -33,9 +33,12 @@ from estimator_lib.core.errors import (
     StorageError,
     quote,
 )
-from transforms import incremental, records, runners, tensors
+from transforms import incremental, object_store, records, runners, tensors
 from transforms.files import InputFile
 from transforms.lists import Lists
+
+_LIST = "MANIFEST"
+"""What tensorflow-transform knows of a file: which parts there are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,13 +217,14 @@ def learn(
             again = sum(known.startswith(key) for known in keys.values())
             keys[file] = f"{key}-{again}"  # files may be equal
     datasets = {tft_beam.analyzer_cache.DatasetKey(key): f for f, key in keys.items()}
-    kept = os.path.join(cache, "tensorflow_transform") if cache is not None else None
+    places = keys.values() if cache is not None else ()
+    kept = {key: object_store.join(cache or "", "functions", key) for key in places}
 
-    def build(pipeline: beam.Pipeline) -> None:
+    def build(pipeline: beam.Pipeline, known: str) -> None:
         analysis_cache = (
             pipeline
-            | "ReadCache" >> tft_beam.analyzer_cache.ReadAnalysisCacheFromFS(kept, list(datasets))
-            if kept is not None
+            | "ReadCache" >> tft_beam.analyzer_cache.ReadAnalysisCacheFromFS(known, list(datasets))
+            if cache is not None
             else {}
         )
         needed = tft_beam.analysis_graph_builder.get_analysis_dataset_keys(
@@ -237,22 +241,28 @@ def learn(
         analyse = tft_beam.AnalyzeDatasetWithCache(function, pipeline=pipeline)
         learned, learned_cache = (rows, analysis_cache, config) | "Learn" >> analyse
         _ = learned | "Write" >> tft_beam.WriteTransformFn(directory)
-        if kept is not None:
-            write = tft_beam.analyzer_cache.WriteAnalysisCacheToFS(pipeline, kept)
+        if cache is not None:
+            write = tft_beam.analyzer_cache.WriteAnalysisCacheToFS(pipeline, known)
             _ = learned_cache | "WriteCache" >> write
 
     with (
         runners.scratch_directory(runner_options, "tft-") as scratch,
         tft_beam.Context(scratch),
     ):
+        # What is learned is listed before it is written, so a job that fails must leave no list.
+        known = os.path.join(scratch, "known")
+        for key, place in kept.items():
+            _copy(place, os.path.join(known, key))
         try:
             with _quiet():
-                runners.run(build, runner_options)
+                runners.run(functools.partial(build, known=known), runner_options)
         except PipelineError as error:
             found = error.message.removeprefix("Beam job failed: ")
             raise PipelineError(
                 f"preprocess.function {path!r} failed: {found}", reason=error.reason
             ) from error
+        for key, place in kept.items():
+            _keep(os.path.join(known, key), place)
     graph = _graph(directory, tuple(sorted(fields.items())))
     described = [path, _code_digest(function), sorted(keys.values()), sorted(fields.items())]
     return Derived(
@@ -261,6 +271,31 @@ def learn(
         outputs=graph.outputs(),
         digest=hashlib.sha256(storage.canonical_json(described).encode()).hexdigest(),
     )
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a directory, if it is there, the list of the others last."""
+    for folder, _, names in tf.io.gfile.walk(source):
+        into = os.path.join(target, folder.removeprefix(source).strip("/"))
+        tf.io.gfile.makedirs(into)
+        for name in sorted(names, key=lambda name: name == _LIST):
+            path = os.path.join(into, name)
+            tf.io.gfile.copy(os.path.join(folder, name), path, overwrite=True)
+
+
+def _keep(learned: str, place: str) -> None:
+    """Keeps what was learned of a file, in place of what was known of it."""
+    if not tf.io.gfile.isdir(learned):
+        return
+    if not storage.is_uri(place):
+        with storage.staged_directory(place, replace=True) as staged:
+            _copy(learned, str(staged))
+        return
+    # Without its list nothing is read there.
+    listed = os.path.join(place, _LIST)
+    if tf.io.gfile.exists(listed):
+        tf.io.gfile.remove(listed)
+    _copy(learned, place)
 
 
 def _require_tensorflow(*places: str | None) -> None:

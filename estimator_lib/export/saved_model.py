@@ -91,7 +91,8 @@ class Traced:
                 reason=Reason.MISSING_VALUE,
             )
         found = cls({}, {}, tuple(receiver.resources))
-        found._add(wrapped, "", receiver.receiver_tensors, exports)
+        raw = getattr(receiver, "raw_fields", False)
+        found._add(wrapped, "", receiver.receiver_tensors, exports, raw=raw)
         alternatives = getattr(receiver, "receiver_tensors_alternatives", None) or {}
         for name, tensors in alternatives.items():
             found._add(wrapped, f"{name}:", tensors, exports)
@@ -103,8 +104,11 @@ class Traced:
         prefix: str,
         inputs: Mapping[str, Any],
         exports: Mapping[str, outputs.ExportOutput],
+        *,
+        raw: bool = False,
     ) -> None:
-        one_string = len(inputs) == 1 and next(iter(inputs.values())).dtype == tf.string
+        texts = [tensor.dtype == tf.string for tensor in inputs.values()]
+        one_string = texts == [True] and not raw
         dropped = []
         for name, output in exports.items():
             method = _METHODS.get(type(output))

@@ -236,3 +236,19 @@ def test_outputs_that_columns_or_models_cannot_take_are_data_errors(module, tmp_
     lenient.run()
     assert lenient.table().to_pydict() == {"id": [1, 1], "inverse": [1, 1], "y": [0, 0]}
     assert (lenient.statistics / "quarantine.csv").read_text().count("Output of") == 2
+
+
+def test_a_job_that_fails_keeps_nothing_of_what_it_learned(module, tmp_path, monkeypatch):
+    from estimator_lib.core.errors import PipelineError
+
+    def failing(self, file):
+        raise RuntimeError("no more memory")
+
+    made = job(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(user_function._TrainRows, "process", failing)
+        with pytest.raises(PipelineError, match="no more memory"):
+            run(made, "first")
+    assert not list((tmp_path / "kept").rglob("MANIFEST"))
+    run(made, "second")
+    assert len(list((tmp_path / "kept").rglob("MANIFEST"))) == len(FILES["train"])

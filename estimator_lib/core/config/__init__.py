@@ -48,6 +48,7 @@ from estimator_lib.core.config._data import (
     Split,
     TimeSplit,
     UserFunction,
+    described,
     moment,
 )
 from estimator_lib.core.config._model import (
@@ -132,6 +133,7 @@ __all__ = [
     "Volume",
     "WeightedSpec",
     "build_columns",
+    "described",
     "json_schema",
     "load",
     "moment",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import datetime
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from estimator_lib.core.config._section import Section
-from estimator_lib.core.errors import did_you_mean
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 
 FieldType = Literal["string", "int", "float"]
 
@@ -254,14 +255,93 @@ class UserFunction(Section):
 class Label(Section):
     """What the model learns to predict."""
 
-    field: str
+    field: str | None = None
     """The raw field."""
-    kind: Literal["class", "number"] = "class"
-    """Integer classes 0..classes-1, or any finite number."""
+    kind: Literal["class", "number", "multilabel"] = "class"
+    """Integer classes 0..classes-1, any finite number, or any number of classes at once."""
     classes: Annotated[int, Field(ge=2)] = 2
     """How many classes, where kind is class."""
     missing: Literal["refuse", "skip"] = "refuse"
-    """What to do with a row without label; skipped rows are counted and reported."""
+    """What to do with a row without label; skipped rows are counted and reported. Of several
+    labels, a row goes along only if it has all."""
+    fields: Annotated[list[str], Field(min_length=2)] | None = None
+    """Of kind multilabel: a field of 0 and 1 for each class, or"""
+    values: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)] | None = None
+    """the classes, which are values of a field that has several (`data.fields`); a row without
+    value has none of them."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_form(self) -> Self:
+        multilabel = self.kind == "multilabel"
+        if not multilabel and (self.fields is not None or self.values is not None):
+            raise ValueError("fields and values are for kind multilabel")
+        if not multilabel and self.field is None:
+            raise ValueError("field is missing")
+        if multilabel and {self.field is None, self.values is None} != {self.fields is not None}:
+            raise ValueError("kind multilabel takes fields, or field and values")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"a class is listed twice in {list(self.names)}")
+        if self.kind != "class" and self.classes != 2:
+            raise ValueError("classes is for kind class")
+        if self.values is not None and self.missing == "skip":
+            raise ValueError("missing: skip is not for values; a row without has no class")
+        return self
+
+    @property
+    def raw_fields(self) -> list[str]:
+        """The raw fields that it is read from."""
+        return list(self.fields or [str(self.field)])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes of a multi-label label, else nothing."""
+        return tuple(self.fields or self.values or ())
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the examples that it has."""
+        if self.values is None:
+            return self.raw_fields
+        return [f"{self.field}={value}" for value in self.values]
+
+    def described(self) -> dict[str, Any]:
+        """The label as `core.labels` has it."""
+        if self.kind == "multilabel":
+            return {"kind": self.kind, "fields": self.columns, "classes": list(self.names)}
+        classes = self.classes if self.kind == "class" else None
+        return {"field": self.field, "kind": self.kind, "classes": classes}
+
+
+HeadName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.-]*$")]
+Labels = Annotated[dict[HeadName, Label], Field(min_length=2)]
+
+
+def by_head(label: Label | None, labels: Mapping[str, Label] | None) -> dict[str, Label]:
+    """Returns the labels by head; one that is alone has the name "".
+
+    Raises:
+        ConfigError: there is none, or both forms are given.
+    """
+    if label is not None and labels is not None:
+        raise ConfigError(
+            "label and labels are both given. Keep label for one, labels for several.",
+            reason=Reason.CONFLICT,
+        )
+    if label is None and labels is None:
+        raise ConfigError(
+            "label: missing. Say which field to predict, such as label: {field: late}, or several "
+            "under labels.",
+            reason=Reason.MISSING_VALUE,
+        )
+    return dict(labels) if label is None else {"": label}  # type: ignore[arg-type]
+
+
+def described(labels: Mapping[str, Label]) -> dict[str, Any]:
+    """Returns labels by head as `core.labels` has them."""
+    if "" in labels:
+        return labels[""].described()
+    heads = [{"name": name, **own.described()} for name, own in labels.items()]
+    return {"kind": "heads", "heads": heads}
 
 
 class DataSchema(Section):
