@@ -173,7 +173,7 @@ name: tiny
 data: {split: {hash: {key: [id], eval_fraction: 0.3}}, format: bigquery, bigquery: {table: p.d.t}}
 label: {field: y}
 columns: {c: {kind: vocabulary}}
-estimator: {name: LinearClassifier}
+estimator: {name: LinearClassifier, args: {feature_columns: [c]}}
 train: {max_steps: 1}
 """
 

@@ -228,7 +228,7 @@ name: tiny
 data: {split: {files: {train: [data/train*], eval: [data/eval*]}}}
 label: {field: y}
 columns: {c: {kind: vocabulary}}
-estimator: {name: LinearClassifier}
+estimator: {name: LinearClassifier, args: {feature_columns: [c]}}
 train: {max_steps: 1}
 """
 

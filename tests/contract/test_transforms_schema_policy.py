@@ -20,7 +20,7 @@ data: {split: {files: {train: [a.csv], eval: [b.csv]}}}
 data_schema: {path: schema.pbtxt, on_anomaly: quarantine}
 label: {field: y}
 columns: {c: {kind: vocabulary}}
-estimator: {name: LinearClassifier}
+estimator: {name: LinearClassifier, args: {feature_columns: [c]}}
 train: {max_steps: 1}
 """
 OTHER = "c,x,y\n" + "a,1,0\nz,2,1\n" * 10
