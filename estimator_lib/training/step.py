@@ -311,6 +311,7 @@ class TracedModel:
             over_chunk, autograph=False, jit_compile=True, input_signature=feed.chunk_signature
         )
         none = tf.constant(0, tf.int64)
+        _log.info("Compiling the training loop.")
         try:
             function(feed.zeros(feed.chunk_rows or 0), none, none, none)
         except tf.errors.OpError as error:
