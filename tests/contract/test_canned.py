@@ -95,13 +95,15 @@ MODELS = {
     ),
     "RNNClassifier per step": (
         lambda d: rnn.RNNClassifier(
-            SEQUENCES, units=[4], return_sequences=True, model_dir=d, weight_column="w2"
+            SEQUENCES, rnn_cell_fn=lambda: [keras.layers.GRUCell(4), keras.layers.LSTMCell(2)],
+            return_sequences=True, model_dir=d, weight_column="w2",
         ),
         np.stack([LABEL, LABEL], 1),
     ),
     "RNNEstimator": (
         lambda d: rnn.RNNEstimator(
-            heads.RegressionHead(), SEQUENCES, units=[4], cell_type="gru", model_dir=d
+            heads.RegressionHead(), SEQUENCES, units=[4], cell_type=keras.layers.GRUCell,
+            model_dir=d,
         ),
         X,
     ),

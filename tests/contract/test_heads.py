@@ -411,7 +411,9 @@ def test_positions_outside_the_mask_count_for_nothing():
     assert got == results(flat.update_metrics(flat.metrics(), inside, logits[mask], labels[mask]))
     spec = head.create_estimator_spec(features, ModeKeys.PREDICT, logits)
     assert spec.predictions["logistic"].shape == (2, 3, 1)
-    assert set(spec.export_outputs) == {"serving_default", "predict"}
+    names = {"serving_default", "classification", "regression", "predict"}
+    assert set(spec.export_outputs) == names
+    assert "m" in spec.export_outputs["predict"].tensors()
     with pytest.raises(DataError, match="misses the mask"):
         head.loss(labels, logits, {})
     with pytest.raises(ConfigError, match="static_head"):
