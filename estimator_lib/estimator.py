@@ -156,7 +156,7 @@ class Estimator:
                 "worker train.",
                 reason=Reason.CONFLICT,
             )
-        with Lease(self.model_dir) as lease, loop.naming_input(datasets.function_name(input_fn)):
+        with Lease(self.model_dir) as lease, datasets.explained(input_fn):
             self._train(input_fn, hooks or (), steps, max_steps, saving_listeners or (), lease)
         return self
 
@@ -312,7 +312,7 @@ class Estimator:
         if steps is not None and steps <= 0:
             raise _bad_steps("evaluate", "steps", steps)
         strategy = _real(self._config.eval_distribute)
-        with loop.naming_input(datasets.function_name(input_fn)):
+        with datasets.explained(input_fn):
             feed = self._feed(input_fn, ModeKeys.EVAL, strategy, 0)
             if steps is None and strategy is None:
                 datasets.refuse_endless(feed.dataset, input_fn, "evaluate()")
@@ -363,7 +363,23 @@ class Estimator:
         Yields:
             A dict of numpy values by name, or one value if the model has one prediction.
         """
-        every_hook = _checked(hooks or ())
+        with datasets.explained(input_fn):
+            yield from self._predict(
+                input_fn,
+                predict_keys,
+                _checked(hooks or ()),
+                checkpoint_path,
+                yield_single_examples,
+            )
+
+    def _predict(
+        self,
+        input_fn: Callable[..., Any],
+        predict_keys: str | Sequence[str] | None,
+        every_hook: Sequence[hooks.Hook],
+        checkpoint_path: str | None,
+        yield_single_examples: bool,
+    ) -> Iterator[Any]:
         context = _prediction_context(self.model_dir, self._model.store.variables)
         dataset = self._dataset(input_fn, ModeKeys.PREDICT, None, 0)
         features_spec, _ = datasets.split(dataset.element_spec)

@@ -8,9 +8,11 @@ resumed training sees the batches it would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -19,6 +21,11 @@ from estimator_lib.core.errors import DataError, Reason, TrainingError, quote
 from estimator_lib.inputs.feed import Feed
 
 _ARGUMENTS = ("mode", "params", "config", "input_context")
+_CHECKED = re.compile(r"assertion failed: \[(LabelError: |)(.*?, got)\] \[(.*)\]")
+"""What an assertion of ours says: whether it is about labels, the text, and the values."""
+_TRACE = re.compile(r"\s*(Graph execution error|Detected at node|File |<stack|\d+ root error|$)")
+_PLACE = re.compile(r"\s*(\(\d+\) )?([A-Z_]+: +)?(\{\{function_node [^}]*\}\} )?")
+"""What precedes the text of an error that was raised in a graph: lines, and parts of its line."""
 
 
 class InputSource:
@@ -72,6 +79,46 @@ def function_name(input_fn: Any) -> str:
     name = getattr(input_fn, "__qualname__", None) or type(input_fn).__qualname__
     code = getattr(input_fn, "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
+
+
+@contextlib.contextmanager
+def explained(input_fn: Any) -> Iterator[None]:
+    """Tells errors of compiled functions as what they mostly are: an input that does not fit.
+
+    Raises:
+        DataError: a value is outside its range or of a shape that does not fit.
+        TrainingError: the input cannot be read.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        name, checked = function_name(input_fn), _CHECKED.search(str(error))
+        if checked is None:
+            raise DataError(
+                f"A batch of {name} does not fit the model: {_essence(error)}. Correct input_fn or "
+                "the model; the cause above says where in the model.",
+                reason=Reason.INVALID_VALUE,
+            ) from error
+        values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
+        raise DataError(
+            f"{checked[2]} {values} in a batch of {name}. Correct the values, or leave them out.",
+            reason=Reason.LABEL_OUT_OF_RANGE if checked[1] else Reason.INVALID_VALUE,
+        ) from None
+    except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
+        raise TrainingError(
+            f"Input of {function_name(input_fn)} failed: {_essence(error)}. Look at its files.",
+            reason=Reason.IO,
+        ) from error
+
+
+def _essence(error: Any) -> str:
+    """Returns the line that says what is wrong, out of all that a graph's error says."""
+    lines = [line for line in str(error).splitlines() if not _TRACE.match(line)]
+    return (
+        _PLACE.sub("", lines[0].split(" [Op:")[0], count=1).strip().rstrip(".")
+        if lines
+        else str(type(error))
+    )
 
 
 def call(

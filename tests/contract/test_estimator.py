@@ -269,6 +269,42 @@ def test_empty_input_names_the_input_fn(tmp_path):
         assert caught.value.reason is Reason.EMPTY_INPUT
 
 
+def test_errors_in_a_graph_are_told_without_it(tmp_path):
+    """What a user's input does in a compiled function is no matter of TensorFlow's insides."""
+
+    def late(labels):
+        def model_fn(features, labels, mode):
+            logits = tf.stop_gradient(features["x"][:, :1]) * variables.get_variable(
+                "w", [1], initializer=0.0
+            )
+            return tf_estimator.BinaryClassHead().create_estimator_spec(
+                features, mode, logits, labels, "SGD", variables.trainable_variables()
+            )
+
+        def input_fn():
+            def fail(features, label):
+                if labels is None:
+                    label = tf.io.decode_raw(tf.io.decode_base64("???"), tf.int64)[0]
+                return features, label
+
+            values = np.zeros(200, np.int64) if labels is None else labels
+            return tf.data.Dataset.from_tensor_slices(({"x": X}, values)).map(fail).batch(50)
+
+        return estimator(tmp_path, model_fn), input_fn
+
+    model, input_fn = late(np.arange(200))
+    for call in (model.train, model.evaluate):
+        with pytest.raises(DataError, match=r"got 0 1 2 3 .* in a batch of .*input_fn") as caught:
+            call(input_fn)
+        assert caught.value.reason == Reason.LABEL_OUT_OF_RANGE
+        assert caught.value.__suppress_context__
+    model, input_fn = late(None)
+    for call in (model.train, model.evaluate, lambda f: next(model.predict(f))):
+        with pytest.raises(DataError, match=r"input_fn .*: .*Invalid character") as caught:
+            call(input_fn)
+        assert "Graph execution" not in str(caught.value)
+
+
 def test_endless_evaluation_is_refused(tmp_path):
     made = estimator(tmp_path)
     with pytest.raises(DataError, match="for ever"):
