@@ -180,6 +180,7 @@ class Estimator:
         self._sync(newest, ModeKeys.TRAIN, compiled.form.variables)
         _trace(compiled, feed)
         every_hook = self._train_hooks(user_hooks, compiled)
+        config = _saving(self._config, every_hook)
         listeners = [*listeners, *(n for h in every_hook for n in getattr(h, "listeners", ()))]
         history.forget_after(f"{self.model_dir}/{history.HISTORY}", start)
         consumed_before = [first]
@@ -204,9 +205,9 @@ class Estimator:
             hooks=every_hook,
             listeners=listeners,
             last_step=max_steps if max_steps is not None else _plus(start, steps),
-            config=self._config,
+            config=config,
             model_dir=self.model_dir,
-            save=save if self._saves() else None,
+            save=save if _saves(config) else None,
             saved_step=self._newest_step(),
             diagnose=diagnose,
             fail_on_nan=all(h.fail_on_nan_loss for h in nan_hooks),
@@ -230,7 +231,7 @@ class Estimator:
         if self._config.is_chief:
             found += list(spec.training_chief_hooks)
             every = self._config.save_summary_steps
-            if every is not None and self._saves():
+            if every is not None and _saves(_saving(self._config, found)):
                 found += [
                     hooks.StepCounterHook(every_n_steps=every),
                     hooks.SummarySaverHook(save_steps=every),
@@ -248,11 +249,6 @@ class Estimator:
                     reason=Reason.UNKNOWN_NAME,
                 )
         return hooks.check(found)
-
-    def _saves(self) -> bool:
-        config = self._config
-        chosen = (config.save_checkpoints_steps, config.save_checkpoints_secs)
-        return config.is_chief and any(c is not None for c in chosen)
 
     def _diagnose(self, input_fn: Any, batch: int) -> str:
         text = loop.describe_weights(self._model.store.variables)
@@ -675,6 +671,22 @@ def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
     copied = copy.copy(config)
     object.__setattr__(copied, "model_dir", chosen)
     return copied
+
+
+def _saving(config: RunConfig, found: Sequence[hooks.Hook]) -> RunConfig:
+    """Returns the configuration with the intervals of a CheckpointSaverHook, if there is one."""
+    saver = next((h for h in found if isinstance(h, hooks.CheckpointSaverHook)), None)
+    if saver is None:
+        return config
+    copied = copy.copy(config)
+    object.__setattr__(copied, "save_checkpoints_steps", saver.every_steps)
+    object.__setattr__(copied, "save_checkpoints_secs", saver.save_secs)
+    return copied
+
+
+def _saves(config: RunConfig) -> bool:
+    chosen = (config.save_checkpoints_steps, config.save_checkpoints_secs)
+    return config.is_chief and any(c is not None for c in chosen)
 
 
 def _real(strategy: Any) -> Any:

@@ -12,15 +12,19 @@ import contextlib
 import functools
 import inspect
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from estimator_lib.core.errors import DataError, Reason, TrainingError, quote
 from estimator_lib.inputs.feed import Feed
 
 _ARGUMENTS = ("mode", "params", "config", "input_context")
+_patching = threading.RLock()
 _CHECKED = re.compile(r"assertion failed: \[(LabelError: |)(.*?, got)\] \[(.*)\]")
 """What an assertion of ours says: whether it is about labels, the text, and the values."""
 _TRACE = re.compile(r"\s*(Graph execution error|Detected at node|File |<stack|\d+ root error|$)")
@@ -149,7 +153,10 @@ def call(
         return input_fn.dataset(first_batch)
     given = {"mode": mode, "params": params, "config": config, "input_context": input_context}
     accepted = _parameters(input_fn)
-    result = input_fn(**{name: given[name] for name in _ARGUMENTS if name in accepted})
+    with _noting_elements() as taken:
+        result = input_fn(**{name: given[name] for name in _ARGUMENTS if name in accepted})
+    if taken and not isinstance(result, tf.data.Dataset):
+        result = _dataset_of(input_fn, result, *taken[-1])
     if isinstance(result, tf.data.Dataset):
         return result
     if isinstance(result, tf.data.Iterator):
@@ -160,7 +167,7 @@ def call(
         )
     if isinstance(result, tuple | list) and len(result) == 2:
         parts: Any = (result[0], result[1]) if result[1] is not None else result[0]
-    elif isinstance(result, Mapping) or tf.is_tensor(result):
+    elif isinstance(result, Mapping | np.ndarray) or tf.is_tensor(result):
         parts = result
     else:
         raise DataError(
@@ -170,6 +177,47 @@ def call(
         )
     dataset = tf.data.Dataset.from_tensors(parts)
     return dataset.repeat() if repeat_tensors else dataset
+
+
+@contextlib.contextmanager
+def _noting_elements() -> Iterator[list[tuple[Any, Any]]]:
+    """Notes what `get_next()` of an iterator returns in this thread.
+
+    In the graph of tf.estimator this one call stood for all batches; here it takes the first.
+    """
+    taken: list[tuple[Any, Any]] = []
+    thread = threading.get_ident()
+    with _patching:
+        get_next = OwnedIterator.get_next
+
+        def noted(iterator: Any) -> Any:
+            element = get_next(iterator)
+            if threading.get_ident() == thread:
+                taken.append((iterator, element))
+            return element
+
+        OwnedIterator.get_next = noted
+        try:
+            yield taken
+        finally:
+            OwnedIterator.get_next = get_next
+
+
+def _dataset_of(input_fn: Any, result: Any, iterator: Any, element: Any) -> Any:
+    """Returns the dataset of which an input_fn returned the first element as it was."""
+    given, known = tf.nest.flatten(result), tf.nest.flatten(element)
+    if len(given) == len(known) and all(a is b for a, b in zip(given, known, strict=True)):
+        return iterator._dataset.map(
+            lambda *parts: tf.nest.pack_sequence_as(
+                result, tf.nest.flatten(parts if len(parts) > 1 else parts[0])
+            )
+        )
+    raise DataError(
+        f"input_fn {function_name(input_fn)} took one batch from an iterator and changed it: "
+        "expected a tf.data.Dataset, for there is no graph in which get_next() is run again. "
+        "Return the dataset, and put what follows get_next() into its map().",
+        reason=Reason.TYPE_MISMATCH,
+    )
 
 
 def _parameters(function: Any) -> frozenset[str]:

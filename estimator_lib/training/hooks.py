@@ -398,7 +398,7 @@ class CheckpointSaverListener:
 
 
 class CheckpointSaverHook(Hook):
-    """Saves checkpoints by steps or seconds, at the start and at the end.
+    """Says how often checkpoints are saved, instead of the RunConfig.
 
     Args:
         checkpoint_dir: The model directory (always the Estimator's own).
@@ -418,13 +418,14 @@ class CheckpointSaverHook(Hook):
         listeners: Sequence[CheckpointSaverListener] = (),
     ) -> None:
         del saver, checkpoint_basename, scaffold
+        SecondOrStepTimer(save_secs, save_steps)  # refuses both and none
         self.checkpoint_dir = checkpoint_dir
         self.every_steps = save_steps
         self.save_secs = save_secs
         self.listeners = tuple(listeners or ())
 
     def after_step(self, context: StepContext) -> None:
-        """The loop saves; see `training.loop`."""
+        """The loop saves."""
 
 
 class ProfilerHook(Hook):

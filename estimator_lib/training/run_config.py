@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
+import tensorflow as tf
+
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 
@@ -31,7 +33,7 @@ class RunConfig:
     Args:
         model_dir: Where checkpoints, summaries and exports go.
         tf_random_seed: Of initial weights and random ops; None draws them anew each time.
-        save_summary_steps: Steps between two summaries; None writes none.
+        save_summary_steps: Steps between two summaries; None or 0 writes none.
         save_checkpoints_steps: Steps between two checkpoints.
         save_checkpoints_secs: Seconds between two checkpoints. 600 when neither is given;
             None for both saves none.
@@ -98,6 +100,8 @@ class RunConfig:
         default_secs = 600 if steps is _UNSET and secs is _UNSET else None
         object.__setattr__(self, "save_checkpoints_steps", None if steps is _UNSET else steps)
         object.__setattr__(self, "save_checkpoints_secs", default_secs if secs is _UNSET else secs)
+        if self.save_summary_steps == 0:
+            object.__setattr__(self, "save_summary_steps", None)
         for name in (
             "save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs",
             "log_step_count_steps", "max_call_secs",
@@ -144,8 +148,12 @@ class RunConfig:
         return RunConfig(**{**fields, **changes})
 
     @property
-    def cluster_spec(self) -> Mapping[str, Any]:
-        """Addresses by task type."""
+    def cluster_spec(self) -> Any:
+        """Addresses by task type, a `tf.train.ClusterSpec`; false where there is no cluster."""
+        return tf.train.ClusterSpec(self._tasks)
+
+    @property
+    def _tasks(self) -> Mapping[str, Any]:
         return self.cluster.get("cluster", {})
 
     @property
@@ -161,7 +169,7 @@ class RunConfig:
     @property
     def is_chief(self) -> bool:
         """Whether this process writes checkpoints."""
-        if not self.cluster_spec:
+        if not self._tasks:
             return self.task_type != "evaluator"
         return self.task_type in _CHIEF_ROLES
 
@@ -173,7 +181,7 @@ class RunConfig:
     @property
     def master(self) -> str:
         """Address of this task, "" when there is no cluster."""
-        tasks = self.cluster_spec.get(self.task_type, [])
+        tasks = self._tasks.get(self.task_type, [])
         return f"grpc://{tasks[self.task_id]}" if self.task_id < len(tasks) else ""
 
     @property
@@ -184,14 +192,14 @@ class RunConfig:
     @property
     def num_ps_replicas(self) -> int:
         """Parameter servers in the cluster."""
-        return len(self.cluster_spec.get("ps", ()))
+        return len(self._tasks.get("ps", ()))
 
     @property
     def num_worker_replicas(self) -> int:
         """Workers in the cluster, the chief counted; 1 without a cluster."""
-        if not self.cluster_spec:
+        if not self._tasks:
             return 0 if self.task_type == "evaluator" else 1
-        return sum(len(self.cluster_spec.get(role, ())) for role in ("worker", *_CHIEF_ROLES))
+        return sum(len(self._tasks.get(role, ())) for role in ("worker", *_CHIEF_ROLES))
 
     @property
     def global_id_in_cluster(self) -> int | None:
@@ -202,7 +210,7 @@ class RunConfig:
         for role in (*_CHIEF_ROLES, "worker", "ps"):
             if role == self.task_type:
                 return before + self.task_id
-            before += len(self.cluster_spec.get(role, ()))
+            before += len(self._tasks.get(role, ()))
         return before
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import estimator_lib as tf_estimator
 from estimator_lib import export, heads, variables
 from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, rnn, tabm, wide_deep
 from estimator_lib.core import columns as fc
@@ -59,7 +60,11 @@ MODELS = {
         lambda d: linear.LinearEstimator(heads.PoissonRegressionHead(), WIDE, d), KIND,
     ),
     "DNNClassifier": (
-        lambda d: dnn.DNNClassifier([8], DENSE, d, dropout=0.1, batch_norm=True), LABEL,
+        lambda d: dnn.DNNClassifier(
+            [8], DENSE, d, dropout=0.1, config=tf_estimator.RunConfig(tf_random_seed=1),
+            batch_norm=True,
+        ),
+        LABEL,
     ),
     "DNNRegressor": (lambda d: dnn.DNNRegressor([8, 4], DENSE, d), X),
     "DNNEstimator": (lambda d: dnn.DNNEstimator(heads.BinaryClassHead(), [8], DENSE, d), LABEL),
@@ -194,6 +199,30 @@ def test_variable_names_are_those_of_tf_estimator(tmp_path):
         "dnn/input_from_feature_columns/input_layer/kind_embedding/embedding_weights",
         "global_step",
     }
+
+
+def test_named_optimizers_have_the_rates_of_tf_estimator(tmp_path):
+    """Of each model, whatever the optimizer; the gradient of every bias is the same here."""
+    slope = -2.0 * X[:16].mean()
+
+    def biases(model, *names):
+        model.train(input_fn(X), steps=1)
+        return [model.get_variable_value(name)[0] / -slope for name in names]
+
+    one = linear.LinearRegressor([NUMBER], str(tmp_path / "a"), optimizer="SGD")
+    assert biases(one, "linear/linear_model/bias_weights") == pytest.approx([0.2])
+    one = baseline.BaselineRegressor(str(tmp_path / "b"), optimizer="SGD")
+    assert biases(one, "baseline/bias") == pytest.approx([0.3])
+    both = wide_deep.DNNLinearCombinedRegressor(
+        str(tmp_path / "c"), [NUMBER], "SGD", DENSE, "SGD", [2]
+    )
+    wide, deep = biases(both, "linear/linear_model/bias_weights", "dnn/logits/bias")
+    assert wide / deep == pytest.approx(0.005 / 0.001)
+    losses = [Losses(), Losses()]
+    for optimizer, seen in zip(["Ftrl", None], losses, strict=True):
+        model = linear.LinearRegressor(WIDE, str(tmp_path / f"{optimizer}"), optimizer=optimizer)
+        model.train(input_fn(X), steps=2, hooks=[seen])
+    assert losses[0].values == losses[1].values
 
 
 def test_batch_norm_names(tmp_path):

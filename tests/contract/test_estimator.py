@@ -321,6 +321,24 @@ def test_tensors_as_input(tmp_path):
     made = estimator(tmp_path)
     made.train(lambda: ({"x": tf.constant(X)}, tf.constant(Y)), steps=4)
     assert made.evaluate(lambda: ({"x": X}, Y))["global_step"] == 4
+    alone = estimator(
+        tmp_path, lambda features, labels, mode: linear({"x": features}, labels, mode, {})
+    )
+    assert len(list(alone.predict(lambda: X))) == len(X)
+
+
+def test_iterators_of_the_first_version_give_all_batches(tmp_path):
+    def one_shot(change=False):
+        iterator = tf.compat.v1.data.make_one_shot_iterator(data()())
+        features, labels = iterator.get_next()
+        return features, labels * 2.0 if change else labels
+
+    made = estimator(tmp_path)
+    made.train(one_shot)
+    assert made.get_variable_value("global_step") == 4
+    assert made.evaluate(one_shot)["loss"] == made.evaluate(data())["loss"]
+    with pytest.raises(DataError, match=r"Return the dataset"):
+        made.train(lambda: one_shot(change=True))
 
 
 def test_hooks_see_the_steps_they_ask_for(tmp_path):
@@ -392,6 +410,12 @@ def test_checkpoints_kept_and_listeners_told(tmp_path):
     assert told == [0, 2, 4, 6, 8, 10, 12]
     assert made.checkpoints.steps() == [8, 10, 12]
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-12")
+    told.clear()
+    saver = tf_estimator.CheckpointSaverHook(str(tmp_path), save_steps=3, listeners=[Listener()])
+    made.train(data(epochs=2), hooks=[saver])
+    assert told == [15, 18, 20]
+    with pytest.raises(ConfigError, match="exactly one"):
+        tf_estimator.CheckpointSaverHook(str(tmp_path), 1, 1)
 
 
 def test_warm_start_takes_trainable_variables(tmp_path):

@@ -24,6 +24,8 @@ def test_run_config_defaults_and_conflicts():
     assert (changed.save_checkpoints_steps, changed.save_checkpoints_secs) == (7, None)
     with pytest.raises(ConfigError, match="keep_checkpoint_max"):
         RunConfig().replace(keep_checkpoint_mx=1)
+    assert RunConfig(save_summary_steps=0).save_summary_steps is None
+    assert not RunConfig().cluster_spec
 
 
 def test_run_config_reads_tf_config(monkeypatch):
@@ -34,6 +36,7 @@ def test_run_config_reads_tf_config(monkeypatch):
     assert (config.task_type, config.task_id, config.is_chief) == ("worker", 1, False)
     assert (config.num_worker_replicas, config.num_ps_replicas) == (3, 1)
     assert config.global_id_in_cluster == 2
+    assert config.cluster_spec.as_dict() == cluster
     assert config.master == "grpc://c:1"
     assert config.model_dir == "m"
     with pytest.raises(ConfigError):
