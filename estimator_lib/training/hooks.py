@@ -121,12 +121,14 @@ def check(hooks: Sequence[Any]) -> tuple[Hook, ...]:
     for hook in hooks:
         old = [name for name in _OLD_METHODS if hasattr(hook, name)]
         if old or not isinstance(hook, Hook):
+            name = type(hook).__name__
             why = f"it has {', '.join(old)}, which needed a session" if old else "it is no Hook"
-            raise ConfigError(
-                f"Hook {type(hook).__name__} cannot run: {why}. Derive it from "
-                "estimator_lib.Hook and use begin, before_step, after_step and end.",
-                reason=Reason.UNSUPPORTED,
+            fix = (
+                "Derive it from estimator_lib.Hook and use begin, before_step, after_step and end."
             )
+            if name in globals() and type(hook).__module__.startswith("tensorflow."):
+                fix = f"Use estimator_lib.{name}."
+            raise ConfigError(f"Hook {name} cannot run: {why}. {fix}", reason=Reason.UNSUPPORTED)
     return tuple(hooks)
 
 

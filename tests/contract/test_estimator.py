@@ -381,6 +381,8 @@ def test_hook_with_session_methods_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="before_run"):
         estimator(tmp_path).train(data(), hooks=[Old()])
+    with pytest.raises(ConfigError, match=r"Use estimator_lib\.StopAtStepHook"):
+        estimator(tmp_path).train(data(), hooks=[tf.compat.v1.train.StopAtStepHook(1)])
 
 
 def test_spec_hooks_fetch_tensors(tmp_path, caplog):
@@ -506,6 +508,23 @@ def test_summaries_without_tensorboard_say_what_to_do(module, tmp_path, monkeypa
     model = tf_estimator.Estimator(model_fn, str(tmp_path))
     with pytest.raises(ConfigError, match="Install tensorboard, or give numbers to Summary"):
         model.train(data(), steps=1)
+
+
+@pytest.mark.parametrize(
+    ("use", "fix"),
+    [
+        (lambda x: tf.compat.v1.layers.dense(x, 1), "keras.layers instead"),
+        (lambda x: tf.keras.layers.DenseFeatures([]), "input_layer"),
+        (lambda x: setattr(keras.optimizers.Adam(), "iterations", 0), "Leave the line out"),
+        (lambda x: keras.optimizers.Adam().get_updates(x, []), r"optimizers\.minimize"),
+    ],
+)
+def test_what_went_with_keras_2_says_what_to_write(use, fix, tmp_path):
+    def model_fn(features, labels, mode):
+        use(features["x"])
+
+    with pytest.raises(ConfigError, match=fix):
+        tf_estimator.Estimator(model_fn, str(tmp_path)).evaluate(data())
 
 
 def test_old_checkpoint_by_name_is_read_and_training_goes_on(tmp_path):
