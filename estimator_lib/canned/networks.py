@@ -43,7 +43,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, optimizers, variables
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.features.dense import dense_features, no_sequences
 from estimator_lib.features.linear import linear_logits
 from estimator_lib.features.upstream import columns_of
@@ -184,6 +184,7 @@ def dnn_logits(
     mode: str,
 ) -> Built:
     """Returns logits of a feed-forward network over dense columns; variables under `dnn`."""
+    features = checked_features(features)
 
     def build() -> tuple[tf.Tensor, list[Any]]:
         with variables.scope("dnn"):
@@ -208,6 +209,7 @@ def wide_logits(
     sparse_combiner: str = "sum",
 ) -> Built:
     """Returns logits of a linear model; variables under `linear`."""
+    features = checked_features(features)
 
     def build() -> tuple[tf.Tensor, list[Any]]:
         with variables.scope("linear"):
@@ -262,6 +264,17 @@ def checked_head(model: str, head: Any) -> heads.Head:
             reason=Reason.TYPE_MISMATCH,
         )
     return head
+
+
+def checked_features(features: Any) -> Mapping[str, Any]:
+    """Returns the features if they have names, by which columns read them."""
+    if not isinstance(features, Mapping):
+        raise DataError(
+            f"The features have no names: expected a dict, got {type(features).__name__}. Return "
+            '{"name": values} from input_fn, or write a model_fn.',
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return features
 
 
 def checked_columns(

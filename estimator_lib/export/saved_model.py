@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.ops.op_selector import UnliftableError
 
 from estimator_lib import variables
 from estimator_lib.core import storage
@@ -149,7 +150,14 @@ def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) ->
     fetches = {name: tf.convert_to_tensor(value) for name, value in results.items()}
     with wrapped.graph.as_default():
         fetches = {name: tf.identity(value) for name, value in fetches.items()}
-    pruned = wrapped.prune([inputs[name] for name in names], fetches)
+    try:
+        pruned = wrapped.prune([inputs[name] for name in names], fetches)
+    except (KeyError, UnliftableError) as error:
+        raise ExportError(
+            f"The inputs {', '.join(names)} are not enough: expected receiver tensors that all "
+            "features are computed from. Add the others to the receiver, or to its alternatives.",
+            reason=Reason.MISSING_VALUE,
+        ) from error
     specs = [tf.TensorSpec(inputs[n].shape, inputs[n].dtype, name=n) for n in names]
 
     @tf.function(input_signature=specs, autograph=False)

@@ -11,7 +11,7 @@ import estimator_lib as tf_estimator
 from estimator_lib import export, heads, variables
 from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, rnn, tabm, wide_deep
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError, ExportError
+from estimator_lib.core.errors import ConfigError, DataError, ExportError
 from estimator_lib.optimizers.sdca import LinearSDCA
 from estimator_lib.training.hooks import Hook
 
@@ -333,6 +333,34 @@ def test_wrong_arguments_are_refused_before_any_work(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
     assert not variables.in_trace()
+
+
+def test_receivers_may_be_fed_in_other_ways(tmp_path):
+    model = linear.LinearRegressor([NUMBER], str(tmp_path))
+    model.train(input_fn(X), steps=1)
+    alternative = {}
+
+    def receiver():
+        texts = tf.compat.v1.placeholder(tf.string, [None], name="texts")
+        both = tf.strings.to_number(tf.strings.split(texts, ";").to_tensor()[:, :2])
+        numbers = {"half": both[:, 0], "rest": both[:, 1]}
+        alternative["raw"] = {name: numbers[name] for name in wanted}
+        x = numbers["half"] + numbers["rest"]
+        return export.ServingInputReceiver({"x": x}, {"texts": texts}, alternative)
+
+    wanted = ("half", "rest")
+    served = tf.saved_model.load(model.export_saved_model(str(tmp_path / "e"), receiver).decode())
+    given = served.signatures["predict"](texts=tf.constant(["1;2"]))["predictions"]
+    raw = served.signatures["raw:predict"](half=tf.constant([1.0]), rest=tf.constant([2.0]))
+    np.testing.assert_allclose(raw["predictions"], given)
+    wanted = ("half",)
+    with pytest.raises(ExportError, match="The inputs half are not enough"):
+        model.export_saved_model(str(tmp_path / "e"), receiver)
+
+
+def test_features_without_names_are_refused():
+    with pytest.raises(DataError, match="no names: expected a dict"):
+        linear.LinearClassifier(WIDE).train(lambda: (X, LABEL), steps=1)
 
 
 def test_mean_of_members_is_the_mean_of_their_predictions():
