@@ -358,6 +358,26 @@ def test_receivers_may_be_fed_in_other_ways(tmp_path):
         model.export_saved_model(str(tmp_path / "e"), receiver)
 
 
+def test_all_modes_are_exported(tmp_path):
+    model = linear.LinearRegressor([NUMBER], str(tmp_path))
+    model.train(input_fn(X), steps=1)
+    expected = model.evaluate(input_fn(X, 1))
+    supervised = tf_estimator.experimental.build_raw_supervised_input_receiver_fn(
+        {"x": tf.TensorSpec([None])}, tf.TensorSpec([None])
+    )
+    raw = export.build_raw_serving_input_receiver_fn({"x": tf.TensorSpec([None])})
+    receivers = {"infer": raw, "eval": supervised, "train": supervised}
+    path = model.experimental_export_all_saved_models(str(tmp_path / "e"), receivers).decode()
+    served = tf.saved_model.load(path)
+    assert set(served.signatures) == {"serving_default", "predict", "eval", "train"}
+    label = next(n for n in served.signatures["eval"].structured_input_signature[1] if n != "x")
+    for _ in range(2):  # all rows at once, then twice
+        outputs = served.signatures["eval"](**{"x": tf.constant(X), label: tf.constant(X)})
+    np.testing.assert_allclose(outputs["loss"], expected["average_loss"], rtol=1e-5)
+    mean = outputs["metrics/average_loss/value"]
+    np.testing.assert_allclose(mean, expected["average_loss"], rtol=1e-5)
+
+
 def test_features_without_names_are_refused():
     with pytest.raises(DataError, match="no names: expected a dict"):
         linear.LinearClassifier(WIDE).train(lambda: (X, LABEL), steps=1)
