@@ -659,6 +659,10 @@ def with_model_fn(estimator: Estimator, model_fn: Callable[..., EstimatorSpec]) 
 
 def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
     given = None if model_dir is None else str(model_dir)
+    if given == "":
+        raise ConfigError(
+            "Estimator.model_dir is empty: expected a path or None.", reason=Reason.INVALID_VALUE
+        )
     if given and config.model_dir and given != config.model_dir:
         raise ConfigError(
             f"model_dir is given twice: the Estimator has {quote(given)}, its RunConfig has "

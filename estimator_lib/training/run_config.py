@@ -120,6 +120,8 @@ class RunConfig:
         self._take_model_dir()
 
     def _take_model_dir(self) -> None:
+        if self.model_dir is not None and not os.fspath(self.model_dir):
+            raise _invalid("model_dir", "a path or None", self.model_dir)
         theirs = self.cluster.get("model_dir")
         if theirs and self.model_dir and os.fspath(self.model_dir) != theirs:
             raise ConfigError(
@@ -154,7 +156,8 @@ class RunConfig:
 
     @property
     def _tasks(self) -> Mapping[str, Any]:
-        return self.cluster.get("cluster", {})
+        # The evaluator is outside of the cluster, whether TF_CONFIG lists it or not.
+        return {} if self.task_type == "evaluator" else self.cluster.get("cluster", {})
 
     @property
     def task_type(self) -> str:
@@ -239,10 +242,12 @@ def _read_tf_config(text: str | None) -> Mapping[str, Any]:
         raise _invalid("TF_CONFIG task.index", f"below {len(cluster[kind])}", index)
     if kind == "evaluator" and int(index) != 0:
         raise _invalid("TF_CONFIG task.index", "0, for there is one evaluator", index)
-    if cluster and not any(role in cluster for role in _CHIEF_ROLES):
+    chiefs = sum(len(cluster.get(role, ())) for role in _CHIEF_ROLES)
+    if cluster and chiefs != 1:
         raise ConfigError(
-            "TF_CONFIG cluster has no chief: expected one task of type chief. Add it.",
-            reason=Reason.MISSING_VALUE,
+            f"TF_CONFIG cluster has {chiefs or 'no'} chiefs: expected one task of type chief. "
+            "Correct it.",
+            reason=Reason.MISSING_VALUE if not chiefs else Reason.CONFLICT,
         )
     return content
 
