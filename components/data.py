@@ -47,8 +47,11 @@ class Looked:
     fields: int
 
 
-def statistics(files: Files, output: pathlib.Path) -> Looked:
+def statistics(files: Files, output: str) -> tuple[Looked, str]:
     """Writes statistics, their page and a schema of raw files.
+
+    Returns:
+        What was seen, and where they are; of a URI, the directory below it.
 
     Raises:
         EstimatorLibError: see `transforms.dataset.find` and `compute`.
@@ -56,18 +59,17 @@ def statistics(files: Files, output: pathlib.Path) -> Looked:
     computed, schema, looked = _computed(files)
     from transforms import dataset
 
-    dataset.write(output, computed, schema)
-    return looked
+    return looked, dataset.write(output, computed, schema)
 
 
 def validate(
     files: Files,
-    schema: pathlib.Path,
+    schema: str,
     *,
     environment: str | None = None,
-    previous: pathlib.Path | None = None,
-    serving: pathlib.Path | None = None,
-    output: pathlib.Path | None = None,
+    previous: str | None = None,
+    serving: str | None = None,
+    output: str | None = None,
 ) -> tuple[Looked, list[str], bool]:
     """Judges raw files by a schema.
 
@@ -93,11 +95,13 @@ def preprocess(
     part: config.PreprocessPart,
     *,
     base_dir: pathlib.Path,
-    output: pathlib.Path,
+    output: str,
     runner_options: Sequence[str] = (),
-    analysis_cache: pathlib.Path | None = None,
+    analysis_cache: str | None = None,
 ) -> Any:
     """Runs the preprocess step alone, into `output`/examples, /transform and /statistics.
+
+    `output` and `analysis_cache` may be URIs.
 
     Returns:
         A `transforms.preprocess.PreprocessSummary`.
@@ -106,23 +110,25 @@ def preprocess(
         EstimatorLibError: see `transforms.preprocess.run`.
     """
     with startup_lines_hidden():
+        from transforms import object_store
         from transforms import preprocess as job
 
     return job.run(
         part,
         base_dir=str(base_dir),
-        examples_dir=str(output / "examples"),
-        transform_dir=str(output / "transform"),
-        statistics_dir=str(output / "statistics"),
+        examples_dir=object_store.join(output, "examples"),
+        transform_dir=object_store.join(output, "transform"),
+        statistics_dir=object_store.join(output, "statistics"),
         runner_options=runner_options,
-        analysis_cache=None if analysis_cache is None else str(analysis_cache),
+        analysis_cache=analysis_cache,
     )
 
 
 def _computed(files: Files) -> tuple[Any, Any, Looked]:
     with startup_lines_hidden():
-        from transforms import dataset
+        from transforms import dataset, runners
 
+    runners.use_for_files(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.
     patterns = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in files.patterns]
     found = dataset.find(

@@ -79,6 +79,8 @@ def run(
     model_card: dsl.Artifact,
 ) -> str:
     """The component's body; see `evaluate`."""
+    import hashlib
+
     from components import model as artifact
     from components.importance import measured
     from components.scoring import newest_served, score, score_served
@@ -91,13 +93,15 @@ def run(
     prepared = manifest.verify(examples.path)
     trained = artifact.open_model(model.path, transform.path, examples.path)
     problem = artifact.problem(prepared.metadata["label"], part.evaluate)
-    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem.task)
+    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem)
     version = newest_served(champion) if part.evaluate.compares else None
     serving = None
     if version is not None:
-        served = score_served(version, examples.path, problem.task)
+        served = score_served(version, examples.path, problem)
         serving = evaluations.Serving(model=version, predictions=served)
-    importance = measured(problem, part.evaluate.importance, trained, examples.path, transform.path)
+    importance = measured(
+        problem, part.evaluate.importance, trained, scored, examples.path, transform.path
+    )
     found = evaluations.evaluate(
         task=problem,
         labels=scored.labels,
@@ -120,7 +124,18 @@ def run(
     storage.write_text(report.path, reports.render(told))
     storage.write_text(model_card.path, reports.model_card(told))
     _log(found, metrics, classification)
-    evaluation.metadata.update(digest=manifest.read(evaluation.path).digest, verdict=found.verdict)
+    shared = {
+        "verdict": found.verdict,
+        "model": trained.digest,
+        "examples": prepared.digest,
+        "data_fingerprint": prepared.metadata["data_fingerprint"],
+        "code_version": code_version,
+        "config": hashlib.sha256(config.encode()).hexdigest(),
+        "compared_with": version or "",
+    }
+    for told_by in (evaluation, report, model_card):
+        told_by.metadata.update(shared)
+    evaluation.metadata["digest"] = manifest.read(evaluation.path).digest
     return found.verdict
 
 
@@ -145,12 +160,11 @@ def _report(
     skipped = sum(counts["skipped"] for counts in prepared["counts"].values())
     if skipped:
         rows["skipped, no label"] = skipped
-    label = prepared["label"]
     return report.ReportInput(
         name=part.name,
         evaluation=found,
         description=part.description,
-        positive=label["field"],
+        positive=prepared["label"].get("field") or "positive",
         history=[
             {"step": e["step"], "loss": e.get("loss"), "metrics": e.get("metrics", {})}
             for e in trained.history

@@ -187,17 +187,20 @@ def _lineage(
     transform = manifest.read(transform_dir, kind="transform")
     compared = _compared_with(evaluation_dir)
     metrics = _evaluation(evaluation_dir)["metrics"].items()
+    known = {n: found["value"] for n, found in metrics if found["value"] is not None}
     return {
         "model": trained.digest,
         "step": trained.step,
         "parent": trained.declaration.get("parent"),
         "compared_with": compared and compared.name,
-        "metrics": {n: found["value"] for n, found in metrics if found["value"] is not None},
+        "metrics": known,
+        "main_metric": next(iter(known), None),
         "evaluation": manifest.read(evaluation_dir, kind="evaluation").digest,
         "transform": transform.digest,
         "schema": transform.files["metadata/schema.pbtxt"].sha256,
         "examples": prepared.digest,
         "data_fingerprint": prepared.metadata["data_fingerprint"],
+        "label": prepared.metadata["label"],
         "rows": {name: split["rows"] for name, split in prepared.metadata["splits"].items()},
         "files": prepared.metadata["inputs"],
         "separators": prepared.metadata["separators"],
@@ -219,6 +222,7 @@ def _golden(trained: Any, examples_dir: str) -> tuple[dict[str, Any], dict[str, 
     import pyarrow.parquet as pq
 
     from components import raw_rows
+    from estimator_lib.evaluation.predictions import served_name
     from estimator_lib.inputs.parquet import examples_input
 
     table = pq.read_table(pathlib.Path(examples_dir) / "raw_sample.parquet")
@@ -227,4 +231,5 @@ def _golden(trained: Any, examples_dir: str) -> tuple[dict[str, Any], dict[str, 
         input_fn, checkpoint_path=trained.checkpoint, yield_single_examples=False
     )
     first = next(iter(predicted))
-    return raw_rows.arrays(table), {name: values[: len(table)] for name, values in first.items()}
+    expected = {served_name(key): values[: len(table)] for key, values in first.items()}
+    return raw_rows.arrays(table), expected

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from components.scoring import Scored
 from estimator_lib.core.config import Importance
 from estimator_lib.core.progress import Progress
 
@@ -15,53 +17,65 @@ MIN_ROWS = 200
 
 
 def measured(
-    problem: Any, wanted: Importance, trained: Any, examples_dir: str, transform_dir: str
+    problem: Any,
+    wanted: Importance,
+    trained: Any,
+    scored: Scored,
+    examples_dir: str,
+    transform_dir: str,
 ) -> Any:
     """Measures how much worse the model gets when a raw field is shuffled.
 
-    Everything that is computed from the field, crosses included, takes the values that it has
-    in another row. Says how long it took.
+    Everything that is computed from the field is computed again: a cross gets the combination
+    of the shuffled value with the row's own other ones. Says how long it took.
 
     Args:
         problem: What the model predicts.
         wanted: How.
         trained: A `components.model.Trained`.
-        examples_dir: What preprocess wrote.
+        scored: The eval split.
+        examples_dir: What preprocess wrote, with the raw eval rows.
         transform_dir: What preprocess wrote.
 
     Returns:
-        An `evaluation.Importance`; None if it is switched off or the model reads nothing.
+        An `evaluation.Importance`, or one by head; None if it is switched off, or if the raw
+        rows are not there.
     """
     import numpy as np
 
-    from components import model
     from estimator_lib.core import manifest
     from estimator_lib.evaluation import of_head, permutation_importance
 
     began = time.monotonic()
     metadata = manifest.read(examples_dir, kind="examples").metadata
-    fields = features_by_field(model.read_columns(transform_dir), metadata["features"])
+    fields = sorted(metadata["raw_fields"])
     total = int(metadata["splits"]["eval"]["rows"])
     passes = 1 + len(fields) * wanted.repeats
     rows = min(wanted.rows, total, max(MIN_ROWS, MAX_PREDICTIONS // passes))
-    if not fields or rows < 2:
+    if rows < 2 or not metadata["raw_eval"]:
         return None
     drawn = np.sort(np.random.default_rng(wanted.seed).choice(total, rows, replace=False))
-    features, labels = _rows(examples_dir, drawn)
     predicted = trained.estimator.predict(
-        _shuffles(features, list(fields.values()), rows, wanted),
+        shuffles(raw_at(examples_dir, metadata["raw_eval"], drawn), transform_dir, wanted),
         checkpoint_path=trained.checkpoint,
         yield_single_examples=False,
     )
     found = [of_head(batch, problem) for batch in predicted]
-    by_field = {
-        field: found[1 + at * wanted.repeats : 1 + (at + 1) * wanted.repeats]
-        for at, field in enumerate(fields)
-    }
-    weight = metadata["weight"]
-    result = permutation_importance(
-        problem, labels, found[0], by_field, features[weight].numpy() if weight else None
-    )
+
+    def compared(own: Any, of: Callable[[Any], Any]) -> Any:
+        """Of one head, with what takes the arrays of one head."""
+        by_field = {
+            field: [of(batch) for batch in found[1 + at * wanted.repeats :][: wanted.repeats]]
+            for at, field in enumerate(fields)
+        }
+        weights = None if scored.weights is None else scored.weights[drawn]
+        return permutation_importance(
+            own, of(scored.labels)[drawn], of(found[0]), by_field, weights
+        )
+
+    heads = problem.heads.items()
+    by_head = {name: compared(own, operator.itemgetter(name)) for name, own in heads}
+    result = by_head or compared(problem, lambda arrays: arrays)
     Progress("importance").line(
         f"importance  {len(fields)} fields shuffled {wanted.repeats} times in {rows:,} rows, "
         f"{time.monotonic() - began:.1f} s"
@@ -69,67 +83,56 @@ def measured(
     return result
 
 
-def features_by_field(columns: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns for each raw field the transformed features that read it, both in order of name.
+def raw_at(examples_dir: str, files: Sequence[str], positions: Any) -> dict[str, Any]:
+    """Returns the raw rows at ascending positions of a split, as a request gives them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    A feature that no column makes, such as an output of a user's function, is a field itself.
+    from components import raw_rows
+    from components.scoring import BATCH_ROWS
+    from estimator_lib.core import storage
+
+    parts, first = [], 0
+    for name in files:
+        for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
+            end = first + batch.num_rows
+            at = positions[(positions >= first) & (positions < end)] - first
+            parts.append(batch.take(pa.array(at)))
+            first = end
+    return raw_rows.arrays(pa.Table.from_batches(parts))
+
+
+def shuffles(raw: Mapping[str, Any], transform_dir: str, wanted: Importance) -> Any:
+    """Returns an input_fn of whole batches: the rows as they are, then each field's shuffles.
 
     Args:
-        columns: Resolved columns by their name in the configuration.
-        features: The features of the examples; others are left out.
+        raw: Raw rows as a request gives them.
+        transform_dir: What preprocess wrote.
+        wanted: How often, and from which seed; the same shuffles serve every field.
     """
-    from estimator_lib.core import columns as fc
-
-    found: dict[str, list[str]] = {}
-    sources = fc.feature_sources(columns.values())
-    for name in features:
-        for field in fc.raw_fields([sources[name]]) if name in sources else [name]:
-            found.setdefault(field, []).append(name)
-    return {field: sorted(found[field]) for field in sorted(found)}
-
-
-def _rows(examples_dir: str, drawn: Any) -> tuple[dict[str, Any], Any]:
-    """The drawn rows (ascending positions) of the eval split: tensors by feature, and labels."""
     import numpy as np
     import tensorflow as tf
 
-    from components.scoring import BATCH_ROWS
-    from estimator_lib.inputs.parquet import examples_input
+    from estimator_lib.export.serving_inputs import raw_transform
 
-    parts, labels, first = [], [], 0
-    for features, label in examples_input(examples_dir, "eval", batch_size=BATCH_ROWS).dataset():
-        size = int(label.shape[0])
-        at = drawn[(drawn >= first) & (drawn < first + size)] - first
-        parts.append({name: tf.gather(values, at) for name, values in features.items()})
-        labels.append(label.numpy()[at])
-        first += size
-    together = {name: tf.concat([part[name] for part in parts], axis=0) for name in parts[0]}
-    return together, np.concatenate(labels)
-
-
-def _shuffles(features: Mapping[str, Any], groups: Any, rows: int, wanted: Importance) -> Any:
-    """An input_fn of whole batches: the rows as they are, then each group's shuffles in turn."""
-    import numpy as np
-    import tensorflow as tf
-
+    rows = len(next(iter(raw.values())))
     rng = np.random.default_rng([wanted.seed, rows])
-    # The first order changes nothing; the same shuffles serve every field.
+    # The first order changes nothing.
     orders = np.stack([np.arange(rows), *(rng.permutation(rows) for _ in range(wanted.repeats))])
-    names = sorted(features)
-    shuffled = np.zeros((1 + len(groups) * wanted.repeats, len(names)), dtype=np.int64)
-    for at, group in enumerate(groups):
-        for repeat in range(wanted.repeats):
-            for name in group:
-                shuffled[1 + at * wanted.repeats + repeat, names.index(name)] = 1 + repeat
+    passes = np.zeros((1 + len(raw) * wanted.repeats, len(raw)), np.int64)
+    for at in range(len(raw)):
+        own = 1 + at * wanted.repeats
+        passes[own : own + wanted.repeats, at] = np.arange(1, 1 + wanted.repeats)
 
     def input_fn() -> Any:
-        known = tf.constant(orders)
+        transform, known = raw_transform(transform_dir), tf.constant(orders)
+        tensors = {name: tf.constant(raw[name]) for name in sorted(raw)}
 
         def batch(which: Any) -> dict[str, Any]:
-            return {
-                name: tf.gather(features[name], known[which[at]]) for at, name in enumerate(names)
-            }
+            return transform(
+                {n: tf.gather(t, known[which[at]]) for at, (n, t) in enumerate(tensors.items())}
+            )
 
-        return tf.data.Dataset.from_tensor_slices(shuffled).map(batch)
+        return tf.data.Dataset.from_tensor_slices(passes).map(batch)
 
     return input_fn

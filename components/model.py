@@ -11,11 +11,11 @@ import importlib
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import constructors, manifest
-from estimator_lib.core.config import Evaluate, RunConfiguration, TrainPart
+from estimator_lib.core import constructors, labels, manifest
+from estimator_lib.core.config import Evaluate, RunConfiguration, TrainPart, described
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, quote
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ HISTORY = "history.jsonl"
 CALIBRATION = "calibration.json"
 BESIDE = (HISTORY, CALIBRATION)
 """Files beside the checkpoint; the second is there if probabilities were calibrated."""
-Task = Literal["binary", "multiclass", "regression"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,13 +56,6 @@ def read_columns(transform_dir: str) -> dict[str, fc.Column]:
     return {name: fc.from_json(column) for name, column in content["columns"].items()}
 
 
-def task(label: Mapping[str, Any]) -> Task:
-    """Returns the kind of model that a label asks for; `label` is of the examples' manifest."""
-    if label["kind"] == "number":
-        return "regression"
-    return "binary" if label["classes"] == 2 else "multiclass"
-
-
 def build_estimator(
     part: TrainPart,
     columns: Mapping[str, fc.Column],
@@ -86,38 +78,55 @@ def build_estimator(
     """
     import estimator_lib
 
-    ready = {name: fc.transformed(column) for name, column in columns.items()}
     declared = part.estimator
+    ready = {name: fc.transformed(column) for name, column in columns.items()}
     given = {} if warm_start_from is None else {"warm_start_from": warm_start_from}
     if declared.function is not None:
         return _call(declared.function, ready, run_config, declared.args, given)
-    name = str(declared.name)
+    name, label = str(declared.name), examples["label"]
+    constructors.check_complete(name, declared.args)
+    constructors.check_label(name, declared.args, label)
     arguments = constructors.bind_columns(declared.args, ready)
     accepted = constructors.signatures()[name]
+    if constructors.takes_head(name):
+        weights = arguments.pop(constructors.HEAD_WEIGHTS, {})
+        arguments["head"] = head_of(label, examples["weight"], weights)
     if "weight_column" in accepted and examples["weight"] is not None:
         arguments.setdefault("weight_column", examples["weight"])
-    label = examples["label"]
     if label["kind"] == "class" and "n_classes" in accepted:
-        classes = arguments.setdefault("n_classes", label["classes"])
-        if classes != label["classes"]:
-            raise ConfigError(
-                f"estimator.args.n_classes is {classes}, but label.classes is "
-                f"{label['classes']}. Make them agree.",
-                reason=Reason.CONFLICT,
-            )
-    if label["kind"] == "class" and name.endswith("Regressor"):
-        raise ConfigError(
-            f"estimator.name {name} predicts a number, but label.kind is 'class'. Use a "
-            "Classifier, or set label.kind to number.",
-            reason=Reason.CONFLICT,
-        )
-    if label["kind"] == "number" and name.endswith("Classifier"):
-        raise ConfigError(
-            f"estimator.name {name} predicts a class, but label.kind is 'number'. Use a "
-            "Regressor, or set label.kind to class.",
-            reason=Reason.CONFLICT,
-        )
+        arguments.setdefault("n_classes", label["classes"])
     return getattr(estimator_lib, name)(config=run_config, **arguments, **given)
+
+
+def head_of(
+    label: labels.Label,
+    weight_column: str | None,
+    weights: Mapping[str, float],
+    name: str | None = None,
+) -> Any:
+    """Returns the head that learns a label.
+
+    Args:
+        label: As `core.labels` describes it.
+        weight_column: Feature with the weights of rows, or None.
+        weights: How much the loss of each of several labels counts, where not 1.
+        name: The head's.
+    """
+    from estimator_lib import heads
+
+    if label["kind"] == "heads":
+        several = labels.heads(label)
+        parts = [head_of(own, weight_column, {}, n) for n, own in several.items()]
+        return heads.MultiHead(parts, [weights.get(n, 1.0) for n in several])
+    given: dict[str, Any] = {"weight_column": weight_column, "name": name}
+    if label["kind"] == "multilabel":
+        classes = label["classes"]
+        return heads.MultiLabelHead(len(classes), label_vocabulary=classes, **given)
+    if label["kind"] == "number":
+        return heads.RegressionHead(**given)
+    if label["classes"] == 2:
+        return heads.BinaryClassHead(**given)
+    return heads.MultiClassHead(label["classes"], **given)
 
 
 def _call(
@@ -191,18 +200,28 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
     )
 
 
-def problem(label: Mapping[str, Any], wanted: Evaluate) -> Problem:
+def problem(label: labels.Label, wanted: Evaluate) -> Problem:
     """Returns what a model for this label predicts.
 
     Args:
-        label: Of the examples' manifest or the configuration.
+        label: As `core.labels` describes it.
         wanted: Says whether the predictions are quantiles.
     """
     from estimator_lib.evaluation.metrics import Problem
 
-    if label["kind"] == "number" and wanted.quantiles:
+    kind = label["kind"]
+    if kind == "heads":
+        heads = {name: problem(own, wanted) for name, own in labels.heads(label).items()}
+        return Problem(task="multihead", heads=heads)
+    if kind == "multilabel":
+        return Problem(task="multilabel", classes=tuple(label["classes"]))
+    if kind == "number" and wanted.quantiles:
         return Problem(task="quantile", quantiles=tuple(wanted.quantiles))
-    return Problem(task=task(label))
+    if kind == "number":
+        return Problem(task="regression")
+    if label["classes"] == 2:
+        return Problem(task="binary")
+    return Problem(task="multiclass", classes=tuple(map(str, range(label["classes"]))))
 
 
 def check_metric_names(config: RunConfiguration) -> None:
@@ -214,14 +233,14 @@ def check_metric_names(config: RunConfiguration) -> None:
     from estimator_lib.evaluation.evaluation import check_metric_names as check
     from estimator_lib.evaluation.metrics import names
 
-    wanted = config.evaluate
-    if wanted.quantiles and config.label.kind != "number":
+    wanted, label = config.evaluate, described(config.heads)
+    kinds = [own["kind"] for own in labels.heads(label).values()]
+    if wanted.quantiles and "number" not in kinds:
         raise ConfigError(
-            "evaluate.quantiles is given, but label.kind is 'class'. Remove it, or set label.kind "
-            "to number.",
+            f"evaluate.quantiles is given, but the kind of label is {' and '.join(kinds)}: only "
+            "numbers have quantiles. Remove it, or set label.kind to number.",
             reason=Reason.CONFLICT,
         )
-    what = problem(config.label.model_dump(), wanted)
-    known = names(what.task, config.label.classes, what.quantiles)
+    known = names(problem(label, wanted))
     for section in ("thresholds", "slice_thresholds", "changes", "slice_changes"):
         check(getattr(wanted, section), known, f"evaluate.{section}")

@@ -40,6 +40,8 @@ def run(
     predictions: dsl.Artifact,
 ) -> None:
     """The component's body; see `predict`."""
+    import hashlib
+
     from components import predict_job
     from estimator_lib.core import manifest
     from estimator_lib.core.config import PredictPart
@@ -52,5 +54,8 @@ def run(
         {name: value for name in told if (value := written.metadata[name]) is not None}
     )
     predictions.metadata.update(
-        digest=written.digest, data_fingerprint=data_fingerprint, code_version=code_version
+        digest=written.digest,
+        data_fingerprint=data_fingerprint,
+        code_version=code_version,
+        config=hashlib.sha256(config.encode()).hexdigest(),
     )

@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 
 from components import raw_rows
 from components.predict_job import KIND, Scored
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
 from transforms import files, readers, runners
 from transforms.analysis import raise_first
 from transforms.problems import SHOWN, Problems
-from transforms.rows import Field, Layout, Rows
+from transforms.rows import FLOAT, Field, Layout, Rows
 
 BATCH_ROWS = 8192
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
@@ -119,6 +119,12 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
 
     def _shard(self, task: Task) -> dict[str, Any]:
         model = served(self._version)
+        label = _lineage(pathlib.Path(self._version)).get("label", {"kind": "heads", "heads": []})
+        classes = {
+            f"{head}/" if head else "": own["classes"]
+            for head, own in labels.heads(label).items()
+            if own["kind"] == "multilabel"
+        }
         rows = left_out = 0
         problems = Problems()
         path = pathlib.Path(self._directory) / task.shard
@@ -131,7 +137,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if chunk.batch.num_rows:
                     table = pa.Table.from_batches([chunk.batch])
                     inputs = raw_rows.arrays(table.select(sorted(model.inputs)))
-                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS)))
+                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS), classes))
                     rows += chunk.batch.num_rows
         return {
             "name": task.shard, "rows": rows, "left_out": left_out,
@@ -171,8 +177,9 @@ class _Shard:
 
 
 def neutral(cell: str) -> str:
-    """Returns a text that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    """Returns a text that no spreadsheet takes for a formula; numbers are none."""
+    risky = cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not FLOAT.fullmatch(cell)
+    return f"'{cell}" if risky else cell
 
 
 def joined(directory: pathlib.Path, output: str) -> bytes:
@@ -265,18 +272,30 @@ def _unread(rows: Rows) -> bool:
     return bool(rows.problems.total) and not rows.left_out
 
 
-def _columns(rows: Rows, predictions: Mapping[str, Any]) -> pa.Table:
-    """Kept fields, then predictions; one of several numbers becomes several columns."""
+def _columns(
+    rows: Rows, predictions: Mapping[str, Any], classes: Mapping[str, Sequence[str]]
+) -> pa.Table:
+    """Kept fields, then predictions; one of several numbers becomes several columns.
+
+    Args:
+        rows: What was scored.
+        predictions: By name.
+        classes: Of multi-label heads, by what the names of their predictions begin with; their
+            columns are called by them.
+    """
     columns: dict[str, Any] = dict(rows.texts)
     for name, values in sorted(predictions.items()):
-        if name in _CONSTANT:
+        head, slash, key = name.rpartition("/")
+        named = classes.get(f"{head}{slash}", ())
+        if key in _CONSTANT or (key == "classes" and named):
             continue
         flat = values.reshape(len(values), -1)
-        for index in range(flat.shape[1]):
-            column = flat[:, index]
+        width = flat.shape[1]
+        endings = named if len(named) == width else range(width)
+        for column, ending in zip(flat.T, endings, strict=True):
             if column.dtype == object:
                 column = [cell.decode(errors="replace") for cell in column]
-            columns[f"{name}_{index}" if flat.shape[1] > 1 else name] = pa.array(column)
+            columns[f"{name}_{ending}" if width > 1 else name] = pa.array(column)
     return pa.table(columns)
 
 

@@ -62,6 +62,7 @@ def run(
     from estimator_lib.core.config import PreprocessPart
     from transforms import preprocess as job
 
+    del data_fingerprint  # a part of the cache key; what was read tells what it was
     job.run(
         PreprocessPart.from_json(config),
         base_dir=base_dir,
@@ -72,8 +73,7 @@ def run(
     )
     prepared = manifest.read(examples.path).metadata
     shared = {
-        # Without one given, what was read tells.
-        "data_fingerprint": data_fingerprint or prepared["data_fingerprint"],
+        "data_fingerprint": prepared["data_fingerprint"],
         "schema": manifest.read(transform.path).files["metadata/schema.pbtxt"].sha256,
         "code_version": code_version,
         "config": hashlib.sha256(config.encode()).hexdigest(),

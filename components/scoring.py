@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from estimator_lib.evaluation.metrics import Task
+    from estimator_lib.evaluation.metrics import Problem
 
 BATCH_ROWS = 8192
 
@@ -18,9 +18,9 @@ class Scored:
     """Predictions beside what really happened, in the order of the shards.
 
     Attributes:
-        labels: `[rows]`.
+        labels: `[rows]`, of a multi-label label `[rows, classes]`; a mapping by head.
         predictions: Probabilities `[rows]` or `[rows, classes]`, numbers `[rows]`, or quantiles
-            `[rows, levels]`.
+            `[rows, levels]`; a mapping by head.
         weights: `[rows]`, or None.
         kept: Raw fields that came along, as text, `[rows]` each.
     """
@@ -31,7 +31,9 @@ class Scored:
     kept: Mapping[str, Any]
 
 
-def score(estimator: Any, checkpoint: str, examples_dir: str, split: str, task: Task) -> Scored:
+def score(
+    estimator: Any, checkpoint: str, examples_dir: str, split: str, problem: Problem
+) -> Scored:
     """Predicts every row of a split.
 
     Args:
@@ -39,40 +41,52 @@ def score(estimator: Any, checkpoint: str, examples_dir: str, split: str, task: 
         checkpoint: Which weights to use.
         examples_dir: What preprocess wrote.
         split: A split of it.
-        task: What the model predicts.
+        problem: What the model predicts.
 
     Raises:
         PipelineError: the model's predictions are not those of a head for the task.
         ConfigError: it predicts several numbers, and the configuration does not say what.
     """
-    import numpy as np
     import pyarrow as pa
 
-    from estimator_lib.core import manifest
+    from estimator_lib.core import labels, manifest
     from estimator_lib.evaluation import of_head
+    from estimator_lib.inputs.lists import side_by_side
     from estimator_lib.inputs.parquet import examples_input, read
 
     metadata = manifest.read(examples_dir, kind="examples").metadata
     input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)
     batches = [
-        of_head(batch, task)
+        of_head(batch, problem)
         for batch in estimator.predict(
             input_fn, checkpoint_path=checkpoint, yield_single_examples=False
         )
     ]
-    label, weight, keep = metadata["label"]["field"], metadata["weight"], metadata["keep"]
-    columns = [label, *([weight] if weight else []), *(f"raw.{field}" for field in keep)]
+    label, weight, keep = metadata["label"], metadata["weight"], metadata["keep"]
+    held = list(labels.columns(label))
+    columns = [*held, *([weight] if weight else []), *(f"raw.{field}" for field in keep)]
     files = [pathlib.Path(examples_dir) / f for f in metadata["splits"][split]["files"]]
     table = pa.concat_tables([read(path, columns) for path in files])
     return Scored(
-        labels=table[label].to_numpy(),
-        predictions=np.concatenate(batches),
+        labels=labels.gathered(
+            label, {name: table[name].to_numpy() for name in held}, side_by_side
+        ),
+        predictions=joined(batches),
         weights=table[weight].to_numpy() if weight else None,
         kept={
             field: table[f"raw.{field}"].combine_chunks().cast("string").to_numpy(False)
             for field in keep
         },
     )
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """Returns arrays of batches as one, or mappings of them as one mapping."""
+    import numpy as np
+
+    if isinstance(batches[0], Mapping):
+        return {name: joined([batch[name] for batch in batches]) for name in batches[0]}
+    return np.concatenate(batches)
 
 
 def newest_served(directory: str) -> str | None:
@@ -89,23 +103,23 @@ def newest_served(directory: str) -> str | None:
     return str(root / str(versions[-1])) if versions else None
 
 
-def score_served(model_dir: str, examples_dir: str, task: Task) -> Any:
+def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
     """Returns a published model's predictions for the eval split, in the order of the shards.
 
     Args:
         model_dir: A SavedModel that takes raw fields.
         examples_dir: What preprocess wrote, with the raw eval rows.
-        task: What the model predicts.
+        problem: What the model predicts.
 
     Raises:
-        ConfigError: the model reads a field that these rows do not have.
+        ConfigError: the model reads a field that these rows do not have, or predicts something
+            else.
     """
-    import numpy as np
     import pyarrow.parquet as pq
 
     from components import raw_rows
     from estimator_lib.core import manifest, storage
-    from estimator_lib.core.errors import ConfigError, Reason
+    from estimator_lib.core.errors import ConfigError, PipelineError, Reason
     from estimator_lib.evaluation import of_head
     from estimator_lib.export.saved_model import load_model
 
@@ -123,5 +137,13 @@ def score_served(model_dir: str, examples_dir: str, task: Task) -> Any:
     for name in metadata["raw_eval"]:
         for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
             rows = raw_rows.arrays(batch.select(sorted(served.inputs)))
-            batches.append(of_head(served.predict(rows), task))
-    return np.concatenate(batches)
+            try:
+                batches.append(of_head(served.predict(rows), problem))
+            except PipelineError as error:
+                raise ConfigError(
+                    f"The serving model {model_dir} cannot be compared, for it predicts something "
+                    f"else: {error.message} Or run once with pipeline training, without "
+                    "evaluate.changes and evaluate.slice_changes.",
+                    reason=Reason.CONFLICT,
+                ) from error
+    return joined(batches)

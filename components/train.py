@@ -132,8 +132,7 @@ def fit(
     from components import model as artifact
     from components import warm_start
     from components.scoring import BATCH_ROWS
-    from estimator_lib.core import storage
-    from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+    from estimator_lib.core import labels, storage
     from estimator_lib.inputs.parquet import examples_input
     from estimator_lib.training.checkpoints import step_of
     from estimator_lib.training.early_stopping import MetricStoppingHook
@@ -157,9 +156,18 @@ def fit(
     progress = estimator_lib.ProgressHook(total)
     hooks: list[Any] = [progress]
     if options.early_stopping is not None:
-        stopping = MetricStoppingHook(
+        wanted = options.early_stopping.metric
+
+        class Stopping(MetricStoppingHook):
+            """Refuses a metric that is not evaluated at its first look."""
+
+            def _stop_now(self) -> bool:
+                check_metric(estimator, wanted, "train.early_stopping.metric")
+                return super()._stop_now()
+
+        stopping = Stopping(
             estimator,
-            options.early_stopping.metric,
+            wanted,
             higher_is_better=options.early_stopping.direction == "max",
             patience_evaluations=options.early_stopping.patience,
             run_every_secs=None,
@@ -186,19 +194,17 @@ def fit(
                 examples_input(examples_dir, validation, batch_size=BATCH_ROWS), every_steps=every
             ),
         )
-    if options.early_stopping is not None and options.early_stopping.metric not in metrics:
-        raise ConfigError(
-            f"train.early_stopping.metric {options.early_stopping.metric!r} is no metric of this "
-            f"model.{did_you_mean(options.early_stopping.metric, metrics)}",
-            reason=Reason.UNKNOWN_NAME,
-        )
-    if options.calibration is not None:
-        estimator_lib.calibrate(
-            estimator,
-            examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
-            method=options.calibration,
-            weight_column=metadata["weight"],
-        )
+    if options.early_stopping is not None:
+        check_metric(estimator, options.early_stopping.metric, "train.early_stopping.metric")
+    for head, label in labels.heads(metadata["label"]).items() if options.calibration else ():
+        if label["kind"] == "class":
+            estimator = estimator_lib.calibrate(
+                estimator,
+                examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
+                method=str(options.calibration),
+                weight_column=metadata["weight"],
+                head=head or None,
+            )
     path = estimator.latest_checkpoint()
     numbers = {
         f"{validation}_{name}": float(value)
@@ -207,3 +213,26 @@ def fit(
     }
     storage.touch(work)
     return pathlib.Path(path).name, step_of(path), numbers
+
+
+def check_metric(estimator: Any, metric: str, where: str) -> None:
+    """Refuses a metric that the newest evaluation of an Estimator does not have.
+
+    Args:
+        estimator: What trains; one that was not evaluated yet passes.
+        metric: Its name.
+        where: The place in the configuration.
+
+    Raises:
+        ConfigError: naming the nearest metric.
+    """
+    from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+    from estimator_lib.training import history
+
+    for entry in history.read(f"{estimator.eval_dir()}/{history.EVALUATIONS}")[-1:]:
+        known = entry.get("metrics", {})
+        if metric not in known:
+            raise ConfigError(
+                f"{where} {metric!r} is no metric of this model.{did_you_mean(metric, known)}",
+                reason=Reason.UNKNOWN_NAME,
+            )

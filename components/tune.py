@@ -104,6 +104,7 @@ def write(
 ) -> str:
     """Writes what was found; returns the `TrainPart` with the best arguments as JSON."""
     import dataclasses
+    import hashlib
 
     from components import search
     from estimator_lib.core import manifest, storage
@@ -122,7 +123,11 @@ def write(
         writer.kind = "tuning"
         writer.metadata.update(parents, trial=winner.number, value=winner.value)
         storage.write_json(writer.directory / "best.json", content)
-    best.metadata.update(parents, digest=manifest.read(best.path).digest)
+    best.metadata.update(
+        parents,
+        digest=manifest.read(best.path).digest,
+        config=hashlib.sha256(part.to_json().encode()).hexdigest(),
+    )
     storage.write_text(trials.path, search.table(found, part.tune))
     values = {f"best_{part.tune.metric}": winner.value, "trials": len(found)}
     for state in ("pruned", "failed"):

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Self
 
 from components import model as artifact
 from components.search import Ended, Evaluated
-from components.train import fit
+from components.train import check_metric, fit
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TrainPart, TunePart
 from estimator_lib.core.errors import (
@@ -30,7 +30,6 @@ from estimator_lib.core.errors import (
     PipelineError,
     Reason,
     TrainingError,
-    did_you_mean,
     quote,
 )
 
@@ -176,7 +175,7 @@ def measure(
         told = -1
 
         def _stop_now(self) -> bool:
-            _check_metric(self._path, tune.metric)
+            check_metric(self._estimator, tune.metric, "tune.metric")
             for step, value in self.results():
                 if step > self.told and not stopped:
                     self.told = step
@@ -217,18 +216,6 @@ def of_trial(part: TunePart, values: Mapping[str, Any]) -> TrainPart:
         length["evaluate_every_steps"] = part.tune.evaluate_every_steps
     tried = part.train.with_values(values)
     return tried.model_copy(update={"train": tried.train.model_copy(update=length)})
-
-
-def _check_metric(evaluations: str, metric: str) -> None:
-    from estimator_lib.training import history
-
-    for entry in history.read(evaluations)[-1:]:
-        known = entry.get("metrics", {})
-        if metric not in known:
-            raise ConfigError(
-                f"tune.metric {metric!r} is no metric of this model.{did_you_mean(metric, known)}",
-                reason=Reason.UNKNOWN_NAME,
-            )
 
 
 def _build(

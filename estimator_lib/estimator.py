@@ -176,7 +176,8 @@ class Estimator:
         strategy = _real(self._config.train_distribute)
         first = _input_position(newest.engine if newest else self._engine, input_fn)
         feed = self._feed(input_fn, ModeKeys.TRAIN, strategy, first)
-        compiled = self._model.train_function(feed, strategy)
+        expected = [n for n in (steps, max_steps, getattr(input_fn, "batches", None)) if n]
+        compiled = self._model.train_function(feed, strategy, min(expected, default=None))
         self._sync(newest, ModeKeys.TRAIN, compiled.form.variables)
         _trace(compiled, feed)
         every_hook = self._train_hooks(user_hooks, compiled)

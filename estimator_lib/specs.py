@@ -27,6 +27,16 @@ class ModeKeys:
     PREDICT: Final = "infer"
 
 
+def compilable(model_fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a model_fn whose long trainings may be compiled by XLA; see `RunConfig.jit_compile`.
+
+    It computes the same there: it draws no numbers but by `stateless_seed`, and checks its input
+    by `variables.require`, for XLA leaves assertions out.
+    """
+    model_fn.compilable = True  # type: ignore[attr-defined]
+    return model_fn
+
+
 @dataclasses.dataclass(frozen=True)
 class EstimatorSpec:
     """What a model_fn returns: all fields but `mode` may be None, depending on the mode.

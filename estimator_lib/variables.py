@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
 import threading
 import zlib
@@ -156,6 +157,8 @@ class Trace:
     base_scope: str = ""
     averages: bool = False
     compute_dtype: Any = tf.float32
+    xla: bool = False
+    required: list[tf.Tensor] = dataclasses.field(default_factory=list)
     scopes: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     used: dict[str, Any] = dataclasses.field(default_factory=dict)
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -230,10 +233,12 @@ def trace(
     seed: int = 0,
     averages: bool = False,
     compute_dtype: Any = tf.float32,
+    xla: bool = False,
 ) -> Iterator[Trace]:
     """Captures the variables made inside the block (one call of a model_fn) in `store`.
 
-    With `averages`, whoever asks for a trainable variable gets its running mean instead.
+    With `averages`, whoever asks for a trainable variable gets its running mean instead. With
+    `xla`, what is traced will be compiled by XLA.
 
     Keras numbers its layers per process (`dense_1`, `dense_2`, ...); inside the block the
     numbers start anew, so that every trace gives the same names.
@@ -244,6 +249,7 @@ def trace(
         base_scope=tf.get_current_name_scope(),
         averages=averages,
         compute_dtype=tf.as_dtype(compute_dtype),
+        xla=xla,
         read_before=frozenset(id(v) for v in _read_in_graph()),
     )
     outer = _trace()
@@ -516,6 +522,45 @@ def compute_dtype() -> Any:
     """Returns the type that large products should be computed in, float32 by default."""
     current = _trace()
     return tf.float32 if current is None else current.compute_dtype
+
+
+def for_xla() -> bool:
+    """Whether what is being traced now will be compiled by XLA, which lacks some operations."""
+    current = _trace()
+    return current is not None and current.xla
+
+
+def require(condition: tf.Tensor, data: Callable[[], Sequence[Any]]) -> list[Any]:
+    """Returns control dependencies that fail, and name `data`, where `condition` is false.
+
+    XLA has no assertions: there the condition is noted in the trace, and whoever runs the
+    compiled step looks at it.
+
+    Args:
+        condition: bool, of any shape.
+        data: Makes the message's parts: texts and tensors.
+    """
+    current = _trace()
+    if current is not None and current.xla:
+        current.required.append(condition)
+        return []
+    good = tf.reduce_all(condition)
+    if tf.executing_eagerly():
+        tf.debugging.Assert(good, data(), summarize=20)
+        return []
+    # The bare op: tf.debugging.Assert wraps it in a conditional, which costs far more.
+    parts = [tf.convert_to_tensor(part) for part in data()]
+    return [tf.raw_ops.Assert(condition=good, data=parts, summarize=20)]
+
+
+def requirements_met(required: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns whether all conditions of a trace are true, bool scalar."""
+    by_shape: dict[tuple[int, ...], list[tf.Tensor]] = {(): [tf.constant(value=True)]}
+    for condition in required:
+        by_shape.setdefault(tuple(condition.shape), []).append(condition)
+    # Conditions of one shape together make one kernel.
+    each = [tf.reduce_all(functools.reduce(tf.logical_and, same)) for same in by_shape.values()]
+    return functools.reduce(tf.logical_and, each)
 
 
 def global_step() -> Any:

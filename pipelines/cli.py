@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from estimator_lib.core.errors import EstimatorLibError
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
 
@@ -48,6 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         type=pathlib.Path,
         metavar="DIR",
         help="where everything goes (default: runs/NAME)",
+    )
+    run.add_argument(
+        "--resume",
+        action="store_true",
+        help="refuse to begin a run: go on with one that failed or was killed (which the same "
+        "command does without this, too)",
     )
     run.set_defaults(command=_run)
 
@@ -151,6 +157,12 @@ def _run(parsed: argparse.Namespace) -> int:
     run.interruptible()
     config = configuration.load(parsed.config, parsed.set)
     output = parsed.output or pathlib.Path("runs") / config.name
+    if parsed.resume and not (output / "logs").is_dir():
+        raise ConfigError(
+            f"There is no run to resume in {output}: expected the output directory of one. Give "
+            "its --output, or leave --resume away.",
+            reason=Reason.FILE_NOT_FOUND,
+        )
     result = run.run(config, base_dir=parsed.config.parent, output=output, show=run.terminal)
     _say(summary.render(result))
     return 0
@@ -217,9 +229,11 @@ def _check(parsed: argparse.Namespace) -> int:
     check_metric_names(config)
     run.schema_files(config, parsed.config.parent)
     base = parsed.config.parent
-    found = files.expand_splits(definitions.patterns(config), base)
+    found = files.expand_splits(definitions.local_patterns(config), base)
     code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
+    if definitions.reads_elsewhere(config):
+        counts = f"{counts or 'no files'} here, rows elsewhere not looked at"
     _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")
     return 0
 

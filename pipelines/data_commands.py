@@ -37,7 +37,7 @@ def add_commands(commands: Any) -> None:
         metavar="FIELD",
         help="statistics of every value of a field, beside the whole (may be repeated)",
     )
-    statistics.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="DIR")
+    statistics.add_argument("-o", "--output", required=True, metavar="DIR")
     statistics.set_defaults(command=_statistics)
 
     validate = commands.add_parser(
@@ -47,17 +47,11 @@ def add_commands(commands: Any) -> None:
         "drift or skew too. The exit code is 2 if there is an error.",
     )
     _add_files(validate)
-    validate.add_argument(
-        "--schema", type=pathlib.Path, required=True, metavar="PBTXT", help="the schema as text"
-    )
+    validate.add_argument("--schema", required=True, metavar="PBTXT", help="the schema as text")
     validate.add_argument("--environment", metavar="NAME", help="such as SERVING")
     for option, what in (("--previous", "the span before"), ("--serving", "serving data")):
-        validate.add_argument(
-            option, type=pathlib.Path, metavar="STATISTICS", help=f"statistics of {what}"
-        )
-    validate.add_argument(
-        "-o", "--output", type=pathlib.Path, metavar="DIR", help="keep statistics and anomalies"
-    )
+        validate.add_argument(option, metavar="STATISTICS", help=f"statistics of {what}")
+    validate.add_argument("-o", "--output", metavar="DIR", help="keep statistics and anomalies")
     validate.set_defaults(command=_validate)
 
     preprocess = commands.add_parser(
@@ -73,10 +67,11 @@ def add_commands(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="override one setting, such as label.missing=skip (may be repeated)",
     )
-    preprocess.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="DIR")
+    preprocess.add_argument(
+        "-o", "--output", required=True, metavar="DIR", help="a directory, or a URI such as gs://"
+    )
     preprocess.add_argument(
         "--cache",
-        type=pathlib.Path,
         metavar="DIR",
         help="keep what was learned of each file; the next run learns from new files only",
     )
@@ -170,8 +165,8 @@ def _seen(looked: Looked) -> str:
 def _statistics(parsed: argparse.Namespace) -> int:
     from components import data
 
-    looked = data.statistics(_files(parsed), parsed.output)
-    _say(f"{_seen(looked)}; open {parsed.output / 'statistics.html'}")
+    looked, place = data.statistics(_files(parsed), parsed.output)
+    _say(f"{_seen(looked)}; open {place}/statistics.html")
     return 0
 
 
@@ -206,5 +201,7 @@ def _preprocess(parsed: argparse.Namespace) -> int:
         analysis_cache=parsed.cache,
     )
     counts = ", ".join(f"{split.kept:,} {name}" for name, split in summary.splits.items())
-    _say(f"{counts} rows, {summary.features} features in {summary.seconds:.1f} s: {parsed.output}")
+    _say(f"{counts} rows, {summary.features} features in {summary.seconds:.1f} s:")
+    for place in summary.places:
+        _say(place)
     return 0

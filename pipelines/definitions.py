@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from estimator_lib.core import storage
 from estimator_lib.core.config import Pipeline, RunConfiguration
 
 _MODULES: dict[Pipeline, str] = {
@@ -30,6 +31,19 @@ def patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:
     if config.pipeline == "batch_prediction":
         return {"": config.predict_part().files}
     return config.data.patterns()
+
+
+def local_patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:
+    """Returns those patterns that are of this machine, by split."""
+    return {
+        split: [pattern for pattern in several if not storage.is_uri(pattern)]
+        for split, several in patterns(config).items()
+    }
+
+
+def reads_elsewhere(config: RunConfiguration) -> bool:
+    """Whether the pipeline reads rows that are not on this machine: by URI, or of BigQuery."""
+    return local_patterns(config) != patterns(config) or not patterns(config)
 
 
 def name(config: RunConfiguration) -> str:

@@ -97,7 +97,13 @@ def _facts(model: dict[str, Any]) -> dict[str, Any]:
     lineage = model["lineage"]
     names = ("model", "step", "rows", "data_fingerprint", "schema", "code_version", "again")
     shown = {name: lineage[name] for name in names if name in lineage}
-    return {"published": model["published"], **shown, "auc": lineage.get("metrics", {}).get("auc")}
+    return {"published": model["published"], **shown, **dict([_main_metric(lineage)])}
+
+
+def _main_metric(lineage: dict[str, Any]) -> tuple[str, float | None]:
+    """The most telling metric of a model, by name."""
+    name = lineage.get("main_metric") or "auc"
+    return name, lineage.get("metrics", {}).get(name)
 
 
 def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int, str]:
@@ -131,14 +137,15 @@ def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int
 
 def table(models: list[dict[str, Any]]) -> str:
     """Returns one line per version, newest first."""
-    lines = [f"{'version':>7}  {'published':<25}  {'step':>8}  {'auc':>6}  {'data':<8}  code"]
+    lines = [f"{'version':>7}  {'published':<25}  {'step':>8}  {'metric':<16}  {'data':<8}  code"]
     for model in reversed(models):
         lineage = model["lineage"]
-        auc = lineage.get("metrics", {}).get("auc")
+        name, value = _main_metric(lineage)
+        metric = "" if value is None else f"{name} {value:.4f}"
         again = f"  (version {lineage['again']} again)" if "again" in lineage else ""
         lines.append(
             f"{model['version']:>7}  {model['published']:<25}  {lineage.get('step', ''):>8}  "
-            f"{'' if auc is None else format(auc, '.4f'):>6}  "
+            f"{metric:<16}  "
             f"{lineage.get('data_fingerprint', '')[:8]:<8}  "
             f"{lineage.get('code_version', '')[:12]}{again}"
         )

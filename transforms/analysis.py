@@ -16,10 +16,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io import filesystems
 
 from estimator_lib.core import errors, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from transforms import object_store
 from transforms.bounded_tokens import BoundedTokenCounts
 from transforms.lists import Lists
 from transforms.problems import Problem, Problems
@@ -199,9 +199,10 @@ class Ranking:
     @classmethod
     def of(cls, source: Source) -> Ranking | None:
         """What a job's columns ask for; None if nothing."""
-        if source.label is None or not (source.weighted or source.by_class):
+        if not (source.weighted or source.by_class):
             return None
-        return cls(weighted=source.weighted, by_class=source.by_class, label=source.label.field)
+        field = source.class_field or ""
+        return cls(weighted=source.weighted, by_class=source.by_class, label=field)
 
     def count(self, split: SplitAnalysis, batch: pa.RecordBatch) -> None:
         """Adds a batch to the fields of its split."""
@@ -324,8 +325,8 @@ class Analysis:
         return hashlib.sha256(storage.canonical_json(content).encode()).hexdigest()
 
     def write(self, path: str, *, ordered: bool = False) -> None:
-        """Writes what `to_bytes` gives to a file."""
-        storage.write_bytes(path, self.to_bytes(ordered=ordered))
+        """Writes what `to_bytes` gives to a file, or a URI."""
+        object_store.write(path, self.to_bytes(ordered=ordered))
 
     def to_bytes(self, *, ordered: bool = False) -> bytes:
         """Returns the analysis as an Arrow file with its scalars as JSON in the metadata.
@@ -455,10 +456,9 @@ class Analysis:
 
 
 def _opened(path: str) -> Any:
-    if "://" in path:
-        with filesystems.FileSystems.open(path) as source:
-            return pa.BufferReader(source.read())
-    return pa.memory_map(path)
+    if object_store.of(path) is None:
+        return pa.memory_map(path)
+    return pa.BufferReader(object_store.read(path))
 
 
 MAX_SLICES = 1000

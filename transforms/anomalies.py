@@ -8,7 +8,7 @@ for texts and Jensen-Shannon divergence for numbers, each with the threshold of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def validate(
         return result
     features = _by_name(dataset)
     domains = {domain.name: domain for domain in schema.string_domain}
-    expected = {f.name: f for f in schema.feature if _expected(f, schema, environment)}
+    wanted = {f.name: f for f in schema.feature if expected(f, schema, environment)}
     known = {f.name for f in schema.feature}
     for name in features.keys() - known:
         _add(
@@ -66,7 +66,7 @@ def validate(
             "Column is in the data but not in the schema",
             _Info.WARNING,
         )
-    for name, feature in expected.items():
+    for name, feature in wanted.items():
         stats = features.get(name)
         for kind, short, text in _faults(feature, stats, dataset.num_examples, domains):
             _add(result, name, kind, short, text, _Info.ERROR)
@@ -138,7 +138,8 @@ def _by_name(dataset: Any) -> dict[str, Any]:
     return {f.path.step[0] if f.path.step else f.name: f for f in dataset.features}
 
 
-def _expected(feature: Any, schema: Any, environment: str | None) -> bool:
+def expected(feature: Any, schema: Any, environment: str | None) -> bool:
+    """Whether a schema wants a feature in an environment."""
     if feature.lifecycle_stage == schema_pb2.DEPRECATED or feature.deprecated:
         return False
     if environment is None:
@@ -210,10 +211,16 @@ def _count_faults(feature: Any, common: Any) -> Iterator[_Fault]:
         yield _Info.FEATURE_TYPE_HIGH_NUMBER_VALUES, "Superfluous values", text
 
 
+def string_domain(feature: Any, domains: Mapping[str, Any]) -> Any | None:
+    """Returns the texts that a feature may have, its own or one of the schema's by name."""
+    found = domains.get(feature.domain) if feature.domain else None
+    if found is None and feature.WhichOneof("domain_info") == "string_domain":
+        found = feature.string_domain
+    return found
+
+
 def _domain_faults(feature: Any, stats: Any, domains: Any) -> Iterator[_Fault]:
-    domain = domains.get(feature.domain) if feature.domain else None
-    if domain is None and feature.WhichOneof("domain_info") == "string_domain":
-        domain = feature.string_domain
+    domain = string_domain(feature, domains)
     if domain is None:
         return
     allowed = set(domain.value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,12 +66,8 @@ class ReadBigQuery(beam.PTransform):  # type: ignore[misc, unused-ignore]
     def expand(self, begin: Any) -> Any:
         source = self._source
         if source is None:
-            _require_access(type(begin.pipeline.runner).__name__)
-            source = beam.io.ReadFromBigQuery(
-                table=self._table,
-                query=self._query,
-                use_standard_sql=True,
-                method=beam.io.ReadFromBigQuery.Method.DIRECT_READ,
+            source = rows_of(
+                type(begin.pipeline.runner).__name__, table=self._table, query=self._query
             )
         name = f"BigQuery {self._table or 'query'}"
         return (
@@ -84,19 +78,50 @@ class ReadBigQuery(beam.PTransform):  # type: ignore[misc, unused-ignore]
         )
 
 
-def _require_access(runner: str) -> None:
-    """Refuses a local run without credentials, which would end in a long stack trace."""
-    folder = os.environ.get("CLOUDSDK_CONFIG") or pathlib.Path.home() / ".config" / "gcloud"
-    known = pathlib.Path(folder) / "application_default_credentials.json"
-    if runner in _LOCAL and not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-        if known.is_file():
-            return
+def rows_of(
+    runner: str,
+    *,
+    table: str | None,
+    query: str | None,
+    fields: Sequence[str] | None = None,
+) -> beam.PTransform:
+    """Returns what gives the rows of BigQuery as dicts, through the Storage API.
+
+    Args:
+        runner: Name of the runner that it is for.
+        table: A table; or
+        query: in standard SQL.
+        fields: Those to read of a table; None reads all.
+
+    Raises:
+        ConfigError: Google's libraries are not installed; or the runner works on this machine,
+            which has no credentials of Google Cloud.
+    """
+    try:
+        import google.auth
+        import google.cloud.bigquery_storage  # Beam needs it when it reads
+    except ImportError as error:
         raise ConfigError(
-            f"BigQuery cannot be read by {runner} on this machine: expected credentials of Google "
-            "Cloud, got none. Run on Dataflow (--runner=DataflowRunner), or log in with gcloud "
-            "auth application-default login.",
-            reason=Reason.PERMISSION,
-        )
+            f"BigQuery cannot be read: {error}. Install apache-beam[gcp].",
+            reason=Reason.UNSUPPORTED,
+        ) from error
+    if runner in _LOCAL:
+        try:
+            google.auth.default()
+        except google.auth.exceptions.DefaultCredentialsError as error:
+            raise ConfigError(
+                f"BigQuery cannot be read by {runner} on this machine: expected credentials of "
+                "Google Cloud, got none. Run on Dataflow (--runner=DataflowRunner), or log in "
+                "with gcloud auth application-default login.",
+                reason=Reason.PERMISSION,
+            ) from error
+    return beam.io.ReadFromBigQuery(
+        table=table,
+        query=query,
+        use_standard_sql=True,
+        method=beam.io.ReadFromBigQuery.Method.DIRECT_READ,
+        **({"selected_fields": list(fields)} if table is not None and fields else {}),
+    )
 
 
 class _TypeRows(beam.DoFn):  # type: ignore[misc, unused-ignore]

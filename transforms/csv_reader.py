@@ -17,17 +17,25 @@ import dataclasses
 import gzip
 import io
 import itertools
+import os
 import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.csv
 
-from estimator_lib.core.errors import DataError, Reason, SchemaError, did_you_mean, quote
-from transforms.files import InputFile
+from estimator_lib.core.errors import (
+    DataError,
+    EstimatorLibError,
+    Reason,
+    SchemaError,
+    did_you_mean,
+    quote,
+)
+from transforms.files import InputFile, Part
 from transforms.problems import Problem, Problems
 from transforms.rows import (
     FLOAT,
@@ -37,6 +45,7 @@ from transforms.rows import (
     Layout,
     ReadSummary,
     Rows,
+    Stretch,
     no_rows,
     typed_rows,
 )
@@ -127,9 +136,9 @@ def _blocks(
     file: InputFile, summary: ReadSummary | None, block_bytes: int, encoding: str
 ) -> Iterator[_Block]:
     """Yields the file's bytes in blocks of whole records; the first begins with the header."""
-    digested = Digested(file.open(), wanted=summary is not None)
+    digested = Digested(stream(file), wanted=summary is not None)
     carry = b""
-    line = 1
+    line = _first_line(file)
     with io.BufferedReader(digested, 1 << 20) as raw:
         try:
             source = _decompressed(raw)
@@ -164,6 +173,50 @@ def _blocks(
             pass
         if summary is not None:
             summary.sha256, summary.size_bytes = digested.hexdigest(), digested.size
+
+
+def stream(file: InputFile) -> BinaryIO:
+    """Opens a file; of a part, its header and its bytes."""
+    part = file.part
+    source = file.open()
+    if part is None:
+        return source
+    return cast(BinaryIO, Stretch(part.header, source, part.begin, part.end))
+
+
+def _first_line(file: InputFile) -> int:
+    """The line that what `stream` gives begins with, so that its records have theirs."""
+    return 1 if file.part is None else file.part.line - file.part.header.count(b"\n")
+
+
+def divide(file: InputFile, layout: Layout, part_bytes: int) -> list[InputFile]:
+    """Returns parts of whole records, of about `part_bytes` each, in the order of the file.
+
+    A file that is compressed, in another encoding, or elsewhere is one part: finding where
+    records end takes reading it.
+    """
+    plain = codecs.lookup(layout.encoding).name == "utf-8" and "://" not in file.path
+    if not plain or os.path.getsize(file.path) <= part_bytes:
+        return [file]
+    with file.open() as source:
+        beginning = source.read(HEADER_BYTES)
+    if beginning[:2] == b"\x1f\x8b" or beginning[:4] == b"\x28\xb5\x2f\xfd":
+        return [file]
+    mark = len(codecs.BOM_UTF8) if beginning.startswith(codecs.BOM_UTF8) else 0
+    header, at, parts = b"", 0, []
+    try:
+        for block in _blocks(file, None, part_bytes, layout.encoding):
+            size = len(block.data) + (0 if at else mark)
+            part = Part(begin=at, end=at + size, line=block.line, header=header)
+            if not at:
+                _, lines = _header(file, block, layout)
+                header = block.data[: len(block.data) - len(_without_lines(block.data, lines))]
+            if block.data:
+                parts.append(dataclasses.replace(file, part=part))
+            at += size
+    except EstimatorLibError:
+        return [file]  # reading it as a whole tells what is wrong
+    return parts if header.endswith(b"\n") else [file]
 
 
 def _without_mark(file: InputFile, data: bytes) -> bytes:
@@ -383,7 +436,7 @@ def read_rows(
             header, lines = _header(file, block, layout)
             Problems.of(check_header(file, header, layout.names)).raise_if_any()
             rest = _without_lines(block.data, lines)
-            block = _Block(data=rest, line=1 + lines, last=block.last)
+            block = _Block(data=rest, line=block.line + lines, last=block.last)
         if block.data.strip(b"\r\n") or (len(header) == 1 and block.data):
             yield _parse(file, header, layout, block)
 

@@ -12,12 +12,13 @@ from typing import Any
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from estimator_lib.core import config, manifest, storage
+from estimator_lib.core import config, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from transforms import (
     anomalies,
     csv_reader,
     files,
+    object_store,
     preprocess,
     readers,
     records,
@@ -65,7 +66,7 @@ class Dataset:
         return records.Source(
             layout=self.layout,
             split=split,
-            label=None,
+            labels={},
             weight=None,
             features={},
             keep=(),
@@ -219,7 +220,8 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
     Raises:
         DataError: a value is bad; up to twenty places are named.
     """
-    analysis = preprocess.analyse(dataset.inputs, dataset.source, runner_options)
+    parts = [part for file in dataset.inputs for part in readers.divide(file, dataset.layout)]
+    analysis = preprocess.analyse(parts, dataset.source, runner_options)
     analysis.raise_if_faulty()
     if NAME not in analysis.splits:
         raise DataError(
@@ -237,15 +239,19 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
 
 def write(
     output: str | os.PathLike[str], computed: Any, schema: Any, found: Any | None = None
-) -> None:
+) -> str:
     """Writes statistics, their page, the schema and, if there are any, anomalies.
 
     With slices, `slices.html` shows the two largest beside the whole.
 
+    Returns:
+        Where they are; of a URI, the directory below it.
+
     Raises:
         StorageError: the directory holds something else or cannot be written.
     """
-    with manifest.committed_artifact(pathlib.Path(output)) as writer:
+    target = os.fspath(output).rstrip("/")  # in an object store, another "/" is another name
+    with object_store.committed(target) as writer:
         judged = {} if found is None else {NAME: found}
         preprocess.write_statistics(writer, {NAME: computed}, schema, judged)
         if len(computed.datasets) > 1:
@@ -255,6 +261,7 @@ def write(
             }
             page = statistics_page.render(shown, title="Statistics by slice")
             storage.write_text(writer.directory / "slices.html", page)
+    return object_store.located(target)
 
 
 def judge(

@@ -11,26 +11,48 @@ from typing import BinaryIO, cast
 
 from estimator_lib.core import files as local_files
 from estimator_lib.core import spans
-from estimator_lib.core.errors import DataError, Reason, SecurityError, quote
+from estimator_lib.core.errors import DataError, Reason
 
-SCHEMES = ("gs", "s3", "hdfs", "abfs")
-"""Where input may come from besides local paths; Beam has a file system for each."""
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Part:
+    """A stretch of a large file that is read by itself.
+
+    Attributes:
+        begin: First byte, or row group.
+        end: The one behind it.
+        line: Of CSV, the line on which it starts.
+        header: Of CSV, the bytes of the file's header, where they are not in the stretch.
+    """
+
+    begin: int
+    end: int
+    line: int = 1
+    header: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
 class InputFile:
-    """One input file.
+    """One input file, or a part of one.
 
     Attributes:
         name: How messages and fingerprints call it: relative to the base directory if below it.
         path: Where it is; a local path, or a URI that Beam's file systems know.
         split: The split all its rows belong to; "" where rows decide.
+        part: The part of it that is meant; None means all of it.
     """
 
     name: str
     path: str
     split: str = ""
+    part: Part | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other input: its name, and where the part begins."""
+        return self.name if self.part is None else f"{self.name}#{self.part.begin}"
 
     def open(self) -> BinaryIO:
         """Opens the file's bytes as they are, still compressed if they are.
@@ -70,6 +92,8 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
     Raises:
         DataError: a pattern matches no file, or one file belongs to two splits.
         SecurityError: a relative pattern leads out of `base_dir`, or a URI is not allowed.
+        ConfigError: Beam's file system for a URI is not installed.
+        StorageError: a store cannot be listed.
     """
     found: dict[str, InputFile] = {}
     for split, several in patterns.items():
@@ -95,25 +119,12 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
 
 def _expand(pattern: str, base_dir: str) -> list[str]:
     if _URI.match(pattern):
-        _check_uri(pattern)
-        from apache_beam.io import filesystems
+        from transforms import object_store  # Beam, which paths of this machine do not need
 
+        object_store.check(pattern)
         plain, choose = spans.parse(pattern)
-        matches = filesystems.FileSystems.match(plain)
-        return sorted(choose(m.path for result in matches for m in result.metadata_list))
+        return sorted(choose(object_store.matching(plain)))
     return [os.path.abspath(path) for path in local_files.expand([pattern], base_dir)]
-
-
-def _check_uri(pattern: str) -> None:
-    scheme = pattern.partition(":")[0].lower()
-    odd = [mark for mark in ("?", "#", ";", "%", "/../", "\\") if mark in pattern]
-    if scheme not in SCHEMES or odd:
-        problem = f"contains {odd[0]!r}" if scheme in SCHEMES else f"has the scheme {scheme!r}"
-        raise SecurityError(
-            f"File pattern {quote(pattern)} {problem}: expected a path, or a plain URI with one "
-            f"of the schemes {', '.join(SCHEMES)}. Correct the pattern.",
-            reason=Reason.PATH_ESCAPES,
-        )
 
 
 def _name(path: str, base_dir: str) -> str:

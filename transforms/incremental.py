@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pathlib
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from transforms import object_store, readers
 from transforms.analysis import Analysis
 from transforms.files import InputFile
 from transforms.records import Source
@@ -31,11 +31,11 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "split": "by row" if not file.split else "by file",
         "layout": dataclasses.asdict(source.layout),
         "by": None if file.split else source.split.model_dump(),
-        "label": source.label.model_dump() if source.label is not None else None,
+        "labels": [label.model_dump() for label in source.labels.values()],
         "weight": source.weight,
         "every_token": sorted(source.every_token),
         "ranking": [dict(source.weighted), sorted(source.by_class)],
-        "function": source.derived.digest if source.derived is not None else None,
+        "function": source.derived and [source.derived.digest, dataclasses.asdict(source.outputs)],
     }
     return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()
 
@@ -47,7 +47,7 @@ def content_key(file: InputFile, source: Source) -> str:
         DataError: it cannot be read.
     """
     try:
-        return key(_sha256(file), file, source)
+        return key(_sha256(file, source), file, source)
     except OSError as error:
         raise DataError(
             f"File {file.name} cannot be read: {error.strerror or error}.", reason=Reason.IO
@@ -60,40 +60,40 @@ def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
     Args:
         file: What is to be analysed.
         source: How it is read.
-        directory: Where analyses are kept; files in it may be deleted at any time.
+        directory: Where analyses are kept, a path or URI; files may be deleted at any time.
     """
     try:
-        path = _path(_sha256(file), file, source, directory)
+        path = _path(_sha256(file, source), file, source, directory)
     except (OSError, EstimatorLibError):
         return None  # reading it will report the fault
-    if not path.exists():
+    if not object_store.exists(path):
         return None
     try:
-        analysis = Analysis.read(str(path))
+        analysis = Analysis.read(path)
         (known,) = analysis.files.values()
     except (DataError, ValueError):
-        storage.remove(path)
+        object_store.remove(path)
         return None
     if file.split:
         known = dataclasses.replace(known, kept={file.split: sum(known.kept.values())})
         analysis.splits = dict(zip([file.split], analysis.splits.values(), strict=False))
-    analysis.files = {file.name: known}
+    analysis.files = {file.key: known}
     return analysis
 
 
 def keep(analysis: Analysis, file: InputFile, source: Source, directory: str) -> None:
     """Keeps the analysis of one file, unless it has faults."""
     if not analysis.failures and not analysis.problems.total:
-        sha256 = analysis.files[file.name].sha256
-        analysis.write(str(_path(sha256, file, source, directory)))
+        sha256 = analysis.files[file.key].sha256
+        analysis.write(_path(sha256, file, source, directory))
 
 
-def _path(sha256: str, file: InputFile, source: Source, directory: str) -> pathlib.Path:
-    return pathlib.Path(directory) / f"{key(sha256, file, source)}.arrow"
+def _path(sha256: str, file: InputFile, source: Source, directory: str) -> str:
+    return object_store.join(directory, f"{key(sha256, file, source)}.arrow")
 
 
-def _sha256(file: InputFile) -> str:
-    with file.open() as stream:
+def _sha256(file: InputFile, source: Source) -> str:
+    with readers.stream(file, source.layout.format) as stream:
         digest = hashlib.sha256()
         while data := stream.read(1 << 20):
             digest.update(data)

@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,12 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import storage
+from estimator_lib.core import config, labels, manifest, storage
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.inputs import tfrecord
-from transforms import records, tensors
+from estimator_lib.inputs.parquet import row_count
+from transforms import labels as label_fields
+from transforms import object_store, records, tensors
 from transforms.files import InputFile
 from transforms.graph import TransformModule, list_features
 from transforms.lists import Lists
@@ -245,7 +248,7 @@ class ShardTask:
     Attributes:
         file: The input.
         shards: What to write.
-        directory: The staging directory.
+        directory: The staging directory, a path or URI.
         raw_sample: Whether the first eval shard, and so the raw sample, is among them.
         keep_raw: Whether the eval rows are also written as they were, for a serving model.
     """
@@ -279,8 +282,8 @@ def plan(
 
     Args:
         files: In the order of their names.
-        kept: File name -> split -> rows.
-        directory: The staging directory.
+        kept: Key of a file -> split -> rows.
+        directory: The staging directory, a path or URI.
         keep_raw: Whether the eval rows are also written as they were.
         output: "parquet" or "tfrecord". A TFRecord shard has the rows of a Parquet row group, so
             that both are shuffled alike.
@@ -289,7 +292,7 @@ def plan(
     pieces = [
         (file, split, min(limit, rows - begin))
         for file in sorted(files)
-        for split, rows in sorted(kept[file.name].items())
+        for split, rows in sorted(kept[file.key].items())
         for begin in range(0, rows, limit)
     ]
     totals: dict[str, int] = {}
@@ -321,23 +324,73 @@ def transform_for(content: str) -> BatchTransform:
     return BatchTransform(columns, described["raw_fields"])
 
 
+class Outbox:
+    """Where the files of a task are written.
+
+    That is the staging directory itself, or, if that is an object store's, a folder of this
+    machine from which each file goes there as soon as it is complete.
+
+    Attributes:
+        folder: Write here.
+        written: The files that are done.
+    """
+
+    def __init__(self, directory: str, stack: contextlib.ExitStack) -> None:
+        self._directory = directory
+        self._store = object_store.of(directory)
+        self.written: dict[str, manifest.FileEntry] = {}
+        if self._store is None:
+            self.folder = pathlib.Path(directory)
+        else:
+            temporary = tempfile.TemporaryDirectory(prefix="shards-")
+            self.folder = pathlib.Path(stack.enter_context(temporary))
+
+    def done(self, name: str) -> None:
+        """Takes a file that is complete.
+
+        Raises:
+            DataError: it cannot be read.
+            StorageError: the store refused it.
+        """
+        path = self.folder / name
+        parts: dict[pathlib.Path, int | None] = {path: row_count(path)}
+        if tfrecord.is_shard(path):
+            parts[tfrecord.index_path(path)] = None
+        for part, rows in parts.items():
+            self.written[part.name] = manifest.FileEntry(
+                size=part.stat().st_size, sha256=storage.sha256_file(part), rows=rows
+            )
+            if self._store is not None:
+                self._store.upload(part, object_store.join(self._directory, part.name))
+                storage.remove(part)
+
+
 def write_shards(
-    task: ShardTask, source: records.Source, transform: BatchTransform
-) -> Iterator[int]:
-    """Writes the shards of one file; yields the rows written, as it goes.
+    task: ShardTask,
+    source: records.Source,
+    transform: BatchTransform,
+    count: Callable[[int], None] = lambda _: None,
+) -> dict[str, manifest.FileEntry]:
+    """Writes the shards of one file and returns what they are.
+
+    Args:
+        task: What to write.
+        source: How the file is read.
+        transform: Of its rows.
+        count: Told the rows written, as it goes.
 
     Raises:
         DataError: the file holds other rows than when it was analysed.
+        StorageError: they cannot be written.
     """
     schema = _schema(source, transform)
     with contextlib.ExitStack() as stack:
+        outbox = Outbox(task.directory, stack)
         outputs = {
-            split: _SplitWriter(
-                [s for s in task.shards if s.split == split], task.directory, schema, stack
-            )
+            split: _SplitWriter([s for s in task.shards if s.split == split], outbox, schema, stack)
             for split in sorted({s.split for s in task.shards})
         }
-        raw = _SplitWriter(task.raw_shards, task.directory, _raw_schema(source), stack)
+        raw = _SplitWriter(task.raw_shards, outbox, _raw_schema(source), stack)
         sample: list[pa.RecordBatch] = []
         for chunk in records.read(task.file, source):
             if not source.layout.quarantine:
@@ -357,13 +410,17 @@ def write_shards(
                 )
                 if not outputs[split].write(table):
                     raise _changed(task.file)
-                yield table.num_rows
+                count(table.num_rows)
         complete = [output.finish() for output in (*outputs.values(), raw)]
         if not all(complete):
             raise _changed(task.file)
-    if task.raw_sample:
-        first = next(s for s in task.shards if s.split == "eval")
-        _write_sample(task, source, sample, min(first.rows, RAW_SAMPLE_ROWS))
+        if task.raw_sample:
+            first = next(s for s in task.shards if s.split == "eval")
+            rows_sampled = _raw_table(source, pa.Table.from_batches(sample))
+            rows_sampled = rows_sampled.slice(0, min(first.rows, RAW_SAMPLE_ROWS))
+            pq.write_table(rows_sampled, outbox.folder / RAW_SAMPLE, compression="zstd")
+            outbox.done(RAW_SAMPLE)
+        return outbox.written
 
 
 def _changed(file: InputFile) -> DataError:
@@ -376,10 +433,8 @@ def _changed(file: InputFile) -> DataError:
 
 def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
     fields = [*transform.dtypes.items(), *((n, _plain(k)) for n, k in source.along.items())]
-    if source.label is not None:
-        fields.append(
-            (source.label.field, pa.int64() if source.label.kind == "class" else pa.float32())
-        )
+    held = labels.columns(config.described(source.labels))
+    fields += [(name, pa.from_numpy_dtype(dtype)) for name, dtype in held.items()]
     if source.weight is not None:
         fields.append((source.weight, pa.float32()))
     text = pa.dictionary(pa.int32(), pa.string())
@@ -388,11 +443,10 @@ def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
 
 
 def _along(source: records.Source, rows: records.SplitRows) -> dict[str, pa.Array]:
-    """Features as they are, label, weight and kept texts of the rows."""
+    """Features as they are, labels, weight and kept texts of the rows."""
     columns = {name: _filled(kind, rows.batch.column(name)) for name, kind in source.along.items()}
     columns |= {f"raw.{name}": rows.texts[name].dictionary_encode() for name in source.keep}
-    if source.label is not None:
-        columns[source.label.field] = rows.batch.column(source.label.field)
+    columns |= label_fields.columns(source.labels, rows.batch)
     if source.weight is not None:
         columns[source.weight] = rows.batch.column(source.weight)
     return columns
@@ -416,10 +470,10 @@ class _SplitWriter:
     """Cuts the rows of one split into its shards and row groups."""
 
     def __init__(
-        self, shards: list[Shard], directory: str, schema: pa.Schema, stack: contextlib.ExitStack
+        self, shards: list[Shard], outbox: Outbox, schema: pa.Schema, stack: contextlib.ExitStack
     ) -> None:
         self._shards = shards
-        self._directory = pathlib.Path(directory)
+        self._outbox = outbox
         self._schema = schema
         self._stack = stack
         self._writer: Any = None
@@ -448,16 +502,20 @@ class _SplitWriter:
     def finish(self) -> bool:
         """Writes what waits; False if rows were missing."""
         self._flush()
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
         return self._left == 0 and self._next == len(self._shards)
 
-    def _open(self, shard: Shard) -> None:
+    def _close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            if self._left == 0:
+                self._outbox.done(self._shards[self._next - 1].name)
+
+    def _open(self, shard: Shard) -> None:
+        self._close()
         self._next += 1
         self._left = shard.rows
-        path = self._directory / shard.name
+        path = self._outbox.folder / shard.name
         if shard.output == "tfrecord":
             self._writer = _TFRecordWriter(path, self._schema)
         else:
@@ -538,14 +596,6 @@ def _collect(sample: list[pa.RecordBatch], batch: pa.RecordBatch, limit: int) ->
     have = sum(b.num_rows for b in sample)
     if have < limit:
         sample.append(batch.slice(0, limit - have))
-
-
-def _write_sample(
-    task: ShardTask, source: records.Source, sample: list[pa.RecordBatch], rows: int
-) -> None:
-    """Writes the first rows of the first eval shard as they were, null = missing."""
-    table = _raw_table(source, pa.Table.from_batches(sample).slice(0, rows))
-    pq.write_table(table, pathlib.Path(task.directory) / RAW_SAMPLE, compression="zstd")
 
 
 def _raw_schema(source: records.Source) -> pa.Schema:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from estimator_lib.core.errors import DataError, Reason, SchemaError
-from transforms.files import InputFile
+from transforms.files import InputFile, Part
 from transforms.problems import Problems
-from transforms.rows import Layout, ReadSummary, Rows, check_fields, is_list, readable, stored_rows
+from transforms.rows import (
+    Layout,
+    ReadSummary,
+    Rows,
+    Stretch,
+    check_fields,
+    is_list,
+    readable,
+    stored_rows,
+)
 
 BATCH_ROWS = 1 << 16
 
@@ -53,7 +65,8 @@ def read_rows(
         schema = parquet.schema_arrow
         Problems.of(check_fields(file, schema.names, layout.names)).raise_if_any()
         _check_types(file, schema, layout)
-        for group in range(parquet.num_row_groups):
+        groups = range(parquet.num_row_groups)
+        for group in groups if file.part is None else groups[file.part.begin : file.part.end]:
             before = 0
             batches = parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=layout.names)
             while (batch := _next(file, batches, group, before)) is not None:
@@ -127,10 +140,43 @@ def _check_types(file: InputFile, schema: pa.Schema, layout: Layout) -> None:
             )
 
 
+def divide(file: InputFile, part_bytes: int) -> list[InputFile]:
+    """Returns parts of whole row groups, of about `part_bytes` of decoded values each."""
+    with _opened(file) as parquet:
+        groups = range(parquet.num_row_groups)
+        sizes = [parquet.metadata.row_group(i).total_byte_size for i in groups]
+    cuts, size = [0], 0
+    for group, more in enumerate(sizes):
+        size += more
+        if size >= part_bytes or group + 1 == len(sizes):
+            cuts.append(group + 1)
+            size = 0
+    if len(cuts) < 3:
+        return [file]
+    parts = [Part(begin=a, end=b) for a, b in itertools.pairwise(cuts)]
+    return [dataclasses.replace(file, part=part) for part in parts]
+
+
+def stream(file: InputFile) -> BinaryIO:
+    """Opens the bytes that make a file what it is; of a part, its schema and its row groups'."""
+    if file.part is None:
+        return file.open()
+    with _opened(file) as parquet:
+        chunks = [
+            parquet.metadata.row_group(group).column(column)
+            for group in range(file.part.begin, file.part.end)
+            for column in range(parquet.metadata.num_columns)
+        ]
+        begins = [min(filter(None, (c.dictionary_page_offset, c.data_page_offset))) for c in chunks]
+        ends = [b + c.total_compressed_size for b, c in zip(begins, chunks, strict=True)]
+        schema = parquet.schema_arrow.serialize().to_pybytes()
+    return cast(BinaryIO, Stretch(schema, file.open(), min(begins), max(ends)))
+
+
 def _digest(file: InputFile, summary: ReadSummary) -> None:
-    with file.open() as stream:
+    with stream(file) as source:
         digest = hashlib.sha256()
-        while data := stream.read(1 << 20):
+        while data := source.read(1 << 20):
             digest.update(data)
             summary.size_bytes += len(data)
     summary.sha256 = digest.hexdigest()

@@ -13,33 +13,29 @@ import json
 import logging
 import math
 import os
-import pathlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-import pyarrow.parquet as pq
-from apache_beam.io import filesystems
 from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import (
-    ConfigError,
     DataError,
     EstimatorLibError,
     Reason,
     StorageError,
 )
 from estimator_lib.core.progress import Progress
-from estimator_lib.inputs.parquet import row_count
 from transforms import (
     files,
     graph,
     incremental,
     materialize,
+    object_store,
     quarantine,
     readers,
     records,
@@ -56,6 +52,8 @@ from transforms.rows import Layout, ReadSummary
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
+Outcome = tuple[list[Failure], dict[str, manifest.FileEntry]]
+"""What some tasks came to: their errors, and the files they wrote."""
 DIRECT_BYTES = 64 << 20
 """New files up to this size together, beside known ones, are analysed without a runner: starting
 one would take longer than reading them."""
@@ -82,6 +80,7 @@ class PreprocessSummary:
         files: How many input files were read.
         seconds: Wall-clock time.
         data_fingerprint: SHA-256 over the names and contents of the input files.
+        places: Where examples, transform and statistics are; of URIs, directories below them.
     """
 
     splits: Mapping[str, SplitCounts]
@@ -90,6 +89,7 @@ class PreprocessSummary:
     files: int
     seconds: float
     data_fingerprint: str
+    places: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -112,11 +112,13 @@ def run(
     Args:
         part: What to read and which columns to learn.
         base_dir: Directory that file patterns are relative to.
-        examples_dir: Gets shards of transformed features, kind "examples".
+        examples_dir: Gets shards of transformed features, kind "examples". All three, and the
+            cache, may be URIs that Beam has a file system for; see `manifest` for what is there.
         transform_dir: Gets the transform in tensorflow-transform's layout, kind "transform".
         statistics_dir: Gets statistics per split (and as a page), the schema they suggest and,
             with a `data_schema`, the anomalies; kind "statistics".
-        runner_options: Beam options; without `--runner` the job runs in this process.
+        runner_options: Beam options, after those of `part.data.beam`; without `--runner` the job
+            runs in this process.
         analysis_cache: Directory that keeps the analyses of single files by their content, so
             that the next run reads only new files to learn from; see `incremental`.
 
@@ -130,15 +132,22 @@ def run(
         StorageError: a directory cannot be written.
     """
     began = time.monotonic()
-    for directory in (examples_dir, transform_dir, statistics_dir, analysis_cache or ""):
-        _require_directory(directory)
+    runner_options = [*(part.data.beam or ()), *runner_options]
+    runners.use_for_files(runner_options)
+    for directory in filter(
+        storage.is_uri, (examples_dir, transform_dir, statistics_dir, analysis_cache or "")
+    ):
+        object_store.check(directory)
     policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
     columns = config.build_columns(part.columns)
-    inputs = files.find(part.data.patterns(), base_dir)
     with contextlib.ExitStack() as commits:
-        derived = _derived(commits, part, inputs, runner_options, analysis_cache)
+        part, inputs = _inputs(commits, part, columns, base_dir, runner_options)
+        derived = _derived(commits, part, inputs, policy, runner_options, analysis_cache)
         source = _source(part, columns, inputs, derived)
-        analysis = analyse(inputs, source, runner_options, analysis_cache)
+        if policy is not None:
+            source = policy.held(source)
+        parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
+        analysis = analyse(parts, source, runner_options, analysis_cache)
         quarantined = quarantine.check(analysis, part.data)
         _require_rows(analysis, splits.names(part.data.split))
         computed = {
@@ -146,21 +155,25 @@ def run(
             for name, split in _in_order(analysis).items()
         }
         anomalies = policy.judge(computed) if policy is not None else {}
-        resolved = resolution.resolve(columns, analysis, part.label.field)
+        resolved = resolution.resolve(columns, analysis, source.class_field)
         # The examples are entered first and so committed last: they are what train looks for.
-        examples = commits.enter_context(manifest.committed_artifact(examples_dir))
-        _write_transform(commits, pathlib.Path(transform_dir), resolved, source)
-        writer = commits.enter_context(manifest.committed_artifact(statistics_dir))
-        schema = statistics.infer_schema(analysis.splits["train"], label=part.label.field)
+        examples = commits.enter_context(object_store.committed(examples_dir))
+        _write_transform(commits, transform_dir, resolved, source)
+        writer = commits.enter_context(object_store.committed(statistics_dir))
+        label = config.described(part.heads)
+        schema = statistics.infer_schema(
+            analysis.splits["train"],
+            labels=[field for own in part.heads.values() for field in own.raw_fields],
+        )
         write_statistics(writer, computed, schema, anomalies)
         quarantine.write(writer.directory, quarantined)
         writer.metadata |= {
-            "label": part.label.field,
+            "label": label,
             "data_fingerprint": analysis.fingerprint,
             "quarantined": len(quarantined),
         }
         _write_examples(
-            examples, inputs, source, resolved, analysis, part.data.examples, runner_options
+            examples, parts, source, resolved, analysis, part.data.examples, runner_options
         )
     return PreprocessSummary(
         splits={
@@ -172,18 +185,32 @@ def run(
         files=len(inputs),
         seconds=time.monotonic() - began,
         data_fingerprint=analysis.fingerprint,
+        places=tuple(
+            object_store.located(d) for d in (examples_dir, transform_dir, statistics_dir)
+        ),
     )
 
 
-def _require_directory(path: str) -> None:
-    """Refuses an object store, in which nothing can become visible at once by renaming it."""
-    if "://" in path:
-        raise ConfigError(
-            f"Output {path!r} is no directory: expected a path. Mount the bucket (on a cluster, "
-            "cluster.volume does), or write to a local directory and copy it; its manifest.json "
-            "last.",
-            reason=Reason.UNSUPPORTED,
-        )
+def _inputs(
+    stack: contextlib.ExitStack,
+    part: config.PreprocessPart,
+    columns: Mapping[str, fc.Column],
+    base_dir: str,
+    runner_options: Sequence[str],
+) -> tuple[config.PreprocessPart, list[files.InputFile]]:
+    """The files to read, and how; BigQuery becomes files that are gone with the stack."""
+    table = part.data.bigquery
+    if table is None:
+        return part, files.find(part.data.patterns(), base_dir)
+    from transforms import bigquery_snapshot
+
+    data = part.data.model_copy(update={"format": "parquet", "bigquery": None})
+    part = part.model_copy(update={"data": data})
+    wanted = None  # which fields a function gives is not known before it has learned
+    if part.preprocess is None:
+        wanted = records.source(part, columns, {}).layout.names
+    directory = stack.enter_context(runners.scratch_directory(runner_options, "bigquery-"))
+    return part, bigquery_snapshot.take(table, wanted, directory, runner_options)
 
 
 def _in_order(analysis: Analysis) -> dict[str, Any]:
@@ -225,6 +252,7 @@ def _derived(
     stack: contextlib.ExitStack,
     part: config.PreprocessPart,
     inputs: Sequence[files.InputFile],
+    policy: schema_policy.SchemaPolicy | None,
     runner_options: Sequence[str],
     cache: str | None,
 ) -> records.Derived | None:
@@ -243,7 +271,7 @@ def _derived(
     return user_function.learn(
         part.preprocess.function,
         inputs,
-        source,
+        policy.held(source) if policy is not None else source,
         fields,
         directory,
         runner_options=runner_options,
@@ -315,7 +343,7 @@ def analyse(
             )
             if len(portions) > 1:
                 analyses |= "Merge" >> beam.CombineGlobally(AnalysisFn()).without_defaults()
-            _ = analyses | "Write" >> beam.Map(_write_analysis, path)
+            _ = analyses | "Write" >> beam.Map(Analysis.write, path)
 
         runners.run(build, runner_options)
         merged.merge(Analysis.read(path))
@@ -323,8 +351,8 @@ def analyse(
 
 
 def _size(inputs: Sequence[files.InputFile]) -> float:
-    """Bytes of the files; infinite if they are not on this machine."""
-    if any("://" in file.path for file in inputs):
+    """Bytes of the files; infinite if they are not on this machine, or large ones."""
+    if any("://" in file.path or file.part is not None for file in inputs):
         return math.inf
     return sum(os.path.getsize(file.path) for file in inputs if os.path.isfile(file.path))
 
@@ -335,22 +363,6 @@ def _kept(
     if cache is None:
         return lambda _: None
     return lambda file: incremental.find(file, source, cache)
-
-
-def _flat(lists: Iterable[Sequence[Failure]]) -> list[Failure]:
-    return [failure for several in lists for failure in several]
-
-
-def _write_failures(failures: Sequence[Failure], path: str) -> None:
-    storage.write_json(path, list(failures))
-
-
-def _write_analysis(analysis: Analysis, path: str) -> None:
-    if "://" not in path:
-        analysis.write(path)
-        return
-    with filesystems.FileSystems.create(path) as sink:
-        sink.write(analysis.to_bytes())
 
 
 def _portions(items: Sequence[Any], threads: int) -> list[tuple[Any, ...]]:
@@ -391,7 +403,7 @@ def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
         # An exception would reach the caller changed by the runner, if at all.
         analysis.fail(error)
     analysis.seal()
-    analysis.files[file.name] = FileAnalysis(
+    analysis.files[file.key] = FileAnalysis(
         sha256=summary.sha256,
         size_bytes=summary.size_bytes,
         kept={name: split.kept for name, split in analysis.splits.items()},
@@ -403,27 +415,46 @@ def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
 
 
 class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
-    """ShardTasks -> their files, in the staging directory; yields errors as values."""
+    """ShardTasks -> what was written, and errors as values."""
 
     def __init__(self, source: records.Source, described: str, threads: int) -> None:
         self._source = source
         self._described = described
         self._threads = threads
 
-    def process(self, element: Sequence[materialize.ShardTask]) -> Iterator[list[Failure]]:
+    def process(self, element: Sequence[materialize.ShardTask]) -> Iterator[Outcome]:
         transform = materialize.transform_for(self._described)
 
-        def write(task: materialize.ShardTask) -> Failure | None:
+        def write(task: materialize.ShardTask) -> Outcome:
             try:
                 with storage.storage_errors("write", task.directory):
-                    for rows in materialize.write_shards(task, self._source, transform):
-                        _count(rows)
+                    return [], materialize.write_shards(task, self._source, transform, _count)
             except EstimatorLibError as error:
-                return type(error).__name__, error.message, error.reason
-            return None
+                return [(type(error).__name__, error.message, error.reason)], {}
 
-        outcomes = runners.in_parallel(write, element, self._threads)
-        yield [failure for failure in outcomes if failure is not None]
+        yield _together(runners.in_parallel(write, element, self._threads))
+
+
+def _together(outcomes: Iterable[Outcome]) -> Outcome:
+    failures: list[Failure] = []
+    written: dict[str, manifest.FileEntry] = {}
+    for failed, files_of in outcomes:
+        failures += failed
+        written |= files_of
+    return failures, written
+
+
+def _write_outcome(outcome: Outcome, path: str) -> None:
+    failures, written = outcome
+    listed = {name: dataclasses.asdict(entry) for name, entry in sorted(written.items())}
+    object_store.write(path, storage.canonical_json([failures, listed]).encode())
+
+
+def _read_outcome(path: str) -> dict[str, manifest.FileEntry]:
+    """Returns what the workers wrote, or raises the first of their errors."""
+    failures, written = json.loads(object_store.read(path))
+    raise_first((kind, message, reason) for kind, message, reason in failures)
+    return {name: manifest.FileEntry(**entry) for name, entry in written.items()}
 
 
 def _write_examples(
@@ -437,80 +468,79 @@ def _write_examples(
 ) -> None:
     described = storage.canonical_json(graph.description(resolved, source.features))
     kept = {name: file.kept for name, file in analysis.files.items()}
-    tasks = materialize.plan(
-        inputs, kept, str(writer.directory), keep_raw=source.keep_raw, output=output
-    )
     threads = runners.threads(runner_options)
-
-    def build(pipeline: beam.Pipeline) -> None:
-        portions = _portions(tasks, threads)
-        outcomes = (
-            pipeline
-            | "Shards" >> beam.Create(portions, reshuffle=len(portions) > 1)
-            | "Transform" >> beam.ParDo(WriteShards(source, described, threads))
-        )
-        if len(portions) > 1:
-            listed = beam.CombineGlobally(beam.combiners.ToListCombineFn())
-            outcomes |= "Errors" >> listed.without_defaults()
-            outcomes |= "Flat" >> beam.Map(_flat)
-        _ = outcomes | "Write" >> beam.Map(_write_failures, str(failures))
-
     total = sum(split.kept for split in analysis.splits.values())
-    failures = writer.directory / "failures.json"
-    with _counting("transform", total):
-        runners.run(build, runner_options)
-    raise_first((a, b, c) for a, b, c in json.loads(failures.read_text()))
-    storage.remove(failures)
+    with contextlib.ExitStack() as stack:
+        place = writer.place
+        if runners.hands_over_by_uri(runner_options) and not storage.is_uri(place):
+            # Workers that do so share no directory with this machine.
+            place = stack.enter_context(runners.scratch_directory(runner_options, "shards-"))
+        tasks = materialize.plan(inputs, kept, place, keep_raw=source.keep_raw, output=output)
+        path = stack.enter_context(runners.scratch(runner_options, "examples-"))
+
+        def build(pipeline: beam.Pipeline) -> None:
+            portions = _portions(tasks, threads)
+            outcomes = (
+                pipeline
+                | "Shards" >> beam.Create(portions, reshuffle=len(portions) > 1)
+                | "Transform" >> beam.ParDo(WriteShards(source, described, threads))
+            )
+            if len(portions) > 1:
+                listed = beam.CombineGlobally(beam.combiners.ToListCombineFn())
+                outcomes |= "Outcomes" >> listed.without_defaults()
+                outcomes |= "Together" >> beam.Map(_together)
+            _ = outcomes | "Write" >> beam.Map(_write_outcome, path)
+
+        with _counting("transform", total):
+            runners.run(build, runner_options)
+        writer.written = _read_outcome(path)
+        if place != writer.place:
+            object_store.fetch(place, writer)
     by_split: dict[str, Any] = {name: {"files": [], "rows": 0} for name in _in_order(analysis)}
     for shard in sorted((s for task in tasks for s in task.shards), key=lambda s: s.name):
-        written = row_count(writer.directory / shard.name)
-        if written != shard.rows:
+        entry = writer.written.get(shard.name)
+        rows = entry.rows if entry is not None else None
+        if not (storage.is_uri(writer.place) or (writer.directory / shard.name).is_file()):
+            rows = None  # written, but not to where this machine looks
+        if rows != shard.rows:
             raise DataError(
-                f"Shard {shard.name} is incomplete: expected {shard.rows:,} rows, got {written:,}. "
+                f"Shard {shard.name} is incomplete: expected {shard.rows:,} rows, got {rows}. "
                 "Run again.",
                 reason=Reason.DISAGREEMENT,
             )
-        writer.rows[shard.name] = written
         by_split[shard.split]["files"].append(shard.name)
-        by_split[shard.split]["rows"] += written
+        by_split[shard.split]["rows"] += shard.rows
     raw_shards = sorted(shard.name for task in tasks for shard in task.raw_shards)
-    for name in raw_shards:
-        writer.rows[name] = pq.read_metadata(writer.directory / name).num_rows
-    writer.rows[materialize.RAW_SAMPLE] = pq.read_metadata(
-        writer.directory / materialize.RAW_SAMPLE
-    ).num_rows
     writer.kind = "examples"
-    assert source.label is not None, "a preprocess step has a label"  # noqa: S101
     writer.metadata = {
         "splits": by_split,
         "raw_eval": raw_shards,
         "features": materialize.features_of(resolved.values(), source.features, source.along),
-        "label": {
-            "field": source.label.field,
-            "kind": source.label.kind,
-            "classes": source.label.classes if source.label.kind == "class" else None,
-        },
+        "label": config.described(source.labels),
         "weight": source.weight,
         "keep": list(source.keep),
         "raw_fields": dict(sorted(source.raw_fields.items())),
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
-        "counts": _counts(analysis, source.label),
+        "counts": _counts(analysis, source.labels),
         "data_fingerprint": analysis.fingerprint,
         "inputs": {name: file.sha256 for name, file in sorted(analysis.files.items())},
         "transform_content": graph.content_digest(resolved, source.raw_fields, source.derived),
     }
 
 
-def _counts(analysis: Analysis, label: config.Label) -> dict[str, Any]:
-    """Rows read, kept and skipped per split, with the rows of every class."""
+def _counts(analysis: Analysis, labels: Mapping[str, config.Label]) -> dict[str, Any]:
+    """Rows read, kept and skipped per split, with the rows of every class, by head if several."""
     counts: dict[str, Any] = {}
     for name, split in _in_order(analysis).items():
         counts[name] = {"read": split.read, "kept": split.kept, "skipped": split.skipped}
-        if label.kind == "class":
-            classes, times = split.fields[label.field].values.values()
-            counts[name]["label"] = {
-                str(int(value)): int(count) for value, count in zip(classes, times, strict=True)
-            }
+        found = {}
+        for head, label in labels.items():
+            if label.kind == "class":
+                classes, times = split.fields[str(label.field)].values.values()
+                pairs = zip(classes, times, strict=True)
+                found[head] = {str(int(value)): int(count) for value, count in pairs}
+        if found:
+            counts[name]["label"] = found.get("", found)
     return counts
 
 
@@ -547,7 +577,7 @@ def write_statistics(
 
 def _write_transform(
     commits: contextlib.ExitStack,
-    directory: pathlib.Path,
+    directory: str,
     resolved: Mapping[str, fc.Column],
     source: records.Source,
 ) -> None:
@@ -557,8 +587,8 @@ def _write_transform(
     commit what it committed before.
     """
     content = graph.content_digest(resolved, source.raw_fields, source.derived)
-    if (directory / manifest.NAME).exists():
-        finished = manifest.read(directory, kind="transform")
+    finished = manifest.whole(directory, object_store.of(directory))
+    if finished is not None:
         if finished.metadata.get("content") == content:
             return
         raise StorageError(
@@ -566,7 +596,7 @@ def _write_transform(
             "Write to a new directory.",
             reason=Reason.ALREADY_EXISTS,
         )
-    writer = commits.enter_context(manifest.committed_artifact(directory))
+    writer = commits.enter_context(object_store.committed(directory))
     graph.write_transform(
         writer.directory, resolved, source.raw_fields, source.derived, source.along
     )

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from transforms import labels as label_fields
 from transforms import readers, splits
 from transforms.files import InputFile
 from transforms.problems import Problem, Problems
-from transforms.rows import Field, Layout, ReadSummary, Rows
+from transforms.rows import Field, Layout, ReadSummary, Rows, extended
 
 
 class Derived(Protocol):
@@ -31,8 +32,8 @@ class Derived(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Returns the rows with the outputs as further columns."""
+    def apply(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
+        """Returns the outputs for the rows."""
         ...
 
 
@@ -43,7 +44,8 @@ class Source:
     Attributes:
         layout: Fields, their types and limits.
         split: Which rows go where.
-        label: Field and policy, or None for rows without label.
+        labels: Fields and policy by head, as a run configuration has them; none for rows
+            without label.
         weight: Field, or None.
         features: Raw field that a column reads -> type its transform takes; "string[]", "int[]"
             or "float[]" where a record has several values.
@@ -53,13 +55,14 @@ class Source:
         weighted: Such a field -> the fields whose sums rank its values.
         by_class: Such fields whose values are counted for each class of the label.
         derived: A user's learned function, whose outputs are fields too.
+        outputs: These fields, with their limits.
         along: Those of them that no column reads, and are features as they are -> type.
         slices: Fields whose every value is analysed by itself too.
     """
 
     layout: Layout
     split: config.Split
-    label: config.Label | None
+    labels: Mapping[str, config.Label]
     weight: str | None
     features: Mapping[str, str]
     keep: tuple[str, ...]
@@ -68,8 +71,15 @@ class Source:
     weighted: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     by_class: frozenset[str] = frozenset()
     derived: Derived | None = None
+    outputs: Layout = dataclasses.field(default_factory=Layout)
     along: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: tuple[str, ...] = ()
+
+    @property
+    def class_field(self) -> str | None:
+        """The field whose classes may rank vocabularies: that of the only label with classes."""
+        found = [label.field for label in self.labels.values() if label.kind == "class"]
+        return found[0] if len(found) == 1 else None
 
     @property
     def raw_fields(self) -> dict[str, str]:
@@ -168,7 +178,7 @@ def source(
         for name, kind in features.items()
         if name not in given
     }
-    for name in [*part.keep, *splits.fields(part.data.split)]:
+    for name in [*part.keep, *part.data.split.fields]:
         fields.setdefault(name, Field(name=name, type="string"))
     for name, kind in part.data.kinds.items():
         if name not in features:
@@ -176,20 +186,8 @@ def source(
     for name, declared in lists.items():
         separator = declared.separator or ""
         fields[name] = dataclasses.replace(fields[name], several=True, separator=separator)
-    label = part.label
-    fields[label.field] = (
-        Field(
-            name=label.field,
-            type="int",
-            low=0,
-            high=label.classes - 1,
-            category=True,
-            reason=Reason.LABEL_OUT_OF_RANGE,
-            role="Label",
-        )
-        if label.kind == "class"
-        else Field(name=label.field, type="float", role="Label")
-    )
+    for label in part.heads.values():
+        fields |= label_fields.fields(label)
     if part.weight is not None:
         fields[part.weight] = Field(
             name=part.weight,
@@ -204,12 +202,6 @@ def source(
         for key, part in fc.open_parts(column)
         if isinstance(part, fc.Vocabulary)
     ]
-    if label.kind != "class" and any(v.informative for _, v in vocabularies):
-        raise ConfigError(
-            "A vocabulary is ranked by mutual information, which needs classes: label.kind is "
-            "'number'. Rank it by count.",
-            reason=Reason.CONFLICT,
-        )
     for weight in sorted({v.weight for _, v in vocabularies if v.weight}):
         if weight in given:
             continue
@@ -228,7 +220,7 @@ def source(
         encoding=part.data.encoding,
         quarantine=part.data.on_bad_rows == "quarantine",
         fields=tuple(fields.values()),
-        texts=tuple(dict.fromkeys([*part.keep, *splits.fields(part.data.split)])),
+        texts=tuple(dict.fromkeys([*part.keep, *part.data.split.fields])),
         pairs=tuple(
             sorted(
                 {
@@ -246,10 +238,10 @@ def source(
             "fed numbers only. Add a column, or do not return it.",
             reason=Reason.CONFLICT,
         )
-    return Source(
+    found = Source(
         layout=layout,
         split=part.data.split,
-        label=label,
+        labels=part.heads,
         weight=part.weight,
         features=features,
         keep=tuple(part.keep),
@@ -261,8 +253,41 @@ def source(
         },
         by_class=frozenset(key for key, v in vocabularies if v.informative),
         derived=derived,
+        outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
         along=along,
     )
+    if found.by_class and found.class_field is None:
+        kinds = ", ".join(repr(label.kind) for label in part.heads.values())
+        raise ConfigError(
+            "A vocabulary is ranked by mutual information, which needs one label of kind 'class', "
+            f"got {kinds}. Rank it by count.",
+            reason=Reason.CONFLICT,
+        )
+    return found
+
+
+def _outputs(
+    given: Mapping[str, str],
+    layout: Layout,
+    columns: Mapping[str, fc.Column],
+    weights: Container[str | None],
+) -> Layout:
+    """The fields that a function gives, held to what columns can take of them."""
+    fields = []
+    for name, kind in given.items():
+        ids = _identity(name, columns)
+        fields.append(
+            Field(
+                name=name,
+                type=kind.removesuffix("[]"),
+                several=kind.endswith("[]"),
+                low=-1 if ids is not None else 0 if name in weights else None,
+                high=ids.buckets - 1 if ids is not None else None,
+                role="Output of preprocess.function",
+                action="Correct the function, or the column that reads it.",
+            )
+        )
+    return Layout(missing=(), fields=tuple(fields), quarantine=layout.quarantine)
 
 
 def _check_given(features: Mapping[str, str], given: Mapping[str, str]) -> None:
@@ -297,14 +322,17 @@ def _feature_field(
 ) -> Field:
     kind = kind.removesuffix("[]")
     reading = "int" if kind == "float" and part.data.kinds.get(name) == "int" else kind
-    for column in fc.walk(columns.values()):
-        if (
-            isinstance(column, fc.IdentityColumn)
-            and column.key == name
-            and column.default_value is None
-        ):
-            return Field(name=name, type="int", low=-1, high=column.buckets - 1)
+    if (ids := _identity(name, columns)) is not None:
+        return Field(name=name, type="int", low=-1, high=ids.buckets - 1)
     return Field(name=name, type=reading)
+
+
+def _identity(name: str, columns: Mapping[str, fc.Column]) -> fc.IdentityColumn | None:
+    """The column that takes a field as ids and nothing else, if there is one."""
+    for column in fc.walk(columns.values()):
+        if isinstance(column, fc.IdentityColumn) and column.key == name:
+            return column if column.default_value is None else None
+    return None
 
 
 def read(file: InputFile, source: Source, summary: ReadSummary | None = None) -> Iterator[Chunk]:
@@ -313,24 +341,48 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
         file, source.layout, summary=summary
     ):
         if source.derived is not None:
-            rows = dataclasses.replace(rows, batch=source.derived.apply(rows.batch))
+            rows = extended(file, source.outputs, rows, source.derived.apply(rows.batch))
         batch, problems = rows.batch, rows.problems
         skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
-        if source.label is not None:
-            absent = batch.column(source.label.field).is_null().to_numpy(zero_copy_only=False)
-            if source.label.missing == "skip":
-                skip = absent
-            elif absent.any():
-                problems += _absent(file, source, source.label.field, absent, rows)
-                bad |= absent
+        needed = []
+        for head, label in source.labels.items():
+            place = f"labels.{head}" if head else "label"
+            for field, absent in label_fields.absent(label, batch).items():
+                if label.missing == "skip":
+                    skip |= absent
+                else:
+                    advice = f"Correct the row, or set {place}.missing to skip."
+                    needed.append(("Label", field, absent, advice))
         if source.weight is not None:
             absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
-            absent &= ~skip
-            if absent.any():
-                problems += _absent(file, source, source.weight, absent, rows)
-                bad |= absent
+            needed.append(
+                ("Weight", source.weight, absent, "Correct the row, or leave the weight away.")
+            )
+        for role, field, absent, advice in needed:
+            text = f"{role} {field!r} is missing: expected a value, got none"
+            texts = dict.fromkeys(np.flatnonzero(absent & ~skip).tolist(), text)
+            problems += _faults(file, source, rows, field, texts, advice, Reason.MISSING_VALUE)
+            bad[list(texts)] = True
+        for label in source.labels.values():
+            listed = quote(list(label.values or ()), 60)
+            texts = {
+                row: f"Label {label.field!r} has an unknown class: expected one of {listed}, got "
+                f"{quote(value)}"
+                for row, value in label_fields.unlisted(label, batch).items()
+                if not skip[row]
+            }
+            advice = "Correct the value, or list it under the label's values."
+            problems += _faults(
+                file, source, rows, str(label.field), texts, advice, Reason.LABEL_OUT_OF_RANGE
+            )
+            bad[list(texts)] = True
         by_split = {}
-        for name, mask in splits.assign(source.split, rows.texts, file.split).items():
+        assigned = splits.assign(source.split, rows.texts, file.split)
+        unplaced = assigned.pop(splits.UNPLACED, None)
+        if unplaced is not None and unplaced.any():
+            problems += _unplaced(file, source, unplaced, rows)
+            bad |= unplaced
+        for name, mask in assigned.items():
             chosen = ~bad if mask is None else mask & ~bad
             count = int(chosen.sum())
             if count:
@@ -351,28 +403,51 @@ def _chosen(rows: Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:
     )
 
 
-def _absent(
-    file: InputFile, source: Source, field: str, absent: np.ndarray[Any, Any], rows: Rows
+def _unplaced(
+    file: InputFile, source: Source, rows_of: np.ndarray[Any, Any], rows: Rows
 ) -> Problems:
-    role = "Weight" if field == source.weight else "Label"
-    advice = (
-        "Correct the row, or set label.missing to skip."
-        if role == "Label"
-        else "Correct the row, or leave the weight away."
-    )
+    (field,) = source.split.fields
+    assert source.split.time is not None, "only times cannot be read"  # noqa: S101
     found = [
         Problem(
             file=file.name,
             line=rows.line_of(int(row)),
             field=field,
-            text=f"{role} {field!r} is missing: expected a value, got none",
-            action=advice,
-            reason=Reason.MISSING_VALUE,
+            text=f"Field {field!r} decides the split: expected a moment as "
+            f"{source.split.time.eval_from!r} is written, got "
+            f"{quote(rows.texts[field][int(row)].as_py())}",
+            action="Correct the row, or data.split.time.",
+            reason=Reason.VALUE_UNPARSABLE,
             where=rows.where(int(row)),
         )
-        for row in np.flatnonzero(absent)[: source.layout.listed]
+        for row in np.flatnonzero(rows_of)[: source.layout.listed]
     ]
-    return Problems.of(found, total=int(absent.sum()), kept=source.layout.listed)
+    return Problems.of(found, total=int(rows_of.sum()), kept=source.layout.listed)
+
+
+def _faults(
+    file: InputFile,
+    source: Source,
+    rows: Rows,
+    field: str,
+    texts: Mapping[int, str],
+    advice: str,
+    reason: Reason,
+) -> Problems:
+    """What is wrong with a field, in words by row."""
+    found = [
+        Problem(
+            file=file.name,
+            line=rows.line_of(row),
+            field=field,
+            text=texts[row],
+            action=advice,
+            reason=reason,
+            where=rows.where(row),
+        )
+        for row in sorted(texts)[: source.layout.listed]
+    ]
+    return Problems.of(found, total=len(texts), kept=source.layout.listed)
 
 
 def raw_numpy(kind: str, values: pa.Array) -> np.ndarray[Any, Any]:

@@ -56,6 +56,9 @@ class Field:
         role: What the error calls the field.
         several: Whether a record has any number of values, in their order.
         separator: Between the values where they are one text.
+        action: What to do about a value at fault, where it is none of the file's own.
+        values: The texts it may have; None allows any.
+        required: Whether every record must have a value.
     """
 
     name: str
@@ -67,6 +70,9 @@ class Field:
     role: str = "Field"
     several: bool = False
     separator: str = ""
+    action: str = ""
+    values: tuple[str, ...] | None = None
+    required: bool = False
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -204,6 +210,32 @@ class Digested(io.RawIOBase):
         super().close()
 
 
+class Stretch(io.RawIOBase):
+    """Reads some bytes, and then a stretch of a stream that it closes at the end."""
+
+    def __init__(self, header: bytes, source: BinaryIO, begin: int, end: int) -> None:
+        self._header = io.BytesIO(header)
+        self._source = source
+        self._left = end - begin
+        source.seek(begin)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._header.read(len(buffer))
+        if not data:
+            data = self._source.read(min(len(buffer), self._left))
+            self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
 def no_rows(layout: Layout, problems: Problems) -> Rows:
     """Rows that are not there, and why."""
     empty = {f.name: pa.array([], f.arrow_type) for f in layout.fields}
@@ -232,35 +264,7 @@ def typed_rows(
         where: Gives its place in words, if a line is not enough.
     """
     tokens = _Tokens.of(layout)
-    problems = Problems()
-    bad_rows: list[Array] = []
-    typed: dict[str, pa.Array] = {}
-    lengths: dict[str, Array] = {}
-    for field in layout.fields:
-        column = columns[field.name]
-        lists = Lists.of(_split(column, field, tokens)) if field.several else None
-        values = column if lists is None else lists.values
-        typed[field.name], faults = _typed(field, values, tokens)
-        parents = None
-        if lists is not None:
-            lengths[field.name], parents = lists.lengths, lists.parents
-            typed[field.name] = lists.holding(typed[field.name]).without_missing_ends().to_arrow()
-        for cause, at in faults:
-            rows = at if parents is None else parents[at]
-            bad_rows.append(rows)
-            found = [
-                _value_problem(
-                    file,
-                    field,
-                    layout,
-                    cause,
-                    str(values[int(i)].as_py()),
-                    line_of(int(r)),
-                    where(int(r)),
-                )
-                for i, r in zip(at[: layout.listed], rows[: layout.listed], strict=True)
-            ]
-            problems += Problems.of(found, total=len(at), kept=layout.listed)
+    typed, lengths, problems, bad_rows = _typed_columns(file, layout, columns, line_of, where)
     for name, weights in layout.pairs:
         unequal = np.flatnonzero(lengths[name] != lengths[weights])
         if len(unequal):
@@ -287,6 +291,80 @@ def typed_rows(
     return _without(whole, np.concatenate(bad_rows)) if bad_rows else whole
 
 
+def extended(file: InputFile, layout: Layout, rows: Rows, columns: Mapping[str, pa.Array]) -> Rows:
+    """Returns rows with further fields, by the same rules.
+
+    Args:
+        file: Where the rows come from.
+        layout: The further fields.
+        rows: What there is already.
+        columns: The fields, as `typed_rows` takes them.
+    """
+    typed, _, problems, bad_rows = _typed_columns(file, layout, columns, rows.line_of, rows.where)
+    known = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
+    whole = dataclasses.replace(
+        rows,
+        batch=pa.RecordBatch.from_pydict({**known, **typed}),
+        problems=rows.problems + problems,
+    )
+    return _without(whole, np.concatenate(bad_rows)) if bad_rows else whole
+
+
+def _typed_columns(
+    file: InputFile,
+    layout: Layout,
+    columns: Mapping[str, pa.Array],
+    line_of: Callable[[int], int],
+    where: Callable[[int], str],
+) -> tuple[dict[str, pa.Array], dict[str, Array], Problems, list[Array]]:
+    """The fields in their types, lengths of lists, faults, and the rows that have them."""
+    tokens = _Tokens.of(layout)
+    problems = Problems()
+    bad_rows: list[Array] = []
+    typed: dict[str, pa.Array] = {}
+    lengths: dict[str, Array] = {}
+    for field in layout.fields:
+        column = columns[field.name]
+        lists = Lists.of(_split(column, field, tokens)) if field.several else None
+        values = column if lists is None else lists.values
+        typed[field.name], faults = _typed(field, values, tokens)
+        parents, before = None, len(bad_rows)
+        if lists is not None:
+            lengths[field.name], parents = lists.lengths, lists.parents
+            typed[field.name] = lists.holding(typed[field.name]).without_missing_ends().to_arrow()
+        for cause, at in faults:
+            rows = at if parents is None else parents[at]
+            bad_rows.append(rows)
+            found = [
+                _value_problem(
+                    file,
+                    field,
+                    layout,
+                    cause,
+                    str(values[int(i)].as_py()),
+                    line_of(int(r)),
+                    where(int(r)),
+                )
+                for i, r in zip(at[: layout.listed], rows[: layout.listed], strict=True)
+            ]
+            problems += Problems.of(found, total=len(at), kept=layout.listed)
+        if field.required:
+            empty = lengths[field.name] == 0 if lists is not None else _nulls(typed[field.name])
+            absent = np.setdiff1d(np.flatnonzero(empty), np.concatenate([[], *bad_rows[before:]]))
+            bad_rows.append(absent)
+            found = [
+                _missing_problem(file, field, line_of(int(r)), where(int(r)))
+                for r in absent[: layout.listed]
+            ]
+            problems += Problems.of(found, total=len(absent), kept=layout.listed)
+    return typed, lengths, problems, [rows for rows in bad_rows if len(rows)]
+
+
+def _nulls(column: pa.Array) -> Array:
+    found: Array = column.is_null().to_numpy(zero_copy_only=False)
+    return found
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Tokens:
     """Texts that stand for a missing value."""
@@ -307,7 +385,12 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
     if field.type == "string":
         text = _as_text(column)
         missing = pc.is_in(text, value_set=tokens.missing_or_empty)
-        return pc.if_else(missing, pa.scalar(None, pa.string()), text), []
+        text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
+        if field.values is None:
+            return text, []
+        domain = pa.array([*field.values, None], pa.string())
+        known = pc.is_in(text, value_set=domain).to_numpy(zero_copy_only=False)
+        return text, [] if known.all() else [("domain", np.flatnonzero(~known))]
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         numbers, faults = _parsed(field, pc.if_else(missing, pa.scalar(None), column))
@@ -611,6 +694,11 @@ def _value_problem(
             "missing value."
         )
         reason = Reason.VALUE_UNPARSABLE
+    elif cause == "domain":
+        expected = f"one of the {len(field.values or ()):,} texts of the schema"
+        what = f"{field.role} {field.name!r} is not in its domain: expected {expected}"
+        action = "Correct the value, or add it to the schema."
+        reason = field.reason
     elif cause == "finite":
         what = f"{field.role} {field.name!r} is not finite: expected a finite float32 number"
         action = (
@@ -619,11 +707,12 @@ def _value_problem(
         )
         reason = Reason.NOT_FINITE
     else:
-        limits = (
-            f"{kind} of at least {field.low:g}"
-            if field.high is None
-            else f"{kind} from {field.low:g} to {field.high:g}"
-        )
+        if field.low is None:
+            limits = f"{kind} of at most {field.high:g}"
+        elif field.high is None:
+            limits = f"{kind} of at least {field.low:g}"
+        else:
+            limits = f"{kind} from {field.low:g} to {field.high:g}"
         what = f"{field.role} {field.name!r} is out of range: expected {limits}"
         action = "Correct the value or the configuration."
         reason = field.reason
@@ -632,8 +721,20 @@ def _value_problem(
         line=line,
         field=field.name,
         text=f"{what}, got {quote(text)}",
-        action=action,
+        action=field.action or action,
         reason=reason,
+        where=where,
+    )
+
+
+def _missing_problem(file: InputFile, field: Field, line: int, where: str) -> Problem:
+    return Problem(
+        file=file.name,
+        line=line,
+        field=field.name,
+        text=f"{field.role} {field.name!r} is missing: expected a value in every record",
+        action="Correct the record, or the presence in the schema.",
+        reason=Reason.MISSING_VALUE,
         where=where,
     )
 

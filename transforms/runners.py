@@ -18,8 +18,9 @@ import apache_beam as beam
 from apache_beam.io import filesystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from estimator_lib.core import errors
-from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
+from estimator_lib.core import errors, storage
+from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason, StorageError
+from transforms import object_store
 
 DEFAULT_RUNNER = "FnApiRunner"
 """Runs in this process. DirectRunner would try to download a binary first."""
@@ -37,6 +38,11 @@ def options(given: Sequence[str]) -> PipelineOptions:
     return PipelineOptions([*given] if named else [f"--runner={DEFAULT_RUNNER}", *given])
 
 
+def use_for_files(given: Sequence[str]) -> None:
+    """Gives Beam's file systems their options, such as --hdfs_host, for use on this machine."""
+    filesystems.FileSystems.set_options(options(given))
+
+
 @contextlib.contextmanager
 def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
     """Gives the path of a file that workers write and the caller reads; it is deleted then.
@@ -45,12 +51,12 @@ def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
     """
     base = _temporary_location(given)
     if base is not None and "://" in base:
-        path = filesystems.FileSystems.join(base, f"{prefix}{uuid.uuid4().hex}.tmp")
+        path = object_store.join(base, f"{prefix}{uuid.uuid4().hex}.tmp")
         try:
             yield path
         finally:
-            if filesystems.FileSystems.exists(path):
-                filesystems.FileSystems.delete([path])
+            with contextlib.suppress(StorageError):
+                object_store.remove(path)
         return
     with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
         yield os.path.join(folder, "scratch")
@@ -58,11 +64,24 @@ def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def scratch_directory(given: Sequence[str], prefix: str) -> Iterator[str]:
-    """Gives a directory, below `--temp_location` if that is one; it is deleted then."""
+    """Gives a directory, or a URI, below `--temp_location` if there is one; it is deleted then."""
     base = _temporary_location(given)
-    shared = base if base is not None and "://" not in base else None
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=shared) as folder:
+    store = object_store.of(base or "")
+    if base is not None and store is not None:
+        folder = object_store.join(base, f"{prefix}{uuid.uuid4().hex}")
+        try:
+            yield folder
+        finally:
+            with contextlib.suppress(StorageError):
+                store.remove(folder)
+        return
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
         yield folder
+
+
+def hands_over_by_uri(given: Sequence[str]) -> bool:
+    """Whether workers and this machine share an object store, and so no directory."""
+    return storage.is_uri(_temporary_location(given) or "")
 
 
 def _temporary_location(given: Sequence[str]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 import pathlib
@@ -15,7 +16,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import DataError, Reason, SchemaError
-from transforms import anomalies
+from transforms import anomalies, object_store
+from transforms.records import Source
+from transforms.rows import Field
 
 _LOG = logging.getLogger(__name__)
 TRAINING = "TRAINING"
@@ -30,12 +33,53 @@ class SchemaPolicy:
         previous: Statistics of the span before, or None.
         serving: Statistics of serving data, or None.
         fail: Whether an error ends the step; else it is a warning.
+        quarantine: Whether records with values that the schema does not allow are faults of
+            theirs, instead of the data's.
     """
 
     schema: Any
     previous: Any | None
     serving: Any | None
     fail: bool
+    quarantine: bool
+
+    def held(self, source: Source) -> Source:
+        """Returns a source whose records are held to the schema, if it puts them in quarantine.
+
+        Each must have a value where all have, texts of the domain if it is a whole one, and
+        numbers of the range. What only many records together show is left to `judge`.
+        """
+        if not self.quarantine:
+            return source
+        fields = tuple(self._held(field) for field in source.layout.fields)
+        return dataclasses.replace(source, layout=dataclasses.replace(source.layout, fields=fields))
+
+    def _held(self, field: Field) -> Field:
+        feature = next((f for f in self.schema.feature if f.name == field.name), None)
+        if feature is None or not anomalies.expected(feature, self.schema, self._environment):
+            return field
+        if field.role == "Field":
+            field = dataclasses.replace(field, required=feature.presence.min_fraction >= 1)
+        domains = {domain.name: domain for domain in self.schema.string_domain}
+        domain = anomalies.string_domain(feature, domains)
+        whole = (feature.distribution_constraints.min_domain_mass or 1.0) >= 1
+        if field.type == "string" and domain is not None and whole:
+            return dataclasses.replace(field, values=tuple(domain.value))
+        which = feature.WhichOneof("domain_info")
+        if field.type == "string" or which not in ("int_domain", "float_domain"):
+            return field
+        domain = getattr(feature, which)
+        lows = [domain.min] if domain.HasField("min") else []
+        highs = [domain.max] if domain.HasField("max") else []
+        return dataclasses.replace(
+            field,
+            low=max([*lows, *([] if field.low is None else [field.low])], default=None),
+            high=min([*highs, *([] if field.high is None else [field.high])], default=None),
+        )
+
+    @property
+    def _environment(self) -> str | None:
+        return TRAINING if TRAINING in self.schema.default_environment else None
 
     def judge(self, by_split: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the Anomalies of every split; only fields that were read are judged.
@@ -52,7 +96,7 @@ class SchemaPolicy:
             judged[split] = anomalies.validate(
                 statistics,
                 _only(self.schema, statistics),
-                environment=TRAINING if TRAINING in self.schema.default_environment else None,
+                environment=self._environment,
                 previous=self.previous if of_train else None,
                 serving=self.serving if of_train else None,
             )
@@ -91,7 +135,11 @@ def load(section: config.DataSchema, base_dir: str) -> SchemaPolicy:
         for path in (section.previous, section.serving)
     )
     return SchemaPolicy(
-        schema=schema, previous=previous, serving=serving, fail=section.on_anomaly == "fail"
+        schema=schema,
+        previous=previous,
+        serving=serving,
+        fail=section.on_anomaly != "warn",
+        quarantine=section.on_anomaly == "quarantine",
     )
 
 
@@ -115,13 +163,18 @@ def read_schema(path: str | os.PathLike[str]) -> Any:
 def read_statistics(path: str | os.PathLike[str]) -> Any:
     """Reads a DatasetFeatureStatisticsList: a .pb file, or the first split of an artifact.
 
+    Args:
+        path: A path or URI.
+
     Raises:
         DataError: there is no such file, or it holds something else.
     """
-    place = pathlib.Path(path)
-    if place.is_dir():
-        names = manifest.read(place, kind="statistics").metadata["splits"]
-        place = storage.safe_join(place, f"{names[0]}.pb")
+    place = os.fspath(path)
+    store = object_store.of(place)
+    if os.path.isdir(place) or (store is not None and not place.endswith(".pb")):
+        found = manifest.read(place, kind="statistics", store=store)
+        folder = object_store.located(place)
+        place = object_store.join(folder, f"{found.metadata['splits'][0]}.pb")
     try:
         return statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(place))
     except DecodeError as error:
@@ -132,13 +185,20 @@ def read_statistics(path: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def _located(path: str, base_dir: str) -> pathlib.Path:
-    return pathlib.Path(path) if os.path.isabs(path) else storage.safe_join(base_dir, path)
+def _located(path: str, base_dir: str) -> str:
+    if storage.is_uri(path):
+        object_store.check(path)
+        return path
+    return path if os.path.isabs(path) else str(storage.safe_join(base_dir, path))
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return pathlib.Path(path).read_bytes()
+        if (store := object_store.of(os.fspath(path))) is None:
+            return pathlib.Path(path).read_bytes()
+        if (data := store.read(os.fspath(path))) is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        return data
     except OSError as error:
         raise DataError(
             f"File {path} cannot be read: {error.strerror or error}. Correct the path.",

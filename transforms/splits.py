@@ -1,4 +1,4 @@
-"""Which split a row belongs to: by file, by keyed hash, by the value of a field.
+"""Which split a row belongs to: by file, by keyed hash, by the value of a field, by time.
 
 Pure functions of the row's own texts (or of its file), so that a rerun, another shard order or
 another machine gives the same answer.
@@ -6,6 +6,7 @@ another machine gives the same answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,18 +23,17 @@ _HASH_KEY = (0x5EED_0001, 0x5EED_0002)
 _HASH_RANGE = 1 << 40
 
 
-def fields(split: config.Split) -> list[str]:
-    """Returns the fields whose texts decide the split."""
-    if split.hash is not None:
-        return list(split.hash.key)
-    return [split.column.field] if split.column is not None else []
+UNPLACED = ""
+"""What `assign` calls the rows that belong to no split."""
 
 
 def names(split: config.Split) -> list[str]:
     """Returns the splits there will be, in the order train, validation, eval."""
     if split.files is not None:
         return [name for name in config.SPLITS if getattr(split.files, name)]
-    with_validation = split.column is not None and split.column.validation
+    with_validation = (split.column is not None and split.column.validation) or (
+        split.time is not None and split.time.validation_from
+    )
     return list(config.SPLITS) if with_validation else ["train", "eval"]
 
 
@@ -46,7 +46,8 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
         file_split: The split of the file the rows come from; "" where rows decide.
 
     Returns:
-        Split to a bool array `[rows]`, or to None for all rows.
+        Split to a bool array `[rows]`, or to None for all rows; rows whose time cannot be read
+        are in `UNPLACED`.
     """
     if file_split:
         return {file_split: None}
@@ -55,6 +56,8 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
             split.hash.eval_fraction
         )
         return {"train": ~held_out, "eval": held_out}
+    if split.time is not None:
+        return _by_time(split.time, texts[split.time.field])
     assert split.column is not None, "the configuration gives exactly one way"  # noqa: S101
     text = texts[split.column.field]
     result = {}
@@ -67,6 +70,29 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
             result[name] = chosen & rest
             rest &= ~chosen
     return {"train": rest, **result}
+
+
+def _by_time(split: config.TimeSplit, text: pa.Array) -> dict[str, Any]:
+    kind, eval_from = config.moment(split.eval_from)
+    encoded = text.dictionary_encode()
+    distinct = np.array([_moment(t, kind) for t in encoded.dictionary.to_pylist()], np.float64)
+    moments = distinct[encoded.indices.to_numpy()]
+    unplaced, late = np.isnan(moments), moments >= eval_from
+    result = {UNPLACED: unplaced, "eval": late}
+    rest = ~(unplaced | late)
+    if split.validation_from is not None:
+        result["validation"] = rest & (moments >= config.moment(split.validation_from)[1])
+        rest &= ~result["validation"]
+    return {"train": rest, **result}
+
+
+def _moment(text: str, kind: str) -> float:
+    """Where a text stands among others of its kind; NaN if it is of another."""
+    try:
+        found, at = config.moment(text)
+    except ValueError:
+        return math.nan
+    return at if found == kind else math.nan
 
 
 def hashed_fraction(keys: Sequence[pa.Array]) -> Array:

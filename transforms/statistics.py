@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,19 +100,19 @@ def _string(stats: Any, analysis: FieldAnalysis) -> None:
         )
 
 
-def infer_schema(split: SplitAnalysis, *, label: str | None = None) -> Any:
+def infer_schema(split: SplitAnalysis, *, labels: Sequence[str] = ()) -> Any:
     """Returns a Schema for a person to edit: types, presence, and domains of small vocabularies.
 
     Args:
         split: The train split.
-        label: A field that serving requests do not have.
+        labels: Fields that serving requests do not have.
     """
     schema = schema_pb2.Schema()
-    if label is not None:
+    if labels:
         schema.default_environment.extend(["TRAINING", "SERVING"])
     for name, analysis in sorted(split.fields.items()):
         feature = schema.feature.add(name=name, type=_SCHEMA_TYPES[analysis.type])
-        if name == label:
+        if name in labels:
             feature.not_in_environment.append("SERVING")
         if analysis.present:
             feature.presence.min_count = 1

@@ -30,8 +30,10 @@ class Job:
         files: Split to the contents of its files.
         columns: As in a run configuration.
         label: As in a run configuration.
+        labels: As in a run configuration.
         weight: As in a run configuration.
         keep: Raw fields to keep.
+        keep_raw: Whether to keep the eval rows as they were.
         data: Further keys of the data section.
         suffix: Of the files' names.
         preprocess: As in a run configuration.
@@ -40,9 +42,11 @@ class Job:
     root: pathlib.Path
     files: Mapping[str, Sequence[str | bytes]]
     columns: Mapping[str, Any]
-    label: Mapping[str, Any]
+    label: Mapping[str, Any] | None = None
+    labels: Mapping[str, Any] | None = None
     weight: str | None = None
     keep: Sequence[str] = ()
+    keep_raw: bool = False
     data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     suffix: str = ".csv"
     preprocess: Mapping[str, Any] | None = None
@@ -75,11 +79,13 @@ class Job:
         return config.PreprocessPart.model_validate(
             {
                 "data": data_part,
-                "label": dict(self.label),
+                "label": self.label,
+                "labels": self.labels,
                 "weight": self.weight,
                 "preprocess": dict(self.preprocess) if self.preprocess is not None else None,
                 "columns": dict(self.columns),
                 "keep": list(self.keep),
+                "keep_raw": self.keep_raw,
             }
         )
 

@@ -14,7 +14,7 @@ import hashlib
 import importlib
 import inspect
 import logging
-import pathlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,10 +25,20 @@ import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.columns import MISSING_INT
-from estimator_lib.core.errors import ConfigError, DataError, PipelineError, Reason, quote
-from transforms import incremental, records, runners, tensors
+from estimator_lib.core.errors import (
+    ConfigError,
+    DataError,
+    PipelineError,
+    Reason,
+    StorageError,
+    quote,
+)
+from transforms import incremental, object_store, records, runners, tensors
 from transforms.files import InputFile
 from transforms.lists import Lists
+
+_LIST = "MANIFEST"
+"""What tensorflow-transform knows of a file: which parts there are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,18 +57,15 @@ class Derived:
     outputs: Mapping[str, str]
     digest: str
 
-    def apply(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Returns the rows with the outputs as further columns.
+    def apply(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
+        """Returns the outputs for the rows, null = missing.
 
         Raises:
             DataError: a text is not UTF-8.
         """
         graph = _graph(self.directory, tuple(sorted(self.inputs.items())))
         raw = {n: tensors.of_column(kind, batch.column(n)) for n, kind in self.inputs.items()}
-        columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-        for name, value in graph(raw).items():
-            columns[name] = _column(name, self.outputs[name], value)
-        return pa.RecordBatch.from_pydict(columns)
+        return {n: _column(n, self.outputs[n], value) for n, value in graph(raw).items()}
 
 
 class UserGraph(tf.Module):  # type: ignore[misc, unused-ignore]
@@ -72,7 +79,7 @@ class UserGraph(tf.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self, directory: str, inputs: Mapping[str, str]) -> None:
         super().__init__(name="user_function")
         self._inputs = dict(inputs)
-        self.learned = tf.saved_model.load(str(pathlib.Path(directory) / "transform_fn"))
+        self.learned = tf.saved_model.load(os.path.join(directory, "transform_fn"))
 
     def __call__(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the function's outputs."""
@@ -188,18 +195,20 @@ def learn(
         inputs: All files.
         source: How they are read.
         fields: Raw field that the function takes -> type.
-        directory: Gets what tensorflow-transform writes.
+        directory: Gets what tensorflow-transform writes; a path, or a URI that TensorFlow knows.
         runner_options: Beam options.
         cache: Directory that keeps what was learned of each file, so that known files are not
             read; tensorflow-transform's analyzer cache.
 
     Raises:
-        ConfigError: the function is not there, or what it returns cannot be used.
+        ConfigError: the function is not there, what it returns cannot be used, or TensorFlow does
+            not know the URI.
         PipelineError: it failed.
     """
     import tensorflow_transform.beam as tft_beam
 
     function = load(path)
+    _require_tensorflow(directory, cache)
     config = _adapter(fields)
     keys: dict[InputFile, str] = {}
     for file in inputs:
@@ -208,13 +217,14 @@ def learn(
             again = sum(known.startswith(key) for known in keys.values())
             keys[file] = f"{key}-{again}"  # files may be equal
     datasets = {tft_beam.analyzer_cache.DatasetKey(key): f for f, key in keys.items()}
-    kept = str(pathlib.Path(cache) / "tensorflow_transform") if cache is not None else None
+    places = keys.values() if cache is not None else ()
+    kept = {key: object_store.join(cache or "", "functions", key) for key in places}
 
-    def build(pipeline: beam.Pipeline) -> None:
+    def build(pipeline: beam.Pipeline, known: str) -> None:
         analysis_cache = (
             pipeline
-            | "ReadCache" >> tft_beam.analyzer_cache.ReadAnalysisCacheFromFS(kept, list(datasets))
-            if kept is not None
+            | "ReadCache" >> tft_beam.analyzer_cache.ReadAnalysisCacheFromFS(known, list(datasets))
+            if cache is not None
             else {}
         )
         needed = tft_beam.analysis_graph_builder.get_analysis_dataset_keys(
@@ -231,22 +241,28 @@ def learn(
         analyse = tft_beam.AnalyzeDatasetWithCache(function, pipeline=pipeline)
         learned, learned_cache = (rows, analysis_cache, config) | "Learn" >> analyse
         _ = learned | "Write" >> tft_beam.WriteTransformFn(directory)
-        if kept is not None:
-            write = tft_beam.analyzer_cache.WriteAnalysisCacheToFS(pipeline, kept)
+        if cache is not None:
+            write = tft_beam.analyzer_cache.WriteAnalysisCacheToFS(pipeline, known)
             _ = learned_cache | "WriteCache" >> write
 
     with (
         runners.scratch_directory(runner_options, "tft-") as scratch,
         tft_beam.Context(scratch),
     ):
+        # What is learned is listed before it is written, so a job that fails must leave no list.
+        known = os.path.join(scratch, "known")
+        for key, place in kept.items():
+            _copy(place, os.path.join(known, key))
         try:
             with _quiet():
-                runners.run(build, runner_options)
+                runners.run(functools.partial(build, known=known), runner_options)
         except PipelineError as error:
             found = error.message.removeprefix("Beam job failed: ")
             raise PipelineError(
                 f"preprocess.function {path!r} failed: {found}", reason=error.reason
             ) from error
+        for key, place in kept.items():
+            _keep(os.path.join(known, key), place)
     graph = _graph(directory, tuple(sorted(fields.items())))
     described = [path, _code_digest(function), sorted(keys.values()), sorted(fields.items())]
     return Derived(
@@ -255,6 +271,48 @@ def learn(
         outputs=graph.outputs(),
         digest=hashlib.sha256(storage.canonical_json(described).encode()).hexdigest(),
     )
+
+
+def _copy(source: str, target: str) -> None:
+    """Copies a directory, if it is there, the list of the others last."""
+    for folder, _, names in tf.io.gfile.walk(source):
+        into = os.path.join(target, folder.removeprefix(source).strip("/"))
+        tf.io.gfile.makedirs(into)
+        for name in sorted(names, key=lambda name: name == _LIST):
+            path = os.path.join(into, name)
+            tf.io.gfile.copy(os.path.join(folder, name), path, overwrite=True)
+
+
+def _keep(learned: str, place: str) -> None:
+    """Keeps what was learned of a file, in place of what was known of it."""
+    if not tf.io.gfile.isdir(learned):
+        return
+    if not storage.is_uri(place):
+        with storage.staged_directory(place, replace=True) as staged:
+            _copy(learned, str(staged))
+        return
+    # Without its list nothing is read there.
+    listed = os.path.join(place, _LIST)
+    if tf.io.gfile.exists(listed):
+        tf.io.gfile.remove(listed)
+    _copy(learned, place)
+
+
+def _require_tensorflow(*places: str | None) -> None:
+    """Refuses URIs that tensorflow-transform, which has file systems of its own, cannot write."""
+    for place in filter(storage.is_uri, (place or "" for place in places)):
+        try:
+            tf.io.gfile.exists(place)
+        except tf.errors.UnimplementedError as error:
+            raise ConfigError(
+                f"preprocess.function cannot use {place}: TensorFlow has no file system for it. "
+                "Give a directory or gs:// as --temp_location, and as --cache.",
+                reason=Reason.UNSUPPORTED,
+            ) from error
+        except tf.errors.OpError as error:
+            raise StorageError(
+                f"Cannot read {place}: {error.message.splitlines()[0]}.", reason=Reason.IO
+            ) from error
 
 
 @contextlib.contextmanager

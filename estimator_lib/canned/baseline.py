@@ -12,7 +12,7 @@ from estimator_lib.canned import networks
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
-from estimator_lib.specs import EstimatorSpec
+from estimator_lib.specs import EstimatorSpec, compilable
 
 
 class BaselineEstimator(Estimator):
@@ -91,6 +91,7 @@ def _model_fn(model: str, head: Any, optimizer: Any) -> Callable[..., EstimatorS
     head = networks.checked_head(model, head)
     trainer = networks.optimizer(optimizer, rate=networks.BASELINE_RATE)
 
+    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         with variables.scope("baseline"):
             bias = variables.get_variable("bias", (head.logits_dimension,), initializer=0.0)

@@ -16,7 +16,7 @@ from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
 from estimator_lib.losses import LossReduction
-from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 
 
 class DCNEstimator(Estimator):
@@ -194,6 +194,7 @@ def _model_fn(
     activation = networks.activation(activation_fn)
     trainer = networks.optimizer(optimizer, networks.dnn_rates(head))
 
+    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         with variables.scope("dcn"):
             first = dense_features(columns, features)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from estimator_lib.canned import networks
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
-from estimator_lib.specs import EstimatorSpec
+from estimator_lib.specs import EstimatorSpec, compilable
 
 
 class DNNEstimator(Estimator):
@@ -150,6 +150,7 @@ def _model_fn(
     activation = networks.activation(activation_fn)
     trainer = networks.optimizer(optimizer, networks.dnn_rates(head))
 
+    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         logits, made, updates = networks.dnn_logits(
             features,

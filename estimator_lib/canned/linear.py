@@ -12,7 +12,7 @@ from estimator_lib.estimator import Estimator
 from estimator_lib.features.linear import linear_terms
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers.sdca import LinearSDCA
-from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 
 
 class LinearEstimator(Estimator):
@@ -138,7 +138,8 @@ def _model_fn(
             features, mode, logits, labels, trainer, made, update_ops=updates
         )
 
-    return model_fn
+    # A step of SDCA has shapes that depend on the batch.
+    return model_fn if dual else compilable(model_fn)
 
 
 def _dual(model: str, head: Any, combiner: str, optimizer: Any) -> LinearSDCA | None:

@@ -16,7 +16,7 @@ from estimator_lib.canned import networks
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
-from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 
 
 class MMoEEstimator(Estimator):
@@ -82,6 +82,7 @@ def _model_fn(
     rates = [networks.dnn_rates(part) for part in head.heads.values()]
     trainer = networks.optimizer(optimizer, min(rates, key=lambda r: r["Adagrad"]))
 
+    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         def layers(net: tf.Tensor, units: Sequence[int]) -> tf.Tensor:
             return networks.hidden_layers(

@@ -20,7 +20,7 @@ from estimator_lib.canned import networks
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
 from estimator_lib.losses import LossReduction
-from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 
 _RATE = 0.002
 """Adam's learning rate where none is given: the paper's."""
@@ -223,6 +223,7 @@ def _model_fn(
     activation = networks.activation(activation_fn)
     trainer = networks.optimizer(optimizer, {"Adam": _RATE, **networks.dnn_rates(head)})
 
+    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         training = mode == ModeKeys.TRAIN
         with variables.scope("tabm"):

@@ -15,7 +15,7 @@ from estimator_lib.canned import networks
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
-from estimator_lib.specs import EstimatorSpec
+from estimator_lib.specs import EstimatorSpec, compilable
 
 
 class DNNLinearCombinedEstimator(Estimator):
@@ -199,6 +199,7 @@ def _model_fn(
     wide_trainer = networks.optimizer(linear_optimizer, rate=networks.linear_rate(len(wide), most))
     deep_trainer = networks.optimizer(dnn_optimizer, networks.dnn_rates(head), other)
 
+    @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         parts: list[tuple[networks.Built, Any]] = []
         if deep:

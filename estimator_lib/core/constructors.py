@@ -10,20 +10,28 @@ from __future__ import annotations
 import ast
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from estimator_lib.core import columns as fc
+from estimator_lib.core import labels
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 _CANNED = pathlib.Path(__file__).parents[1] / "canned"
 _OWN_ARGUMENTS = frozenset(("self", "model_dir", "config"))
 _COLUMN_ARGUMENT = "feature_columns"
+_HEAD, HEAD_WEIGHTS = "head", "head_weights"
 
 
 @functools.cache
 def signatures() -> Mapping[str, tuple[str, ...]]:
     """Returns constructor argument names by class name, for every ready-made Estimator."""
+    return {name: tuple(arguments) for name, arguments in _defaulted().items()}
+
+
+@functools.cache
+def _defaulted() -> Mapping[str, Mapping[str, bool]]:
+    """Returns for each argument of each class whether it has a default."""
     found = {}
     for path in sorted(_CANNED.glob("[a-z]*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -31,9 +39,14 @@ def signatures() -> Mapping[str, tuple[str, ...]]:
                 continue
             for member in node.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    arguments = (*member.args.args, *member.args.kwonlyargs)
-                    names = tuple(a.arg for a in arguments if a.arg not in _OWN_ARGUMENTS)
-                    found[node.name] = names
+                    own = member.args
+                    needed = len(own.args) - len(own.defaults)
+                    known = {a.arg: at >= needed for at, a in enumerate(own.args)}
+                    known |= {
+                        a.arg: default is not None
+                        for a, default in zip(own.kwonlyargs, own.kw_defaults, strict=True)
+                    }
+                    found[node.name] = {n: d for n, d in known.items() if n not in _OWN_ARGUMENTS}
     return found
 
 
@@ -56,11 +69,13 @@ def check_arguments(
                 f"estimator.name {quote(name)} is unknown.{did_you_mean(name, signatures())}",
                 reason=Reason.UNKNOWN_NAME,
             )
+        # The head follows from the labels; how much each counts is the only choice left.
+        known = [HEAD_WEIGHTS if own == _HEAD else own for own in signatures()[name]]
         for argument in arguments:
-            if argument not in signatures()[name]:
+            if argument not in known:
                 raise ConfigError(
                     f"estimator.args.{argument}: {name} has no such argument."
-                    + did_you_mean(argument, signatures()[name]),
+                    + did_you_mean(argument, known),
                     reason=Reason.UNKNOWN_NAME,
                 )
     for argument, value in arguments.items():
@@ -78,6 +93,104 @@ def check_arguments(
                     f"columns.{did_you_mean(str(column), columns)}",
                     reason=Reason.UNKNOWN_NAME,
                 )
+
+
+def check_complete(name: str | None, given: Collection[str]) -> None:
+    """Refuses a ready-made Estimator without an argument that it cannot do without.
+
+    Args:
+        name: Class name, a known one; None for a user's own function.
+        given: Names of the arguments that it gets.
+
+    Raises:
+        ConfigError: naming the arguments.
+    """
+    arguments = _defaulted()[name] if name is not None else {}
+    lacking = [n for n, default in arguments.items() if not default and n not in {*given, _HEAD}]
+    if lacking:
+        raise ConfigError(
+            f"estimator.args.{lacking[0]} is missing, which {name} cannot do without. Add it.",
+            reason=Reason.MISSING_VALUE,
+        )
+
+
+def check_label(name: str | None, arguments: Mapping[str, Any], label: labels.Label) -> None:
+    """Refuses a ready-made Estimator that cannot learn a label.
+
+    Args:
+        name: Class name, a known one; None for a user's own function.
+        arguments: As in the configuration.
+        label: As `core.labels` describes it.
+
+    Raises:
+        ConfigError: saying which Estimators can.
+    """
+    if name is None:
+        return
+    if takes_head(name):
+        _check_heads(name, arguments.get(HEAD_WEIGHTS, {}), label)
+        return
+    kind = label["kind"]
+    if kind in ("heads", "multilabel"):
+        family = name.removesuffix("Classifier").removesuffix("Regressor")
+        general = [f"{family}Estimator"] if takes_head(f"{family}Estimator") else []
+        general += ["MMoEEstimator"] if kind == "heads" else []
+        what = f"labels has {len(label['heads'])}" if kind == "heads" else "label is multilabel"
+        raise ConfigError(
+            f"estimator.name {name} learns one label of kind class or number, but {what}. Use "
+            f"{' or '.join(general) or 'DNNEstimator'}.",
+            reason=Reason.CONFLICT,
+        )
+    for ending, other, wanted, what in (
+        ("Regressor", "Classifier", "number", "a number"),
+        ("Classifier", "Regressor", "class", "a class"),
+    ):
+        if name.endswith(ending) and kind != wanted:
+            raise ConfigError(
+                f"estimator.name {name} predicts {what}, but label.kind is {kind!r}. Use a "
+                f"{other}, or set label.kind to {wanted}.",
+                reason=Reason.CONFLICT,
+            )
+    classes = arguments.get("n_classes", label["classes"])
+    if kind == "class" and classes != label["classes"]:
+        raise ConfigError(
+            f"estimator.args.n_classes is {classes}, but label.classes is {label['classes']}. "
+            "Make them agree.",
+            reason=Reason.CONFLICT,
+        )
+
+
+def takes_head(name: str) -> bool:
+    """Whether a ready-made Estimator learns any label."""
+    return _HEAD in signatures().get(name, ())
+
+
+def _check_heads(name: str, weights: Any, label: labels.Label) -> None:
+    several = label["kind"] == "heads"
+    if name.startswith("MMoE") and not several:
+        raise ConfigError(
+            f"estimator.name {name} learns several labels, but there is one. Use DNNEstimator, or "
+            "give labels.",
+            reason=Reason.CONFLICT,
+        )
+    known = labels.heads(label) if several else {}
+    numbers = isinstance(weights, Mapping) and all(
+        isinstance(weight, int | float) and not isinstance(weight, bool) and weight >= 0
+        for weight in weights.values()
+    )
+    if not numbers:
+        raise ConfigError(
+            f"estimator.args.{HEAD_WEIGHTS}: expected a number of at least 0 by label, such as "
+            f"{{delay: 0.1}}, got {quote(weights)}.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    for head in weights:
+        if head not in known:
+            raise ConfigError(
+                f"estimator.args.{HEAD_WEIGHTS}: {quote(head)} is not one of labels."
+                + did_you_mean(str(head), known),
+                reason=Reason.UNKNOWN_NAME,
+            )
 
 
 def bind_columns(arguments: Mapping[str, Any], columns: Mapping[str, fc.Column]) -> dict[str, Any]:

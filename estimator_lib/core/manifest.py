@@ -3,6 +3,16 @@
 Layer 0. A directory is an artifact when it holds `manifest.json`, which is written last and
 lists every file with size and SHA-256. Readers open only files that the manifest lists, so
 left-overs of an earlier attempt are never read.
+
+An object store renames nothing. There every attempt writes a directory of its own, which is an
+artifact as any other; then the `manifest.json` above it, one object, says which of them it is:
+
+    gs://bucket/examples/manifest.json                 the same, with "directory": "attempt-5f0c"
+    gs://bucket/examples/attempt-5f0c/manifest.json
+    gs://bucket/examples/attempt-5f0c/train-00000-of-00001.parquet
+
+No file is written twice, so that attempts at the same time cannot mix. What dead ones left is
+removed by the next one that ends a day later.
 """
 
 from __future__ import annotations
@@ -12,6 +22,9 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import tempfile
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +32,9 @@ from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, Reason, StorageError
 
 NAME = "manifest.json"
+ATTEMPT = "attempt-"
+DEAD_S = 86_400.0
+"""An attempt in an object store that wrote nothing for so long, and is no artifact, is dead."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,11 +54,13 @@ class Manifest:
         kind: What the artifact is, such as "examples" or "model".
         files: Path below the directory (with "/") to its entry.
         metadata: Strict JSON: row counts, parents, configuration.
+        directory: In an object store, where below the manifest the artifact is; else "".
     """
 
     kind: str
     files: Mapping[str, FileEntry]
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    directory: str = ""
 
     @property
     def digest(self) -> str:
@@ -60,6 +78,7 @@ def write(
     kind: str,
     metadata: Mapping[str, Any] | None = None,
     rows: Mapping[str, int] | None = None,
+    written: Mapping[str, FileEntry] | None = None,
 ) -> Manifest:
     """Lists every file below `directory` and writes its manifest, last.
 
@@ -68,53 +87,88 @@ def write(
         kind: What the artifact is.
         metadata: Strict JSON to keep with it.
         rows: Row counts of the files that are tables.
+        written: Files whose writer said what they hold; they may be elsewhere.
     """
     counts = rows or {}
-    files = {}
+    files = dict(written or {})
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
-        if path.is_file() and name != NAME:
+        if path.is_file() and name != NAME and name not in files:
             files[name] = FileEntry(
                 size=path.stat().st_size,
                 sha256=storage.sha256_file(path),
                 rows=counts.get(name),
             )
-    manifest = Manifest(kind=kind, files=files, metadata=metadata or {})
+    manifest = Manifest(kind=kind, files=dict(sorted(files.items())), metadata=metadata or {})
     storage.write_json(directory / NAME, manifest._as_json())
     return manifest
 
 
-def read(directory: str | pathlib.Path, *, kind: str | None = None) -> Manifest:
+def read(
+    directory: str | pathlib.Path,
+    *,
+    kind: str | None = None,
+    store: storage.ObjectStore | None = None,
+) -> Manifest:
     """Returns the manifest of a finished artifact.
+
+    Args:
+        directory: Where the artifact is.
+        kind: What it must be.
+        store: Where `directory` is a URI, what reads it.
 
     Raises:
         DataError: there is no manifest, it is not one, or it is of another kind.
     """
-    path = pathlib.Path(directory) / NAME
-    try:
-        content = json.loads(path.read_text())
-        manifest = Manifest(
-            kind=content["kind"],
-            files={name: FileEntry(**entry) for name, entry in content["files"].items()},
-            metadata=content["metadata"],
-        )
-    except FileNotFoundError as error:
+    manifest = finished(directory, store)
+    if manifest is None:
         raise DataError(
             f"Directory {directory} is not a finished artifact: it has no {NAME}. "
             "Run the step that writes it again.",
             reason=Reason.FILE_NOT_FOUND,
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
+        )
+    if manifest.directory and store is None:
         raise DataError(
-            f"Manifest {path} is damaged: {error}. Run the step that writes it again.",
-            reason=Reason.CORRUPT_FILE,
-        ) from error
+            f"Directory {directory} is a copy of an object store's, with the artifact below it. "
+            f"Give {pathlib.Path(directory) / manifest.directory}.",
+            reason=Reason.FILE_NOT_FOUND,
+        )
     if kind is not None and manifest.kind != kind:
         raise DataError(
             f"Artifact {directory} is of another kind: expected {kind!r}, got {manifest.kind!r}.",
             reason=Reason.TYPE_MISMATCH,
         )
     return manifest
+
+
+def finished(
+    directory: str | pathlib.Path, store: storage.ObjectStore | None = None
+) -> Manifest | None:
+    """Returns the manifest of an artifact, or None where there is no finished one.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = f"{directory}/{NAME}"
+    try:
+        data = store.read(path) if store is not None else pathlib.Path(path).read_bytes()
+    except FileNotFoundError:
+        data = None
+    if data is None:
+        return None
+    try:
+        content = json.loads(data)
+        return Manifest(
+            kind=content["kind"],
+            files={name: FileEntry(**entry) for name, entry in content["files"].items()},
+            metadata=content["metadata"],
+            directory=content.get("directory", ""),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"Manifest {path} is damaged: {error}. Run the step that writes it again.",
+            reason=Reason.CORRUPT_FILE,
+        ) from error
 
 
 def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
@@ -143,35 +197,33 @@ def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
 
 
 @contextlib.contextmanager
-def committed_artifact(target: str | pathlib.Path) -> Iterator[ArtifactWriter]:
+def committed_artifact(
+    target: str | pathlib.Path, store: storage.ObjectStore | None = None
+) -> Iterator[ArtifactWriter]:
     """Yields a writer whose staging directory becomes the artifact `target` when the block ends.
 
     A second commit of identical content is fine (a retried step); an existing directory that
     is not a finished artifact is replaced, for it is what a killed attempt left.
 
+    Args:
+        target: The artifact's directory, or URI.
+        store: Where `target` is a URI, what writes there.
+
     Raises:
         StorageError: `target` holds a finished artifact with other content.
     """
+    if store is not None:
+        with _committed_objects(str(target), store) as writer:
+            yield writer
+        return
     final = pathlib.Path(target)
-    finished = (final / NAME).exists()
-    writer: ArtifactWriter | None = None
     try:
-        with storage.staged_directory(final, replace=not finished) as staged:
+        with storage.staged_directory(final, replace=not (final / NAME).exists()) as staged:
             writer = ArtifactWriter(staged)
             yield writer
-            manifest = writer.finish()
             # Looked at again: another attempt may have finished while this one worked.
-            if (final / NAME).exists():
-                found = read(final).digest
-                if found == manifest.digest:
-                    raise _SameContentError
-                refusal = StorageError(
-                    f"Artifact {final} is finished already, with other content: expected digest "
-                    f"{manifest.digest[:12]}, got {found[:12]}. Give the step a new directory.",
-                    reason=Reason.ALREADY_EXISTS,
-                )
-                refusal.retryable = False
-                raise refusal
+            if _is_there(final, writer.finish(), read(final) if (final / NAME).exists() else None):
+                raise _SameContentError
     except _SameContentError:
         return
 
@@ -180,15 +232,89 @@ class _SameContentError(Exception):
     """Leaves the staging block without a commit: the target holds this content already."""
 
 
-class ArtifactWriter:
-    """A staged artifact: write below `directory`, set `kind`, `metadata` and `rows`."""
+def _is_there(target: object, manifest: Manifest, found: Manifest | None) -> bool:
+    """Whether an artifact is finished already; raises if one with other content is."""
+    if found is None or found.digest == manifest.digest:
+        return found is not None
+    refusal = StorageError(
+        f"Artifact {target} is finished already, with other content: expected digest "
+        f"{manifest.digest[:12]}, got {found.digest[:12]}. Give the step a new directory.",
+        reason=Reason.ALREADY_EXISTS,
+    )
+    refusal.retryable = False
+    raise refusal
 
-    def __init__(self, directory: pathlib.Path) -> None:
+
+@contextlib.contextmanager
+def _committed_objects(target: str, store: storage.ObjectStore) -> Iterator[ArtifactWriter]:
+    attempt = f"{ATTEMPT}{uuid.uuid4().hex}"
+    with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
+        writer = ArtifactWriter(pathlib.Path(folder), f"{target}/{attempt}")
+        try:
+            yield writer
+            manifest = writer.finish()
+            paths = [path for path in writer.directory.rglob("*") if path.is_file()]
+            for path in sorted(paths, key=lambda path: (path.name == NAME, path)):
+                store.upload(path, f"{writer.place}/{path.relative_to(folder).as_posix()}")
+            known = whole(target, store)
+            there = _is_there(target, manifest, known)
+        except BaseException:
+            with contextlib.suppress(StorageError):
+                store.remove(writer.place)
+            raise
+    if there and known is not None:
+        attempt = known.directory
+    else:
+        # From here on the attempt may be the artifact, whatever this call answers.
+        pointer = {**manifest._as_json(), "directory": attempt}
+        store.write(f"{target}/{NAME}", storage.canonical_json(pointer).encode())
+    with contextlib.suppress(StorageError):
+        if there:
+            store.remove(writer.place)
+        _sweep(target, store, attempt)
+
+
+def whole(target: str | pathlib.Path, store: storage.ObjectStore | None = None) -> Manifest | None:
+    """Returns `finished`, or None for a damaged manifest too: it may be half written."""
+    try:
+        return finished(target, store)
+    except DataError:
+        return None
+
+
+def _sweep(target: str, store: storage.ObjectStore, artifact: str) -> None:
+    """Removes attempts that wrote nothing for a day."""
+    newest: dict[str, float] = {}
+    for name, changed in store.changed(target).items():
+        attempt = name.partition("/")[0]
+        if attempt.startswith(ATTEMPT) and attempt != artifact:
+            newest[attempt] = max(newest.get(attempt, 0.0), changed or time.time())
+    for attempt, changed in newest.items():
+        if changed < time.time() - DEAD_S:
+            store.remove(f"{target}/{attempt}")
+
+
+class ArtifactWriter:
+    """A staged artifact: write below `directory`, set `kind`, `metadata` and `rows`.
+
+    Files that are written elsewhere than on this machine go below `place`, which is `directory`
+    unless that is an object store's, and are told in `written`.
+    """
+
+    def __init__(self, directory: pathlib.Path, place: str = "") -> None:
         self.directory = directory
+        self.place = place or str(directory)
         self.kind = "artifact"
         self.metadata: dict[str, Any] = {}
         self.rows: dict[str, int] = {}
+        self.written: dict[str, FileEntry] = {}
 
     def finish(self) -> Manifest:
         """Writes the manifest; called by `committed_artifact`."""
-        return write(self.directory, kind=self.kind, metadata=self.metadata, rows=self.rows)
+        return write(
+            self.directory,
+            kind=self.kind,
+            metadata=self.metadata,
+            rows=self.rows,
+            written=self.written,
+        )

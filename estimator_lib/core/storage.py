@@ -7,7 +7,8 @@ Layer 0. Three promises hold for everything written through it:
 * nothing outside the directory it was given is touched (`safe_join`).
 
 Third-party writers (SavedModel, checkpoints, Beam sinks) write into a staging directory that
-this module hands out and commits.
+this module hands out and commits. Object stores, which rename nothing, are reached through an
+`ObjectStore` that the caller gives; `manifest` commits to them.
 """
 
 from __future__ import annotations
@@ -20,12 +21,41 @@ import os
 import pathlib
 import shutil
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, Protocol
 
 from estimator_lib.core.errors import Reason, SecurityError, StorageError, quote
 
 STAGING_MARK = ".attempt-"
+
+
+def is_uri(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a URI, such as of an object store, instead of one of this machine."""
+    return "://" in os.fspath(path)
+
+
+class ObjectStore(Protocol):
+    """Files by URI, where nothing is renamed; every method may raise StorageError."""
+
+    def read(self, uri: str) -> bytes | None:
+        """Returns a file's content, or None if there is no such file."""
+        ...
+
+    def write(self, uri: str, data: bytes) -> None:
+        """Writes a file; where the store allows, readers see it whole or not at all."""
+        ...
+
+    def upload(self, path: pathlib.Path, uri: str) -> None:
+        """Writes a file with the content of one of this machine, and checks its size."""
+        ...
+
+    def changed(self, folder: str) -> Mapping[str, float]:
+        """Returns the files below `folder` with when they changed (Unix time, 0: not known)."""
+        ...
+
+    def remove(self, folder: str) -> None:
+        """Deletes every file below `folder`; none is fine."""
+        ...
 
 
 @contextlib.contextmanager
@@ -190,6 +220,12 @@ def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None
     """Copies a file's content into a staged place."""
     with storage_errors("copy to", target):
         shutil.copyfile(source, target)
+
+
+def write_stream(path: str | os.PathLike[str], source: IO[bytes]) -> None:
+    """Writes what a stream gives to a file in a staged place."""
+    with storage_errors("write", path), open(path, "wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)
 
 
 def keep_newest(parent: str | os.PathLike[str], *, keep: int) -> None:

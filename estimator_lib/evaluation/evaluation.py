@@ -26,6 +26,7 @@ from estimator_lib.evaluation.results import (
     Slice,
     SlicedField,
     Verdict,
+    main_metrics,
 )
 from estimator_lib.evaluation.tables import Table
 
@@ -67,7 +68,7 @@ def evaluate(
     slices: Mapping[str, slicing.Values] | None = None,
     options: config.Evaluate | None = None,
     serving: Serving | None = None,
-    importance: Importance | None = None,
+    importance: Importance | Mapping[str, Importance] | None = None,
     model: str = "",
     step: int | None = None,
     model_digest: str | None = None,
@@ -84,7 +85,7 @@ def evaluate(
             says how they are crossed; without it each field slices by itself.
         options: Bounds and the smallest slice.
         serving: The model that is serving.
-        importance: Of the features, to go along.
+        importance: Of the features, to go along; of several heads a mapping.
         model: Name or version of the evaluated model.
         step: Global step of the evaluated checkpoint.
         model_digest: Digest of what was evaluated.
@@ -110,7 +111,9 @@ def evaluate(
     comparison = None
     if serving is not None:
         comparison = _compare(serving, overall, old, pair, why_not, replicates)
-    bounded = tuple(dict.fromkeys((next(iter(overall)), *wanted.slice_changes)))
+    problem = task if isinstance(task, Problem) else Problem(task=task)
+    mains = main_metrics(overall, problem.heads, problem.task)
+    bounded = tuple(dict.fromkeys((*mains, *wanted.slice_changes)))
     parts = {
         grouping.field: _slices(prepared, pair, grouping, wanted, replicates, bounded)
         for grouping in groupings
@@ -125,7 +128,7 @@ def evaluate(
         sliced.append(_summary(grouping, parts[grouping.field], shown, wanted.min_slice_rows))
         listed += shown
     return Evaluation(
-        task=task.task if isinstance(task, Problem) else task,
+        task=problem.task,
         rows=rows,
         weight=float(np.sum(weights)) if weights is not None else float(rows),
         metrics=overall,
@@ -133,8 +136,8 @@ def evaluate(
         sliced_fields=tuple(sliced),
         min_slice_rows=wanted.min_slice_rows,
         curves=prepared.curves(),
-        parts=_parts(task, prepared),
-        importance=importance,
+        parts=_parts(problem, prepared, importance if isinstance(importance, Mapping) else {}),
+        importance=None if isinstance(importance, Mapping) else importance,
         checks=tuple(checks),
         verdict=verdict,
         reasons=reasons,
@@ -156,7 +159,7 @@ def check_metric_names(given: Iterable[str], known: Sequence[str], where: str) -
 
     Args:
         given: Names from the configuration.
-        known: `metrics.names(task, classes)`.
+        known: `metrics.names(problem)`.
         where: The place in the configuration, for the message.
 
     Raises:
@@ -257,17 +260,20 @@ def _summary(
     )
 
 
-def _parts(task: Task | Problem, prepared: Table) -> tuple[Part, ...]:
+def _parts(
+    problem: Problem, prepared: Table, importance: Mapping[str, Importance]
+) -> tuple[Part, ...]:
     """The labels or heads of a table that has several."""
     if not isinstance(prepared, several.SeveralTable):
         return ()
-    heads = task.heads if isinstance(task, Problem) else {}
+    heads = problem.heads
     return tuple(
         Part(
             name=name,
             task=heads[name].task if name in heads else "binary",
             curves=table.curves(),
-            parts=_parts(heads.get(name, Problem(task="binary")), table),
+            parts=_parts(heads.get(name, Problem(task="binary")), table, {}),
+            importance=importance.get(name),
         )
         for name, table in prepared.parts.items()
     )

@@ -25,7 +25,7 @@ Conventions, once for the whole project:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -183,28 +183,36 @@ def info(name: str) -> MetricInfo:
     return METRICS[name.partition("/")[0]]
 
 
-def names(task: Task, classes: int = 2, quantiles: Sequence[float] = ()) -> tuple[str, ...]:
-    """The metrics of a model with one label, most telling first; none for several labels.
+MULTILABEL = ("auc", "auc_precision_recall", "loss", "exact_match", "accuracy", "ece", "brier")
+"""Of all labels of a multi-label model together."""
+
+
+def names(problem: Problem) -> tuple[str, ...]:
+    """The metrics of a model, most telling first.
 
     Args:
-        task: Which kind of model.
-        classes: Number of classes, for "multiclass".
-        quantiles: Levels, for "quantile".
+        problem: What it predicts, with the names of its classes.
     """
+    task, quantiles = problem.task, problem.quantiles
+    if task == "multihead":
+        return tuple(
+            f"{metric}/{head}" for head, own in problem.heads.items() for metric in names(own)
+        )
+    if task == "multilabel":
+        own = names(Problem(task="binary"))
+        return (*MULTILABEL, *(f"{metric}/{name}" for name in problem.classes for metric in own))
     if task == "binary":
         return (
             "auc", "auc_precision_recall", "loss", "accuracy", "precision", "recall",
             "label_mean", "prediction_mean", "calibration", "ece", "brier",
         )  # fmt: skip
     if task == "multiclass":
-        top = tuple(f"top_{k}_accuracy" for k in TOP_K if k < classes)
+        top = tuple(f"top_{k}_accuracy" for k in TOP_K if k < len(problem.classes))
         return ("accuracy", "auc", "loss", *top, "ece", "brier")
     if task == "quantile":
         each = [f"{kind}/{level:g}" for kind in ("pinball", "coverage") for level in quantiles]
         interval = ("interval_coverage", "interval_width") if len(quantiles) > 1 else ()
         return ("pinball", "coverage_error", *interval, *each, "label_mean")
-    if task != "regression":
-        return ()
     return ("rmse", "mae", "loss", "r2", "label_mean", "prediction_mean", "poisson_deviance")
 
 

@@ -7,7 +7,7 @@ import html
 from estimator_lib.evaluation.metrics import info
 from estimator_lib.evaluation.report_facts import provenance
 from estimator_lib.evaluation.report_input import ReportInput
-from estimator_lib.evaluation.results import Evaluation
+from estimator_lib.evaluation.results import Evaluation, Importance, Slice
 from estimator_lib.evaluation.wording import (
     VERDICTS,
     badness,
@@ -38,20 +38,18 @@ def model_card(report: ReportInput) -> str:
         interval = range_text(name, metric) or (_md(metric.reason) if metric.reason else "")
         lines.append(f"| {_md(title_of(name))} | {value} | {interval} |")
     lines += ["", f"Measured on {count_text(found.rows)} rows."]
-    worse = sorted(
-        (part for part in found.slices if is_worse(part, found)),
-        key=lambda part: badness(part, found.main_metric),
-    )
     if found.slices:
-        name = found.main_metric
         lines += ["", "## Limits", ""]
         lines += [
-            f"- {_md(part.field)} = {_md(slice_value(part.value))}: {title_of(name)} "
+            f"- {_md(part.field)} = {_md(slice_value(part.value))}: {_md(title_of(name))} "
             f"{format_metric(name, part.metrics[name].value)} over {count_text(part.rows)} rows"
-            for part in worse[:10]
+            for name in found.main_metrics
+            for part in _worse(found, name)
         ] or ["No slice is worse than the whole beyond chance."]
     lines += _serving(found)
-    lines += _importance(found)
+    lines += _importance(found.importance, "it")
+    for part in found.parts:
+        lines += _importance(part.importance, part.name)
     rows = {label: count_text(count) for label, count in report.rows.items()}
     facts = provenance(report) | rows
     if report.created:
@@ -88,16 +86,21 @@ def _serving(found: Evaluation) -> list[str]:
     return lines
 
 
-def _importance(found: Evaluation) -> list[str]:
-    """What the model relies on most."""
-    measured = found.importance
+def _worse(found: Evaluation, name: str) -> list[Slice]:
+    """The slices that are surely worse than the whole, worst first."""
+    worse = [part for part in found.slices if is_worse(part, found, name)]
+    return sorted(worse, key=lambda part: badness(part, name))[:10]
+
+
+def _importance(measured: Importance | None, who: str) -> list[str]:
+    """What the model, or a head, relies on most."""
     if measured is None:
         return []
     known = [f for f in measured.features if f.worse_by is not None][:_FEATURES]
     if not known:
         return []
     return [
-        "", "## What it relies on", "",
+        "", f"## What {_md(who)} relies on", "",
         f"How much worse {_md(title_of(measured.metric))} gets when a field is shuffled "
         f"({count_text(measured.rows)} rows, {measured.repeats} times):", "",
         *(

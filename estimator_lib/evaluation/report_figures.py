@@ -8,7 +8,7 @@ import numpy as np
 
 from estimator_lib.evaluation.charts import Chart
 from estimator_lib.evaluation.curves import ConfusionMatrix, Curves, thin
-from estimator_lib.evaluation.metrics import METRICS, Task
+from estimator_lib.evaluation.metrics import METRICS, Task, info
 from estimator_lib.evaluation.report_input import ReportInput
 from estimator_lib.evaluation.wording import (
     count_text,
@@ -260,6 +260,10 @@ def _class_matrix(confusion: ConfusionMatrix) -> str:
     )
 
 
+_LEARNED = ("auc", "auc_precision_recall", "accuracy", "rmse", "mae")
+"""Of these the first that was evaluated in training is drawn."""
+
+
 def training(report: ReportInput) -> str:
     """The section of training curves; empty without a history."""
     series: dict[str, list[tuple[float, float]]] = {}
@@ -280,15 +284,16 @@ def training(report: ReportInput) -> str:
         figures.append(
             _curve("Loss", "Per step of training. Lower is better.", losses, mark_best=None)
         )
-    for name in ("auc", "auc_precision_recall", "accuracy", "rmse", "mae"):
-        points = series.get(name, [])
-        if len(points) > 1 and len(figures) < 2:
-            better = METRICS[name].better
+    several = report.evaluation.parts if report.evaluation.task == "multihead" else ()
+    for suffix in [f"/{part.name}" for part in several] or [""]:
+        names = [f"{known}{suffix}" for known in _LEARNED if f"{known}{suffix}" in series]
+        if names and len(series[names[0]]) > 1:
+            better = info(names[0]).better
             figures.append(
                 _curve(
-                    title_of(name),
+                    title_of(names[0]),
                     f"On evaluation rows. {better.capitalize()} is better; the ring is the best.",
-                    [("c1", "Evaluation", points)],
+                    [("c1", "Evaluation", series[names[0]])],
                     mark_best=better,
                 )
             )

@@ -164,11 +164,13 @@ def _in_words(report: ReportInput) -> list[str]:
         own = {name.removesuffix(f"/{part.name}"): v for name, v in values.items()}
         said = _of_one(part.task, own, part.name, len(part.parts))[:1]
         words += [f"{escape(part.name)}: {text[0].lower()}{text[1:]}" for text in said]
-    weak = weakest(found)
-    if weak is not None:
-        name = found.main_metric
+    for name in found.main_metrics:
+        weak = weakest(found, name)
+        if weak is None:
+            continue
+        who, value = name.partition("/")[2] or "It", slice_value(weak.value)
         words.append(
-            f"It is weakest where {escape(weak.field)} is <b>{escape(slice_value(weak.value))}</b> "
+            f"{escape(who)} is weakest where {escape(weak.field)} is <b>{escape(value)}</b> "
             f"({escape(title_of(name))} {format_metric(name, weak.metrics[name].value)}, "
             f"{count_text(weak.rows)} rows)."
         )
@@ -202,9 +204,12 @@ def _of_one(
         )
     mae, r2 = values.get("mae"), values.get("r2")
     if task == "regression" and mae is not None:
+        explained = f" and explain <b>{100 * (r2 or 0.0):.0f}%</b> of the variation."
+        if r2 is not None and r2 <= 0:
+            explained = ", no better than predicting the mean for every row."
         words.append(
             f"Predictions are off by <b>{format_metric('mae', mae)}</b> on average"
-            + (f" and explain <b>{100 * r2:.0f}%</b> of the variation." if r2 is not None else ".")
+            + ("." if r2 is None else explained)
         )
     predicted, actual = values.get("prediction_mean"), values.get("label_mean")
     if predicted is not None and actual is not None:

@@ -8,7 +8,7 @@ from estimator_lib.evaluation.metrics import Metric, info
 from estimator_lib.evaluation.report_figures import coverage, drawings
 from estimator_lib.evaluation.report_input import ReportInput
 from estimator_lib.evaluation.report_marks import Axis, folded, forest
-from estimator_lib.evaluation.results import Evaluation, FeatureImportance, Part
+from estimator_lib.evaluation.results import Evaluation, FeatureImportance, Importance, Part
 from estimator_lib.evaluation.wording import (
     base_name,
     change_text,
@@ -207,8 +207,13 @@ def _cell(found: Evaluation, name: str) -> str:
 
 
 def importance(report: ReportInput) -> str:
-    """The section on what the model relies on; empty if it was not measured."""
-    found = report.evaluation.importance
+    """The sections on what the model, or each head, relies on; empty if it was not measured."""
+    found = report.evaluation
+    heads = [_importance(part.importance, part.name) for part in found.parts]
+    return _importance(found.importance, "it") + "".join(heads)
+
+
+def _importance(found: Importance | None, who: str) -> str:
     if found is None or not found.features:
         return ""
     name = found.metric
@@ -226,11 +231,11 @@ def importance(report: ReportInput) -> str:
     left = len(found.features) - len(shown)
     note = f'<p class="soft small">{left} less important ones are left out.</p>' if left else ""
     return (
-        '<section><h2>What it relies on</h2><p class="soft">How much worse it gets when the '
-        f"values of one field are shuffled among {found.rows:,} rows. Fields that tell the same "
-        "stand in for one another, so that none of them looks important.</p>"
+        f'<section><h2>What {escape(who)} relies on</h2><p class="soft">How much worse it gets '
+        f"when the values of one field are shuffled among {found.rows:,} rows. Fields that tell "
+        "the same stand in for one another, so that none of them looks important.</p>"
         f'<div class="card" style="margin-top:16px">'
-        f"{folded(table, 'fold-importance', len(shown), FIRST)}{note}</div></section>"
+        f"{folded(table, f'fold-relies-{escape(who)}', len(shown), FIRST)}{note}</div></section>"
     )
 
 

@@ -15,6 +15,7 @@ from estimator_lib.evaluation.report_marks import Axis, folded, forest
 from estimator_lib.evaluation.results import Evaluation, Slice
 from estimator_lib.evaluation.wording import (
     badness,
+    base_name,
     change_text,
     count_text,
     escape,
@@ -33,10 +34,16 @@ _PICTURED_VALUES = 12
 
 
 def slices(report: ReportInput) -> str:
-    """The section of slices, a card per field; empty without fields."""
+    """The sections of slices, one for each head; empty without fields."""
     found = report.evaluation
     if not found.sliced_fields:
         return ""
+    return "".join(_slices(found, name) for name in found.main_metrics)
+
+
+def _slices(found: Evaluation, name: str) -> str:
+    """A section with a card per field, by one metric."""
+    head = name.partition("/")[2]
     cards = []
     for number, field in enumerate(found.sliced_fields):
         parts = [part for part in found.slices if part.field == field.field]
@@ -59,10 +66,10 @@ def slices(report: ReportInput) -> str:
                 f'<p class="soft small">{escape(note or "There are no rows.")}</p></div>'
             )
             continue
-        cards.append(_slice_card(found, field.field, parts, note, f"fold-{number}"))
-    name = found.main_metric
+        fold = f"fold-{number}-{head}" if head else f"fold-{number}"
+        cards.append(_slice_card(found, name, field.field, parts, note, fold))
     return (
-        "<section><h2>Where it is weak</h2>"
+        f"<section><h2>Where {escape(head) or 'it'} is weak</h2>"
         f'<p class="soft">{escape(title_of(name))} of parts of the data. Those in red are worse '
         "than the whole beyond chance and come first; the others follow, weakest first. The "
         f"dashed line is the whole, the pale bar the 95% interval.{_change_note(found)}</p>"
@@ -76,20 +83,29 @@ def _change_note(found: Evaluation) -> str:
     return " Change is the difference to the serving model, in colour where it is beyond chance."
 
 
-def _slice_card(found: Evaluation, field: str, parts: list[Slice], note: str, fold: str) -> str:
-    name = found.main_metric
-    means = "label_mean" in found.metrics and "prediction_mean" in found.metrics
+def _slice_card(
+    found: Evaluation, name: str, field: str, parts: list[Slice], note: str, fold: str
+) -> str:
+    suffix = name.removeprefix(base_name(name))
+    task = next((p.task for p in found.parts if f"/{p.name}" == suffix), found.task)
+    means = [f"{mean}{suffix}" for mean in ("label_mean", "prediction_mean")]
+    means = means if found.metrics.keys() >= set(means) else []
     compared = any(part.changes for part in parts)
     parts = sorted(
         parts,
-        key=lambda part: (not is_worse(part, found), badness(part, name), -part.rows, part.value),
+        key=lambda part: (
+            not is_worse(part, found, name),
+            badness(part, name),
+            -part.rows,
+            part.value,
+        ),
     )
     position = Axis.around(name, found.metrics[name].value, [part.metrics[name] for part in parts])
     largest = max(part.rows for part in parts)
     rows = []
     for index, part in enumerate(parts):
         classes = ["more"] if index >= FIRST_SLICES else []
-        if is_worse(part, found):
+        if is_worse(part, found, name):
             classes.append("worse")
         metric = part.metrics[name]
         key = "" if metric.value is None else repr(metric.value)
@@ -103,13 +119,12 @@ def _slice_card(found: Evaluation, field: str, parts: list[Slice], note: str, fo
         ]
         if compared:
             cells.append(_change_cell(name, part.changes.get(name)))
-        if means:
-            for mean in ("label_mean", "prediction_mean"):
-                value = part.metrics[mean].value
-                cells.append(
-                    f'<td class="num wide-only" data-key="{"" if value is None else repr(value)}">'
-                    f"{mean_text(value, found.task)}</td>"
-                )
+        for mean in means:
+            value = part.metrics[mean].value
+            cells.append(
+                f'<td class="num wide-only" data-key="{"" if value is None else repr(value)}">'
+                f"{mean_text(value, task)}</td>"
+            )
         rows.append(f'<tr class="{" ".join(classes)}">{"".join(cells)}</tr>')
     title = escape(title_of(name))
     head = (
@@ -177,11 +192,11 @@ def features(report: ReportInput) -> str:
         '<th scope="col" class="num" data-sort="number">Missing</th>'
         '<th scope="col" class="num wide-only" data-sort="number">Distinct</th>'
     )
-    about = "What the model sees."
+    about = "The fields of the rows."
     if len(splits) > 1:
         head += '<th scope="col" class="num" data-sort="number">Shift</th>'
         about = (
-            f"What the model sees, {splits[0]} beside {splits[1]}, most shifted first. Shift is "
+            f"The fields of the rows, {splits[0]} beside {splits[1]}, most shifted first. Shift is "
             "the share of rows that would have to move for both to look alike."
         )
     left_out = len(ordered) - len(shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import pydantic
@@ -120,23 +120,6 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """A label of a multi-label model, or a head of a multi-head one.
-
-    Attributes:
-        name: Its name, the suffix of its metrics.
-        task: What it predicts.
-        curves: What can be drawn of it.
-        parts: The labels of a multi-label head.
-    """
-
-    name: str
-    task: Task
-    curves: Curves
-    parts: tuple[Part, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class FeatureImportance:
     """How much worse the model gets when a raw field is shuffled.
 
@@ -176,6 +159,25 @@ class Importance:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """A label of a multi-label model, or a head of a multi-head one.
+
+    Attributes:
+        name: Its name, the suffix of its metrics.
+        task: What it predicts.
+        curves: What can be drawn of it.
+        parts: The labels of a multi-label head.
+        importance: Of the raw fields for a head, if it was measured.
+    """
+
+    name: str
+    task: Task
+    curves: Curves
+    parts: tuple[Part, ...] = ()
+    importance: Importance | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What an evaluation found.
 
@@ -189,7 +191,7 @@ class Evaluation:
         min_slice_rows: Smaller slices were left out.
         curves: What can be drawn.
         parts: The labels of a multi-label model or the heads of a multi-head one.
-        importance: Of the raw fields, if it was measured.
+        importance: Of the raw fields, if it was measured; of several heads, see `parts`.
         checks: Every bound that was given.
         verdict: "blessed", "refused" or "not_evaluated".
         reasons: Why, at least one sentence.
@@ -226,9 +228,9 @@ class Evaluation:
     format: Literal[2] = 2
 
     @property
-    def main_metric(self) -> str:
-        """The most telling metric."""
-        return next(iter(self.metrics))
+    def main_metrics(self) -> tuple[str, ...]:
+        """The most telling metric; of several heads that of each."""
+        return main_metrics(self.metrics, [part.name for part in self.parts], self.task)
 
     @property
     def blessed(self) -> bool:
@@ -255,6 +257,14 @@ class Evaluation:
                 f"{quote(_first_line(error), 200)}. Evaluate the model again.",
                 reason=Reason.CORRUPT_FILE,
             ) from error
+
+
+def main_metrics(metrics: Iterable[str], parts: Iterable[str], task: Task) -> tuple[str, ...]:
+    """Returns the first metric; of several heads, whose names are `parts`, that of each."""
+    names = tuple(metrics)
+    if task != "multihead":
+        return names[:1]
+    return tuple(next(n for n in names if n.endswith(f"/{part}")) for part in parts)
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.evaluation.curves import Curves
-from estimator_lib.evaluation.metrics import Floats, Ints, Problem, Task
+from estimator_lib.evaluation.metrics import MULTILABEL, Floats, Ints, Problem, Task
 from estimator_lib.evaluation.tables import Replicates, Segment, Table, checked_weights, table
 
 Arrays = npt.ArrayLike | Mapping[str, npt.ArrayLike]
@@ -159,9 +159,10 @@ class SeveralSegment:
 
     def why(self, name: str) -> str:
         """Why a metric is undefined here."""
-        for part, (segment, _) in self.parts.items():
+        # The name of a label may have "/" in it, so the longest that fits is meant.
+        for part in sorted(self.parts, key=len, reverse=True):
             if name.endswith(f"/{part}"):
-                return segment.why(name.removesuffix(f"/{part}"))
+                return self.parts[part][0].why(name.removesuffix(f"/{part}"))
         return next(iter(self.parts.values()))[0].why(name)
 
 
@@ -171,8 +172,7 @@ class MultilabelTable(SeveralTable):
     def __init__(self, called: tuple[str, ...], y: Floats, p: Floats, w: Floats) -> None:
         columns = range(len(called))
         super().__init__({called[c]: table("binary", y[:, c], p[:, c], w) for c in columns})
-        own = ("auc", "auc_precision_recall", "loss", "exact_match", "accuracy", "ece", "brier")
-        self.metric_names = (*own, *self.metric_names)
+        self.metric_names = (*MULTILABEL, *self.metric_names)
         exact = ((p > 0.5) == (y == 1)).all(axis=1)
         self.exact = np.stack([w, w * exact], axis=1)
 

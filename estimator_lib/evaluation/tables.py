@@ -256,7 +256,7 @@ class _BinaryTable:
     cost = 1
 
     def __init__(self, y: Floats, p: Floats, w: Floats) -> None:
-        self.metric_names = names("binary")
+        self.metric_names = names(Problem(task="binary"))
         finite = np.isfinite(p)
         scores = np.where(finite, p, 0.5)
         self.order = np.argsort(-scores, kind="stable")
@@ -363,7 +363,7 @@ class _MulticlassTable:
         rows, self.classes = p.shape
         self.called = called or tuple(str(c) for c in range(self.classes))
         self.cost = 1 + self.classes
-        self.metric_names = names("multiclass", self.classes)
+        self.metric_names = names(Problem(task="multiclass", classes=self.called))
         finite = np.all(np.isfinite(p), axis=1).reshape(rows)
         scores = np.where(finite[:, None], p, 1 / self.classes)
         confidence = scores.max(axis=1) if rows else np.zeros(0)
@@ -474,7 +474,7 @@ class _RegressionTable:
     cost = 1
 
     def __init__(self, y: Floats, p: Floats, w: Floats) -> None:
-        self.metric_names = names("regression")
+        self.metric_names = names(Problem(task="regression"))
         finite = np.isfinite(p)
         values = np.where(finite, p, 0.0)
         self.order = np.argsort(values, kind="stable")
@@ -559,7 +559,7 @@ class _QuantileTable:
 
     def __init__(self, y: Floats, p: Floats, w: Floats, levels: tuple[float, ...]) -> None:
         self.levels = np.array(levels)
-        self.metric_names = names("quantile", quantiles=levels)
+        self.metric_names = names(Problem(task="quantile", quantiles=levels))
         self.bad: npt.NDArray[np.bool_] = ~np.all(np.isfinite(p), axis=1).reshape(len(p))
         self.order = np.arange(len(y))
         self.y, self.w = y, w

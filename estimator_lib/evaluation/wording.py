@@ -115,17 +115,15 @@ def slice_value(value: str) -> str:
     return value or "(missing)"
 
 
-def weakest(found: Evaluation) -> Slice | None:
+def weakest(found: Evaluation, name: str) -> Slice | None:
     """The slice that is surely worse than the whole, by the most; None if there is none."""
-    name = found.main_metric
-    known = [part for part in found.slices if is_worse(part, found)]
+    known = [part for part in found.slices if is_worse(part, found, name)]
     known.sort(key=lambda part: badness(part, name))
     return known[0] if known else None
 
 
-def is_worse(part: Slice, found: Evaluation) -> bool:
+def is_worse(part: Slice, found: Evaluation, name: str) -> bool:
     """Whether the slice's interval lies wholly on the bad side of the whole's value."""
-    name = found.main_metric
     whole, mine = found.metrics[name].value, part.metrics.get(name)
     if whole is None or mine is None or mine.low is None or mine.high is None:
         return False

@@ -27,12 +27,15 @@ class ServingInputReceiver:
             graph, such as placeholders, that the features follow from.
         receiver_tensors_alternatives: Name to further dicts of tensors that may be fed instead.
         resources: Objects that the graph needs in the SavedModel (loaded models, tables).
+        raw_fields: Whether receiver_tensors are fields of records. Else a single one of texts is
+            taken for serialized tf.Examples, which the methods Classify and Regress take.
     """
 
     features: Any
     receiver_tensors: Any
     receiver_tensors_alternatives: Mapping[str, Any] | None = None
     resources: tuple[Any, ...] = ()
+    raw_fields: bool = False
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

@@ -103,7 +103,8 @@ class Traced:
             model.store.reset_local()
             resources += [model.store.variables[name] for name in sorted(model.store.local)]
         found = cls({}, {}, tuple(resources))
-        found._add(wrapped, "", receiver.receiver_tensors, exports, tensors)
+        raw = getattr(receiver, "raw_fields", False)
+        found._add(wrapped, "", receiver.receiver_tensors, exports, tensors, raw=raw)
         alternatives = getattr(receiver, "receiver_tensors_alternatives", None) or {}
         for name, inputs in alternatives.items():
             found._add(wrapped, f"{name}:", inputs, exports, tensors)
@@ -116,8 +117,11 @@ class Traced:
         inputs: Mapping[str, Any],
         exports: Mapping[str, outputs.ExportOutput],
         results: Mapping[str, Mapping[str, Any]],
+        *,
+        raw: bool = False,
     ) -> None:
-        one_string = len(inputs) == 1 and next(iter(inputs.values())).dtype == tf.string
+        texts = [tensor.dtype == tf.string for tensor in inputs.values()]
+        one_string = texts == [True] and not raw
         dropped = []
         for name, output in exports.items():
             method = _METHODS.get(type(output))

@@ -5,6 +5,7 @@ Layer 3.
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -138,13 +139,7 @@ def build_transformed_serving_input_receiver_fn(
         ExportError: the directory holds no transform graph.
     """
     folder = pathlib.Path(transform_dir)
-    try:
-        fields = json.loads((folder / "columns.json").read_text())["raw_fields"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(
-            f"Transform directory {folder} cannot be read: {error}. Run preprocess again.",
-            reason=Reason.FILE_NOT_FOUND,
-        ) from error
+    fields = _raw_fields(folder)
     parse = {name: _parsed_as(kind) for name, kind in sorted(fields.items())}
 
     def receiver_fn() -> ServingInputReceiver:
@@ -156,12 +151,49 @@ def build_transformed_serving_input_receiver_fn(
         raw = tf.io.parse_example(examples, parse)
         lists = [name for name, kind in fields.items() if kind.endswith("[]")]
         raw |= {n: tf.sparse.to_dense(raw[n], _MISSING[fields[n][:-2]]) for n in lists}
-        features = transform.transform_fn(raw | {n: _without_ends(raw[n]) for n in lists})
         return ServingInputReceiver(
-            dict(features), raw, {"examples": {"examples": examples}}, resources=(transform,)
+            _transformed(transform, fields, raw),
+            raw,
+            {"examples": {"examples": examples}},
+            resources=(transform,),
+            raw_fields=True,
         )
 
     return receiver_fn
+
+
+def raw_transform(transform_dir: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Returns what makes a model's features of raw fields as requests give them.
+
+    Args:
+        transform_dir: What preprocessing left.
+
+    Raises:
+        ExportError: the directory holds no transform graph.
+    """
+    folder = pathlib.Path(transform_dir)
+    fields = _raw_fields(folder)
+    return functools.partial(
+        _transformed, tf.saved_model.load(str(folder / "transform_fn")), fields
+    )
+
+
+def _raw_fields(folder: pathlib.Path) -> dict[str, str]:
+    try:
+        found: dict[str, str] = json.loads((folder / "columns.json").read_text())["raw_fields"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(
+            f"Transform directory {folder} cannot be read: {error}. Run preprocess again.",
+            reason=Reason.FILE_NOT_FOUND,
+        ) from error
+    return found
+
+
+def _transformed(
+    transform: Any, fields: Mapping[str, str], raw: Mapping[str, Any]
+) -> dict[str, Any]:
+    lists = {n: _without_ends(raw[n]) for n, kind in fields.items() if kind.endswith("[]")}
+    return dict(transform.transform_fn({**raw, **lists}))
 
 
 def _parsed_as(kind: str) -> Any:

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from estimator_lib import variables
@@ -181,23 +180,12 @@ def _joined(parts: list[_Part]) -> tf.Tensor:
     reads = [part for part in parts if part.values is None]
     if not reads:
         return tf.concat([part.values for part in parts], 1)
-    ids = [part.ids for part in reads]
-    safe = iter(lookup.safe_ids(ids))
+    safe = iter(lookup.safe_ids([part.ids for part in reads]))
     values = [
         lookup.rows(part.table, part.ids, next(safe)) if part.values is None else part.values
         for part in parts
     ]
-    # spread[i, j] = 1 where output column j belongs to table i; always = 1 for the others.
-    spread = np.zeros((len(reads), sum(part.width for part in parts)), np.float32)
-    always = np.ones(spread.shape[1], np.float32)
-    at = row = 0
-    for part in parts:
-        if part.values is None:
-            spread[row, at : at + part.width] = 1.0
-            always[at : at + part.width] = 0.0
-            row += 1
-        at += part.width
-    return lookup.side_by_side(values, ids, spread, always)
+    return lookup.side_by_side(values, [part.ids for part in parts])
 
 
 def embedding_table(column: fc.EmbeddingColumn) -> Any:

@@ -13,7 +13,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from estimator_lib import variables
 
 _COLLECTION = "estimator_lib/lookups"
 _SAFE_IDS = "estimator_lib/safe_ids"
@@ -49,6 +52,9 @@ def rows(table: Any, ids: tf.Tensor, safe_ids: tf.Tensor | None = None) -> tf.Te
     """
     if safe_ids is None:
         safe_ids = tf.maximum(ids, 0)
+    if variables.for_xla():
+        # Its gather takes the last row for ids beyond the table.
+        variables.require(safe_ids < table.shape[0], list)
     output = tf.gather(table, safe_ids)
     # Variables of a strategy are split by replica; the generic gradient knows how.
     if not tf.executing_eagerly() and not tf.distribute.has_strategy():
@@ -72,8 +78,8 @@ def safe_ids(all_ids: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     Within one traced graph the same ids give the same tensor, so that what is derived of them
     (the distinct ids of a batch) is computed once for the wide and the deep part.
     """
-    if tf.executing_eagerly():
-        return [tf.maximum(ids, 0) for ids in all_ids]
+    if tf.executing_eagerly() or variables.for_xla():
+        return [_safe(ids) for ids in all_ids]
     kept = tf.compat.v1.get_default_graph().get_collection_ref(_SAFE_IDS)
     known = {id(ids): safe for ids, safe in kept}
     new = [ids for ids in all_ids if id(ids) not in known]
@@ -84,21 +90,20 @@ def safe_ids(all_ids: Sequence[tf.Tensor]) -> list[tf.Tensor]:
     return [known[id(ids)] for ids in all_ids]
 
 
-def side_by_side(
-    parts: Sequence[tf.Tensor], ids: Sequence[tf.Tensor], spread: Any, always: Any
-) -> tf.Tensor:
+def side_by_side(parts: Sequence[tf.Tensor], ids: Sequence[tf.Tensor | None]) -> tf.Tensor:
     """Concatenates columns; those that were read by a missing id become zeros.
 
     Args:
         parts: float32 `[batch, width]` each.
-        ids: int64 `[batch]` each, of those parts that were read from tables.
-        spread: float32 `[ids, columns]`, 1 where a column belongs to a table.
-        always: float32 `[columns]`, 1 where a column belongs to none.
+        ids: int64 `[batch]` each: what a part was read by; None for one that was not.
 
     Returns:
         float32 `[batch, columns]`.
     """
-    stacked = tf.stack(ids)
+    if variables.for_xla():
+        return tf.concat([_known(p, i) for p, i in zip(parts, ids, strict=True)], 1)
+    stacked = tf.stack([at for at in ids if at is not None])
+    spread, always = _owners([int(part.shape[1]) for part in parts], ids)
     missing = _any_missing(stacked)
 
     def product(matrix: tf.Tensor) -> tf.Tensor:
@@ -125,6 +130,8 @@ def total(values: Sequence[tf.Tensor], ids: Sequence[tf.Tensor]) -> tf.Tensor:
     Returns:
         float32 `[batch, width]`.
     """
+    if variables.for_xla():
+        return tf.add_n([_known(v, i) for v, i in zip(values, ids, strict=True)])
     stacked = tf.stack(ids)
     missing = _any_missing(stacked)
 
@@ -150,11 +157,44 @@ def total(values: Sequence[tf.Tensor], ids: Sequence[tf.Tensor]) -> tf.Tensor:
     return added(*values)
 
 
+def _safe(ids: tf.Tensor) -> tf.Tensor:
+    if tf.executing_eagerly():
+        return tf.maximum(ids, 0)
+    kept = tf.compat.v1.get_default_graph().get_collection_ref(_SAFE_IDS)
+    for known, safe in kept:
+        if known is ids:
+            return safe
+    safe = tf.maximum(ids, 0)
+    kept.append((ids, safe))
+    return safe
+
+
+def _known(rows: tf.Tensor, ids: tf.Tensor | None) -> tf.Tensor:
+    """Returns `rows` with zeros for missing ids; XLA makes one kernel of this and its use."""
+    return rows if ids is None else tf.where(ids[:, tf.newaxis] >= 0, rows, 0.0)
+
+
+def _owners(widths: Sequence[int], ids: Sequence[tf.Tensor | None]) -> tuple[Any, Any]:
+    """Whose the columns of parts side by side are.
+
+    Returns:
+        float32 `[tables, columns]`, 1 where a column belongs to a table; and float32
+        `[columns]`, 1 where it belongs to none.
+    """
+    tables = [i for i, at in enumerate(ids) if at is not None]
+    part = np.repeat(np.arange(len(widths)), widths)
+    spread = (part == np.reshape(tables, (-1, 1))).astype(np.float32)
+    return spread, 1.0 - spread.sum(0)
+
+
 def _any_missing(ids: tf.Tensor) -> tf.Tensor | None:
-    """Whether an id is missing, bool scalar; None where asking would hold an accelerator up."""
-    if tf.config.list_logical_devices("CPU") != tf.config.list_logical_devices():
-        return None
-    return tf.reduce_min(ids) < 0
+    """Whether an id is missing, bool scalar; None where asking costs more than masking."""
+    return tf.reduce_min(ids) < 0 if only_cpu() else None
+
+
+def only_cpu() -> bool:
+    """Whether there is no accelerator."""
+    return tf.config.list_logical_devices("CPU") == tf.config.list_logical_devices()
 
 
 def _if(missing: tf.Tensor | None, masked: Callable[[], Any], plain: Callable[[], Any]) -> Any:

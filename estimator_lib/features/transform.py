@@ -305,15 +305,15 @@ class _Pass:
         inside = (values >= 0) & (values < column.buckets)
         if column.default_value is not None:
             return tf.where(inside, values, column.default_value), present
-        check = tf.debugging.Assert(
-            tf.reduce_all(inside | ~present),
-            [
-                f"Column {column.name!r} read an id outside its range: expected 0 to "
-                f"{column.buckets - 1}, or -1 for missing, got",
-                tf.boolean_mask(values, ~inside & present),
-            ],
+        message = (
+            f"Column {column.name!r} read an id outside its range: expected 0 to "
+            f"{column.buckets - 1}, or -1 for missing, got"
         )
-        with tf.control_dependencies([check] if check is not None else []):
+        checks = variables.require(
+            inside | ~present,
+            lambda: [message, tf.boolean_mask(values, ~inside & present)],
+        )
+        with tf.control_dependencies(checks):
             return tf.identity(values), present
 
     def _bucketized(self, column: fc.BucketizedColumn) -> _Ids:

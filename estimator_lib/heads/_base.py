@@ -31,6 +31,7 @@ from estimator_lib.losses import LossReduction
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 PREDICT_SIGNATURE = "predict"
+_TEXTS = ("classes", "all_classes")
 CLASSIFICATION_SIGNATURE = "classification"
 REGRESSION_SIGNATURE = "regression"
 
@@ -341,8 +342,11 @@ class LabelHead(Head):
                     + did_you_mean(key, makers),
                     reason=Reason.UNKNOWN_NAME,
                 )
+        if keys is None:
+            # XLA has no texts, and trains without them.
+            keys = [key for key in makers if key not in _TEXTS or not variables.for_xla()]
         with tf.name_scope("predictions"):
-            return {key: makers[key]() for key in (makers if keys is None else keys)}
+            return {key: makers[key]() for key in keys}
 
     def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
         made = self._new_metrics()
@@ -543,13 +547,8 @@ def checked(labels: tf.Tensor, good: tf.Tensor, head: str, expected: str) -> tf.
                 f"{message} {values}. Correct the labels.", reason=Reason.LABEL_OUT_OF_RANGE
             )
         return labels
-    # The bare op: tf.debugging.Assert wraps it in a conditional, which costs far more.
-    check = tf.raw_ops.Assert(
-        condition=tf.reduce_all(good),
-        data=[tf.constant(f"LabelError: {message}"), labels],
-        summarize=20,
-    )
-    with tf.control_dependencies([check]):
+    said = [f"LabelError: {message}", labels]
+    with tf.control_dependencies(variables.require(good, lambda: said)):
         return tf.identity(labels)
 
 

@@ -69,15 +69,15 @@ class BinaryClassHead(_base.LabelHead):
         # A logit of exactly 0 is class 0, as the argmax of [0, logit].
         class_ids = tf.cast(logits > 0.0, tf.int64)
         batch = tf.shape(logits)[0]
-        names = self._vocabulary.names()
+        names = self._vocabulary.names
         return {
             "logits": lambda: logits,
             "logistic": lambda: logistic,
             "probabilities": lambda: tf.nn.softmax(tf.concat([tf.zeros_like(logits), logits], 1)),
             "class_ids": lambda: class_ids,
-            "classes": lambda: tf.gather(names, class_ids),
+            "classes": lambda: tf.gather(names(), class_ids),
             "all_class_ids": lambda: tf.tile(tf.range(2)[tf.newaxis], (batch, 1)),
-            "all_classes": lambda: tf.tile(names[tf.newaxis], (batch, 1)),
+            "all_classes": lambda: tf.tile(names()[tf.newaxis], (batch, 1)),
         }
 
     def _outputs(self, predictions: Mapping[str, tf.Tensor]) -> dict[str, ExportOutput]:

@@ -71,14 +71,14 @@ class MultiClassHead(_base.LabelHead):
     def _predictions(self, logits: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:
         class_ids = tf.argmax(logits, 1)[:, tf.newaxis]
         batch = tf.shape(logits)[0]
-        names = self._vocabulary.names()
+        names = self._vocabulary.names
         return {
             "logits": lambda: logits,
             "probabilities": lambda: tf.nn.softmax(logits),
             "class_ids": lambda: class_ids,
-            "classes": lambda: tf.gather(names, class_ids),
+            "classes": lambda: tf.gather(names(), class_ids),
             "all_class_ids": lambda: tf.tile(tf.range(self._n_classes)[tf.newaxis], (batch, 1)),
-            "all_classes": lambda: tf.tile(names[tf.newaxis], (batch, 1)),
+            "all_classes": lambda: tf.tile(names()[tf.newaxis], (batch, 1)),
         }
 
     def _outputs(self, predictions: Mapping[str, tf.Tensor]) -> dict[str, ExportOutput]:

@@ -103,11 +103,11 @@ class MultiLabelHead(_base.LabelHead):
 
     def _predictions(self, logits: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:
         batch = tf.shape(logits)[0]
-        names = self._vocabulary.names()
+        names = self._vocabulary.names
         return {
             "logits": lambda: logits,
             "probabilities": lambda: tf.sigmoid(logits),
-            "classes": lambda: tf.tile(names[tf.newaxis], (batch, 1)),
+            "classes": lambda: tf.tile(names()[tf.newaxis], (batch, 1)),
         }
 
     def _outputs(self, predictions: Mapping[str, tf.Tensor]) -> dict[str, ExportOutput]:

@@ -7,6 +7,7 @@ is no part of the cost of a step.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from estimator_lib.inputs.datasets import InputSource
 from estimator_lib.inputs.feed import Feed
 
 BLOCK_ROWS = 65_536
+BLOCK_BYTES = 2**26
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -63,6 +65,16 @@ class RowsInput(InputSource):
         total = self.rows * self.epochs
         return total // self.batch_size if self._drop_remainder else -(-total // self.batch_size)
 
+    @property
+    def chunk_rows(self) -> int:
+        """Rows that are handed over at once: whole batches, so that cutting copies nothing."""
+        row_bytes = sum(
+            math.prod(size or 1 for size in spec.shape[1:]) * spec.dtype.size
+            for spec in self.element_spec().values()
+        )
+        most = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, row_bytes)) // self.batch_size)
+        return min(most, self.batches or most) * self.batch_size
+
     def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
         """Yields the rows of an epoch from `first_row` on, in its order, in large blocks."""
         del epoch, first_row
@@ -92,7 +104,7 @@ class RowsInput(InputSource):
         if _is_ragged(self.element_spec()):
             return None
         start = first_batch * self.batch_size
-        rows = block_rows(self.batch_size)
+        rows = self.chunk_rows
         left = tf.data.INFINITE_CARDINALITY
         if self.epochs is not None:
             left = max(0, -(-(self.rows * self.epochs - start) // rows))
@@ -100,6 +112,7 @@ class RowsInput(InputSource):
         return Feed(
             dataset=dataset.apply(tf.data.experimental.assert_cardinality(left)),
             batch_size=self.batch_size,
+            chunk_rows=rows,
             partial=not self._drop_remainder,
         )
 
@@ -164,7 +177,7 @@ class ArraysInput(RowsInput):
 
     def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
         order = permutation(self.rows, self._seed, epoch) if self._shuffle else None
-        size = block_rows(self.batch_size)
+        size = self.chunk_rows
         for first in range(first_row, self.rows, size):
             last = min(first + size, self.rows)
             # Always copies, never views: TensorFlow takes a block's memory over without copying
@@ -271,11 +284,6 @@ def pandas_input_fn(
         many = hasattr(y, "columns")
         labels = {str(n): y[n].to_numpy() for n in y.columns} if many else y.to_numpy()
     return numpy_input_fn(features, labels, batch_size, num_epochs, shuffle)
-
-
-def block_rows(batch_size: int) -> int:
-    """Returns the rows of a block: whole batches, so that cutting them copies nothing."""
-    return max(1, BLOCK_ROWS // batch_size) * batch_size
 
 
 def _is_ragged(spec: Mapping[str, Any]) -> bool:

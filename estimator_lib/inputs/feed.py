@@ -4,6 +4,9 @@ Layer 3. Taking an element out of a tf.data iterator hands the step over to anot
 back, which costs as much as a good part of a small step. Inputs that hold their rows in large
 blocks therefore give chunks, and the loop cuts its batches out of them; what is left of a chunk
 goes from one call of the loop to the next.
+
+A loop over one chunk takes nothing from outside and can be compiled by XLA as a whole. Only
+chunks of one size are given to it, the last one of an input filled up with zeros.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ class Feed:
     Attributes:
         dataset: Its elements are batches, or chunks of several batches.
         batch_size: Rows to cut out of a chunk; None if elements are batches.
+        chunk_rows: Rows of all chunks but the last, which may have fewer; whole batches.
         partial: Whether the last batch of all may have fewer rows.
     """
 
     dataset: Any
     batch_size: int | None = None
+    chunk_rows: int | None = None
     partial: bool = True
 
     @property
@@ -40,7 +45,7 @@ class Feed:
     @property
     def key(self) -> tuple[Any, ...]:
         """What a compiled loop over this feed depends on."""
-        return repr(self.element_spec), self.batch_size, self.partial
+        return repr(self.element_spec), self.batch_size, self.chunk_rows, self.partial
 
     @property
     def signature(self) -> list[Any] | None:
@@ -55,11 +60,14 @@ class Feed:
         """Returns an iterator with nothing held."""
         held: Any = ()
         if self.batch_size is not None:
-            nothing = tf.nest.map_structure(
-                lambda spec: tf.zeros([0, *spec.shape[1:]], spec.dtype), self.element_spec
-            )
-            held = (nothing, tf.constant(0, tf.int64))
-        return Flow(iter(self.dataset), held)
+            held = (self.zeros(0), tf.constant(0, tf.int64))
+        return Flow(self, held)
+
+    def zeros(self, rows: int) -> Structure:
+        """Returns a chunk of zeros."""
+        return tf.nest.map_structure(
+            lambda spec: tf.zeros([rows, *spec.shape[1:]], spec.dtype), self.element_spec
+        )
 
     def loop(
         self,
@@ -89,29 +97,132 @@ class Feed:
         cut = _Cut(self.batch_size, 1 if self.partial else self.batch_size, self.element_spec)
         return cut.loop(iterator, held, limit, state, step, goes_on)
 
+    @property
+    def chunk_signature(self) -> list[Any]:
+        """Input signature of a `chunk_loop`'s function (chunk, at, end, limit)."""
+        chunk = tf.nest.map_structure(
+            lambda spec: tf.TensorSpec([self.chunk_rows, *spec.shape[1:]], spec.dtype),
+            self.element_spec,
+        )
+        return [chunk, *[tf.TensorSpec([], tf.int64)] * 3]
+
+    def chunk_loop(
+        self,
+        chunk: Structure,
+        at: tf.Tensor,
+        end: tf.Tensor,
+        limit: tf.Tensor,
+        state: Structure,
+        step: Callable[[Any, Structure], Structure],
+        goes_on: Callable[[Structure], Any],
+    ) -> dict[str, Any]:
+        """Like `loop`, over whole batches out of a single chunk, in static shapes.
+
+        Args:
+            chunk: `[chunk_rows, ...]` each.
+            at: The row to begin at, int64 scalar.
+            end: Rows of the chunk that count, int64 scalar.
+            limit: See `loop`, as for the last three arguments.
+            state: See `loop`.
+            step: See `loop`.
+            goes_on: See `loop`.
+
+        Returns:
+            `done`, `state` and the row `at` which the next batch begins.
+        """
+        rows = self.batch_size
+
+        def body(done: Any, at: Any, state: Any) -> Any:
+            batch = tf.nest.map_structure(
+                lambda t: tf.slice(t, _first(at, t), [rows, *t.shape[1:]]), chunk
+            )
+            return done + 1, at + rows, step(batch, state)
+
+        done, at, state = tf.while_loop(
+            lambda done, at, state: (done < limit) & (at + rows <= end) & goes_on(state),
+            body,
+            (tf.constant(0, tf.int64), at, state),
+            parallel_iterations=1,
+        )
+        return {"done": done, "at": at, "state": state}
+
 
 class Flow:
     """A feed that is being read; see `Feed.start`."""
 
-    def __init__(self, iterator: Any, held: Structure) -> None:
-        self._iterator = iterator
+    def __init__(self, feed: Feed, held: Structure) -> None:
+        self._feed = feed
+        self._iterator = iter(feed.dataset)
         self._held = held
+        self._padded: Any = None
 
     def trace(self, function: Any) -> None:
         """Traces a compiled loop without running it."""
         arguments = (self._iterator, self._held, tf.TensorSpec([], tf.int64))
         function.get_concrete_function(*arguments)
 
-    def run(self, function: Any, limit: int) -> dict[str, Any]:
-        """Calls a compiled loop for at most `limit` batches."""
+    def run(self, function: Any, limit: int, over_chunk: Any = None) -> dict[str, Any]:
+        """Calls a compiled loop for at most `limit` batches.
+
+        Args:
+            function: A `Feed.loop`.
+            limit: Batches at most.
+            over_chunk: The same as a `Feed.chunk_loop`; it is preferred while there are whole
+                batches. Its result has no `more`, but `valid`: false if the last batch is one
+                that `function` would have refused.
+        """
+        if over_chunk is not None and self._has_whole_batch():
+            return self._run_over_chunk(function, limit, over_chunk)
         result = dict(function(self._iterator, self._held, tf.constant(limit, tf.int64)))
-        self._held = result.pop("held")
+        self._held, self._padded = result.pop("held"), None
         return result
+
+    def _run_over_chunk(self, function: Any, limit: int, over_chunk: Any) -> dict[str, Any]:
+        chunk, at = self._held
+        if self._padded is None:
+            self._padded = _padded(chunk, self._feed.chunk_rows)
+        end = tf.constant(_rows(chunk), tf.int64)
+        result = dict(over_chunk(self._padded, at, end, tf.constant(limit, tf.int64)))
+        self._held = chunk, result.pop("at")
+        if not result.pop("valid"):
+            # XLA cannot say what is wrong with a batch: the other loop does.
+            refused = chunk, self._held[1] - self._feed.batch_size
+            function(self._iterator, refused, tf.constant(1, tf.int64))
+        return result | {"more": True}
+
+    def _has_whole_batch(self) -> bool:
+        """Whether the chunk held, or the next one if nothing is left of it, has one."""
+        chunk, at = self._held
+        if int(at) == _rows(chunk):
+            optional = self._iterator.get_next_as_optional()
+            if not optional.has_value():
+                return False
+            chunk, at = optional.get_value(), tf.constant(0, tf.int64)
+            self._held, self._padded = (chunk, at), None
+        return int(at) + int(self._feed.batch_size or 0) <= _rows(chunk)
 
 
 def _always(state: Structure) -> bool:
     del state
     return True
+
+
+def _rows(chunk: Structure) -> int:
+    return int(tf.nest.flatten(chunk)[0].shape[0])
+
+
+def _padded(chunk: Structure, rows: int | None) -> Structure:
+    missing = int(rows or 0) - _rows(chunk)
+    if not missing:
+        return chunk
+    return tf.nest.map_structure(
+        lambda t: tf.concat([t, tf.zeros([missing, *t.shape[1:]], t.dtype)], 0), chunk
+    )
+
+
+def _first(at: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
+    """Where a slice of rows begins, int64 `[rank]`."""
+    return tf.pad(tf.reshape(at, [1]), [[0, tensor.shape.rank - 1]])
 
 
 def _one_by_one(iterator: Any, limit: Any, state: Any, step: Any, goes_on: Any) -> dict[str, Any]:

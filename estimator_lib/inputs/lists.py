@@ -5,7 +5,7 @@ Layer 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,14 @@ def joined(parts: list[Any]) -> Any:
     ends = np.cumsum([0, *(part.splits[-1] for part in parts)])
     splits = [part.splits[1:] + end for part, end in zip(parts, ends[:-1], strict=True)]
     return Lists(np.concatenate([p.values for p in parts]), np.concatenate([[0], *splits]))
+
+
+def side_by_side(columns: Sequence[Any]) -> Any:
+    """Returns columns `[n]`, arrays or tensors or specs of them, as one of `[n, columns]`."""
+    first = columns[0]
+    if isinstance(first, tf.TensorSpec):
+        return tf.TensorSpec([*first.shape, len(columns)], first.dtype)
+    return (tf if tf.is_tensor(first) else np).stack(columns, axis=1)
 
 
 def batches(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from estimator_lib.inputs import lists, tfrecord
 from estimator_lib.inputs.arrays import (
@@ -218,7 +218,8 @@ def examples_input(
     """Returns an input_fn over a split of materialised examples.
 
     It gives ({feature: `[batch]` int64 or float32, and the weight's field}, label `[batch]`); a
-    feature with several values per row is a RaggedTensor `[batch, None]`.
+    feature with several values per row is a RaggedTensor `[batch, None]`, a multi-label label is
+    0 or 1 `[batch, classes]`, and several labels are a dict.
 
     Args:
         directory: An artifact of kind "examples".
@@ -249,7 +250,7 @@ def examples_input(
                 f"Examples file {path} is missing. Run preprocess again.",
                 reason=Reason.FILE_NOT_FOUND,
             )
-    label = listed.metadata["label"]["field"]
+    label = listed.metadata["label"]
     weight = listed.metadata.get("weight")
     columns = {
         name: spec["dtype"] + (lists.LIST if spec.get("list") else "")
@@ -258,10 +259,11 @@ def examples_input(
     if weight:
         columns[weight] = "float32"
     names = list(columns)
-    columns[label] = "int64" if listed.metadata["label"]["kind"] == "class" else "float32"
+    columns |= labels.columns(label)
 
     def pack(block: Any) -> Any:
-        return {name: block[name] for name in names}, block[label]
+        target = labels.gathered(label, block, lists.side_by_side)
+        return {name: block[name] for name in names}, target
 
     fingerprint = f"{listed.digest[:16]}/{split}"
     rows = int(splits[split]["rows"])

@@ -9,7 +9,7 @@ are in its checkpoints; an instance keeps nothing itself and can be used for sev
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -18,9 +18,26 @@ from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.optimizers.schedules import get_rate
 
+_SMALL_ROWS = 1_024
+"""Rows of a table up to which XLA updates all of them faster than those of a batch."""
+_SCRATCH_ROWS = 2**20
+"""Rows of a table up to which a number per row is faster than sorting a batch's indices."""
+
 
 class UniqueRows(tf.IndexedSlices):
-    """Gradient rows of a table in which no index occurs twice."""
+    """Gradient rows of a table, those of equal indices added up.
+
+    Attributes:
+        place: None: no index occurs twice. In a step for XLA, whose shapes are fixed, one may:
+            int32 `[n]`, the position at which the sum of each index stands; its other positions
+            hold zeros. Of small tables all rows are there, most of them zeros.
+    """
+
+    def __init__(
+        self, values: Any, indices: Any, dense_shape: Any = None, place: tf.Tensor | None = None
+    ) -> None:
+        super().__init__(values, indices, dense_shape)
+        self.place = place
 
 
 class Optimizer(abc.ABC):
@@ -165,7 +182,7 @@ class Optimizer(abc.ABC):
             before = [] if tf.executing_eagerly() else [decayed]
         with tf.control_dependencies(before):
             if isinstance(grad, tf.IndexedSlices):
-                return self._apply_rows(unique_rows(grad), variable, rate, step)
+                return self._apply_rows(unique_rows(grad, variable), variable, rate, step)
             return self._apply_dense(grad, variable, rate, step)
 
     def _invalid(self, argument: str, expected: str, got: object) -> ConfigError:
@@ -175,13 +192,88 @@ class Optimizer(abc.ABC):
         )
 
 
-def unique_rows(grad: tf.IndexedSlices) -> UniqueRows:
-    """Returns `grad` with the rows of equal indices added up."""
+def unique_rows(grad: tf.IndexedSlices, variable: Any) -> UniqueRows:
+    """Returns the gradient `grad` of `variable` with the rows of equal indices added up."""
     if isinstance(grad, UniqueRows):
         return grad
-    indices, position = tf.unique(grad.indices)
-    values = tf.math.unsorted_segment_sum(grad.values, position, tf.size(indices))
-    return UniqueRows(values, indices, grad.dense_shape)
+    return Indices(grad.indices, variable).sums(grad.values)
+
+
+class Indices:
+    """Which of a table's rows a gradient is for; gradients by the same indices can share it.
+
+    Args:
+        indices: int64 `[n]`, any number of times each.
+        table: The variable they are rows of.
+    """
+
+    def __init__(self, indices: tf.Tensor, table: Any) -> None:
+        self.given = indices
+        self._place: tf.Tensor | None = None
+        rows = table.shape[0]
+        if variables.for_xla() and rows <= _SMALL_ROWS:
+            self._distinct, self._position, self._count = tf.range(rows), indices, rows
+        elif variables.for_xla():
+            self._distinct, self._place = indices, _places(indices, rows)
+            self._position, self._count = self._place, tf.size(indices)
+        else:
+            self._distinct, self._position = tf.unique(indices)
+            self._count = tf.size(self._distinct)
+
+    def sums(self, values: tf.Tensor) -> UniqueRows:
+        """Returns the rows `values` `[n, width]`, those of equal indices added up."""
+        total = tf.math.unsorted_segment_sum(values, self._position, self._count)
+        return UniqueRows(total, self._distinct, place=self._place)
+
+
+def _places(indices: tf.Tensor, rows: int) -> tf.Tensor:
+    """Returns for each index a position at which it stands, the same for equal ones, int32."""
+    positions = tf.range(tf.size(indices))
+    if rows <= _SCRATCH_ROWS:
+        scratch = tf.zeros([rows], tf.int32)
+        return tf.gather(
+            tf.tensor_scatter_nd_update(scratch, indices[:, tf.newaxis], positions), indices
+        )
+    order = tf.argsort(indices, stable=True)
+    ordered = tf.gather(indices, order)
+    begins = tf.concat([[False], ordered[1:] != ordered[:-1]], 0)
+    group = tf.cumsum(tf.cast(begins, tf.int32))
+    first = tf.gather(tf.math.unsorted_segment_min(order, group, tf.size(indices)), group)
+    return tf.scatter_nd(order[:, tf.newaxis], first, tf.shape(indices))
+
+
+def rewrite_rows(
+    grad: UniqueRows, changed: Callable[..., tuple[tf.Tensor, ...]], *tables: Any
+) -> tf.Operation:
+    """Updates rows of tables in a step for XLA, which has no kernels for that.
+
+    Rows without a gradient stay as they are.
+
+    Args:
+        grad: The gradient of the first table.
+        changed: Takes the gradient's rows and the rows of each table; returns the tables' new
+            rows.
+        tables: Variables `[rows, width]`.
+    """
+    if grad.place is None:
+        touched = tf.reduce_any(grad.values != 0.0, 1, keepdims=True)
+        all_rows = changed(grad.values, *(table.read_value() for table in tables))
+        return tf.group(
+            *(
+                table.assign(tf.where(touched, new, table))
+                for table, new in zip(tables, all_rows, strict=True)
+            )
+        )
+    values = tf.gather(grad.values, grad.place)
+    rows = changed(values, *(tf.gather(table, grad.indices) for table in tables))
+    at = grad.indices[:, tf.newaxis]
+    # Equal indices have equal new rows, so that their order does not matter.
+    return tf.group(
+        *(
+            table.assign(tf.tensor_scatter_nd_update(table, at, new))
+            for table, new in zip(tables, rows, strict=True)
+        )
+    )
 
 
 def _values(grad: Any) -> tf.Tensor:
@@ -189,8 +281,10 @@ def _values(grad: Any) -> tf.Tensor:
 
 
 def _scaled(grad: Any, values: tf.Tensor) -> Any:
+    if isinstance(grad, UniqueRows):
+        return UniqueRows(values, grad.indices, grad.dense_shape, grad.place)
     if isinstance(grad, tf.IndexedSlices):
-        return type(grad)(values, grad.indices, grad.dense_shape)
+        return tf.IndexedSlices(values, grad.indices, grad.dense_shape)
     return values
 
 

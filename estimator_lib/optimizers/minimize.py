@@ -16,7 +16,7 @@ from estimator_lib import variables as store
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.features.lookup import Lookup, lookups
 from estimator_lib.losses import LossReduction
-from estimator_lib.optimizers._base import Optimizer, UniqueRows
+from estimator_lib.optimizers._base import Indices, Optimizer, UniqueRows
 from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
 
 _SMALL_TABLE = 8_192
@@ -143,7 +143,7 @@ def _gradients(loss: tf.Tensor, trained: Sequence[Any], dense: Mapping[int, bool
     for read, gradient in zip(reads, found[len(raw) :], strict=True):
         if gradient is not None:
             by_table.setdefault(id(store.raw(read.table)), []).append((read, gradient))
-    unique: dict[int, tuple[tf.Tensor, ...]] = {}
+    unique: dict[tuple[int, int], Indices] = {}
     gradients = []
     for variable, other in zip(raw, found, strict=False):
         parts = by_table.get(id(variable))
@@ -157,7 +157,7 @@ def _gradients(loss: tf.Tensor, trained: Sequence[Any], dense: Mapping[int, bool
                 total += tf.convert_to_tensor(other)
             gradients.append(total)
         else:
-            gradients.append(_rows(parts, unique))
+            gradients.append(_rows(parts, variable, unique))
     return gradients
 
 
@@ -167,7 +167,7 @@ def _dense(ids: tf.Tensor, gradient: tf.Tensor, variable: Any) -> tf.Tensor:
 
 
 def _rows(
-    parts: list[tuple[Lookup, tf.Tensor]], unique: dict[int, tuple[tf.Tensor, ...]]
+    parts: list[tuple[Lookup, tf.Tensor]], table: Any, unique: dict[tuple[int, int], Indices]
 ) -> UniqueRows:
     if len(parts) == 1:
         ids, values = parts[0][0].safe_ids, parts[0][1]
@@ -176,11 +176,10 @@ def _rows(
         values = tf.concat([gradient for _, gradient in parts], 0)
     # Two tables (embedding and linear weights) are often read by the same ids. Missing ids add
     # zeros to row 0, as the gradient of a masked gather does.
-    if id(ids) not in unique:
-        indices, position = tf.unique(ids)
-        unique[id(ids)] = (ids, indices, position, tf.size(indices))
-    _, indices, position, count = unique[id(ids)]
-    return UniqueRows(tf.math.unsorted_segment_sum(values, position, count), indices)
+    key = id(ids), table.shape[0]
+    if key not in unique:
+        unique[key] = Indices(ids, table)
+    return unique[key].sums(values)
 
 
 def _reduced(pairs: list[tuple[Any, Any]], reduction: LossReduction) -> list[tuple[Any, Any]]:

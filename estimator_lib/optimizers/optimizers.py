@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_lib.optimizers._base import Optimizer, UniqueRows, dense_of
+from estimator_lib import variables
+from estimator_lib.optimizers._base import Optimizer, UniqueRows, dense_of, rewrite_rows
 
 
 class SGD(Optimizer):
@@ -71,6 +72,15 @@ class SGD(Optimizer):
             return tf.raw_ops.ResourceScatterAdd(
                 resource=variable.handle, indices=grad.indices, updates=-rate * grad.values
             )
+        if variables.for_xla():
+            momentum = self._slot(variable, "momentum")
+
+            def changed(g: tf.Tensor, row: tf.Tensor, moving: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                moving = self.momentum * moving - rate * g
+                ahead = self.momentum * moving - rate * g if self.nesterov else moving
+                return row + ahead, moving
+
+            return rewrite_rows(grad, changed, variable, momentum)
         return tf.raw_ops.ResourceSparseApplyKerasMomentum(
             var=variable.handle,
             accum=self._slot(variable, "momentum").handle,
@@ -134,6 +144,13 @@ class Adagrad(Optimizer):
     def _apply_rows(self, grad: UniqueRows, variable: Any, rate: Any, step: Any) -> Any:
         del step
         accumulator = self._slot(variable, "accumulator", self.initial_accumulator_value)
+        if variables.for_xla():
+
+            def changed(g: tf.Tensor, row: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                total += tf.square(g)
+                return row - rate * g / (tf.sqrt(total) + self.epsilon), total
+
+            return rewrite_rows(grad, changed, variable, accumulator)
         return tf.raw_ops.ResourceSparseApplyAdagradV2(
             var=variable.handle,
             accum=accumulator.handle,
@@ -266,6 +283,17 @@ class RMSProp(Optimizer):
     def _apply_rows(self, grad: UniqueRows, variable: Any, rate: Any, step: Any) -> Any:
         if not self.momentum:
             return self._apply_dense(dense_of(grad, variable), variable, rate, step)
+        if variables.for_xla():
+
+            def changed(
+                g: tf.Tensor, row: tf.Tensor, squares: tf.Tensor, moving: tf.Tensor
+            ) -> tuple[tf.Tensor, ...]:
+                squares = self.rho * squares + (1.0 - self.rho) * tf.square(g)
+                moving = self.momentum * moving + rate * g / tf.sqrt(squares + self.epsilon)
+                return row - moving, squares, moving
+
+            slots = (self._slot(variable, name) for name in ("rms", "momentum"))
+            return rewrite_rows(grad, changed, variable, *slots)
         return tf.raw_ops.ResourceSparseApplyRMSProp(
             var=variable.handle,
             ms=self._slot(variable, "rms").handle,
@@ -337,16 +365,24 @@ class Ftrl(Optimizer):
         self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
         self.beta = beta
 
-    def _arguments(self, variable: Any, rate: Any) -> dict[str, Any]:
+    def _slots(self, variable: Any) -> tuple[Any, Any]:
+        accumulator = self._slot(variable, "accumulator", self.initial_accumulator_value)
+        return accumulator, self._slot(variable, "linear")
+
+    def _l2(self, rate: Any) -> Any:
         # beta is an l2 that grows as the rate falls, as in the legacy class.
         l2 = self.l2_regularization_strength
+        return l2 + self.beta / (2.0 * rate) if self.beta else l2
+
+    def _arguments(self, variable: Any, rate: Any) -> dict[str, Any]:
+        accumulator, linear = self._slots(variable)
         return {
             "var": variable.handle,
-            "accum": self._slot(variable, "accumulator", self.initial_accumulator_value).handle,
-            "linear": self._slot(variable, "linear").handle,
+            "accum": accumulator.handle,
+            "linear": linear.handle,
             "lr": rate,
             "l1": self.l1_regularization_strength,
-            "l2": l2 + self.beta / (2.0 * rate) if self.beta else l2,
+            "l2": self._l2(rate),
             "l2_shrinkage": self.l2_shrinkage_regularization_strength,
             "lr_power": self.learning_rate_power,
         }
@@ -357,6 +393,23 @@ class Ftrl(Optimizer):
 
     def _apply_rows(self, grad: UniqueRows, variable: Any, rate: Any, step: Any) -> Any:
         del step
+        if variables.for_xla():
+            l1, l2 = self.l1_regularization_strength, self._l2(rate)
+
+            def root(total: tf.Tensor) -> tf.Tensor:
+                power = -self.learning_rate_power
+                return tf.sqrt(total) if power == 0.5 else tf.pow(total, power)
+
+            def changed(
+                g: tf.Tensor, row: tf.Tensor, total: tf.Tensor, linear: tf.Tensor
+            ) -> tuple[tf.Tensor, ...]:
+                more = total + tf.square(g)
+                shrunk = g + 2.0 * self.l2_shrinkage_regularization_strength * row
+                linear += shrunk - (root(more) - root(total)) / rate * row
+                cut = tf.clip_by_value(linear, -l1, l1) - linear
+                return cut / (root(more) / rate + 2.0 * l2), more, linear
+
+            return rewrite_rows(grad, changed, variable, *self._slots(variable))
         return tf.raw_ops.ResourceSparseApplyFtrlV2(
             grad=grad.values, indices=grad.indices, **self._arguments(variable, rate)
         )

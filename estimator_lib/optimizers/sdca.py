@@ -189,8 +189,7 @@ class _DualTable:
             "LinearSDCA has no room for another example id: raise max_examples, or give each "
             "example the same id in every pass."
         )
-        check = tf.raw_ops.Assert(condition=tf.reduce_all(found >= 0), data=[tf.constant(full)])
-        with tf.control_dependencies([] if check is None else [check]):
+        with tf.control_dependencies(variables.require(found >= 0, lambda: [full])):
             return tf.identity(found)
 
     def read(self, slots: tf.Tensor) -> tf.Tensor:

@@ -150,7 +150,7 @@ class _Loop:
         for hook in session.hooks:
             hook.before_step(context)
         started = time.monotonic()
-        result = flow.run(session.compiled.run, steps)
+        result = flow.run(session.compiled.run, steps, session.compiled.over_chunk)
         done, finite = int(result["steps"]), bool(result["finite"])
         context.step = int(result["global_step"])
         now = time.monotonic()

@@ -26,7 +26,7 @@ def render(result: Mapping[str, Any]) -> str:
         "",
         *_row("rows", _rows(result["rows"])),
         *_row("tuned", _tuned(result["tuned"]) if "tuned" in result else ""),
-        *_row("metrics", _metrics(evaluation["metrics"])),
+        *_row("metrics", _metrics(evaluation)),
         *_row("verdict", _verdict(evaluation)),
         *_row("report", _short(result["report"])),
         *_row("model", _short(result["model"]) if result["model"] else "not published"),
@@ -64,10 +64,19 @@ def _tuned(found: Mapping[str, Any]) -> str:
     return "\n".join([best, *arguments])
 
 
-def _metrics(metrics: Mapping[str, Any]) -> str:
+def _metrics(evaluation: Mapping[str, Any]) -> str:
+    """The main metrics, a line for each of several heads."""
+    metrics = evaluation["metrics"]
+    if evaluation["task"] != "multihead":
+        return _listed(metrics, "")
+    heads = [part["name"] for part in evaluation["parts"]]
+    return "\n".join(f"{head}: {_listed(metrics, f'/{head}')}" for head in heads)
+
+
+def _listed(metrics: Mapping[str, Any], ending: str) -> str:
     shown = []
     for name in _SHOWN:
-        value = metrics.get(name)
+        value = metrics.get(f"{name}{ending}")
         if value is None:
             continue
         number = value["value"] if isinstance(value, Mapping) else value

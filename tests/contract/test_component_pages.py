@@ -4,6 +4,7 @@ import pathlib
 import re
 
 import pytest
+from kfp import compiler
 
 from components.evaluate import evaluate
 from components.export import export
@@ -33,3 +34,12 @@ def test_page_lists_inputs_and_outputs(component):
     spec = component.component_spec
     assert listed["in"] == set(spec.inputs or ())
     assert listed["out"] == set(spec.outputs or ())
+
+
+def test_the_pages_example_compiles(tmp_path):
+    (example,) = re.findall(r"```python\n(from kfp.*?)```", PAGE, re.DOTALL)
+    flights = "pipelines/examples/flights/config.yaml"
+    found = {}
+    exec(example.replace("my.yaml", flights), found)  # noqa: S102 - it is this project's page
+    compiler.Compiler().compile(found["mine"], str(tmp_path / "mine.yaml"))
+    assert "exec-export" in (tmp_path / "mine.yaml").read_text()

@@ -20,7 +20,7 @@ name: tiny
 data: {format: parquet, split: {files: {train: [train*.parquet], eval: [eval.parquet]}}}
 label: {field: y}
 columns: {c: {kind: vocabulary}, x: {kind: numeric}}
-estimator: {name: LinearClassifier}
+estimator: {name: LinearClassifier, args: {feature_columns: [c]}}
 train: {max_steps: 1}
 """
 

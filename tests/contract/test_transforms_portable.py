@@ -9,6 +9,9 @@ import time
 
 import pytest
 
+from estimator_lib.core import manifest
+from tests import memory_store
+from transforms import object_store, preprocess
 from transforms.testing import Job
 
 
@@ -18,8 +21,8 @@ def _free_port():
         return listener.getsockname()[1]
 
 
-@pytest.fixture
-def job_service(tmp_path):
+@pytest.fixture(scope="module")
+def job_service(tmp_path_factory):
     port = _free_port()
     service = subprocess.Popen(
         [
@@ -31,7 +34,7 @@ def job_service(tmp_path):
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        cwd=tmp_path,
+        cwd=tmp_path_factory.mktemp("service"),
         start_new_session=True,
     )
     try:
@@ -62,18 +65,54 @@ def job(root):
     )
 
 
+def options(service, *more):
+    named = ["--runner=PortableRunner", f"--job_endpoint={service}"]
+    return [*named, "--environment_type=LOOPBACK", *more]
+
+
 def test_portable_runner_gives_what_the_default_runner_gives(tmp_path, job_service):
     portable = job(tmp_path / "portable")
-    portable.run(
-        [
-            "--runner=PortableRunner",
-            f"--job_endpoint={job_service}",
-            "--environment_type=LOOPBACK",
-        ]
-    )
+    portable.run(options(job_service))
     default = job(tmp_path / "default")
     default.run()
     assert portable.table().equals(default.table())
     assert (portable.statistics / "train.pb").read_bytes() == (
         default.statistics / "train.pb"
     ).read_bytes()
+
+
+def test_workers_elsewhere_write_to_an_object_store_and_mount_nothing(tmp_path, job_service):
+    memory_store.clear()
+    made = job(tmp_path)
+    made.run()
+    out = "mem://bucket/out"
+    summary = preprocess.run(
+        made.part(),
+        base_dir=str(tmp_path),
+        examples_dir=f"{out}/examples",
+        transform_dir=f"{out}/transform",
+        statistics_dir=f"{out}/statistics",
+        runner_options=options(job_service, "--temp_location=mem://bucket/temp"),
+        analysis_cache="mem://bucket/kept",
+    )
+    stored = manifest.read(f"{out}/examples", store=object_store.STORE)
+    assert stored.digest == manifest.read(made.examples).digest
+    copy = memory_store.download(summary.places[0], tmp_path / "copy")
+    assert manifest.verify(copy, deep=True).files == stored.files
+    assert len(memory_store.below("mem://bucket/kept")) == 1  # the three files are equal
+    assert not memory_store.below("mem://bucket/temp")
+
+
+def test_a_step_has_its_options_in_the_configuration_and_fetches_what_workers_wrote(
+    tmp_path, job_service
+):
+    memory_store.clear()
+    made = job(tmp_path / "local")
+    made.run()
+    elsewhere = job(tmp_path / "elsewhere")
+    elsewhere.data = {"beam": options(job_service, "--temp_location=mem://bucket/temp")}
+    elsewhere.run()
+    assert [path for path in memory_store.WRITTEN if path.endswith(".parquet")]
+    assert not memory_store.FILES
+    found = manifest.verify(elsewhere.examples, deep=True)
+    assert found.digest == manifest.read(made.examples).digest

@@ -1,5 +1,6 @@
 """The preprocess step end to end: artifacts, contents, and agreement of all its readers."""
 
+import datetime
 import json
 import math
 
@@ -271,6 +272,56 @@ NUMERIC = {"x": {"kind": "numeric"}}
 def small(tmp_path, train, columns=NUMERIC, **changes):
     files = {"train": [train], "eval": ["x,y\n1,0\n"]}
     return job(tmp_path, files=files, columns=columns, weight=None, keep=[], **changes)
+
+
+DAYS = [
+    "2026-01-30",
+    "2026-01-31 23:59:59",
+    "2026-02-01",
+    "2026-02-01T01:00:00+02:00",
+    "2026-03-01T00:00Z",
+]
+
+
+def by_time(root, texts, bounds, **data):
+    rows = "".join(f'"{text}",{i},0\n' for i, text in enumerate(texts))
+    split = {"time": {"field": "when", **bounds}}
+    made = Job(
+        root=root,
+        files={"all": ["when,x,y\n" + rows]},
+        columns={"x": {"kind": "numeric"}},
+        label={"field": "y"},
+        data={"split": split, "files": ["data/all-*"], **data},
+    )
+    made.run()
+    return {name: made.table(name)["x"].to_pylist() for name in made.metadata()["splits"]}
+
+
+@pytest.mark.parametrize(
+    ("texts", "bounds", "expected"),
+    [
+        (DAYS, {"eval_from": datetime.date(2026, 2, 1)}, {"train": [0, 1, 3], "eval": [2, 4]}),
+        (
+            DAYS,
+            {"validation_from": "2026-01-31", "eval_from": "2026-02-15"},
+            {"train": [0], "validation": [1, 2, 3], "eval": [4]},
+        ),
+        (["9", "10", "1e2"], {"eval_from": "10"}, {"train": [0], "eval": [1, 2]}),
+    ],
+)
+def test_split_by_time_sends_later_rows_to_eval(tmp_path, texts, bounds, expected):
+    assert by_time(tmp_path, texts, bounds) == expected
+
+
+def test_times_that_cannot_be_read_are_refused_with_their_line_or_left_out(tmp_path):
+    texts = [*DAYS[:3], "1/2/2026", "", "20260301"]
+    bounds = {"eval_from": "2026-02-01"}
+    with pytest.raises(DataError) as caught:
+        by_time(tmp_path / "fail", texts, bounds)
+    for said in ("'1/2/2026' at data/all-0.csv:5", "'' at data/all-0.csv:6", "data/all-0.csv:7"):
+        assert said in caught.value.message
+    policy = {"on_bad_rows": "quarantine", "max_bad_fraction": 1.0}
+    assert by_time(tmp_path / "lenient", texts, bounds, **policy) == {"train": [0, 1], "eval": [2]}
 
 
 def test_label_out_of_range_is_refused_with_its_line(tmp_path):

@@ -1,18 +1,28 @@
 """The data_schema section: new data is judged by a schema before anything is written."""
 
+import csv
 import logging
 
 import pytest
 from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import anomalies_pb2
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2
 
 from estimator_lib.core import config
-from estimator_lib.core.errors import DataError, Reason, SchemaError, SecurityError
+from estimator_lib.core.errors import ConfigError, DataError, Reason, SchemaError, SecurityError
 from transforms import preprocess
 from transforms.testing import Job
 
 COLUMNS = {"c": {"kind": "vocabulary"}, "x": {"kind": "numeric", "default": 0}}
 GOOD = "c,x,y\n" + "a,1,0\nb,2,1\n" * 10
+RUN = """
+name: tiny
+data: {split: {files: {train: [a.csv], eval: [b.csv]}}}
+data_schema: {path: schema.pbtxt, on_anomaly: quarantine}
+label: {field: y}
+columns: {c: {kind: vocabulary}}
+estimator: {name: LinearClassifier}
+train: {max_steps: 1}
+"""
 OTHER = "c,x,y\n" + "a,1,0\nz,2,1\n" * 10
 
 
@@ -26,8 +36,9 @@ def job(root, train=GOOD):
     )
 
 
-def run(root, train, **section):
+def run(root, train, data=None, **section):
     made = job(root, train)
+    made.data = data or {}
     part = made.part().model_copy(update={"data_schema": config.DataSchema(**section)})
     preprocess.run(
         part,
@@ -70,6 +81,38 @@ def test_unexpected_value_is_a_warning_if_the_policy_says_so(tmp_path, first, ca
         made = run(tmp_path, OTHER, path=str(first / "schema.pbtxt"), on_anomaly="warn")
     assert any("'z'" in record.getMessage() for record in caplog.records)
     assert "ENUM_TYPE_UNEXPECTED" in (made.statistics / "anomalies.pbtxt").read_text()
+
+
+LENIENT = {"on_bad_rows": "quarantine", "max_bad_fraction": 0.5}
+ODD = "z,1,0\n,1,0\na,,0\na,99,1\n"
+
+
+def test_records_that_the_schema_does_not_allow_are_left_out_and_listed(tmp_path, first):
+    schema = text_format.Parse((first / "schema.pbtxt").read_text(), schema_pb2.Schema())
+    (x,) = (feature for feature in schema.feature if feature.name == "x")
+    x.float_domain.max = 10
+    (tmp_path / "schema.pbtxt").write_text(text_format.MessageToString(schema))
+    section = {"path": str(tmp_path / "schema.pbtxt"), "on_anomaly": "quarantine"}
+    made = run(tmp_path, GOOD + ODD, LENIENT, **section)
+    assert made.table().num_rows == 20
+    with (made.statistics / "quarantine.csv").open(newline="") as file:
+        found = [(row["line"], row["fields"], row["problem"]) for row in csv.DictReader(file)]
+    assert [(line, field) for line, field, _ in found] == [
+        ("22", "c"), ("23", "c"), ("24", "x"), ("25", "x"),
+    ]  # fmt: skip
+    for (*_, text), said in zip(
+        found, ("got 'z'", "missing", "missing", "at most 10"), strict=True
+    ):
+        assert said in text
+    with pytest.raises(DataError, match="Too many records"):
+        run(tmp_path / "more", GOOD + ODD * 20, LENIENT, **section)
+
+
+def test_quarantine_by_schema_needs_that_of_records(tmp_path):
+    (tmp_path / "run.yaml").write_text(RUN)
+    with pytest.raises(ConfigError, match=r"data\.on_bad_rows"):
+        config.load(tmp_path / "run.yaml")
+    config.load(tmp_path / "run.yaml", ["data.on_bad_rows=quarantine"])
 
 
 @pytest.mark.parametrize(("key", "limit"), [("previous", "max_drift"), ("serving", "max_skew")])

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from estimator_lib.core.errors import ConfigError
+from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.inputs import examples_input
 from transforms import preprocess, tensors, user_function
@@ -34,6 +34,10 @@ def preprocessing_fn(raw):
 
 def text(raw):
     return {"text": dense(raw["color"], "")}
+
+def numbers(raw):
+    size = dense(raw["size"], 1.0)
+    return {"id": tf.cast(size, tf.int64), "inverse": 1.0 / size}
 
 def broken(raw):
     return [raw["color"]]
@@ -206,3 +210,45 @@ def test_a_function_that_fails_is_one_message(module, tmp_path):
 
     with pytest.raises(PipelineError, match=r"own_preprocessing:broken.* failed"):
         job(tmp_path, "broken").run()
+
+
+def test_outputs_that_columns_or_models_cannot_take_are_data_errors(module, tmp_path):
+    changes = {
+        "files": {
+            "train": [HEADER + "red,1,,,0\nred,7,,,1\nred,,,,0\n"],
+            "eval": [HEADER + "a,0,,,1\n"],
+        },
+        "columns": {"id": {"kind": "identity", "buckets": 5}},
+    }
+    with pytest.raises(DataError) as caught:
+        job(tmp_path / "fail", "numbers", **changes).run()
+    said = caught.value.message
+    assert (
+        "'id' is out of range: expected an integer from -1 to 4, got '7' at data/train-0.csv:3"
+        in said
+    )
+    assert "'inverse' is not finite" in said
+    assert "data/eval-0.csv:2" in said
+    assert "preprocess.function" in said
+    policy = {"on_bad_rows": "quarantine", "max_bad_fraction": 1.0}
+    changes["files"]["eval"] = [HEADER + "a,0,,,1\na,2,,,1\n"]
+    lenient = job(tmp_path / "lenient", "numbers", **changes, data=DATA | policy)
+    lenient.run()
+    assert lenient.table().to_pydict() == {"id": [1, 1], "inverse": [1, 1], "y": [0, 0]}
+    assert (lenient.statistics / "quarantine.csv").read_text().count("Output of") == 2
+
+
+def test_a_job_that_fails_keeps_nothing_of_what_it_learned(module, tmp_path, monkeypatch):
+    from estimator_lib.core.errors import PipelineError
+
+    def failing(self, file):
+        raise RuntimeError("no more memory")
+
+    made = job(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(user_function._TrainRows, "process", failing)
+        with pytest.raises(PipelineError, match="no more memory"):
+            run(made, "first")
+    assert not list((tmp_path / "kept").rglob("MANIFEST"))
+    run(made, "second")
+    assert len(list((tmp_path / "kept").rglob("MANIFEST"))) == len(FILES["train"])

@@ -236,9 +236,9 @@ VARIANTS = {
          "evaluate={thresholds: {accuracy: {min: 0.1}}}"],
         "accuracy",
     ),
-    "weights and a split by hash": (
+    "weights, a split by hash and TFRecord": (
         ["data={files: ['rows/train-*.csv'], split: {hash: {key: [tail, hour],"
-         " eval_fraction: 0.3}}}",
+         " eval_fraction: 0.3}}, examples: tfrecord}",
          "weight=weight",
          "estimator={name: LinearClassifier, args: {feature_columns: [carrier, hour]}}",
          "columns={carrier: {kind: vocabulary}, hour: {kind: bucketized, boundaries: [9, 17]}}",
@@ -317,6 +317,8 @@ def test_other_tasks_and_splits_take_the_same_road(variant, project, server, tmp
     assert result["evaluation"]["verdict"] == "blessed", result["evaluation"]["reasons"]
     assert result["evaluation"]["metrics"][metric]["value"] is not None
     assert pathlib.Path(result["model"], "saved_model.pb").is_file()
+    shards = [path.name for path in tmp_path.glob("artifacts/**/train-00000-of-*")]
+    assert any(name.endswith(".tfrecord.gz") for name in shards) == ("TFRecord" in variant)
 
 
 def test_a_challenger_is_published_only_if_it_beats_the_champion(project, server, tmp_path):

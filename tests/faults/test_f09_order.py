@@ -65,9 +65,10 @@ def test_shuffled_shards_give_the_same_bytes(tmp_path, expected, seed):
     assert learned(tmp_path, parts) == expected
 
 
-def test_several_workers_give_the_same_bytes(tmp_path, expected):
+@pytest.mark.parametrize("mode", ["multi_threading", "multi_processing"])
+def test_several_workers_give_the_same_bytes(tmp_path, expected, mode):
     parts = [rows()[i::8] for i in range(8)]
-    options = ["--direct_num_workers=4", "--direct_running_mode=multi_threading"]
+    options = ["--direct_num_workers=2", f"--direct_running_mode={mode}"]
     assert learned(tmp_path, parts, options) == expected
 
 

@@ -21,10 +21,11 @@ def job(tmp_path):
 def test_worker_that_fails_midway_leaves_nothing_visible(tmp_path, monkeypatch):
     real = materialize.write_shards
 
-    def dies(task, source, transform):
-        yield from real(task, source, transform)
+    def dies(task, *others):
+        written = real(task, *others)
         if task.file.name == "data/train-1.csv":
             raise OSError(28, "No space left on device")
+        return written
 
     monkeypatch.setattr(materialize, "write_shards", dies)
     with pytest.raises(StorageError) as caught:
@@ -44,8 +45,8 @@ def test_killed_process_leaves_no_artifact_and_the_next_attempt_succeeds(tmp_pat
         from transforms import materialize
         from transforms.testing import Job
         real = materialize.write_shards
-        def dies(task, source, transform):
-            yield from real(task, source, transform)
+        def dies(*given):
+            real(*given)
             os.kill(os.getpid(), signal.SIGKILL)
         materialize.write_shards = dies
         Job(root=pathlib.Path({str(tmp_path)!r}), files={FILES!r},

@@ -36,6 +36,7 @@ from estimator_lib.core.config._columns import (
 )
 from estimator_lib.core.config._data import (
     SPLITS,
+    BigQuery,
     ColumnSplit,
     Data,
     DataSchema,
@@ -45,7 +46,10 @@ from estimator_lib.core.config._data import (
     Label,
     ListField,
     Split,
+    TimeSplit,
     UserFunction,
+    described,
+    moment,
 )
 from estimator_lib.core.config._model import (
     Change,
@@ -73,6 +77,7 @@ from estimator_lib.core.config._tune import Parameter, Tune
 
 __all__ = [
     "SPLITS",
+    "BigQuery",
     "BucketizedSpec",
     "Change",
     "Cluster",
@@ -116,6 +121,7 @@ __all__ = [
     "Split",
     "Step",
     "Threshold",
+    "TimeSplit",
     "Toleration",
     "Tpu",
     "Train",
@@ -127,7 +133,9 @@ __all__ = [
     "Volume",
     "WeightedSpec",
     "build_columns",
+    "described",
     "json_schema",
     "load",
+    "moment",
     "unpinned",
 ]

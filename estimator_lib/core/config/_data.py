@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import codecs
-from typing import Annotated, Literal, Self
+import datetime
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import Field
 
 from estimator_lib.core.config._section import Section
-from estimator_lib.core.errors import did_you_mean
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 
 FieldType = Literal["string", "int", "float"]
 
@@ -43,6 +46,54 @@ class ColumnSplit(Section):
     """Values of an optional validation split; all others are train."""
 
 
+def moment(text: str) -> tuple[str, float]:
+    """Returns what a text is, "date" or "number", and where it stands among others.
+
+    Dates and times are in ISO 8601, in UTC unless they say otherwise; they stand at their second.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        time = datetime.datetime.fromisoformat(text.strip())
+        zone = time.tzinfo or datetime.UTC
+        return "date", time.replace(tzinfo=zone).timestamp()
+    if not math.isfinite(number):
+        raise ValueError(f"{text!r} is not finite")
+    return "number", number
+
+
+def _as_moment(value: object) -> object:
+    """A moment as text; YAML knows dates and numbers."""
+    text = str(value) if isinstance(value, datetime.date | int | float) else value
+    if isinstance(text, str):
+        moment(text)
+    return text
+
+
+Moment = Annotated[str, pydantic.BeforeValidator(_as_moment)]
+
+
+class TimeSplit(Section):
+    """Rows from a moment on are the eval split: learn from before, judge by what came after."""
+
+    field: str
+    """A field with dates or times, such as 2026-01-31 or 2026-01-31 12:00:00, or with numbers."""
+    eval_from: Moment
+    """The first moment of the eval split; a time without a zone is UTC."""
+    validation_from: Moment | None = None
+    """The first moment of an optional validation split, before `eval_from`."""
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> Self:
+        bounds = [moment(m) for m in (self.validation_from, self.eval_from) if m is not None]
+        if bounds != sorted(set(bounds)) or len({kind for kind, _ in bounds}) > 1:
+            raise ValueError("validation_from must be a moment before eval_from, written alike")
+        return self
+
+
 class FileSplit(Section):
     """Each split has files of its own."""
 
@@ -63,22 +114,58 @@ class Split(Section):
     """By a keyed hash of one or more fields."""
     column: ColumnSplit | None = None
     """By the value of a field."""
+    time: TimeSplit | None = None
+    """By a date or time: before and after."""
 
     @pydantic.model_validator(mode="after")
     def _one_way(self) -> Self:
-        given = [n for n in ("files", "hash", "column") if getattr(self, n) is not None]
+        given = [n for n in Split.model_fields if getattr(self, n) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of files, hash, column; got {given or 'none'}")
+            ways = ", ".join(Split.model_fields)
+            raise ValueError(f"give exactly one of {ways}; got {given or 'none'}")
         return self
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields that decide where a row goes."""
+        if self.hash is not None:
+            return list(self.hash.key)
+        by_value = self.column or self.time
+        return [by_value.field] if by_value is not None else []
+
+
+class BigQuery(Section):
+    """What is read of BigQuery: exactly one of table and query."""
+
+    table: Annotated[str, Field(pattern=r"^[\w.:-]+[.:]\w+\.[\w$-]+$")] | None = None
+    """A table as project.dataset.table; only the fields that are needed are read."""
+    query: Annotated[str, Field(min_length=1)] | None = None
+    """A query in GoogleSQL; its columns are the fields."""
+
+    @pydantic.model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.table is None) == (self.query is None):
+            raise ValueError("give exactly one of table and query")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.table or "query"
 
 
 class Data(Section):
     """Where the raw rows are and how to read them."""
 
-    format: Literal["csv", "parquet", "tfrecord"] = "csv"
+    format: Literal["csv", "parquet", "tfrecord", "bigquery"] = "csv"
     """File format; tfrecord holds tf.Examples. Gzip is recognised by its content."""
+    bigquery: BigQuery | None = None
+    """For format bigquery, what is read instead of files."""
+    beam: list[str] | None = None
+    """Options of the Beam jobs that read the data, such as --runner=DataflowRunner; without a
+    runner they work within the step."""
     files: list[str] = []
-    """File patterns, relative to this configuration file; for splits by hash or column."""
+    """File patterns, relative to this configuration file; for splits by hash, column or time."""
     split: Split
     """How rows are divided."""
     missing: list[str] = [""]
@@ -118,17 +205,21 @@ class Data(Section):
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")
             if name in self.types:
                 raise ValueError(f"{name!r} is in fields and in types; keep fields")
-        deciding = self.split.hash.key if self.split.hash is not None else []
-        deciding = [self.split.column.field] if self.split.column is not None else deciding
-        for name in deciding:
+        for name in self.split.fields:
             if name in self.fields:
                 raise ValueError(f"{name!r} decides the split and has several values")
         return self
 
     @pydantic.model_validator(mode="after")
     def _files_where_needed(self) -> Self:
+        if (self.format == "bigquery") != (self.bigquery is not None):
+            raise ValueError("format bigquery and a section bigquery belong together; give both")
+        if self.bigquery is not None:
+            if self.split.files is not None or self.files:
+                raise ValueError("bigquery has no files; split it by hash, column or time")
+            return self
         if self.split.files is None and not self.files:
-            raise ValueError("files is missing; a split by hash or by column needs it")
+            raise ValueError("files is missing; a split by hash, column or time needs it")
         if self.split.files is not None and self.files:
             raise ValueError("files and split.files are both given; keep split.files")
         return self
@@ -139,7 +230,9 @@ class Data(Section):
         return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
-        """File patterns per split; the split is "" where rows decide."""
+        """File patterns per split; the split is "" where rows decide. None of BigQuery."""
+        if self.bigquery is not None:
+            return {}
         if self.split.files is None:
             return {"": list(self.files)}
         by_split = {name: list(getattr(self.split.files, name)) for name in SPLITS}
@@ -162,14 +255,93 @@ class UserFunction(Section):
 class Label(Section):
     """What the model learns to predict."""
 
-    field: str
+    field: str | None = None
     """The raw field."""
-    kind: Literal["class", "number"] = "class"
-    """Integer classes 0..classes-1, or any finite number."""
+    kind: Literal["class", "number", "multilabel"] = "class"
+    """Integer classes 0..classes-1, any finite number, or any number of classes at once."""
     classes: Annotated[int, Field(ge=2)] = 2
     """How many classes, where kind is class."""
     missing: Literal["refuse", "skip"] = "refuse"
-    """What to do with a row without label; skipped rows are counted and reported."""
+    """What to do with a row without label; skipped rows are counted and reported. Of several
+    labels, a row goes along only if it has all."""
+    fields: Annotated[list[str], Field(min_length=2)] | None = None
+    """Of kind multilabel: a field of 0 and 1 for each class, or"""
+    values: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=2)] | None = None
+    """the classes, which are values of a field that has several (`data.fields`); a row without
+    value has none of them."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_form(self) -> Self:
+        multilabel = self.kind == "multilabel"
+        if not multilabel and (self.fields is not None or self.values is not None):
+            raise ValueError("fields and values are for kind multilabel")
+        if not multilabel and self.field is None:
+            raise ValueError("field is missing")
+        if multilabel and {self.field is None, self.values is None} != {self.fields is not None}:
+            raise ValueError("kind multilabel takes fields, or field and values")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"a class is listed twice in {list(self.names)}")
+        if self.kind != "class" and self.classes != 2:
+            raise ValueError("classes is for kind class")
+        if self.values is not None and self.missing == "skip":
+            raise ValueError("missing: skip is not for values; a row without has no class")
+        return self
+
+    @property
+    def raw_fields(self) -> list[str]:
+        """The raw fields that it is read from."""
+        return list(self.fields or [str(self.field)])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes of a multi-label label, else nothing."""
+        return tuple(self.fields or self.values or ())
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the examples that it has."""
+        if self.values is None:
+            return self.raw_fields
+        return [f"{self.field}={value}" for value in self.values]
+
+    def described(self) -> dict[str, Any]:
+        """The label as `core.labels` has it."""
+        if self.kind == "multilabel":
+            return {"kind": self.kind, "fields": self.columns, "classes": list(self.names)}
+        classes = self.classes if self.kind == "class" else None
+        return {"field": self.field, "kind": self.kind, "classes": classes}
+
+
+HeadName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.-]*$")]
+Labels = Annotated[dict[HeadName, Label], Field(min_length=2)]
+
+
+def by_head(label: Label | None, labels: Mapping[str, Label] | None) -> dict[str, Label]:
+    """Returns the labels by head; one that is alone has the name "".
+
+    Raises:
+        ConfigError: there is none, or both forms are given.
+    """
+    if label is not None and labels is not None:
+        raise ConfigError(
+            "label and labels are both given. Keep label for one, labels for several.",
+            reason=Reason.CONFLICT,
+        )
+    if label is None and labels is None:
+        raise ConfigError(
+            "label: missing. Say which field to predict, such as label: {field: late}, or several "
+            "under labels.",
+            reason=Reason.MISSING_VALUE,
+        )
+    return dict(labels) if label is None else {"": label}  # type: ignore[arg-type]
+
+
+def described(labels: Mapping[str, Label]) -> dict[str, Any]:
+    """Returns labels by head as `core.labels` has them."""
+    if "" in labels:
+        return labels[""].described()
+    heads = [{"name": name, **own.described()} for name, own in labels.items()]
+    return {"kind": "heads", "heads": heads}
 
 
 class DataSchema(Section):
@@ -177,8 +349,10 @@ class DataSchema(Section):
 
     path: str
     """The schema as text (schema.pbtxt), relative to this configuration file."""
-    on_anomaly: Literal["fail", "warn"] = "fail"
-    """What an anomaly of severity ERROR does: end the step before it writes, or warn."""
+    on_anomaly: Literal["fail", "warn", "quarantine"] = "fail"
+    """What an anomaly of severity ERROR does: end the step before it writes, or warn; or leave out
+    the records with values that the schema does not allow, and fail for what is left. Quarantine
+    takes data.on_bad_rows: quarantine, and its cap."""
     previous: str | None = None
     """Statistics of the span before (a directory or .pb file), to measure drift of train."""
     serving: str | None = None

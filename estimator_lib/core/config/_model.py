@@ -149,7 +149,8 @@ class Evaluate(Section):
     """Whether, with changes given and no model serving yet, the verdict is not_evaluated; else
     the thresholds alone decide."""
     quantiles: list[Annotated[float, Field(gt=0, lt=1)]] = []
-    """Levels that a model with a QuantileRegressionHead predicts; else it predicts one number."""
+    """Levels that a model with a QuantileRegressionHead predicts of each label that is a number;
+    else it predicts the number."""
     importance: Importance = Importance()
     """Of the raw fields."""
 
@@ -176,6 +177,11 @@ class Evaluate(Section):
     def compares(self) -> bool:
         """Whether the serving model is asked for."""
         return bool(self.changes or self.slice_changes)
+
+    @property
+    def reads_raw(self) -> bool:
+        """Whether the eval rows are needed as they were: to shuffle, or for the serving model."""
+        return self.compares or self.importance.rows > 0
 
     @property
     def slicing_fields(self) -> list[str]:

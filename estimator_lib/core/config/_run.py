@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
@@ -12,7 +12,15 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core import constructors
 from estimator_lib.core.config._cluster import Cluster, Schedule
 from estimator_lib.core.config._columns import ColumnSpec, build_columns
-from estimator_lib.core.config._data import Data, DataSchema, Label, UserFunction
+from estimator_lib.core.config._data import (
+    Data,
+    DataSchema,
+    Label,
+    Labels,
+    UserFunction,
+    by_head,
+    described,
+)
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
 from estimator_lib.core.config._predict import Predict, PredictPart
 from estimator_lib.core.config._section import Name, Section, explain
@@ -34,7 +42,10 @@ class RunConfiguration(Section):
     data: Data
     data_schema: DataSchema | None = None
     """What the data must be like; without it, statistics are written and nothing is judged."""
-    label: Label
+    label: Label | None = None
+    """What the model learns to predict, or"""
+    labels: Labels | None = None
+    """several things, each by its name; a model has a head of that name for each."""
     weight: str | None = None
     """A numeric field with the weight of each row (at least 0)."""
     preprocess: UserFunction | None = None
@@ -56,37 +67,31 @@ class RunConfiguration(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
-        fields = set(fc.raw_fields(built.values()))
-        fields |= set(self.preprocess.fields if self.preprocess is not None else ())
-        for role, field in (("label", self.label.field), ("weight", self.weight)):
-            if field in fields:
-                raise ConfigError(
-                    f"Field {field!r} is the {role} and is also read by a column or by "
-                    f"preprocess. A model must not see its {role}; remove it there.",
-                    reason=Reason.CONFLICT,
-                )
-        for read in self.preprocess.fields if self.preprocess is not None else ():
+        self._check_roles({*fc.raw_fields(built.values()), *self._function_fields})
+        for read in self._function_fields:
             if read not in self.data.kinds:
                 raise ConfigError(
                     f"Field {read!r} of preprocess.fields has no type: expected it under "
                     "data.types or data.fields. Declare it." + did_you_mean(read, self.data.kinds),
                     reason=Reason.UNKNOWN_NAME,
                 )
-        for role, names in (
-            ("label", [self.label.field]),
-            ("weight", [self.weight]),
-            ("evaluate.slices", self.evaluate.slicing_fields),
+        self._check_several_values()
+        if (
+            self.data_schema is not None
+            and self.data_schema.on_anomaly == "quarantine"
+            and self.data.on_bad_rows != "quarantine"
         ):
-            for name in names:
-                if name in self.data.fields:
-                    raise ConfigError(
-                        f"Field {name!r} of {role} has several values per record: expected one. "
-                        "Remove it from data.fields.",
-                        reason=Reason.CONFLICT,
-                    )
+            raise ConfigError(
+                "data_schema.on_anomaly is 'quarantine', but data.on_bad_rows is 'fail'. Set both, "
+                "and data.max_bad_fraction.",
+                reason=Reason.CONFLICT,
+            )
         fc.check_list_fields(built.values(), self.data.fields)
         constructors.check_arguments(self.estimator.name, self.estimator.args, built)
-        _check_calibration(self.train.calibration, self.label)
+        searched = self.tune.arguments if self.tune is not None else set()
+        constructors.check_complete(self.estimator.name, {*self.estimator.args, *searched})
+        _check_calibration(self.train.calibration, self.heads)
+        constructors.check_label(self.estimator.name, self.estimator.args, described(self.heads))
         self._check_continuous()
         if self.tune is not None:
             self._check_space(self.tune, built)
@@ -96,6 +101,58 @@ class RunConfiguration(Section):
             self.predict_part()
         return self
 
+    @property
+    def heads(self) -> dict[str, Label]:
+        """The labels by head; one that is alone has the name ""."""
+        return by_head(self.label, self.labels)
+
+    @property
+    def _function_fields(self) -> list[str]:
+        return self.preprocess.fields if self.preprocess is not None else []
+
+    @property
+    def _roles(self) -> list[tuple[str, str]]:
+        """What the fields are that no column may read, and the fields."""
+        labels = [(_role(head), f) for head, own in self.heads.items() for f in own.raw_fields]
+        return labels + ([("weight", self.weight)] if self.weight is not None else [])
+
+    def _check_roles(self, read: Collection[str]) -> None:
+        """Refuses a label or weight that the model sees, or that is something else as well."""
+        seen: dict[str, str] = {}
+        for role, field in self._roles:
+            if field in read:
+                raise ConfigError(
+                    f"Field {field!r} is the {role} and is also read by a column or by "
+                    f"preprocess. A model must not see its {role}; remove it there.",
+                    reason=Reason.CONFLICT,
+                )
+            if field in seen:
+                raise ConfigError(
+                    f"Field {field!r} is both {seen[field]} and {role}: expected a field of its "
+                    "own for each. Remove one of them.",
+                    reason=Reason.CONFLICT,
+                )
+            seen[field] = role
+
+    def _check_several_values(self) -> None:
+        """Refuses several values where one is needed, and one where there may be several."""
+        listed = {str(own.field) for own in self.heads.values() if own.values is not None}
+        slicing = [("evaluate.slices", field) for field in self.evaluate.slicing_fields]
+        for role, field in (*self._roles, *slicing):
+            if field in self.data.fields and (field not in listed or (role, field) in slicing):
+                raise ConfigError(
+                    f"Field {field!r} of {role} has several values per record: expected one. "
+                    "Remove it from data.fields.",
+                    reason=Reason.CONFLICT,
+                )
+        for field in sorted(listed):
+            if field not in self.data.fields or self.data.fields[field].kind == "float":
+                raise ConfigError(
+                    f"Field {field!r} holds the values of a multi-label label: expected it under "
+                    "data.fields, with kind string or int. Declare it there.",
+                    reason=Reason.MISSING_VALUE,
+                )
+
     def _check_space(self, tune: Tune, columns: Mapping[str, fc.Column]) -> None:
         """Refuses a value that the Estimator's constructor or `train` would refuse."""
         part = self.train_part()
@@ -104,6 +161,7 @@ class RunConfiguration(Section):
                 try:
                     own = part.with_values({name: value}).estimator
                     constructors.check_arguments(own.name, own.args, columns)
+                    constructors.check_label(own.name, own.args, described(self.heads))
                 except ConfigError as error:
                     raise ConfigError(
                         f"tune.space {name!r} has the value {quote(value)}: {error.message}",
@@ -140,11 +198,12 @@ class RunConfiguration(Section):
             data=self.data,
             data_schema=self.data_schema,
             label=self.label,
+            labels=self.labels,
             weight=self.weight,
             preprocess=self.preprocess,
             columns=self.columns,
             keep=self.evaluate.slicing_fields,
-            keep_raw=self.evaluate.compares,
+            keep_raw=self.evaluate.reads_raw,
         )
 
     def evaluate_part(self) -> EvaluatePart:
@@ -168,6 +227,12 @@ class RunConfiguration(Section):
                 reason=Reason.MISSING_VALUE,
             )
         form = self.predict.format or self.data.format
+        if form == "bigquery":
+            raise ConfigError(
+                "predict.format is missing: data is read from BigQuery, and predict.files are "
+                "files. Say which format they have.",
+                reason=Reason.MISSING_VALUE,
+            )
         return PredictPart(
             files=self.predict.files,
             format=form,
@@ -194,19 +259,26 @@ class RunConfiguration(Section):
         return TunePart(train=self.train_part(), tune=self.tune)
 
 
-def _check_calibration(method: str | None, label: Label) -> None:
-    if method is not None and label.kind != "class":
+def _role(head: str) -> str:
+    return f"labels.{head}" if head else "label"
+
+
+def _check_calibration(method: str | None, heads: Mapping[str, Label]) -> None:
+    classes = {_role(head): own.classes for head, own in heads.items() if own.kind == "class"}
+    if method is not None and not classes:
+        kinds = ", ".join(f"{_role(head)}.kind is {own.kind!r}" for head, own in heads.items())
         raise ConfigError(
-            f"train.calibration is {method!r}, but label.kind is {label.kind!r}: only "
-            "probabilities of classes are calibrated. Remove it.",
+            f"train.calibration is {method!r}, but {kinds}: only probabilities of one of several "
+            "classes are calibrated. Remove it.",
             reason=Reason.CONFLICT,
         )
-    if method == "platt" and label.classes != 2:
-        raise ConfigError(
-            f"train.calibration is 'platt', which is for two classes, but label.classes is "
-            f"{label.classes}. Use temperature.",
-            reason=Reason.CONFLICT,
-        )
+    for role, count in classes.items():
+        if method == "platt" and count != 2:
+            raise ConfigError(
+                f"train.calibration is 'platt', which is for two classes, but {role}.classes is "
+                f"{count}. Use temperature.",
+                reason=Reason.CONFLICT,
+            )
 
 
 class PreprocessPart(Section):
@@ -214,14 +286,21 @@ class PreprocessPart(Section):
 
     data: Data
     data_schema: DataSchema | None = None
-    label: Label
+    label: Label | None = None
+    labels: Labels | None = None
     weight: str | None = None
     preprocess: UserFunction | None = None
     columns: dict[str, ColumnSpec]
     keep: list[str]
     """Raw fields that go along unchanged, for evaluation by slice."""
     keep_raw: bool = False
-    """Whether the eval rows are also kept as they were, for the serving model to score."""
+    """Whether the eval rows are also kept as they were, to be shuffled for importance and for the
+    serving model to score."""
+
+    @property
+    def heads(self) -> dict[str, Label]:
+        """The labels by head; one that is alone has the name ""."""
+        return by_head(self.label, self.labels)
 
 
 class TrainPart(Section):

@@ -101,4 +101,7 @@ def _follow(schema: dict[str, Any], node: Any, part: str) -> Any:
         return node["properties"][part]
     if "discriminator" in node and part in node["discriminator"]["mapping"]:
         return {"$ref": node["discriminator"]["mapping"][part]}
-    return node.get("additionalProperties")
+    # Keys of a pattern are written otherwise than any keys.
+    return node.get("additionalProperties") or next(
+        iter(node.get("patternProperties", {}).values()), None
+    )

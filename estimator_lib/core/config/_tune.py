@@ -100,6 +100,12 @@ class Tune(Section):
     """Whether every trial is a task of its own on the cluster, with its own resources; needs
     sampler random and pruner none, for such trials do not know of each other."""
 
+    @property
+    def arguments(self) -> set[str]:
+        """The constructor's arguments that are searched, in whole or in part."""
+        names = (n.removeprefix(_ARGUMENTS) for n in self.space if n.startswith(_ARGUMENTS))
+        return {name.partition(".")[0] for name in names}
+
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
         for name in self.space:
@@ -110,7 +116,10 @@ class Tune(Section):
                     f"{', '.join(_TRAINING)}"
                 )
         if self.separate_tasks and (self.sampler, self.pruner) != ("random", "none"):
-            raise ValueError("separate_tasks needs sampler random and pruner none")
+            raise ValueError(
+                "separate_tasks needs sampler random and pruner none, for such trials do not know "
+                f"of each other; got sampler {self.sampler} and pruner {self.pruner}"
+            )
         return self
 
 

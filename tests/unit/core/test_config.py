@@ -1,5 +1,6 @@
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -125,6 +126,7 @@ def test_override_replaces_nested_value(tmp_path):
         (("epochs: 2", "epochs: 2, calibration: plat"), ["train.calibration", "'plat'"]),
         (("files: [rows/*.csv]", ""), ["data", "files is missing"]),
         (("eval_fraction: 0.2", "eval_fraction: 1.5"), ["eval_fraction", "less than 1"]),
+        (("hash: {key: [", "time: {field: x, eval_from: soon, key: ["), ["eval_from", "'soon'"]),
     ],
 )
 def test_load_names_what_is_wrong(tmp_path, change, names):
@@ -134,6 +136,15 @@ def test_load_names_what_is_wrong(tmp_path, change, names):
     assert caught.value.exit_code == 2
     for name in names:
         assert name in caught.value.message
+
+
+def test_an_argument_that_has_no_default_may_come_from_the_search(tmp_path):
+    model = "estimator={name: DNNClassifier, args: {feature_columns: [miles]}}"
+    with pytest.raises(ConfigError, match=r"estimator\.args\.hidden_units is missing"):
+        load(tmp_path, VALID, model)
+    assert load(
+        tmp_path, VALID, model, "tune={space: {estimator.args.hidden_units: {choice: [[8]]}}}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,3 +189,94 @@ def test_json_schema_describes_every_key():
     assert set(schema["properties"]) >= {"name", "data", "label", "columns", "estimator", "train"}
     assert schema["additionalProperties"] is False
     json.dumps(schema, allow_nan=False)
+
+
+HEADS = VALID.replace(
+    "label: {field: late}",
+    "labels: {late: {field: late}, delay: {field: minutes, kind: number}}",
+).replace("DNNLinearCombinedClassifier", "DNNLinearCombinedEstimator")
+MULTILABEL = "label: {kind: multilabel, field: tags, values: [a, b]}"
+
+
+def test_labels_have_a_head_each(tmp_path):
+    loaded = load(tmp_path, HEADS, "estimator.args.head_weights={delay: 0.1}")
+    assert list(loaded.heads) == ["late", "delay"]
+    part = config.PreprocessPart.from_json(loaded.preprocess_part().to_json())
+    assert config.described(part.heads) == {
+        "kind": "heads",
+        "heads": [
+            {"name": "late", "kind": "class", "field": "late", "classes": 2},
+            {"name": "delay", "kind": "number", "field": "minutes", "classes": None},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        (["label={field: x}"], ["label and labels are both given"]),
+        (["labels={late: {field: late}}"], ["labels", "at least 2"]),
+        (["labels.delay.field=late"], ["'late' is both labels.late and labels.delay"]),
+        (["labels.delay.field=carrier"], ["'carrier' is the labels.delay"]),
+        (["weight=minutes"], ["'minutes' is both labels.delay and weight"]),
+        (["labels.a/b={field: c}"], ["labels.a/b"]),
+        (["labels.late.fields=[a, b]"], ["labels.late", "for kind multilabel"]),
+        (["labels.late={kind: multilabel}"], ["takes fields, or field and values"]),
+        (["labels.late={kind: multilabel, fields: [a, a]}"], ["listed twice"]),
+        (["labels.late={kind: multilabel, fields: [a]}"], ["at least 2"]),
+        (["labels.delay.classes=3"], ["classes is for kind class"]),
+        (
+            ["labels.late={kind: multilabel, field: a, values: [b, c]}"],
+            ["'a' holds the values", "data.fields"],
+        ),
+        (
+            ["labels.late={kind: multilabel, field: a, values: [b, c], missing: skip}"],
+            ["a row without has no class"],
+        ),
+        (
+            ["estimator.name=DNNLinearCombinedClassifier"],
+            ["labels has 2", "DNNLinearCombinedEstimator or MMoEEstimator"],
+        ),
+        (["estimator.args.head=x"], ["no such argument", "head_weights"]),
+        (["estimator.args.head_weights={dealy: 1}"], ["'dealy'", "'delay'"]),
+        (["estimator.args.head_weights=[1, 2]"], ["by label", "[1, 2]"]),
+        (["estimator.args.head_weights={delay: -1}"], ["at least 0"]),
+        (
+            ["tune={space: {estimator.args.head_weights.late: {choice: [heavy]}}}"],
+            ["tune.space 'estimator.args.head_weights.late'", "'heavy'"],
+        ),
+        (
+            ["train.calibration=platt", "labels.late.classes=3"],
+            ["labels.late.classes is 3", "temperature"],
+        ),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_refused(tmp_path, settings, names):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, HEADS, *settings)
+    for name in names:
+        assert name in caught.value.message
+
+
+def test_the_pages_labels_are_valid(tmp_path):
+    section = pathlib.Path("components/README.md").read_text().split("## Labels\n")[1]
+    several, one, *_ = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    label = "label: {field: late}\n"
+    columns = VALID.replace(label, "").partition("estimator:")[0]
+    loaded = load(tmp_path, columns + several.replace("distance", "miles"))
+    assert list(loaded.heads) == ["late", "delay"]
+    model = "estimator={name: DNNEstimator, args: {feature_columns: [miles], hidden_units: [4]}}"
+    lists = "data.fields={tags: {separator: '|'}}"
+    for shown in one.splitlines():
+        text = VALID.replace(label, f"{shown}\n")
+        assert load(tmp_path, text, model, lists).heads[""].kind == "multilabel"
+
+
+def test_a_multilabel_label_needs_a_model_with_a_head(tmp_path):
+    text = VALID.replace("label: {field: late}", MULTILABEL)
+    lists = "data.fields={tags: {separator: ','}}"
+    with pytest.raises(ConfigError, match="label is multilabel"):
+        load(tmp_path, text, lists)
+    assert load(tmp_path, text, lists, "estimator.name=DNNLinearCombinedEstimator")
+    with pytest.raises(ConfigError, match="learns several labels, but there is one"):
+        load(tmp_path, text, lists, "estimator={name: MMoEEstimator, args: {feature_columns: []}}")

@@ -109,7 +109,8 @@ def test_multiclass_metrics_equal_scikit_learn():
         assert found[f"top_{k}_accuracy"] == pytest.approx(top, **TOLERANCE)
     brier = np.average(((p - np.eye(4)[y]) ** 2).sum(1), weights=w)
     assert found["brier"] == pytest.approx(brier, **TOLERANCE)
-    assert set(found) == set(metrics.names("multiclass", 4))
+    problem = metrics.Problem(task="multiclass", classes=tuple("0123"))
+    assert set(found) == set(metrics.names(problem))
 
 
 def test_multiclass_confusion_equals_scikit_learn():

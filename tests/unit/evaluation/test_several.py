@@ -15,6 +15,7 @@ from estimator_lib.evaluation import (
 )
 from estimator_lib.evaluation.bootstrap import measure
 from estimator_lib.evaluation.report import ReportInput, model_card, render
+from estimator_lib.evaluation.results import FeatureImportance, Importance
 
 LABELS = ("late", "lost", "<b>")
 LEVELS = (0.1, 0.5, 0.9)
@@ -56,7 +57,7 @@ def test_labels_have_metrics_of_their_own_and_in_common(rows):
     called = (p > 0.5).astype(int)
     assert values["exact_match"] == pytest.approx(sk.accuracy_score(y, called, sample_weight=w))
     assert values["accuracy"] == pytest.approx(1 - sk.hamming_loss(y, called, sample_weight=w))
-    assert found.main_metric == "auc"
+    assert found.main_metrics == ("auc",)
     assert [part.name for part in found.parts] == list(LABELS)
     assert found.parts[0].curves.roc is not None
     assert Evaluation.from_json(found.to_json()) == found
@@ -139,7 +140,7 @@ def test_heads_have_the_metrics_of_their_tasks(rows):
     late = measure("binary", rows["y"][:, 0], rows["p"][:, 0])
     assert found.metrics["auc/late"].value == found.metrics["auc/late/things"].value
     assert found.metrics["auc/late"].value == pytest.approx(late["auc"].value)
-    assert found.main_metric == "auc/late"
+    assert found.main_metrics[0] == "auc/late"
     assert [check.passed for check in found.checks] == [True, False]
     assert Evaluation.from_json(found.to_json()) == found
 
@@ -154,6 +155,26 @@ def test_every_head_and_label_is_told(rows):
     labels = render(ReportInput(name="labels", evaluation=multilabel(rows)))
     assert "Label by label" in labels
     assert "<b></summary>" not in labels
+
+
+def test_every_head_has_its_weak_slices_and_what_it_relies_on(rows):
+    field = FeatureImportance(field="wind", worse_by=0.1, low=0.05, high=0.2)
+    relied = Importance(metric="auc", base=0.8, rows=50, repeats=2, features=(field,))
+    weak = np.where(np.abs(rows["amount"] - rows["quantiles"][:, 1]) > 2, "off", "near")
+    options = config.Evaluate(slices=["weak"], min_slice_rows=10)
+    found = heads(rows, slices={"weak": weak}, options=options, importance={"late": relied})
+    assert found.main_metrics == ("auc/late", "pinball/delay", "rmse/mean", "auc/things")
+    assert found.importance is None
+    assert [part.importance for part in found.parts] == [relied, None, None, None]
+    report = ReportInput(name="several", evaluation=found)
+    page, card = render(report), model_card(report)
+    for head in ("late", "delay", "mean", "things"):
+        assert f"Where {head} is weak</h2>" in page
+    assert "mean is weakest where weak is <b>off</b>" in page
+    assert "weak = off: RMSE, mean" in card
+    for text in (page, card):
+        assert "What late relies on" in text
+        assert "What delay relies on" not in text
 
 
 def test_a_head_without_labels_is_refused(rows):
@@ -218,7 +239,7 @@ def test_several_numbers_without_levels_are_refused(rows):
 def test_predictions_of_another_head_are_refused(rows):
     with pytest.raises(PipelineError, match="no 'logistic'"):
         of_head({"predictions": rows["amount"]}, "binary")
-    with pytest.raises(PipelineError, match="no 'logistic'"):
+    with pytest.raises(PipelineError, match="nothing for head 'late'"):
         of_head({("other", "logistic"): rows["p"]}, HEADS)
 
 

@@ -68,6 +68,13 @@ def test_run_refuses_a_missing_file_before_it_writes_anything(example, tmp_path,
     assert not output.exists()
 
 
+def test_resume_begins_no_run(example, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert cli.main(["run", str(example), "--resume", "--output", str(output)]) == 2
+    assert f"no run to resume in {output}" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_compile_twice_is_identical_and_check_sees_a_difference(tmp_path, capsys):
     spec = tmp_path / "spec.yaml"
     assert cli.main(["compile", str(FLIGHTS), "-o", str(spec)]) == 0
@@ -132,6 +139,7 @@ def test_summary_says_rows_metrics_verdict_and_places():
     result = {
         "rows": {"read": 1000, "skipped": 10, "splits": {"train": 800, "eval": 190}},
         "evaluation": {
+            "task": "binary",
             "verdict": "refused",
             "reasons": ["auc 0.5 is below 0.6"],
             "metrics": {"auc": {"value": 0.5}, "loss": {"value": None}},
@@ -152,3 +160,7 @@ def test_summary_says_rows_metrics_verdict_and_places():
         "2.0 s (train 1.0); from cache: preprocess",
     ):
         assert part in text
+    values = {"auc/late": {"value": 0.5}, "auc/lost": {"value": None}, "mae/delay": {"value": 3.0}}
+    parts = [{"name": "late"}, {"name": "delay"}]
+    result["evaluation"] |= {"task": "multihead", "metrics": values, "parts": parts}
+    assert "late: auc 0.5000\n          delay: mae 3.0000" in summary.render(result)

@@ -243,6 +243,48 @@ def test_read_rows_reads_back_what_quoting_wrote(tmp_path_factory, rows, end, bl
 
 
 @settings(max_examples=80, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(TEXT.map(lambda t: t.replace("\r", "")), st.sampled_from(["1", "fast"])),
+        min_size=1,
+        max_size=12,
+    ),
+    end=st.sampled_from(["\n", "\r\n", "\n\n"]),
+    before=st.sampled_from(["", "\ufeff"]),
+    last=st.booleans(),
+    part_bytes=st.sampled_from([10, 30, 90]),
+)
+def test_parts_of_a_file_give_its_rows_and_the_lines_of_its_faults(
+    tmp_path_factory, rows, end, before, last, part_bytes
+):
+    quoted = [f'"{text.replace(chr(34), chr(34) * 2)}",{number}' for text, number in rows]
+    content = before + end.join(["a,b", *quoted]) + end * last
+    wanted = layout(A, Field(name="b", type="float"))
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    path.write_bytes(content.encode())
+    file = InputFile(name="x.csv", path=str(path))
+    parts = csv_reader.divide(file, wanted, part_bytes)
+    size = path.stat().st_size
+    if size > part_bytes:
+        ends = [one.part.end for one in parts]
+        assert [one.part.begin for one in parts] == [0, *ends[:-1]]
+        assert ends[-1] == size
+        assert len(parts) > 1 or len(rows) == 1
+    found = [
+        [rows for one in files for rows in csv_reader.read_rows(one, wanted)]
+        for files in ([file], parts)
+    ]
+    whole, pieces = (
+        (
+            [row for rows in several for row in rows.batch.to_pylist()],
+            [problem.line for rows in several for problem in rows.problems.first],
+        )
+        for several in found
+    )
+    assert pieces == whole
+
+
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_read_rows_reads_back_every_float(tmp_path_factory, values):
     content = "a,b\n" + "".join(f"{v!r},x\n" for v in values)
