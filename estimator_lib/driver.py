@@ -58,6 +58,7 @@ def train_and_evaluate(
             f"Two EvalSpecs have one name: got {names}. Give each its own.",
             reason=Reason.DUPLICATE,
         )
+    hooks.check([*(train_spec.hooks or ()), *(h for spec in specs for h in spec.hooks or ())])
     config = estimator.config
     if config.task_type == "evaluator":
         Evaluator(estimator, specs, train_spec.max_steps).follow()

@@ -156,7 +156,7 @@ class Estimator:
                 "worker train.",
                 reason=Reason.CONFLICT,
             )
-        with Lease(self.model_dir) as lease, loop.naming_input(datasets.function_name(input_fn)):
+        with Lease(self.model_dir) as lease, datasets.explained(input_fn):
             self._train(input_fn, hooks or (), steps, max_steps, saving_listeners or (), lease)
         return self
 
@@ -181,6 +181,7 @@ class Estimator:
         self._sync(newest, ModeKeys.TRAIN, compiled.form.variables)
         _trace(compiled, feed)
         every_hook = self._train_hooks(user_hooks, compiled)
+        config = _saving(self._config, every_hook)
         listeners = [*listeners, *(n for h in every_hook for n in getattr(h, "listeners", ()))]
         history.forget_after(f"{self.model_dir}/{history.HISTORY}", start)
         consumed_before = [first]
@@ -205,9 +206,9 @@ class Estimator:
             hooks=every_hook,
             listeners=listeners,
             last_step=max_steps if max_steps is not None else _plus(start, steps),
-            config=self._config,
+            config=config,
             model_dir=self.model_dir,
-            save=save if self._saves() else None,
+            save=save if _saves(config) else None,
             saved_step=self._newest_step(),
             diagnose=diagnose,
             fail_on_nan=all(h.fail_on_nan_loss for h in nan_hooks),
@@ -231,7 +232,7 @@ class Estimator:
         if self._config.is_chief:
             found += list(spec.training_chief_hooks)
             every = self._config.save_summary_steps
-            if every is not None and self._saves():
+            if every is not None and _saves(_saving(self._config, found)):
                 found += [
                     hooks.StepCounterHook(every_n_steps=every),
                     hooks.SummarySaverHook(save_steps=every),
@@ -249,11 +250,6 @@ class Estimator:
                     reason=Reason.UNKNOWN_NAME,
                 )
         return hooks.check(found)
-
-    def _saves(self) -> bool:
-        config = self._config
-        chosen = (config.save_checkpoints_steps, config.save_checkpoints_secs)
-        return config.is_chief and any(c is not None for c in chosen)
 
     def _diagnose(self, input_fn: Any, batch: int) -> str:
         text = loop.describe_weights(self._model.store.variables)
@@ -313,7 +309,7 @@ class Estimator:
         if steps is not None and steps <= 0:
             raise _bad_steps("evaluate", "steps", steps)
         strategy = _real(self._config.eval_distribute)
-        with loop.naming_input(datasets.function_name(input_fn)):
+        with datasets.explained(input_fn):
             feed = self._feed(input_fn, ModeKeys.EVAL, strategy, 0)
             if steps is None and strategy is None:
                 datasets.refuse_endless(feed.dataset, input_fn, "evaluate()")
@@ -364,7 +360,23 @@ class Estimator:
         Yields:
             A dict of numpy values by name, or one value if the model has one prediction.
         """
-        every_hook = _checked(hooks or ())
+        with datasets.explained(input_fn):
+            yield from self._predict(
+                input_fn,
+                predict_keys,
+                _checked(hooks or ()),
+                checkpoint_path,
+                yield_single_examples,
+            )
+
+    def _predict(
+        self,
+        input_fn: Callable[..., Any],
+        predict_keys: str | Sequence[str] | None,
+        every_hook: Sequence[hooks.Hook],
+        checkpoint_path: str | None,
+        yield_single_examples: bool,
+    ) -> Iterator[Any]:
         context = _prediction_context(self.model_dir, self._model.store.variables)
         dataset = self._dataset(input_fn, ModeKeys.PREDICT, None, 0)
         features_spec, _ = datasets.split(dataset.element_spec)
@@ -648,6 +660,10 @@ def with_model_fn(estimator: Estimator, model_fn: Callable[..., EstimatorSpec]) 
 
 def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
     given = None if model_dir is None else str(model_dir)
+    if given == "":
+        raise ConfigError(
+            "Estimator.model_dir is empty: expected a path or None.", reason=Reason.INVALID_VALUE
+        )
     if given and config.model_dir and given != config.model_dir:
         raise ConfigError(
             f"model_dir is given twice: the Estimator has {quote(given)}, its RunConfig has "
@@ -660,6 +676,22 @@ def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
     copied = copy.copy(config)
     object.__setattr__(copied, "model_dir", chosen)
     return copied
+
+
+def _saving(config: RunConfig, found: Sequence[hooks.Hook]) -> RunConfig:
+    """Returns the configuration with the intervals of a CheckpointSaverHook, if there is one."""
+    saver = next((h for h in found if isinstance(h, hooks.CheckpointSaverHook)), None)
+    if saver is None:
+        return config
+    copied = copy.copy(config)
+    object.__setattr__(copied, "save_checkpoints_steps", saver.every_steps)
+    object.__setattr__(copied, "save_checkpoints_secs", saver.save_secs)
+    return copied
+
+
+def _saves(config: RunConfig) -> bool:
+    chosen = (config.save_checkpoints_steps, config.save_checkpoints_secs)
+    return config.is_chief and any(c is not None for c in chosen)
 
 
 def _real(strategy: Any) -> Any:

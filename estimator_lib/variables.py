@@ -40,6 +40,15 @@ _KERAS_NAMES = "object_name_uids"
 _STORES = (variable_scope._VARSTORE_KEY, variable_scope._VARSCOPESTORE_KEY)
 """Collections in which a graph keeps what `tf.compat.v1.get_variable` has made, and names."""
 
+_KERAS_2 = {
+    "is not available with Keras 3": "Use keras.layers instead of tf.compat.v1.layers.",
+    "'DenseFeatures'": "Use tf.compat.v1.feature_column.input_layer(features, columns).",
+    "'iterations'": "Leave the line out: the loop counts the steps.",
+    "'get_updates'": "Use estimator_lib.optimizers.minimize(loss, optimizer) as train_op.",
+    "'get_updates_for'": "Leave it out: a step runs the updates of its layers.",
+}
+"""What errors of Keras 3 say, to what to do."""
+
 
 class VariableStore:
     """The variables of one Estimator by name.
@@ -261,10 +270,26 @@ def trace(
             "SummarySaverHook(tensors={...}) and return it as training_hooks.",
             reason=Reason.UNSUPPORTED,
         ) from error
+    except AttributeError as error:
+        refused = _of_keras_2(error)
+        if refused is None:
+            raise
+        raise refused from error
     finally:
         store.resources.extend(tracker.resources)
         _here.trace = outer
         keras_state.set_global_attribute(_KERAS_NAMES, keras_names)
+
+
+def _of_keras_2(error: AttributeError) -> ConfigError | None:
+    """Returns what to write instead of a name that Keras 2 had, or None for other names."""
+    fix = next((fix for text, fix in _KERAS_2.items() if text in str(error)), None)
+    if fix is None:
+        return None
+    text = str(error).rstrip(".")
+    return ConfigError(
+        f"model_fn uses what went with Keras 2: {text}. {fix}", reason=Reason.UNSUPPORTED
+    )
 
 
 @contextlib.contextmanager

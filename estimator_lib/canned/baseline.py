@@ -89,7 +89,7 @@ class BaselineRegressor(Estimator):
 
 def _model_fn(model: str, head: Any, optimizer: Any) -> Callable[..., EstimatorSpec]:
     head = networks.checked_head(model, head)
-    trainer = networks.optimizer(optimizer, {"Ftrl": networks.BASELINE_RATE})
+    trainer = networks.optimizer(optimizer, rate=networks.BASELINE_RATE)
 
     @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:

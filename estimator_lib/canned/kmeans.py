@@ -89,10 +89,11 @@ class KMeansClustering(Estimator):
             columns = networks.checked_columns(
                 "KMeansClustering", "feature_columns", feature_columns, dense=True
             )
+        self._cosine = distance_metric == "cosine"
         clusters = _Clusters(
             count=num_clusters,
             initial=initial_clusters,
-            cosine=distance_metric == "cosine",
+            cosine=self._cosine,
             seed=seed,
             mini_batch=use_mini_batch,
             steps=mini_batch_steps_per_iteration,
@@ -111,9 +112,13 @@ class KMeansClustering(Estimator):
             yield found[self.CLUSTER_INDEX] if isinstance(found, Mapping) else found
 
     def transform(self, input_fn: Callable[..., Any]) -> Iterator[Any]:
-        """Yields the distances to all centres for each point, float32 `[num_clusters]`."""
+        """Yields the distances to all centres for each point, float32 `[num_clusters]`.
+
+        They are Euclidean, not squared, for the metric "squared_euclidean".
+        """
         for found in self.predict(input_fn, [self.ALL_DISTANCES]):
-            yield found[self.ALL_DISTANCES] if isinstance(found, Mapping) else found
+            far = found[self.ALL_DISTANCES] if isinstance(found, Mapping) else found
+            yield far if self._cosine else np.sqrt(np.maximum(far, 0.0))
 
     def score(self, input_fn: Callable[..., Any]) -> float:
         """Returns the sum of the distances of all points to the nearest centre."""

@@ -23,6 +23,7 @@ class LinearEstimator(Estimator):
         feature_columns: Categorical or dense columns.
         model_dir: See `Estimator`.
         optimizer: Name, instance, function or mapping; see `optimizers.get`; or `LinearSDCA`.
+            None is Ftrl with a smaller rate where there are more than 25 columns.
         config: See `Estimator`.
         sparse_combiner: How several categories of one example are combined.
         warm_start_from: See `Estimator`.
@@ -52,6 +53,7 @@ class LinearClassifier(Estimator):
         weight_column: Feature with the examples' weights.
         label_vocabulary: Texts of the classes, if labels are texts.
         optimizer: Name, instance, function or mapping; see `optimizers.get`; or `LinearSDCA`.
+            None is Ftrl with a smaller rate where there are more than 25 columns.
         config: See `Estimator`.
         warm_start_from: See `Estimator`.
         loss_reduction: See `losses.LossReduction`.
@@ -85,6 +87,7 @@ class LinearRegressor(Estimator):
         label_dimension: Numbers per example.
         weight_column: Feature with the examples' weights.
         optimizer: Name, instance, function or mapping; see `optimizers.get`; or `LinearSDCA`.
+            None is Ftrl with a smaller rate where there are more than 25 columns.
         config: See `Estimator`.
         warm_start_from: See `Estimator`.
         loss_reduction: See `losses.LossReduction`.
@@ -115,7 +118,10 @@ def _model_fn(
     columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=False)
     combiner = networks.checked_combiner(model, sparse_combiner)
     dual = _dual(model, head, combiner, optimizer)
-    trainer = None if dual else networks.optimizer(optimizer, {"Ftrl": networks.LINEAR_RATE})
+    if optimizer is None:
+        rate = networks.linear_rate(len(columns), networks.LINEAR_RATE)
+        optimizer = {"name": "Ftrl", "learning_rate": rate}
+    trainer = None if dual else networks.optimizer(optimizer, rate=networks.LINEAR_RATE)
 
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         logits, made, updates = networks.wide_logits(

@@ -6,8 +6,8 @@ Defaults, with their evidence:
 
 * Embedding tables: truncated normal, stddev 1/sqrt(dimension); kernels: glorot uniform; linear
   weights and biases: zeros. These are the numbers of tf.estimator.
-* Linear models: Ftrl at 0.2, beside a DNN at min(0.005, 1/sqrt(columns)), baseline at 0.3, as
-  in tf.estimator.
+* Linear models: Ftrl at 0.2, beside a DNN at min(0.005, 1/sqrt(columns)), baseline at 0.3, and
+  so for every optimizer of which only the name is given; as in tf.estimator.
 * DNN: Adagrad at 0.6 for classes and 0.05 for numbers, when only its name is given. 0.6 is the
   lowest rate tried that does better on shuffled rows than tf.estimator 2.15 with Adam, which does
   better there than its default (`python -m tests.benchmarks quality` prints all three). 0.05 was
@@ -43,7 +43,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, optimizers, variables
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.features.dense import dense_features, no_sequences
 from estimator_lib.features.linear import linear_logits
 from estimator_lib.features.upstream import columns_of
@@ -53,6 +53,8 @@ CLASS_RATE = 0.6
 NUMBER_RATE = 0.05
 LINEAR_RATE = 0.2
 BASELINE_RATE = 0.3
+BESIDE_RATES = (0.005, 0.001)
+"""At most of the linear part, and of the DNN with an optimizer that has no rate measured here."""
 _BATCH_NORM_MOMENTUM = 0.999
 _BATCH_NORM_EPSILON = 0.001
 
@@ -182,6 +184,7 @@ def dnn_logits(
     mode: str,
 ) -> Built:
     """Returns logits of a feed-forward network over dense columns; variables under `dnn`."""
+    features = checked_features(features)
 
     def build() -> tuple[tf.Tensor, list[Any]]:
         with variables.scope("dnn"):
@@ -206,6 +209,7 @@ def wide_logits(
     sparse_combiner: str = "sum",
 ) -> Built:
     """Returns logits of a linear model; variables under `linear`."""
+    features = checked_features(features)
 
     def build() -> tuple[tf.Tensor, list[Any]]:
         with variables.scope("linear"):
@@ -260,6 +264,17 @@ def checked_head(model: str, head: Any) -> heads.Head:
             reason=Reason.TYPE_MISMATCH,
         )
     return head
+
+
+def checked_features(features: Any) -> Mapping[str, Any]:
+    """Returns the features if they have names, by which columns read them."""
+    if not isinstance(features, Mapping):
+        raise DataError(
+            f"The features have no names: expected a dict, got {type(features).__name__}. Return "
+            '{"name": values} from input_fn, or write a model_fn.',
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return features
 
 
 def checked_columns(
@@ -346,20 +361,23 @@ def activation(given: Any) -> Callable[..., Any] | None:
     return getattr(tf.nn, given)
 
 
-def optimizer(given: Any, rates: Mapping[str, float]) -> Any:
+def optimizer(
+    given: Any, rates: Mapping[str, float] | None = None, rate: float | None = None
+) -> Any:
     """Returns the optimizer that a model's argument names, wrong ones refused at once.
 
     Args:
         given: Anything `optimizers.get` takes. A function is called when the model is traced.
         rates: The model's own learning rates by optimizer name, where none is given.
+        rate: That of all other optimizers; None for their own.
     """
     name = given if isinstance(given, str) else None
     if isinstance(given, Mapping):
         name = given.get("name")
     if name is None and callable(given) and not hasattr(given, "apply_gradients"):
         return given
-    rate = next((r for key, r in rates.items() if key.lower() == str(name).lower()), None)
-    return optimizers.get(given, rate)
+    known = {key.lower(): value for key, value in (rates or {}).items()}
+    return optimizers.get(given, known.get(str(name).lower(), rate))
 
 
 def checked_arguments(kind: type, arguments: Mapping[str, Any]) -> None:
@@ -384,6 +402,6 @@ def dnn_rates(head: heads.Head) -> dict[str, float]:
     return {"Adagrad": CLASS_RATE if isinstance(head, bounded) else NUMBER_RATE}
 
 
-def linear_rates(columns: int) -> dict[str, float]:
-    """Returns the learning rate of the linear part beside a DNN."""
-    return {"Ftrl": min(0.005, 1.0 / math.sqrt(max(columns, 1)))}
+def linear_rate(columns: int, most: float) -> float:
+    """Returns the learning rate of a linear part with that many columns."""
+    return min(most, 1.0 / math.sqrt(max(columns, 1)))

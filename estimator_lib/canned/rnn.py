@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,10 +38,11 @@ class RNNEstimator(Estimator):
             (any head is wrapped in a SequentialHead then, unless it is one).
         sequence_feature_columns: Dense sequence columns.
         context_feature_columns: Dense columns of one value per example.
-        units: Widths of the recurrent layers, from the input on.
-        cell_type: "simple_rnn" (if None), "lstm" or "gru".
-        rnn_cell_fn: Called with the mode, returns a Keras cell; instead of units and
-            cell_type.
+        units: Widths of the recurrent layers, from the input on; or the width of one.
+        cell_type: "simple_rnn" (if None), "lstm", "gru", or a function of the width that makes a
+            Keras cell.
+        rnn_cell_fn: Makes a Keras cell or a list of them, instead of units and cell_type; it
+            may have an argument, which is the mode.
         return_sequences: Whether to predict at every position.
         model_dir: See `Estimator`.
         optimizer: Name, instance, function or mapping; see `optimizers.get`.
@@ -52,9 +54,9 @@ class RNNEstimator(Estimator):
         head: Any,
         sequence_feature_columns: Sequence[Any],
         context_feature_columns: Sequence[Any] | None = None,
-        units: Sequence[int] | None = None,
-        cell_type: str | None = None,
-        rnn_cell_fn: Callable[[str], Any] | None = None,
+        units: Sequence[int] | int | None = None,
+        cell_type: Any = None,
+        rnn_cell_fn: Callable[..., Any] | None = None,
         return_sequences: bool = False,
         model_dir: str | None = None,
         optimizer: Any = "Adagrad",
@@ -73,10 +75,11 @@ class RNNClassifier(Estimator):
     Args:
         sequence_feature_columns: Dense sequence columns.
         context_feature_columns: Dense columns of one value per example.
-        units: Widths of the recurrent layers, from the input on.
-        cell_type: "simple_rnn" (if None), "lstm" or "gru".
-        rnn_cell_fn: Called with the mode, returns a Keras cell; instead of units and
-            cell_type.
+        units: Widths of the recurrent layers, from the input on; or the width of one.
+        cell_type: "simple_rnn" (if None), "lstm", "gru", or a function of the width that makes a
+            Keras cell.
+        rnn_cell_fn: Makes a Keras cell or a list of them, instead of units and cell_type; it
+            may have an argument, which is the mode.
         return_sequences: Whether to predict at every position.
         model_dir: See `Estimator`.
         n_classes: 2 or more.
@@ -92,9 +95,9 @@ class RNNClassifier(Estimator):
         self,
         sequence_feature_columns: Sequence[Any],
         context_feature_columns: Sequence[Any] | None = None,
-        units: Sequence[int] | None = None,
-        cell_type: str | None = None,
-        rnn_cell_fn: Callable[[str], Any] | None = None,
+        units: Sequence[int] | int | None = None,
+        cell_type: Any = None,
+        rnn_cell_fn: Callable[..., Any] | None = None,
         return_sequences: bool = False,
         model_dir: str | None = None,
         n_classes: int = 2,
@@ -119,10 +122,11 @@ class RNNRegressor(Estimator):
     Args:
         sequence_feature_columns: Dense sequence columns.
         context_feature_columns: Dense columns of one value per example.
-        units: Widths of the recurrent layers, from the input on.
-        cell_type: "simple_rnn" (if None), "lstm" or "gru".
-        rnn_cell_fn: Called with the mode, returns a Keras cell; instead of units and
-            cell_type.
+        units: Widths of the recurrent layers, from the input on; or the width of one.
+        cell_type: "simple_rnn" (if None), "lstm", "gru", or a function of the width that makes a
+            Keras cell.
+        rnn_cell_fn: Makes a Keras cell or a list of them, instead of units and cell_type; it
+            may have an argument, which is the mode.
         return_sequences: Whether to predict at every position.
         model_dir: See `Estimator`.
         label_dimension: Numbers per example, or per position with return_sequences.
@@ -137,9 +141,9 @@ class RNNRegressor(Estimator):
         self,
         sequence_feature_columns: Sequence[Any],
         context_feature_columns: Sequence[Any] | None = None,
-        units: Sequence[int] | None = None,
-        cell_type: str | None = None,
-        rnn_cell_fn: Callable[[str], Any] | None = None,
+        units: Sequence[int] | int | None = None,
+        cell_type: Any = None,
+        rnn_cell_fn: Callable[..., Any] | None = None,
         return_sequences: bool = False,
         model_dir: str | None = None,
         label_dimension: int = 1,
@@ -162,9 +166,9 @@ def _model_fn(
     head: Any,
     sequence_feature_columns: Sequence[Any],
     context_feature_columns: Sequence[Any] | None,
-    units: Sequence[int] | None,
-    cell_type: str | None,
-    rnn_cell_fn: Callable[[str], Any] | None,
+    units: Sequence[int] | int | None,
+    cell_type: Any,
+    rnn_cell_fn: Callable[..., Any] | None,
     return_sequences: bool,
     optimizer: Any,
     sequence_mask: str,
@@ -183,19 +187,21 @@ def _model_fn(
             model, "context_feature_columns", context_feature_columns, dense=True
         )
     make_cell = _cell_fn(model, units, cell_type, rnn_cell_fn)
+    # tf.estimator took Keras's layer where it could, and variables are named after the layer.
+    name = cell_type if isinstance(units, int) and isinstance(cell_type, str) else "rnn"
     if isinstance(optimizer, str):
         optimizer = {"name": optimizer, "learning_rate": _RATE, "clipnorm": _CLIPNORM}
     trainer = optimizers.get(optimizer) if isinstance(optimizer, dict) else optimizer
 
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        with variables.scope("rnn"):
-            inputs, lengths = sequence_features(sequences, features)
-            time = tf.shape(inputs)[1]
-            if context:
-                same = dense_features(context, features)[:, tf.newaxis]
-                inputs = tf.concat([inputs, tf.tile(same, (1, time, 1))], 2)
-            mask = tf.sequence_mask(lengths, time)
-            layer = keras.layers.RNN(make_cell(mode), return_sequences=return_sequences)
+        inputs, lengths = sequence_features(sequences, features)
+        time = tf.shape(inputs)[1]
+        if context:
+            same = dense_features(context, features, scope="dense_features")[:, tf.newaxis]
+            inputs = tf.concat([inputs, tf.tile(same, (1, time, 1))], 2)
+        mask = tf.sequence_mask(lengths, time)
+        with variables.scope("rnn_model"):
+            layer = keras.layers.RNN(make_cell(mode), return_sequences=return_sequences, name=name)
             net = layer(inputs, mask=mask, training=mode == ModeKeys.TRAIN)
             width = int(net.shape[-1])
             logits = networks.dense_layer(
@@ -203,7 +209,7 @@ def _model_fn(
             )
         if return_sequences:
             logits = tf.reshape(logits, (-1, time, head.logits_dimension))
-            features = {**features, head.sequence_mask: mask}
+            features = {head.sequence_mask: mask, **features}
         return head.create_estimator_spec(features, mode, logits, labels, trainer)
 
     return model_fn
@@ -211,9 +217,9 @@ def _model_fn(
 
 def _cell_fn(
     model: str,
-    units: Sequence[int] | None,
-    cell_type: str | None,
-    rnn_cell_fn: Callable[[str], Any] | None,
+    units: Sequence[int] | int | None,
+    cell_type: Any,
+    rnn_cell_fn: Callable[..., Any] | None,
 ) -> Callable[[str], Any]:
     if rnn_cell_fn is not None:
         if units is not None or cell_type is not None:
@@ -221,19 +227,21 @@ def _cell_fn(
                 f"{model}: rnn_cell_fn is given beside units or cell_type. Give only one.",
                 reason=Reason.CONFLICT,
             )
-        return rnn_cell_fn
-    widths = networks.checked_units(model, "units", units)
+        given = rnn_cell_fn
+        return given if inspect.signature(given).parameters else lambda _: given()
+    widths = networks.checked_units(model, "units", [units] if isinstance(units, int) else units)
     kind = cell_type or "simple_rnn"
-    if kind not in _CELLS:
+    if not callable(kind) and kind not in _CELLS:
         raise ConfigError(
-            f"{model}: argument cell_type is invalid: expected one of {sorted(_CELLS)}, got "
-            f"{quote(cell_type)}.{did_you_mean(str(cell_type), _CELLS)}",
+            f"{model}: argument cell_type is invalid: expected one of {sorted(_CELLS)} or a "
+            f"function that makes a cell, got {quote(cell_type)}."
+            + did_you_mean(str(cell_type), _CELLS),
             reason=Reason.UNKNOWN_NAME,
         )
 
     def make(mode: str) -> Any:
         del mode
-        cells = [_CELLS[kind](width) for width in widths]
+        cells = [_CELLS.get(kind, kind)(units=width) for width in widths]
         return cells[0] if len(cells) == 1 else cells
 
     return make

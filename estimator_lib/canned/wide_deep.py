@@ -195,8 +195,9 @@ def _model_fn(
     rate = networks.checked_rate(model, "dnn_dropout", dnn_dropout)
     combiner = networks.checked_combiner(model, linear_sparse_combiner)
     activation = networks.activation(dnn_activation_fn)
-    wide_trainer = networks.optimizer(linear_optimizer, networks.linear_rates(len(wide)))
-    deep_trainer = networks.optimizer(dnn_optimizer, networks.dnn_rates(head))
+    most, other = networks.BESIDE_RATES
+    wide_trainer = networks.optimizer(linear_optimizer, rate=networks.linear_rate(len(wide), most))
+    deep_trainer = networks.optimizer(dnn_optimizer, networks.dnn_rates(head), other)
 
     @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:

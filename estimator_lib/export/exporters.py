@@ -7,14 +7,15 @@ with the exports, so a restart cannot forget the best.
 from __future__ import annotations
 
 import abc
+import inspect
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.export import retention
 from estimator_lib.training import history
 
@@ -177,6 +178,13 @@ class BestExporter(_SavedModelExporter):
         higher_is_better: bool = False,
     ) -> None:
         del event_file_pattern
+        names = ("best_eval_result", "current_eval_result")
+        if compare_fn is not None and not _takes(compare_fn, names):
+            raise ConfigError(
+                f"Exporter {name!r} argument compare_fn is invalid: expected a function of "
+                f"{' and '.join(names)}, got {quote(compare_fn)}.",
+                reason=Reason.INVALID_VALUE,
+            )
         super().__init__(name, serving_input_receiver_fn, assets_extra, as_text)  # type: ignore[arg-type]
         self._keep = _kept(name, exports_to_keep)
         self._metric = metric
@@ -233,6 +241,15 @@ class BestExporter(_SavedModelExporter):
         if _undefined(old):
             return True
         return bool(value > old) if self._higher else bool(value < old)
+
+
+def _takes(function: Any, names: Sequence[str]) -> bool:
+    """Whether a function can be called with arguments of these names."""
+    try:
+        inspect.signature(function).bind(**dict.fromkeys(names))
+    except TypeError:
+        return False
+    return True
 
 
 def _undefined(value: Any) -> bool:

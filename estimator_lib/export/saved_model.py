@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.ops.op_selector import UnliftableError
 
 from estimator_lib import variables
 from estimator_lib.core import storage
@@ -78,24 +79,35 @@ class Traced:
             labels = getattr(receiver, "labels", None)
             with model.tracing(mode), tf.summary.record_if(False):
                 variables.global_step()
-                made["spec"] = model.call(receiver.features, labels, mode)
+                made["exports"] = _exports(model.call(receiver.features, labels, mode), mode)
+            operations = tf.compat.v1.get_default_graph().get_operations()
+            # Metrics tell what they are after the batch.
+            updates = [op for op in operations if mode == ModeKeys.EVAL and "Assign" in op.type]
+            with tf.control_dependencies(updates):
+                made["tensors"] = {
+                    name: {key: tf.identity(value) for key, value in output.tensors().items()}
+                    for name, output in made["exports"].items()
+                }
             made["receiver"] = receiver
 
         wrapped = tf.compat.v1.wrap_function(graph, signature=[])
-        spec, receiver = made["spec"], made["receiver"]
-        exports = _exports(spec, mode)
+        receiver, exports, tensors = made["receiver"], made["exports"], made["tensors"]
         if not exports:
             raise ExportError(
                 f"The model exports nothing in mode {mode!r}: expected export_outputs in its "
                 "EstimatorSpec.",
                 reason=Reason.MISSING_VALUE,
             )
-        found = cls({}, {}, tuple(receiver.resources))
+        resources = list(receiver.resources)
+        if mode == ModeKeys.EVAL:  # the variables of metrics, which no checkpoint holds
+            model.store.reset_local()
+            resources += [model.store.variables[name] for name in sorted(model.store.local)]
+        found = cls({}, {}, tuple(resources))
         raw = getattr(receiver, "raw_fields", False)
-        found._add(wrapped, "", receiver.receiver_tensors, exports, raw=raw)
+        found._add(wrapped, "", receiver.receiver_tensors, exports, tensors, raw=raw)
         alternatives = getattr(receiver, "receiver_tensors_alternatives", None) or {}
-        for name, tensors in alternatives.items():
-            found._add(wrapped, f"{name}:", tensors, exports)
+        for name, inputs in alternatives.items():
+            found._add(wrapped, f"{name}:", inputs, exports, tensors)
         return found
 
     def _add(
@@ -104,6 +116,7 @@ class Traced:
         prefix: str,
         inputs: Mapping[str, Any],
         exports: Mapping[str, outputs.ExportOutput],
+        results: Mapping[str, Mapping[str, Any]],
         *,
         raw: bool = False,
     ) -> None:
@@ -119,11 +132,11 @@ class Traced:
             if method is not None:
                 tensors = {_EXAMPLE_INPUT: next(iter(inputs.values()))}
                 self.methods[prefix + name] = method
-            self.signatures[prefix + name] = _cut(wrapped, tensors, output.tensors())
+            self.signatures[prefix + name] = _cut(wrapped, tensors, results[name])
         if DEFAULT_SIGNATURE in dropped and PREDICT_SIGNATURE in exports:
             # Clients that send raw fields would find no default; the predictions serve it.
             self.signatures[prefix + DEFAULT_SIGNATURE] = _cut(
-                wrapped, dict(inputs), exports[PREDICT_SIGNATURE].tensors()
+                wrapped, dict(inputs), results[PREDICT_SIGNATURE]
             )
         if dropped:
             _log.info(
@@ -150,10 +163,16 @@ def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) ->
                 "for it, or export for serialized tf.Example records, which may have any.",
                 reason=Reason.INVALID_VALUE,
             )
-    fetches = {name: tf.convert_to_tensor(value) for name, value in results.items()}
     with wrapped.graph.as_default():
-        fetches = {name: tf.identity(value) for name, value in fetches.items()}
-    pruned = wrapped.prune([inputs[name] for name in names], fetches)
+        fetches = {name: tf.identity(value) for name, value in results.items()}
+    try:
+        pruned = wrapped.prune([inputs[name] for name in names], fetches)
+    except (KeyError, UnliftableError) as error:
+        raise ExportError(
+            f"The inputs {', '.join(names)} are not enough: expected receiver tensors that all "
+            "features are computed from. Add the others to the receiver, or to its alternatives.",
+            reason=Reason.MISSING_VALUE,
+        ) from error
     specs = [tf.TensorSpec(inputs[n].shape, inputs[n].dtype, name=n) for n in names]
 
     @tf.function(input_signature=specs, autograph=False)

@@ -1,7 +1,8 @@
 """Stage 2 for sequence models: sequence columns -> one float matrix per position.
 
 Layer 2. A sequence comes as `[batch, time]` padded with the missing value, as a SparseTensor or
-as a RaggedTensor. Variables are those of `dense_features`.
+as a RaggedTensor. Variables are those of `dense_features`, below `sequence_features` as in
+checkpoints of tf.estimator.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.features import dense, lookup
 
-LAYER_SCOPE = "sequence_input_layer"
+LAYER_SCOPE = "sequence_features"
 
 
 @tf.autograph.experimental.do_not_convert

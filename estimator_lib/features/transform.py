@@ -217,12 +217,17 @@ class _Pass:
 
     def _number(self, column: fc.NumericColumn) -> tf.Tensor:
         numbers = self.floats(column)
-        rank = numbers.shape.rank
         width = math.prod(column.shape)
-        if width > 1:
-            numbers = tf.reshape(numbers, (-1, width))
-        elif rank != 1:
-            numbers = tf.reshape(numbers, (-1,))
+        given = numbers.shape[1:].num_elements()
+        if given not in (None, width):
+            raise SchemaError(
+                f"Feature {column.key!r} has the wrong shape: expected {width} numbers per example "
+                f"for column {column.name!r}, got {given}. Correct the column's shape or input_fn.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        rank = 1 if width == 1 else 2
+        if given is None or numbers.shape.rank != rank:
+            numbers = tf.reshape(numbers, (tf.shape(numbers)[0], width)[:rank])
         if isinstance(column.default_value, fc.Mean) or isinstance(column.normalizer, fc.Moments):
             raise ConfigError(
                 f"Column {column.name!r} is not resolved: its mean must be learned from data "

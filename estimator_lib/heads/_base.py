@@ -148,8 +148,7 @@ class Head(abc.ABC):
             regularization_losses: Scalars to add.
 
         Raises:
-            DataError: shapes do not fit.
-            tf.errors.InvalidArgumentError: a label is outside its range.
+            DataError: shapes do not fit, or a label is outside its range.
         """
 
     @abc.abstractmethod
@@ -297,6 +296,11 @@ class LabelHead(Head):
     def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the unweighted loss per example."""
 
+    def _loss_of(self, dtype: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        """Returns `_losses`, or what stands for it where labels were given as `dtype`."""
+        del dtype
+        return self._losses
+
     @abc.abstractmethod
     def _predictions(self, logits: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:
         """Returns what computes each prediction, by key; each is computed only if asked for."""
@@ -428,7 +432,8 @@ class LabelHead(Head):
         self, labels: Any, logits: Any, features: Mapping[str, Any]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
         logits = self._checked_logits(logits)
-        numbers = self._labels(self._column_of(labels))
+        given = self._column_of(labels)
+        numbers = self._labels(given)
         if self._loss_fn is not None:
             losses = self._loss_fn(
                 labels=numbers, logits=logits, features=features, loss_reduction=self._reduction
@@ -441,7 +446,7 @@ class LabelHead(Head):
                     reason=Reason.TYPE_MISMATCH,
                 )
         else:
-            losses = self._losses(numbers, logits)
+            losses = self._loss_of(given.dtype)(numbers, logits)
         return numbers, logits, losses, self._weights(features)
 
     def _label_width(self) -> int:
@@ -534,8 +539,16 @@ def train_op(
 
 def checked(labels: tf.Tensor, good: tf.Tensor, head: str, expected: str) -> tf.Tensor:
     """Returns `labels`, computed only if all of them are good; else the error names some."""
-    message = f"LabelError: {head} got a label outside its range: expected {expected}, got"
-    with tf.control_dependencies(variables.require(good, lambda: [message, labels])):
+    message = f"{head} got a label outside its range: expected {expected}, got"
+    if tf.executing_eagerly():
+        if not tf.reduce_all(good):
+            values = quote(labels.numpy().ravel().tolist())
+            raise DataError(
+                f"{message} {values}. Correct the labels.", reason=Reason.LABEL_OUT_OF_RANGE
+            )
+        return labels
+    said = [f"LabelError: {message}", labels]
+    with tf.control_dependencies(variables.require(good, lambda: said)):
         return tf.identity(labels)
 
 

@@ -16,7 +16,9 @@ from estimator_lib.losses import LossReduction
 class BinaryClassHead(_base.LabelHead):
     """Head for labels 0 and 1, or two texts of a vocabulary.
 
-    Labels: `[batch]` or `[batch, 1]`, integer, float 0.0 / 1.0, or string with a vocabulary.
+    Labels: `[batch]` or `[batch, 1]`, integer, float, or string with a vocabulary. A float
+    between 0 and 1 is the share of class 1 in the loss, and class 1 for precision, recall and
+    areas.
 
     Args:
         weight_column: See `LabelHead`.
@@ -48,16 +50,19 @@ class BinaryClassHead(_base.LabelHead):
         return 1
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
+        expected = self._vocabulary.expected()
         if labels.dtype.is_floating:
-            numbers = tf.cast(labels, tf.float32)
+            numbers, expected = tf.cast(labels, tf.float32), "a number in [0, 1]"
         else:
             numbers = tf.cast(self._vocabulary.ids(labels), tf.float32)
-        # True for exactly 0 and 1; NaN is not equal to itself.
-        good = tf.equal(tf.square(numbers), numbers)
-        return _base.checked(numbers, good, type(self).__name__, self._vocabulary.expected())
+        good = (numbers >= 0.0) & (numbers <= 1.0)  # which NaN is not
+        return _base.checked(numbers, good, type(self).__name__, expected)
 
     def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         return losses.logistic_loss(labels, logits)
+
+    def _loss_of(self, dtype: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        return losses.sigmoid_cross_entropy if dtype.is_floating else self._losses
 
     def _predictions(self, logits: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:
         logistic = tf.sigmoid(logits)
@@ -84,7 +89,7 @@ class BinaryClassHead(_base.LabelHead):
         }
 
     def _new_metrics(self) -> dict[str, Any]:
-        names = ["weight", "loss", "label", "logistic", "correct", "true", "positive"]
+        names = ["weight", "loss", "label", "actual", "logistic", "correct", "true", "positive"]
         for at in range(len(self._thresholds)):
             names += [f"correct{at}", f"true{at}", f"positive{at}"]
         sums = metrics.Sums("sums", names)
@@ -108,14 +113,14 @@ class BinaryClassHead(_base.LabelHead):
             "label/mean": of("label/mean", "label"),
             "precision": of("precision", "true", "positive"),
             "prediction/mean": of("prediction/mean", "logistic"),
-            "recall": of("recall", "true", "label"),
+            "recall": of("recall", "true", "actual"),
         }
         for at, threshold in enumerate(self._thresholds):
             suffix = f"positive_threshold_{threshold:g}"
             found |= {
                 f"accuracy/{suffix}": of(f"accuracy/{suffix}", f"correct{at}"),
                 f"precision/{suffix}": of(f"precision/{suffix}", f"true{at}", f"positive{at}"),
-                f"recall/{suffix}": of(f"recall/{suffix}", f"true{at}", "label"),
+                f"recall/{suffix}": of(f"recall/{suffix}", f"true{at}", "actual"),
             }
         return found
 
@@ -123,14 +128,15 @@ class BinaryClassHead(_base.LabelHead):
         labels = tf.reshape(batch.labels, (-1,))
         logistic = tf.reshape(batch.predictions["logistic"], (-1,))
         predicted = tf.cast(tf.reshape(batch.predictions["class_ids"], (-1,)), tf.float32)
-        rows = [tf.ones_like(labels), tf.reshape(batch.losses, (-1,)), labels, logistic]
+        actual = tf.cast(labels > 0.0, tf.float32)
+        rows = [tf.ones_like(labels), tf.reshape(batch.losses, (-1,)), labels, actual, logistic]
 
         def trio(positive: tf.Tensor) -> list[tf.Tensor]:
-            return [tf.cast(tf.equal(positive, labels), tf.float32), positive * labels, positive]
+            return [tf.cast(tf.equal(positive, labels), tf.float32), positive * actual, positive]
 
         rows += trio(predicted)
         for threshold in self._thresholds:
             rows += trio(tf.cast(logistic > threshold, tf.float32))
         weights = batch.flat_weights()
         sources["sums"].update_state(rows, weights)
-        sources["confusion"].update_state(labels, logistic, weights)
+        sources["confusion"].update_state(actual, logistic, weights)

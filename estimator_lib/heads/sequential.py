@@ -10,7 +10,7 @@ import tensorflow as tf
 from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
-from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
+from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
 class SequentialHead(_base.Head):
@@ -18,28 +18,31 @@ class SequentialHead(_base.Head):
 
     Labels: `[batch, time]`, dense, sparse or ragged. Logits: `[batch, time, logits_dimension]`.
     Loss and metrics are those of `static_head` over all positions inside the mask; predictions
-    have the shape `[batch, time, ...]`, and the mask is among them.
+    have the shape `[batch, time, ...]`, but for the list of all classes, and the mask is among
+    them.
 
     Args:
         static_head: Head of one position.
         sequence_mask: Feature with the mask, bool `[batch, time]`; RNN models provide it.
         feature_columns: Features with a value per position that a loss_fn of static_head
-            reads; its weights are among them without being listed.
+            reads, one or several; its weights are among them without being listed.
     """
 
     def __init__(
         self,
         static_head: _base.Head,
         sequence_mask: str = "sequence_mask",
-        feature_columns: Sequence[Any] = (),
+        feature_columns: str | Sequence[Any] = (),
     ) -> None:
         if not isinstance(static_head, _base.LabelHead):
             raise self._invalid("static_head", "a head of one label", static_head)
         super().__init__(static_head.loss_reduction, static_head.name)
         self._head = static_head
         self._mask = sequence_mask
-        keys = [getattr(column, "key", column) for column in feature_columns]
-        self._keys = {static_head.weight_column, *keys} - {None}
+        columns = [feature_columns] if isinstance(feature_columns, str) else feature_columns
+        keys = [str(getattr(column, "key", column)) for column in columns]
+        weights = static_head.weight_column
+        self._keys = {*keys, *([] if weights is None else [weights])}
 
     @property
     def logits_dimension(self) -> int:
@@ -68,7 +71,10 @@ class SequentialHead(_base.Head):
         shape = tf.shape(logits)[:2]
         found = self._head.predictions(tf.reshape(logits, (-1, self.logits_dimension)), keys)
         return {
-            key: tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], 0))
+            # The classes there are: the same at every position, and given once per example.
+            key: value[: shape[0]]
+            if key.startswith("all_")
+            else tf.reshape(value, tf.concat([shape, tf.shape(value)[1:]], 0))
             for key, value in found.items()
         }
 
@@ -118,9 +124,9 @@ class SequentialHead(_base.Head):
         return spec._replace(predictions=predictions)
 
     def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
-        """Returns all predictions under "serving_default" and "predict"."""
-        output = PredictOutput(predictions)
-        return {DEFAULT_SIGNATURE: output, _base.PREDICT_SIGNATURE: output}
+        """Returns the outputs of static_head; the mask is under "predict"."""
+        found = self._head.export_outputs(predictions)
+        return found | {_base.PREDICT_SIGNATURE: PredictOutput(predictions)}
 
     def _mask_of(self, features: Mapping[str, Any]) -> tf.Tensor:
         if self._mask not in features:

@@ -8,17 +8,28 @@ resumed training sees the batches it would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from estimator_lib.core.errors import DataError, Reason, TrainingError, quote
 from estimator_lib.inputs.feed import Feed
 
 _ARGUMENTS = ("mode", "params", "config", "input_context")
+_patching = threading.RLock()
+_CHECKED = re.compile(r"assertion failed: \[(LabelError: |)(.*?, got)\] \[(.*)\]")
+"""What an assertion of ours says: whether it is about labels, the text, and the values."""
+_TRACE = re.compile(r"\s*(Graph execution error|Detected at node|File |<stack|\d+ root error|$)")
+_PLACE = re.compile(r"\s*(\(\d+\) )?([A-Z_]+: +)?(\{\{function_node [^}]*\}\} )?")
+"""What precedes the text of an error that was raised in a graph: lines, and parts of its line."""
 
 
 class InputSource:
@@ -74,6 +85,46 @@ def function_name(input_fn: Any) -> str:
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
 
 
+@contextlib.contextmanager
+def explained(input_fn: Any) -> Iterator[None]:
+    """Tells errors of compiled functions as what they mostly are: an input that does not fit.
+
+    Raises:
+        DataError: a value is outside its range or of a shape that does not fit.
+        TrainingError: the input cannot be read.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        name, checked = function_name(input_fn), _CHECKED.search(str(error))
+        if checked is None:
+            raise DataError(
+                f"A batch of {name} does not fit the model: {_essence(error)}. Correct input_fn or "
+                "the model; the cause above says where in the model.",
+                reason=Reason.INVALID_VALUE,
+            ) from error
+        values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
+        raise DataError(
+            f"{checked[2]} {values} in a batch of {name}. Correct the values, or leave them out.",
+            reason=Reason.LABEL_OUT_OF_RANGE if checked[1] else Reason.INVALID_VALUE,
+        ) from None
+    except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
+        raise TrainingError(
+            f"Input of {function_name(input_fn)} failed: {_essence(error)}. Look at its files.",
+            reason=Reason.IO,
+        ) from error
+
+
+def _essence(error: Any) -> str:
+    """Returns the line that says what is wrong, out of all that a graph's error says."""
+    lines = [line for line in str(error).splitlines() if not _TRACE.match(line)]
+    return (
+        _PLACE.sub("", lines[0].split(" [Op:")[0], count=1).strip().rstrip(".")
+        if lines
+        else str(type(error))
+    )
+
+
 def call(
     input_fn: Callable[..., Any],
     *,
@@ -102,7 +153,10 @@ def call(
         return input_fn.dataset(first_batch)
     given = {"mode": mode, "params": params, "config": config, "input_context": input_context}
     accepted = _parameters(input_fn)
-    result = input_fn(**{name: given[name] for name in _ARGUMENTS if name in accepted})
+    with _noting_elements() as taken:
+        result = input_fn(**{name: given[name] for name in _ARGUMENTS if name in accepted})
+    if taken and not isinstance(result, tf.data.Dataset):
+        result = _dataset_of(input_fn, result, *taken[-1])
     if isinstance(result, tf.data.Dataset):
         return result
     if isinstance(result, tf.data.Iterator):
@@ -113,7 +167,7 @@ def call(
         )
     if isinstance(result, tuple | list) and len(result) == 2:
         parts: Any = (result[0], result[1]) if result[1] is not None else result[0]
-    elif isinstance(result, Mapping) or tf.is_tensor(result):
+    elif isinstance(result, Mapping | np.ndarray) or tf.is_tensor(result):
         parts = result
     else:
         raise DataError(
@@ -123,6 +177,47 @@ def call(
         )
     dataset = tf.data.Dataset.from_tensors(parts)
     return dataset.repeat() if repeat_tensors else dataset
+
+
+@contextlib.contextmanager
+def _noting_elements() -> Iterator[list[tuple[Any, Any]]]:
+    """Notes what `get_next()` of an iterator returns in this thread.
+
+    In the graph of tf.estimator this one call stood for all batches; here it takes the first.
+    """
+    taken: list[tuple[Any, Any]] = []
+    thread = threading.get_ident()
+    with _patching:
+        get_next = OwnedIterator.get_next
+
+        def noted(iterator: Any) -> Any:
+            element = get_next(iterator)
+            if threading.get_ident() == thread:
+                taken.append((iterator, element))
+            return element
+
+        OwnedIterator.get_next = noted
+        try:
+            yield taken
+        finally:
+            OwnedIterator.get_next = get_next
+
+
+def _dataset_of(input_fn: Any, result: Any, iterator: Any, element: Any) -> Any:
+    """Returns the dataset of which an input_fn returned the first element as it was."""
+    given, known = tf.nest.flatten(result), tf.nest.flatten(element)
+    if len(given) == len(known) and all(a is b for a, b in zip(given, known, strict=True)):
+        return iterator._dataset.map(
+            lambda *parts: tf.nest.pack_sequence_as(
+                result, tf.nest.flatten(parts if len(parts) > 1 else parts[0])
+            )
+        )
+    raise DataError(
+        f"input_fn {function_name(input_fn)} took one batch from an iterator and changed it: "
+        "expected a tf.data.Dataset, for there is no graph in which get_next() is run again. "
+        "Return the dataset, and put what follows get_next() into its map().",
+        reason=Reason.TYPE_MISMATCH,
+    )
 
 
 def _parameters(function: Any) -> frozenset[str]:

@@ -85,7 +85,7 @@ class Loaded:
         return {
             name: float(value)
             for name, value in self.values.items()
-            if self.legacy and name.startswith("training/") and name.endswith("/learning_rate")
+            if self.legacy and re.fullmatch(r"training(_\d+)?/[^/]+/learning_rate", name)
         }
 
 
@@ -398,11 +398,13 @@ def restore(
         value = loaded.find(name)
         if value is not None:
             variable.assign(tf.cast(value, variable.dtype) if value.dtype != object else value)
-    if loaded.legacy and missing:
+    # Keras 2 kept no state of random numbers, which changes no result.
+    anew = [name for name in missing if not name.endswith("/seed_generator_state")]
+    if loaded.legacy and anew:
         _log.warning(
             "Checkpoint %s of tf.estimator has no %s: they start anew.",
             loaded.path,
-            ", ".join(missing),
+            ", ".join(anew),
         )
     return missing
 

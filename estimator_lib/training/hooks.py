@@ -121,12 +121,14 @@ def check(hooks: Sequence[Any]) -> tuple[Hook, ...]:
     for hook in hooks:
         old = [name for name in _OLD_METHODS if hasattr(hook, name)]
         if old or not isinstance(hook, Hook):
+            name = type(hook).__name__
             why = f"it has {', '.join(old)}, which needed a session" if old else "it is no Hook"
-            raise ConfigError(
-                f"Hook {type(hook).__name__} cannot run: {why}. Derive it from "
-                "estimator_lib.Hook and use begin, before_step, after_step and end.",
-                reason=Reason.UNSUPPORTED,
+            fix = (
+                "Derive it from estimator_lib.Hook and use begin, before_step, after_step and end."
             )
+            if name in globals() and type(hook).__module__.startswith("tensorflow."):
+                fix = f"Use estimator_lib.{name}."
+            raise ConfigError(f"Hook {name} cannot run: {why}. {fix}", reason=Reason.UNSUPPORTED)
     return tuple(hooks)
 
 
@@ -398,7 +400,7 @@ class CheckpointSaverListener:
 
 
 class CheckpointSaverHook(Hook):
-    """Saves checkpoints by steps or seconds, at the start and at the end.
+    """Says how often checkpoints are saved, instead of the RunConfig.
 
     Args:
         checkpoint_dir: The model directory (always the Estimator's own).
@@ -418,13 +420,14 @@ class CheckpointSaverHook(Hook):
         listeners: Sequence[CheckpointSaverListener] = (),
     ) -> None:
         del saver, checkpoint_basename, scaffold
+        SecondOrStepTimer(save_secs, save_steps)  # refuses both and none
         self.checkpoint_dir = checkpoint_dir
         self.every_steps = save_steps
         self.save_secs = save_secs
         self.listeners = tuple(listeners or ())
 
     def after_step(self, context: StepContext) -> None:
-        """The loop saves; see `training.loop`."""
+        """The loop saves."""
 
 
 class ProfilerHook(Hook):

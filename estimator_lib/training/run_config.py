@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
+import tensorflow as tf
+
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 
@@ -31,7 +33,7 @@ class RunConfig:
     Args:
         model_dir: Where checkpoints, summaries and exports go.
         tf_random_seed: Of initial weights and random ops; None draws them anew each time.
-        save_summary_steps: Steps between two summaries; None writes none.
+        save_summary_steps: Steps between two summaries; None or 0 writes none.
         save_checkpoints_steps: Steps between two checkpoints.
         save_checkpoints_secs: Seconds between two checkpoints. 600 when neither is given;
             None for both saves none.
@@ -101,6 +103,8 @@ class RunConfig:
         default_secs = 600 if steps is _UNSET and secs is _UNSET else None
         object.__setattr__(self, "save_checkpoints_steps", None if steps is _UNSET else steps)
         object.__setattr__(self, "save_checkpoints_secs", default_secs if secs is _UNSET else secs)
+        if self.save_summary_steps == 0:
+            object.__setattr__(self, "save_summary_steps", None)
         for name in (
             "save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs",
             "log_step_count_steps", "max_call_secs",
@@ -119,6 +123,8 @@ class RunConfig:
         self._take_model_dir()
 
     def _take_model_dir(self) -> None:
+        if self.model_dir is not None and not os.fspath(self.model_dir):
+            raise _invalid("model_dir", "a path or None", self.model_dir)
         theirs = self.cluster.get("model_dir")
         if theirs and self.model_dir and os.fspath(self.model_dir) != theirs:
             raise ConfigError(
@@ -147,9 +153,14 @@ class RunConfig:
         return RunConfig(**{**fields, **changes})
 
     @property
-    def cluster_spec(self) -> Mapping[str, Any]:
-        """Addresses by task type."""
-        return self.cluster.get("cluster", {})
+    def cluster_spec(self) -> Any:
+        """Addresses by task type, a `tf.train.ClusterSpec`; false where there is no cluster."""
+        return tf.train.ClusterSpec(self._tasks)
+
+    @property
+    def _tasks(self) -> Mapping[str, Any]:
+        # The evaluator is outside of the cluster, whether TF_CONFIG lists it or not.
+        return {} if self.task_type == "evaluator" else self.cluster.get("cluster", {})
 
     @property
     def task_type(self) -> str:
@@ -164,7 +175,7 @@ class RunConfig:
     @property
     def is_chief(self) -> bool:
         """Whether this process writes checkpoints."""
-        if not self.cluster_spec:
+        if not self._tasks:
             return self.task_type != "evaluator"
         return self.task_type in _CHIEF_ROLES
 
@@ -176,7 +187,7 @@ class RunConfig:
     @property
     def master(self) -> str:
         """Address of this task, "" when there is no cluster."""
-        tasks = self.cluster_spec.get(self.task_type, [])
+        tasks = self._tasks.get(self.task_type, [])
         return f"grpc://{tasks[self.task_id]}" if self.task_id < len(tasks) else ""
 
     @property
@@ -187,14 +198,14 @@ class RunConfig:
     @property
     def num_ps_replicas(self) -> int:
         """Parameter servers in the cluster."""
-        return len(self.cluster_spec.get("ps", ()))
+        return len(self._tasks.get("ps", ()))
 
     @property
     def num_worker_replicas(self) -> int:
         """Workers in the cluster, the chief counted; 1 without a cluster."""
-        if not self.cluster_spec:
+        if not self._tasks:
             return 0 if self.task_type == "evaluator" else 1
-        return sum(len(self.cluster_spec.get(role, ())) for role in ("worker", *_CHIEF_ROLES))
+        return sum(len(self._tasks.get(role, ())) for role in ("worker", *_CHIEF_ROLES))
 
     @property
     def global_id_in_cluster(self) -> int | None:
@@ -205,7 +216,7 @@ class RunConfig:
         for role in (*_CHIEF_ROLES, "worker", "ps"):
             if role == self.task_type:
                 return before + self.task_id
-            before += len(self.cluster_spec.get(role, ()))
+            before += len(self._tasks.get(role, ()))
         return before
 
 
@@ -234,10 +245,12 @@ def _read_tf_config(text: str | None) -> Mapping[str, Any]:
         raise _invalid("TF_CONFIG task.index", f"below {len(cluster[kind])}", index)
     if kind == "evaluator" and int(index) != 0:
         raise _invalid("TF_CONFIG task.index", "0, for there is one evaluator", index)
-    if cluster and not any(role in cluster for role in _CHIEF_ROLES):
+    chiefs = sum(len(cluster.get(role, ())) for role in _CHIEF_ROLES)
+    if cluster and chiefs != 1:
         raise ConfigError(
-            "TF_CONFIG cluster has no chief: expected one task of type chief. Add it.",
-            reason=Reason.MISSING_VALUE,
+            f"TF_CONFIG cluster has {chiefs or 'no'} chiefs: expected one task of type chief. "
+            "Correct it.",
+            reason=Reason.MISSING_VALUE if not chiefs else Reason.CONFLICT,
         )
     return content
 

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from estimator_lib.core import storage
+from estimator_lib.core.errors import Reason, StorageError
+
 _writers: dict[str, Any] = {}
 
 
@@ -25,9 +28,18 @@ def writer(directory: str) -> Any:
     ours = f"events.out.tfevents.*.{os.getpid()}.*"
     # The file is gone when the directory was removed, or is another's after a fork.
     if place not in _writers or not any(pathlib.Path(place).glob(ours)):
-        with tf.init_scope():
-            _writers[place] = tf.summary.create_file_writer(place)
-            _writers[place].flush()
+        storage.make_directory(pathlib.Path(place))
+        try:
+            with tf.init_scope():
+                made = tf.summary.create_file_writer(place)
+                made.flush()
+        except tf.errors.OpError as error:
+            raise StorageError(
+                f"Summaries cannot be written to {place}: {type(error).__name__}. Use a model_dir "
+                "that can be written; predict() only reads.",
+                reason=Reason.IO,
+            ) from error
+        _writers[place] = made
     return _writers[place]
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import estimator_lib as tf_estimator
 from estimator_lib import export, heads, variables
 from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, rnn, tabm, wide_deep
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError, ExportError
+from estimator_lib.core.errors import ConfigError, DataError, ExportError
 from estimator_lib.optimizers.sdca import LinearSDCA
 from estimator_lib.training.hooks import Hook
 
@@ -59,7 +60,11 @@ MODELS = {
         lambda d: linear.LinearEstimator(heads.PoissonRegressionHead(), WIDE, d), KIND,
     ),
     "DNNClassifier": (
-        lambda d: dnn.DNNClassifier([8], DENSE, d, dropout=0.1, batch_norm=True), LABEL,
+        lambda d: dnn.DNNClassifier(
+            [8], DENSE, d, dropout=0.1, config=tf_estimator.RunConfig(tf_random_seed=1),
+            batch_norm=True,
+        ),
+        LABEL,
     ),
     "DNNRegressor": (lambda d: dnn.DNNRegressor([8, 4], DENSE, d), X),
     "DNNEstimator": (lambda d: dnn.DNNEstimator(heads.BinaryClassHead(), [8], DENSE, d), LABEL),
@@ -95,13 +100,15 @@ MODELS = {
     ),
     "RNNClassifier per step": (
         lambda d: rnn.RNNClassifier(
-            SEQUENCES, units=[4], return_sequences=True, model_dir=d, weight_column="w2"
+            SEQUENCES, rnn_cell_fn=lambda: [keras.layers.GRUCell(4), keras.layers.LSTMCell(2)],
+            return_sequences=True, model_dir=d, weight_column="w2",
         ),
         np.stack([LABEL, LABEL], 1),
     ),
     "RNNEstimator": (
         lambda d: rnn.RNNEstimator(
-            heads.RegressionHead(), SEQUENCES, units=[4], cell_type="gru", model_dir=d
+            heads.RegressionHead(), SEQUENCES, units=[4], cell_type=keras.layers.GRUCell,
+            model_dir=d,
         ),
         X,
     ),
@@ -192,6 +199,30 @@ def test_variable_names_are_those_of_tf_estimator(tmp_path):
         "dnn/input_from_feature_columns/input_layer/kind_embedding/embedding_weights",
         "global_step",
     }
+
+
+def test_named_optimizers_have_the_rates_of_tf_estimator(tmp_path):
+    """Of each model, whatever the optimizer; the gradient of every bias is the same here."""
+    slope = -2.0 * X[:16].mean()
+
+    def biases(model, *names):
+        model.train(input_fn(X), steps=1)
+        return [model.get_variable_value(name)[0] / -slope for name in names]
+
+    one = linear.LinearRegressor([NUMBER], str(tmp_path / "a"), optimizer="SGD")
+    assert biases(one, "linear/linear_model/bias_weights") == pytest.approx([0.2])
+    one = baseline.BaselineRegressor(str(tmp_path / "b"), optimizer="SGD")
+    assert biases(one, "baseline/bias") == pytest.approx([0.3])
+    both = wide_deep.DNNLinearCombinedRegressor(
+        str(tmp_path / "c"), [NUMBER], "SGD", DENSE, "SGD", [2]
+    )
+    wide, deep = biases(both, "linear/linear_model/bias_weights", "dnn/logits/bias")
+    assert wide / deep == pytest.approx(0.005 / 0.001)
+    losses = [Losses(), Losses()]
+    for optimizer, seen in zip(["Ftrl", None], losses, strict=True):
+        model = linear.LinearRegressor(WIDE, str(tmp_path / f"{optimizer}"), optimizer=optimizer)
+        model.train(input_fn(X), steps=2, hooks=[seen])
+    assert losses[0].values == losses[1].values
 
 
 def test_batch_norm_names(tmp_path):
@@ -302,6 +333,54 @@ def test_wrong_arguments_are_refused_before_any_work(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
     assert not variables.in_trace()
+
+
+def test_receivers_may_be_fed_in_other_ways(tmp_path):
+    model = linear.LinearRegressor([NUMBER], str(tmp_path))
+    model.train(input_fn(X), steps=1)
+    alternative = {}
+
+    def receiver():
+        texts = tf.compat.v1.placeholder(tf.string, [None], name="texts")
+        both = tf.strings.to_number(tf.strings.split(texts, ";").to_tensor()[:, :2])
+        numbers = {"half": both[:, 0], "rest": both[:, 1]}
+        alternative["raw"] = {name: numbers[name] for name in wanted}
+        x = numbers["half"] + numbers["rest"]
+        return export.ServingInputReceiver({"x": x}, {"texts": texts}, alternative)
+
+    wanted = ("half", "rest")
+    served = tf.saved_model.load(model.export_saved_model(str(tmp_path / "e"), receiver).decode())
+    given = served.signatures["predict"](texts=tf.constant(["1;2"]))["predictions"]
+    raw = served.signatures["raw:predict"](half=tf.constant([1.0]), rest=tf.constant([2.0]))
+    np.testing.assert_allclose(raw["predictions"], given)
+    wanted = ("half",)
+    with pytest.raises(ExportError, match="The inputs half are not enough"):
+        model.export_saved_model(str(tmp_path / "e"), receiver)
+
+
+def test_all_modes_are_exported(tmp_path):
+    model = linear.LinearRegressor([NUMBER], str(tmp_path))
+    model.train(input_fn(X), steps=1)
+    expected = model.evaluate(input_fn(X, 1))
+    supervised = tf_estimator.experimental.build_raw_supervised_input_receiver_fn(
+        {"x": tf.TensorSpec([None])}, tf.TensorSpec([None])
+    )
+    raw = export.build_raw_serving_input_receiver_fn({"x": tf.TensorSpec([None])})
+    receivers = {"infer": raw, "eval": supervised, "train": supervised}
+    path = model.experimental_export_all_saved_models(str(tmp_path / "e"), receivers).decode()
+    served = tf.saved_model.load(path)
+    assert set(served.signatures) == {"serving_default", "predict", "eval", "train"}
+    label = next(n for n in served.signatures["eval"].structured_input_signature[1] if n != "x")
+    for _ in range(2):  # all rows at once, then twice
+        outputs = served.signatures["eval"](**{"x": tf.constant(X), label: tf.constant(X)})
+    np.testing.assert_allclose(outputs["loss"], expected["average_loss"], rtol=1e-5)
+    mean = outputs["metrics/average_loss/value"]
+    np.testing.assert_allclose(mean, expected["average_loss"], rtol=1e-5)
+
+
+def test_features_without_names_are_refused():
+    with pytest.raises(DataError, match="no names: expected a dict"):
+        linear.LinearClassifier(WIDE).train(lambda: (X, LABEL), steps=1)
 
 
 def test_mean_of_members_is_the_mean_of_their_predictions():

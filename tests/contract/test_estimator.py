@@ -269,6 +269,42 @@ def test_empty_input_names_the_input_fn(tmp_path):
         assert caught.value.reason is Reason.EMPTY_INPUT
 
 
+def test_errors_in_a_graph_are_told_without_it(tmp_path):
+    """What a user's input does in a compiled function is no matter of TensorFlow's insides."""
+
+    def late(labels):
+        def model_fn(features, labels, mode):
+            logits = tf.stop_gradient(features["x"][:, :1]) * variables.get_variable(
+                "w", [1], initializer=0.0
+            )
+            return tf_estimator.BinaryClassHead().create_estimator_spec(
+                features, mode, logits, labels, "SGD", variables.trainable_variables()
+            )
+
+        def input_fn():
+            def fail(features, label):
+                if labels is None:
+                    label = tf.io.decode_raw(tf.io.decode_base64("???"), tf.int64)[0]
+                return features, label
+
+            values = np.zeros(200, np.int64) if labels is None else labels
+            return tf.data.Dataset.from_tensor_slices(({"x": X}, values)).map(fail).batch(50)
+
+        return estimator(tmp_path, model_fn), input_fn
+
+    model, input_fn = late(np.arange(200))
+    for call in (model.train, model.evaluate):
+        with pytest.raises(DataError, match=r"got 0 1 2 3 .* in a batch of .*input_fn") as caught:
+            call(input_fn)
+        assert caught.value.reason == Reason.LABEL_OUT_OF_RANGE
+        assert caught.value.__suppress_context__
+    model, input_fn = late(None)
+    for call in (model.train, model.evaluate, lambda f: next(model.predict(f))):
+        with pytest.raises(DataError, match=r"input_fn .*: .*Invalid character") as caught:
+            call(input_fn)
+        assert "Graph execution" not in str(caught.value)
+
+
 def test_endless_evaluation_is_refused(tmp_path):
     made = estimator(tmp_path)
     with pytest.raises(DataError, match="for ever"):
@@ -285,6 +321,24 @@ def test_tensors_as_input(tmp_path):
     made = estimator(tmp_path)
     made.train(lambda: ({"x": tf.constant(X)}, tf.constant(Y)), steps=4)
     assert made.evaluate(lambda: ({"x": X}, Y))["global_step"] == 4
+    alone = estimator(
+        tmp_path, lambda features, labels, mode: linear({"x": features}, labels, mode, {})
+    )
+    assert len(list(alone.predict(lambda: X))) == len(X)
+
+
+def test_iterators_of_the_first_version_give_all_batches(tmp_path):
+    def one_shot(change=False):
+        iterator = tf.compat.v1.data.make_one_shot_iterator(data()())
+        features, labels = iterator.get_next()
+        return features, labels * 2.0 if change else labels
+
+    made = estimator(tmp_path)
+    made.train(one_shot)
+    assert made.get_variable_value("global_step") == 4
+    assert made.evaluate(one_shot)["loss"] == made.evaluate(data())["loss"]
+    with pytest.raises(DataError, match=r"Return the dataset"):
+        made.train(lambda: one_shot(change=True))
 
 
 def test_hooks_see_the_steps_they_ask_for(tmp_path):
@@ -327,6 +381,8 @@ def test_hook_with_session_methods_is_refused(tmp_path):
 
     with pytest.raises(ConfigError, match="before_run"):
         estimator(tmp_path).train(data(), hooks=[Old()])
+    with pytest.raises(ConfigError, match=r"Use estimator_lib\.StopAtStepHook"):
+        estimator(tmp_path).train(data(), hooks=[tf.compat.v1.train.StopAtStepHook(1)])
 
 
 def test_spec_hooks_fetch_tensors(tmp_path, caplog):
@@ -356,6 +412,12 @@ def test_checkpoints_kept_and_listeners_told(tmp_path):
     assert told == [0, 2, 4, 6, 8, 10, 12]
     assert made.checkpoints.steps() == [8, 10, 12]
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-12")
+    told.clear()
+    saver = tf_estimator.CheckpointSaverHook(str(tmp_path), save_steps=3, listeners=[Listener()])
+    made.train(data(epochs=2), hooks=[saver])
+    assert told == [15, 18, 20]
+    with pytest.raises(ConfigError, match="exactly one"):
+        tf_estimator.CheckpointSaverHook(str(tmp_path), 1, 1)
 
 
 def test_warm_start_takes_trainable_variables(tmp_path):
@@ -446,6 +508,23 @@ def test_summaries_without_tensorboard_say_what_to_do(module, tmp_path, monkeypa
     model = tf_estimator.Estimator(model_fn, str(tmp_path))
     with pytest.raises(ConfigError, match="Install tensorboard, or give numbers to Summary"):
         model.train(data(), steps=1)
+
+
+@pytest.mark.parametrize(
+    ("use", "fix"),
+    [
+        (lambda x: tf.compat.v1.layers.dense(x, 1), "keras.layers instead"),
+        (lambda x: tf.keras.layers.DenseFeatures([]), "input_layer"),
+        (lambda x: setattr(keras.optimizers.Adam(), "iterations", 0), "Leave the line out"),
+        (lambda x: keras.optimizers.Adam().get_updates(x, []), r"optimizers\.minimize"),
+    ],
+)
+def test_what_went_with_keras_2_says_what_to_write(use, fix, tmp_path):
+    def model_fn(features, labels, mode):
+        use(features["x"])
+
+    with pytest.raises(ConfigError, match=fix):
+        tf_estimator.Estimator(model_fn, str(tmp_path)).evaluate(data())
 
 
 def test_old_checkpoint_by_name_is_read_and_training_goes_on(tmp_path):

@@ -92,6 +92,9 @@ def test_best_exporter_keeps_the_best_over_restarts(tmp_path):
     assert json.loads((tmp_path / "export/best/best.json").read_text())["metrics"]["loss"] == 0.4
     with pytest.raises(ConfigError, match="'auc'"):
         export(0.1, metric="auc")
+    assert export(9.0, compare_fn=lambda best_eval_result, current_eval_result: True) is not None
+    with pytest.raises(ConfigError, match="best_eval_result and current_eval_result"):
+        export(0.1, compare_fn=lambda best, current: True)
 
 
 def test_early_stopping_restores_the_best_weights(tmp_path):

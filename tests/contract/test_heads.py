@@ -37,7 +37,7 @@ CASES = {
         ("classification", "regression"),
     ),
     "binary of floats": (
-        lambda **k: heads.BinaryClassHead(**k), BINARY.astype(np.float32), BINARY * 0.5 + 0.2,
+        lambda **k: heads.BinaryClassHead(**k), BINARY.astype(np.float32), BINARY * 0.5 + 0.8,
         BINARY_METRICS, BINARY_KEYS, ("classification", "regression"),
     ),
     "binary with thresholds": (
@@ -190,12 +190,26 @@ def test_loss_is_the_average_loss_without_weights(case):
     assert float(total) > float(plain) * (N - 1)
 
 
+def test_binary_labels_may_be_shares():
+    """The numbers are those of tf.estimator 2.15."""
+    head = heads.BinaryClassHead()
+    logits, labels = np.float32([[-1.0], [0.5], [3.0]]), np.float32([0.25, 0.75, 0.0])
+    got = results(head.update_metrics(head.metrics(), {}, logits, labels))
+    expected = {
+        "accuracy": 0.0, "accuracy_baseline": 0.666667, "auc": 0.0,
+        "auc_precision_recall": 0.450694, "average_loss": 1.403642, "label/mean": 0.333333,
+        "precision": 0.5, "prediction/mean": 0.614658, "recall": 0.5,
+    }  # fmt: skip
+    assert got == pytest.approx(expected, abs=1e-5)
+    np.testing.assert_allclose(head.loss(labels, logits), got["average_loss"], rtol=1e-6)
+
+
 def test_bad_labels_are_named(case):
     make, _, bad, *_ = case
     head = make()
     if bad is None:
         return
-    with pytest.raises(tf.errors.InvalidArgumentError, match="label outside its range"):
+    with pytest.raises(DataError, match="label outside its range"):
         head.loss(bad, logits_of(head.logits_dimension))
 
 
@@ -411,7 +425,9 @@ def test_positions_outside_the_mask_count_for_nothing():
     assert got == results(flat.update_metrics(flat.metrics(), inside, logits[mask], labels[mask]))
     spec = head.create_estimator_spec(features, ModeKeys.PREDICT, logits)
     assert spec.predictions["logistic"].shape == (2, 3, 1)
-    assert set(spec.export_outputs) == {"serving_default", "predict"}
+    names = {"serving_default", "classification", "regression", "predict"}
+    assert set(spec.export_outputs) == names
+    assert "m" in spec.export_outputs["predict"].tensors()
     with pytest.raises(DataError, match="misses the mask"):
         head.loss(labels, logits, {})
     with pytest.raises(ConfigError, match="static_head"):

@@ -3,9 +3,11 @@
 import shutil
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import estimator_lib as tf_estimator
+from estimator_lib.core.errors import StorageError
 from estimator_lib.inputs.arrays import arrays_input
 from estimator_lib.training import summaries
 
@@ -17,6 +19,19 @@ def tags(directory):
         for record in tf.data.TFRecordDataset(str(path))
     ]
     return {value.tag for event in events for value in event.summary.value}
+
+
+def test_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="file/eval"):
+        summaries.writer(str(tmp_path / "file" / "eval"))
+
+    def refuse(place):
+        raise tf.errors.PermissionDeniedError(None, None, place)
+
+    monkeypatch.setattr(tf.summary, "create_file_writer", refuse)
+    with pytest.raises(StorageError, match=r"eval: PermissionDeniedError\. Use a model_dir"):
+        summaries.writer(str(tmp_path / "eval"))
 
 
 def test_model_and_hooks_share_a_file(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, StorageError
+from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput
 from estimator_lib.specs import EstimatorSpec, EvalSpec, ModeKeys, TrainSpec
 from estimator_lib.training import checkpoints, early_stopping, history, hooks
@@ -24,6 +25,11 @@ def test_run_config_defaults_and_conflicts():
     assert (changed.save_checkpoints_steps, changed.save_checkpoints_secs) == (7, None)
     with pytest.raises(ConfigError, match="keep_checkpoint_max"):
         RunConfig().replace(keep_checkpoint_mx=1)
+    assert RunConfig(save_summary_steps=0).save_summary_steps is None
+    for empty in (lambda: RunConfig(model_dir=""), lambda: Estimator(lambda features: None, "")):
+        with pytest.raises(ConfigError, match="model_dir"):
+            empty()
+    assert not RunConfig().cluster_spec
 
 
 def test_run_config_reads_tf_config(monkeypatch):
@@ -34,11 +40,16 @@ def test_run_config_reads_tf_config(monkeypatch):
     assert (config.task_type, config.task_id, config.is_chief) == ("worker", 1, False)
     assert (config.num_worker_replicas, config.num_ps_replicas) == (3, 1)
     assert config.global_id_in_cluster == 2
+    assert config.cluster_spec.as_dict() == cluster
     assert config.master == "grpc://c:1"
     assert config.model_dir == "m"
     with pytest.raises(ConfigError):
         RunConfig(model_dir="other")
-    for bad in ("{", '{"cluster": {"worker": ["a"]}}', '{"task": {"index": -1}}'):
+    monkeypatch.setenv("TF_CONFIG", json.dumps({**content, "task": {"type": "evaluator"}}))
+    assert not RunConfig().cluster_spec
+    assert (RunConfig().num_worker_replicas, RunConfig().is_chief) == (0, False)
+    two = '{"cluster": {"chief": ["a", "b"]}, "task": {"type": "chief"}}'
+    for bad in ("{", '{"cluster": {"worker": ["a"]}}', '{"task": {"index": -1}}', two):
         monkeypatch.setenv("TF_CONFIG", bad)
         with pytest.raises(ConfigError, match="TF_CONFIG"):
             RunConfig()
