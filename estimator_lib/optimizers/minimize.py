@@ -207,9 +207,10 @@ def _apply_keras(optimizer: Any, pairs: list[tuple[Any, Any]], reduction: LossRe
         for g, v in pairs
     ]
     applied = optimizer.apply_gradients(plain)
+    owned = getattr(optimizer, "variables", ())  # a method of tf.compat.v1's: they name their own
     kept = {
         f"optimizer/{getattr(optimizer, 'name', type(optimizer).__name__)}/{v.path}": v
-        for v in getattr(optimizer, "variables", ())
+        for v in (() if callable(owned) else owned)
         if hasattr(v, "path")
     }
     store.adopt(kept)

@@ -13,8 +13,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -161,7 +160,7 @@ class _Loop:
             self._take(result, done)
             context.seconds = now - began
         if not finite and session.fail_on_nan:
-            self._not_finite()
+            self._not_finite(f"Loss {context.loss} is")
         if not finite:
             context.request_stop("the loss is not finite")
             return
@@ -242,6 +241,9 @@ class _Loop:
         session, context = self._s, self._context
         if session.save is None:
             return
+        if session.fail_on_nan and not _finite(context.variables):
+            # Gradients may be infinite where the loss is not.
+            self._not_finite("Weights are")
         for listener in session.listeners:
             listener.before_save(context, context.step)
         session.save(None if self._ended else self._consumed)
@@ -266,10 +268,9 @@ class _Loop:
 
     # --- Trouble --------------------------------------------------------------------------
 
-    def _not_finite(self) -> None:
-        context = self._context
+    def _not_finite(self, what: str) -> None:
         raise hooks_lib.NanLossDuringTrainingError(
-            f"Loss is not finite at step {context.step}: got {context.loss}. "
+            f"{what} not finite at step {self._context.step}. "
             f"{self._s.diagnose(self._consumed - 1)} Nothing was saved since step "
             f"{self._saved_step}. Lower the learning rate or look at the input.",
         )
@@ -308,18 +309,12 @@ class _Signals:
             signal.signal(signal.SIGTERM, self._old)
 
 
-@contextmanager
-def naming_input(input_fn_name: str) -> Iterator[None]:
-    """Errors of TensorFlow's input ops name the input_fn."""
-    try:
-        yield
-    except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
-        raise TrainingError(
-            f"Input of {input_fn_name} failed: {str(error).splitlines()[0]}.", reason=Reason.IO
-        ) from error
+def _finite(variables: Mapping[str, Any]) -> bool:
+    trained = [v for v in variables.values() if v.trainable and v.dtype.is_floating]
+    return all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in trained)
 
 
-def describe_weights(variables: dict[str, Any]) -> str:
+def describe_weights(variables: Mapping[str, Any]) -> str:
     """Says which variables are not finite, and the learning rate if it is a variable."""
     bad = []
     rates = []

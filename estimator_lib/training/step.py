@@ -266,7 +266,7 @@ class TracedModel:
                 "fetches": tf.nest.map_structure(tf.constant, initial),
             }  # fmt: skip
 
-        @tf.function(autograph=False, input_signature=feed.signature)
+        @_function(input_signature=feed.signature)
         def run(iterator: Any, held: Any, steps: Any) -> dict[str, Any]:
             ran = feed.loop(iterator, held, steps, start(), one, lambda state: state["finite"])
             return {
@@ -307,9 +307,7 @@ class TracedModel:
 
     def _compiled_by_xla(self, over_chunk: Callable[..., Any], feed: Feed) -> Any:
         """Returns the function, compiled now, or None if XLA cannot and nobody insists."""
-        function = tf.function(
-            over_chunk, autograph=False, jit_compile=True, input_signature=feed.chunk_signature
-        )
+        function = _function(jit_compile=True, input_signature=feed.chunk_signature)(over_chunk)
         none = tf.constant(0, tf.int64)
         _log.info("Compiling the training loop.")
         try:
@@ -394,7 +392,7 @@ class TracedModel:
                 },
             }
 
-        @tf.function(autograph=False, input_signature=feed.signature)
+        @_function(input_signature=feed.signature)
         def run(iterator: Any, held: Any, batches: Any) -> dict[str, Any]:
             start = {
                 "loss_sum": tf.constant(0.0, tf.float64), "rows": tf.constant(0, tf.int64),
@@ -405,7 +403,7 @@ class TracedModel:
                 "batches": ran["done"], "more": ran["more"], "held": ran["held"], **ran["state"],
             }  # fmt: skip
 
-        @tf.function(autograph=False)
+        @_function()
         def results() -> dict[str, Any]:
             return {name: m.result() for name, m in compiled.spec["metrics"].items()}
 
@@ -429,14 +427,23 @@ class TracedModel:
             compiled.spec["spec"] = spec
             return spec.predictions
 
-        compiled.run = tf.function(
-            run, autograph=False, input_signature=_arguments(features_spec, None)[:1]
-        )
+        compiled.run = _function(input_signature=_arguments(features_spec, None)[:1])(run)
         self._compiled[key] = compiled
         return compiled
 
 
 # --- Pieces -----------------------------------------------------------------------------------
+
+
+def _function(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """As `tf.function`, without its warnings: every Estimator of a process has functions anew."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        made = tf.function(function, autograph=False, **options)
+        made._omit_frequent_tracing_warning = True
+        return made
+
+    return decorate
 
 
 def _description(spec: EstimatorSpec, mode: str, store: variables.VariableStore) -> dict[str, Any]:

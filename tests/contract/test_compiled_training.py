@@ -8,7 +8,7 @@ import tensorflow as tf
 from estimator_lib import heads, variables
 from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, tabm, wide_deep
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError
+from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import arrays_input
 from estimator_lib.specs import EstimatorSpec
@@ -145,14 +145,14 @@ def test_a_label_out_of_range_is_refused_before_anything_is_saved(tmp_path):
     labels = LABEL.copy()
     labels[40] = 2
     model = wide(tmp_path)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="label outside its range"):
+    with pytest.raises(DataError, match="label outside its range"):
         model.train(rows(labels, shuffle=False))
     assert model.get_variable_value("global_step") == 0
 
 
 def test_an_id_beyond_the_table_is_refused(tmp_path):
     features = FEATURES | {"item": np.where(np.arange(ROWS) == 40, LARGE, ITEM)}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="range"):
+    with pytest.raises(DataError, match="range"):
         wide(tmp_path).train(rows(features=features, shuffle=False))
 
 
@@ -271,3 +271,15 @@ def test_texts_are_not_compiled(tmp_path):
         return linear.LinearClassifier([words], str(tmp_path), config=config(compiled=None))
 
     assert stopping(make, rows(features=features, epochs=None)) == [False]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_weights_that_are_not_finite_are_never_saved(compiled, tmp_path):
+    # The loss is finite, being computed before; the gradient is not.
+    features, labels = {"x": np.full(ROWS, 1e38, np.float32)}, np.full(ROWS, 100.0, np.float32)
+    model = linear.LinearRegressor(
+        [NUMBER], str(tmp_path), optimizer="SGD", config=config(compiled=compiled)
+    )
+    with pytest.raises(hooks.NanLossDuringTrainingError, match="Weights are not finite at step 1"):
+        model.train(rows(labels, features), max_steps=1)
+    assert model.get_variable_value("global_step") == 0
