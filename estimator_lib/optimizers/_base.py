@@ -253,10 +253,11 @@ def rewrite_rows(
         grad: The gradient of the first table.
         changed: Takes the gradient's rows and the rows of each table; returns the tables' new
             rows.
-        tables: Variables `[rows, width]`.
+        tables: Variables `[rows, ...]`.
     """
     if grad.place is None:
-        touched = tf.reduce_any(grad.values != 0.0, 1, keepdims=True)
+        width = list(range(1, grad.values.shape.rank))
+        touched = tf.reduce_any(grad.values != 0.0, width, keepdims=True)
         all_rows = changed(grad.values, *(table.read_value() for table in tables))
         return tf.group(
             *(

@@ -307,7 +307,10 @@ class TracedModel:
 
     def _compiled_by_xla(self, over_chunk: Callable[..., Any], feed: Feed) -> Any:
         """Returns the function, compiled now, or None if XLA cannot and nobody insists."""
-        function = _function(jit_compile=True, input_signature=feed.chunk_signature)(over_chunk)
+        # A concrete function: looking for the one that fits would cost as much as some steps.
+        function = _function(jit_compile=True)(over_chunk).get_concrete_function(
+            *feed.chunk_signature
+        )
         none = tf.constant(0, tf.int64)
         _log.info("Compiling the training loop.")
         try:

