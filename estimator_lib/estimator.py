@@ -745,7 +745,7 @@ def _prediction_context(model_dir: str, variables: Mapping[str, Any]) -> hooks.S
 
 def _legacy_optional(loaded: Loaded, variables: Mapping[str, Any]) -> list[str]:
     """Slots that a checkpoint of tf.estimator may lack: its optimizer was another one."""
-    if not loaded.legacy:
+    if not loaded.legacy or loaded.clusters:
         return []
     rates = ", ".join(f"{name} {rate:g}" for name, rate in loaded.learning_rates().items())
     # tf.estimator would go on with them, whatever its constructor was given.

@@ -38,13 +38,15 @@ class KMeansClustering(Estimator):
         seed: Of the choice of points; None follows the run's seed.
         use_mini_batch: Whether a batch moves centres by its share of all points so far (for
             batches of a larger set); else centres become the means of the batch (for a batch
-            that is the whole set).
-        mini_batch_steps_per_iteration: Steps for which distances keep using the old centres.
+            that is the whole set). The point that a centre began as counts too.
+        mini_batch_steps_per_iteration: Steps for which distances keep using the old centres;
+            with more than one, every iteration counts its own points only.
         kmeans_plus_plus_num_retries: Candidates per centre of KMEANS_PLUS_PLUS_INIT.
         relative_tolerance: Training ends when the loss changes by less than this share of
             itself; only sensible when every batch is the whole set.
         config: See `Estimator`.
         feature_columns: Dense columns; None takes all features, by name, as numbers.
+        warm_start_from: See `Estimator`; takes the centres and the counts of their points.
     """
 
     SQUARED_EUCLIDEAN_DISTANCE: ClassVar[str] = "squared_euclidean"
@@ -69,6 +71,7 @@ class KMeansClustering(Estimator):
         relative_tolerance: float | None = None,
         config: Any = None,
         feature_columns: Sequence[Any] | None = None,
+        warm_start_from: Any = None,
     ) -> None:
         for argument, value in (
             ("num_clusters", num_clusters),
@@ -104,7 +107,7 @@ class KMeansClustering(Estimator):
             del labels
             return clusters.spec(_points(features, columns), mode, relative_tolerance)
 
-        super().__init__(model_fn, model_dir, config)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
     def predict_cluster_index(self, input_fn: Callable[..., Any]) -> Iterator[Any]:
         """Yields the index of the nearest centre for each point."""
@@ -153,12 +156,13 @@ class _Clusters:
 
     def spec(self, points: tf.Tensor, mode: str, tolerance: float | None) -> EstimatorSpec:
         given = isinstance(self._initial, np.ndarray)
+        raw, points = points, self._scaled(points)
         centres = _state("clusters", (self._count, int(points.shape[1])),
-                         _constant(self._initial) if given else 0.0)  # fmt: skip
+                         self._constant if given else 0.0)  # fmt: skip
         chosen = _state("chosen", (), self._count if given else 0, tf.int64)
         ready: list[Any] = []
         if mode == ModeKeys.TRAIN and not given:
-            ready = [tf.cond(chosen < self._count, lambda: self._choose(points, centres, chosen),
+            ready = [tf.cond(chosen < self._count, lambda: self._choose(raw, centres, chosen),
                              lambda: tf.identity(chosen))]  # fmt: skip
         with tf.control_dependencies(ready):
             known = tf.identity(chosen)
@@ -193,8 +197,7 @@ class _Clusters:
     def _distances(self, points: tf.Tensor, centres: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         """Returns float32 `[batch, count]`; infinite for centres not chosen yet."""
         if self._cosine:
-            points, centres = tf.nn.l2_normalize(points, 1), tf.nn.l2_normalize(centres, 1)
-            found = 1.0 - tf.matmul(points, centres, transpose_b=True)
+            found = 1.0 - tf.matmul(points, self._scaled(centres), transpose_b=True)
         else:
             squares = tf.reduce_sum(tf.square(points), 1, keepdims=True)
             found = squares - 2.0 * tf.matmul(points, centres, transpose_b=True)
@@ -207,8 +210,9 @@ class _Clusters:
         if callable(self._initial):
             made = tf.ensure_shape(tf.cast(self._initial(points, self._count), tf.float32),
                                    centres.shape)  # fmt: skip
-            with tf.control_dependencies([centres.assign(made)]):
+            with tf.control_dependencies([centres.assign(self._scaled(made))]):
                 return chosen.assign(self._count, read_value=True)
+        points = self._scaled(points)
         before = tf.identity(chosen)
         take = tf.minimum(self._count - before, tf.shape(points, tf.int64)[0])
         pair = variables.stateless_seed("kmeans")
@@ -226,34 +230,49 @@ class _Clusters:
         with tf.control_dependencies([centres.scatter_nd_update(rows[:, tf.newaxis], picked)]):
             return chosen.assign(before + take, read_value=True)
 
+    def _constant(self, shape: Any, dtype: Any = None) -> Any:
+        del shape
+        return self._scaled(tf.constant(self._initial, dtype))
+
+    def _scaled(self, points: tf.Tensor) -> tf.Tensor:
+        """Returns points of length 1 for the metric "cosine"."""
+        return tf.nn.l2_normalize(points, 1) if self._cosine else points
+
     def _move(self, points: tf.Tensor, nearest: tf.Tensor, centres: Any) -> tf.Tensor:
-        if self._cosine:
-            points = tf.nn.l2_normalize(points, 1)
         sums = tf.math.unsorted_segment_sum(points, nearest, self._count)
-        counts = tf.math.unsorted_segment_sum(tf.ones_like(points[:, 0]), nearest, self._count)
-        held = self._steps > 1
-        moved = _state("clusters_next", centres.shape, 0.0) if held else centres
-        step = variables.global_step()
-        old = tf.identity(moved)
-        if held:
-            # The first iteration begins where the centres are.
-            old = tf.where(step % self._steps == 0, tf.identity(centres), old)
-        if self._mini_batch:
-            total = _state("cluster_counts", (self._count,), 0.0)
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, self._count)
+        if not self._mini_batch:
+            mean = self._scaled(tf.math.divide_no_nan(sums, _column(counts)))
+            new = tf.where(_column(counts) > 0, mean, tf.identity(centres))
+            updates = [centres.assign(new)]
+        elif self._steps == 1:
+            total = _state("cluster_counts", (self._count,), 1, tf.int64)
             now = tf.identity(total) + counts
-            change = sums - counts[:, tf.newaxis] * old
-            new = old + tf.math.divide_no_nan(change, now[:, tf.newaxis])
-            updates = [total.assign(now)]
+            updates = [total.assign(now), centres.assign(_nearer(centres, sums, counts, now))]
         else:
-            mean = tf.math.divide_no_nan(sums, counts[:, tf.newaxis])
-            new = tf.where(counts[:, tf.newaxis] > 0, mean, old)
-            updates = []
-        updates.append(moved.assign(new))
-        if held:
-            last = (step + 1) % self._steps == 0
-            updates.append(centres.assign(tf.where(last, new, tf.identity(centres))))
+            updates = self._move_next(sums, counts, centres)
         with tf.control_dependencies(updates):
             return tf.constant(value=True)
+
+    def _move_next(self, sums: tf.Tensor, counts: tf.Tensor, centres: Any) -> list[Any]:
+        """Moves the centres of the next iteration, and `centres` where it begins."""
+        moved = _state("clusters_next", centres.shape, 0.0)
+        total = _state("cluster_counts", (self._count,), 0, tf.int64)
+        step = variables.global_step()
+        before = tf.identity(total)
+        first = tf.reduce_all(before == 0)
+        # tf.estimator saved the end of an iteration before its centres were taken over.
+        late = (step % self._steps == 0) & ~first
+        old = tf.where(first, tf.identity(centres), tf.identity(moved))
+        now = tf.where(late, tf.zeros_like(before), before) + counts
+        new = _nearer(old, sums, counts, now)
+        ends = (step + 1) % self._steps == 0
+        kept = tf.where(late, self._scaled(old), tf.identity(centres))
+        return [
+            moved.assign(new),
+            total.assign(tf.where(ends, tf.zeros_like(now), now)),
+            centres.assign(tf.where(ends, self._scaled(new), kept)),
+        ]
 
 
 class _StopHook(Hook):
@@ -273,15 +292,18 @@ class _StopHook(Hook):
 
 
 def _state(name: str, shape: Any, initial: Any, dtype: Any = tf.float32) -> Any:
-    return variables.get_variable(name, shape, initializer=initial, dtype=dtype, trainable=False)
+    # All of it is what training finds: none may be missing, and a warm start takes it.
+    return variables.get_variable(name, shape, initializer=initial, dtype=dtype)
 
 
-def _constant(values: Any) -> Callable[..., Any]:
-    def initializer(shape: Any, dtype: Any = None) -> Any:
-        del shape
-        return tf.constant(values, dtype)
+def _column(counts: tf.Tensor) -> tf.Tensor:
+    return tf.cast(counts, tf.float32)[:, tf.newaxis]
 
-    return initializer
+
+def _nearer(old: Any, sums: tf.Tensor, counts: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+    """Returns centres moved to points of `sums` and `counts`, which are a share of `now`."""
+    old = tf.identity(old)
+    return old + tf.math.divide_no_nan(sums - _column(counts) * old, _column(now))
 
 
 def _points(features: Any, columns: Any) -> tf.Tensor:

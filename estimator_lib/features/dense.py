@@ -20,7 +20,13 @@ from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.features import lookup, numbers
-from estimator_lib.features.transform import field, is_transformed, number, transform_features
+from estimator_lib.features.transform import (
+    field,
+    is_transformed,
+    listed,
+    number,
+    transform_features,
+)
 
 LAYER_SCOPE = "input_from_feature_columns/input_layer"
 
@@ -137,7 +143,7 @@ def _ids(features: Mapping[str, Any], column: fc.IdentityColumn) -> tf.Tensor | 
         return None
     if value.shape.rank == 2 and value.shape[1] == 1:
         value = tf.squeeze(value, 1)
-    return tf.cast(value, tf.int64)
+    return tf.cast(listed(value), tf.int64)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from estimator_lib import variables
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, Reason, SchemaError
 from estimator_lib.features import dense, lookup
 
 LAYER_SCOPE = "sequence_features"
@@ -39,9 +39,12 @@ def sequence_features(
 
     Raises:
         ConfigError: a column is not a dense sequence column.
+        SchemaError: there are several categories per position.
     """
     ordered = dense.sorted_columns(columns)
     check_sequences(ordered)
+    for column in ordered:
+        _check_positions(column, features)
     sources = dense.source_features(ordered, features)
     with variables.scope(scope):
         parts = [_values(column, sources) for column in ordered]
@@ -64,6 +67,20 @@ def check_sequences(columns: Iterable[fc.Column]) -> None:
                 f"Column {column.name!r}, a {column.kind} column, is no sequence of floats: "
                 "expected sequence_numeric_column, or embedding_column or indicator_column of a "
                 "sequence_categorical_column. Move it to context_feature_columns.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+
+
+def _check_positions(column: fc.Column, features: Mapping[str, Any]) -> None:
+    if isinstance(column, fc.SequenceNumericColumn):
+        return
+    for key in fc.raw_fields([column]):
+        shape = tf.TensorShape(getattr(features.get(key), "shape", None))
+        if shape.rank is not None and shape.rank > 2 and shape[2:].num_elements() != 1:
+            raise SchemaError(
+                f"Feature {key!r} has the wrong shape for column {column.name!r}: expected one "
+                f"category per position, [batch, time], got {shape}. Give every value of a "
+                "position a field of its own.",
                 reason=Reason.TYPE_MISMATCH,
             )
 

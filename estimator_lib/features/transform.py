@@ -7,7 +7,8 @@ parsed with `make_parse_example_spec` (its dense inputs are crossed in another o
 crosses made by `tf.feature_column` itself keep: see `upstream.FedCrossedColumn`).
 
 Raw tensors are `[batch]` or `[batch, 1]`; several values per example come as `[batch, n]`, as a
-SparseTensor or as a RaggedTensor and are padded with the missing value. A string is missing
+SparseTensor or as a RaggedTensor and are padded with the missing value. Categories of more
+dimensions are one list per example, as in linear models of tf.estimator. A string is missing
 when empty, a float when NaN, an integer when `MISSING_INT`; in an id or a hashed integer -1 is
 missing too, as in `tf.feature_column`.
 """
@@ -111,7 +112,16 @@ def number(column: fc.NumericColumn, raw: Mapping[str, Any]) -> tf.Tensor:
 
 def field(column: fc.Column, key: str, raw: Mapping[str, Any]) -> tf.Tensor:
     """Returns a numeric field as it is, float32 `[batch]` or `[batch, n]`, NaN for missing."""
-    return tf.cast(_Pass(raw, {})._field(column, key), tf.float32)
+    return tf.cast(listed(_Pass(raw, {})._field(column, key)), tf.float32)
+
+
+def listed(values: tf.Tensor) -> tf.Tensor:
+    """Returns values of more than two dimensions as `[batch, n]`, others as they are."""
+    if values.shape.rank is None or values.shape.rank <= 2:
+        return values
+    rest = values.shape[1:].num_elements()  # known or not, also where there are no rows
+    rest = tf.reduce_prod(tf.shape(values)[1:]) if rest is None else rest
+    return tf.reshape(values, (tf.shape(values)[0], rest))
 
 
 def is_transformed(column: fc.Column) -> bool:
@@ -242,7 +252,8 @@ class _Pass:
     def _category(self, column: fc.CategoricalColumn) -> _Ids:
         known = self._ids.get(id(column))
         if known is None:
-            known = self._ids[id(column)] = self._compute(column)
+            ids, present = self._compute(column)
+            known = self._ids[id(column)] = listed(ids), listed(present)
         return known
 
     def _compute(self, column: fc.CategoricalColumn) -> _Ids:
@@ -359,7 +370,7 @@ class _Pass:
     def _cross_part(self, column: fc.CrossedColumn, key: str | fc.CategoricalColumn) -> _Ids:
         if isinstance(key, fc.CategoricalColumn):
             return self._category(key)
-        values = self._field(column, key)
+        values = listed(self._field(column, key))
         if values.dtype != tf.string:
             if not values.dtype.is_integer:
                 raise _wrong_type(column, key, "string or an integer", values)

@@ -36,6 +36,8 @@ _EXPORTED = "model_variables/"
 """Where the variables are in a SavedModel of ours; see `export.saved_model`."""
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index$")
 _SAVE_ATTEMPTS = 3
+_CLUSTERS = {"Variable": "cluster_counts", "clusters_updated": "clusters_next"}
+"""What tf.estimator 2.15 called the state of KMeans, and its names here."""
 _SECOND_SLOTS = ("linear", "v", "momentum")
 """Slots that the first optimizers of TensorFlow made after another one."""
 
@@ -79,6 +81,11 @@ class Loaded:
         )
         found = [key for key in self.values if old.fullmatch(key)]
         return self.values[found[0]] if len(found) == 1 else None
+
+    @property
+    def clusters(self) -> bool:
+        """Whether KMeans of tf.estimator 2.15 wrote it."""
+        return self.legacy and _is_clusters(self.values)
 
     def learning_rates(self) -> dict[str, float]:
         """Returns the learning rates that tf.estimator 2.15 saved, by their names there."""
@@ -126,7 +133,8 @@ def load(path: str) -> Loaded:
     """Reads a checkpoint whole; checksums are verified on the way.
 
     Raises:
-        CheckpointError: a file is missing, truncated or damaged.
+        CheckpointError: a file is missing, truncated or damaged; or it is the one that KMeans of
+            tf.estimator 2.15 wrote before it chose centres.
     """
     reader = _reader(path)
     keys = names(path)
@@ -134,16 +142,30 @@ def load(path: str) -> Loaded:
         values = {name: reader.get_tensor(key) for name, key in keys.items()}
         has_engine = reader.has_tensor(escape(_ENGINE_KEY))
         text = reader.get_tensor(escape(_ENGINE_KEY)) if has_engine else b"{}"
-        return Loaded(
-            path=path,
-            values=values,
-            engine=json.loads(text),
-            legacy=not reader.has_tensor(_OBJECT_GRAPH),
-        )
+        engine = json.loads(text)
+        legacy = not reader.has_tensor(_OBJECT_GRAPH)
     except Exception as error:
         raise CheckpointError(
             f"Checkpoint {path} is damaged: {_first_line(error)}.", reason=Reason.CORRUPT_FILE
         ) from error
+    if legacy and _is_clusters(values):
+        values |= _clusters(path, values)
+    return Loaded(path=path, values=values, engine=engine, legacy=legacy)
+
+
+def _is_clusters(values: Mapping[str, Any]) -> bool:
+    return "clusters" in values and getattr(values.get("initialized"), "dtype", None) == np.bool_
+
+
+def _clusters(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the state of KMeans by the names that it has here."""
+    if not values["initialized"]:
+        raise CheckpointError(
+            f"Checkpoint {path} has no centres yet: tf.estimator wrote it before it chose them.",
+            reason=Reason.MISSING_VALUE,
+        )
+    found = {new: values[old] for old, new in _CLUSTERS.items() if old in values}
+    return {"chosen": np.asarray(len(values["clusters"]), np.int64), **found}
 
 
 def load_value(path: str, name: str) -> Any:

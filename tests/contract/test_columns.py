@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from estimator_lib import variables
+from estimator_lib import LinearRegressor, variables
 from estimator_lib.core import columns as fc
 from estimator_lib.features.dense import dense_features
 from estimator_lib.features.linear import linear_logits
@@ -190,3 +190,33 @@ def test_missing_categories_are_zeros_in_a_dense_model(column):
     out = run(lambda f: dense_features([column], f), raw())[-1]
     for row, category in zip(out, ids.numpy(), strict=True):
         assert category >= 0 or not row.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "combiner", "predictions"),
+    [
+        ("ids", "sum", [0.7873867, 0.99545]),
+        ("texts", "sum", [0.7972551, 0.7974784]),
+        ("ids", "mean", [0.37192276, 0.38773903]),
+    ],
+)
+def test_categories_of_more_dimensions_give_the_predictions_of_upstream(
+    name, combiner, predictions, tmp_path
+):
+    """The numbers are those of tf.estimator 2.15 after one step of the default Ftrl."""
+    features = {
+        "ids": np.int64([[[0, 1], [2, -1]], [[3, 3], [1, 0]]]),
+        "texts": np.array([[["a", "b"], ["", "c"]], [["a", "a"], ["b", ""]]]),
+    }
+    columns = {
+        "ids": tf.feature_column.categorical_column_with_identity("ids", 4),
+        "texts": tf.feature_column.categorical_column_with_hash_bucket("texts", 5),
+    }
+
+    def input_fn():
+        return tf.data.Dataset.from_tensors((features, np.float32([1, 2])))
+
+    model = LinearRegressor([columns[name]], model_dir=str(tmp_path), sparse_combiner=combiner)
+    model.train(input_fn, steps=1)
+    found = [row["predictions"][0] for row in model.predict(input_fn)]
+    np.testing.assert_allclose(found, predictions, rtol=1e-5)

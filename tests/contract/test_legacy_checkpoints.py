@@ -249,3 +249,130 @@ def test_another_model_is_refused(tmp_path):
     )
     with pytest.raises(CheckpointError, match="linear/linear_model/size/weights"):
         model.evaluate(fixture.input())
+
+
+# --- Clusters ---------------------------------------------------------------------------------
+
+NAMES = {"Variable": "cluster_counts", "clusters_updated": "clusters_next"}
+
+
+class ClustersFixture(Fixture):
+    @property
+    def step(self):
+        return legacy.CLUSTERS[self.name][0]
+
+    def build(self, model_dir, **kwargs):
+        kind = tf_estimator.KMeansClustering
+        return legacy.kmeans(kind, tf.feature_column, self.name, model_dir=model_dir, **kwargs)
+
+    def old(self, tmp_path):
+        return self.build(self.model_dir(tmp_path, self.step))
+
+    def check_moved(self, model, losses):
+        """Compares with one more step of 2.15."""
+        np.testing.assert_allclose(losses.values, self.expected["losses"], **TOLERANCE)
+        for key in ("clusters", "clusters_updated", "Variable"):
+            if f"variables/{key}" in self.expected:
+                got = model.get_variable_value(NAMES.get(key, key))
+                np.testing.assert_allclose(
+                    got, self.expected[f"variables/{key}"], **TOLERANCE, err_msg=key
+                )
+
+
+def _clusters(name):
+    folder = legacy.HERE / name
+    with np.load(folder / "expected.npz") as file:
+        expected = dict(file)
+    return ClustersFixture(name, expected, json.loads((folder / "expected.json").read_text()))
+
+
+@pytest.fixture(params=sorted(legacy.CLUSTERS))
+def clusters(request):
+    return _clusters(request.param)
+
+
+def test_clusters_are_evaluated_and_predicted_as_upstream_did(clusters, tmp_path):
+    model, rows = clusters.old(tmp_path), legacy.points_fn(tf)
+    assert model.evaluate(rows) == pytest.approx(clusters.recorded["evaluation"], rel=1e-5)
+    assert model.score(rows) == pytest.approx(clusters.recorded["evaluation"]["score"], rel=1e-5)
+    clusters.check_predictions(list(model.predict(rows)))
+    index = clusters.expected["predictions/cluster_index"]
+    np.testing.assert_array_equal(list(model.predict_cluster_index(rows)), index)
+    far = clusters.expected["transformed"]
+    np.testing.assert_allclose(list(model.transform(rows)), far, **TOLERANCE)
+
+
+def test_clusters_are_exported_as_upstream_did(clusters, tmp_path):
+    spec = {field: tf.io.FixedLenFeature([1], tf.float32) for field in legacy.points()}
+    receiver = tf_estimator.export.build_parsing_serving_input_receiver_fn(spec)
+    model = clusters.old(tmp_path)
+    exported = tf.saved_model.load(model.export_saved_model(str(tmp_path / "e"), receiver).decode())
+    signatures = exported.signatures
+    found = {name: sorted(function.structured_outputs) for name, function in signatures.items()}
+    assert found == clusters.recorded["signatures"]
+    examples = [
+        tf.train.Example(
+            features=tf.train.Features(
+                feature={
+                    field: tf.train.Feature(float_list=tf.train.FloatList(value=values[i]))
+                    for field, values in legacy.points().items()
+                }
+            )
+        ).SerializeToString()
+        for i in range(24)
+    ]
+    for key in ("cluster_index", "all_distances"):
+        (served,) = signatures[key](examples=tf.constant(examples)).values()
+        np.testing.assert_allclose(served, clusters.expected[f"predictions/{key}"], **TOLERANCE)
+
+
+def test_clusters_move_on_as_upstream_moved_them(clusters, tmp_path, caplog):
+    model, losses = clusters.old(tmp_path), Losses()
+    model.train(legacy.training_points(tf, clusters.name), steps=1, hooks=[losses])
+    clusters.check_moved(model, losses)
+    assert "tf.estimator" not in caplog.text  # nothing starts anew
+    again = clusters.build(model.model_dir)
+    assert again.evaluate(legacy.points_fn(tf))["global_step"] == clusters.step + 1
+    again.train(legacy.training_points(tf, clusters.name), steps=3)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_clusters_are_warm_started_with_their_counts(clusters, plain, tmp_path):
+    folder = str(clusters.folder)
+    model = clusters.build(str(tmp_path / "new"), warm_start_from=folder)
+    if plain:
+        model = tf_estimator.Estimator(
+            model._user_model_fn, model.model_dir, warm_start_from=folder
+        )
+    evaluation = model.evaluate(legacy.points_fn(tf))
+    assert evaluation["global_step"] == 0
+    assert evaluation["score"] == pytest.approx(clusters.recorded["evaluation"]["score"], rel=1e-5)
+    losses = Losses()
+    model.train(legacy.training_points(tf, clusters.name), steps=1, hooks=[losses])
+    if clusters.name != "kmeans_within":  # a new model begins a new iteration
+        clusters.check_moved(model, losses)
+    assert model.get_variable_value("global_step") == 1
+
+
+def test_clusters_that_are_not_chosen_yet_are_refused(tmp_path):
+    fixture = _clusters("kmeans")
+    model = fixture.build(fixture.model_dir(tmp_path, 0))
+    for use in (
+        lambda: model.evaluate(legacy.points_fn(tf)),
+        lambda: model.train(legacy.points_fn(tf)),
+    ):
+        with pytest.raises(CheckpointError, match="no centres yet"):
+            use()
+
+
+def test_clusters_of_another_kind_are_refused(tmp_path):
+    full = _clusters("kmeans_full").model_dir(tmp_path, 2)
+    model = _clusters("kmeans").build(full)
+    with pytest.raises(CheckpointError, match="cluster_counts"):
+        model.train(legacy.points_fn(tf), steps=1)
+    more = tf_estimator.KMeansClustering(4, full)
+    with pytest.raises(CheckpointError, match="clusters"):
+        more.evaluate(legacy.points_fn(tf))
+    linear = Fixture("linear_classifier", {}, {}).model_dir(tmp_path, legacy.STEPS)
+    with pytest.raises(CheckpointError, match="clusters"):
+        tf_estimator.KMeansClustering(3, linear).evaluate(legacy.points_fn(tf))

@@ -45,7 +45,7 @@ def test_full_batches_are_those_of_lloyd(tmp_path):
 
 def test_mini_batches_are_running_means(tmp_path):
     model = KMeansClustering(3, str(tmp_path), START, config=CONFIG)
-    centres, counts = START.copy(), np.zeros(3)
+    centres, counts = START.copy(), np.ones(3)
     for _ in range(2):
         for at in range(0, 60, 20):
             batch = POINTS[at : at + 20]
@@ -82,7 +82,12 @@ def test_small_batches_fill_the_centres_and_iterations_hold_them(tmp_path):
 
 def test_cosine_looks_at_directions_only(tmp_path):
     model = KMeansClustering(
-        2, str(tmp_path), np.float32([[1, 0.1], [0.1, 1]]), "cosine", config=CONFIG
+        2,
+        str(tmp_path),
+        np.float32([[1, 0.1], [0.1, 1]]),
+        "cosine",
+        use_mini_batch=False,
+        config=CONFIG,
     )
     data = {"a": np.float32([1, 9, 0, 0]), "b": np.float32([0, 0, 2, 5])}
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError
+from estimator_lib.core.errors import ConfigError, SchemaError
 from estimator_lib.features.dense import dense_features
 from estimator_lib.features.linear import linear_logits
 from estimator_lib.features.sequence import sequence_features
@@ -59,3 +59,13 @@ def test_sequences_are_refused_where_one_value_is_expected():
         sequence_features([fc.numeric_column("x")], {})
     with pytest.raises(ConfigError, match="no sequence of floats"):
         sequence_features([column], {})
+
+
+def test_several_categories_per_position_are_refused_and_one_is_read():
+    column = fc.indicator_column(fc.sequence_categorical_column_with_identity("i", 4))
+    ids = tf.constant([[[0, 1], [2, -1]], [[3, 3], [1, 0]]], tf.int64)
+    with pytest.raises(SchemaError, match="'i' has the wrong shape for column 'i_indicator'"):
+        sequence_features([column], {"i": ids})
+    values, lengths = sequence_features([column], {"i": ids[:, :, :1]})
+    np.testing.assert_array_equal(values, tf.one_hot(ids[:, :, 0], 4))
+    np.testing.assert_array_equal(lengths, [2, 2])

@@ -244,3 +244,27 @@ def test_unresolved_columns_are_refused():
         with pytest.raises(ConfigError) as caught:
             transform_features([column], {"x": tf.constant([1.0])})
         assert caught.value.reason == Reason.UNRESOLVED
+
+
+TENSORS = {
+    "i": np.int64([[[0, 1], [2, -1]], [[3, 3], [1, 0]]]),
+    "s": np.array([[["a", "b"], ["", "c"]], [["a", "a"], ["b", ""]]]),
+}
+
+
+def test_categories_of_more_dimensions_are_one_list_per_example():
+    columns = [
+        fc.categorical_column_with_identity("i", 4),
+        fc.categorical_column_with_hash_bucket("s", 5),
+        fc.crossed_column(["s", "i"], 50),
+        fc.crossed_column([fc.categorical_column_with_identity("i", 4), "s"], 50),
+    ]
+    lists = {key: tf.constant(values.reshape(2, 4)) for key, values in TENSORS.items()}
+    raw = {key: tf.constant(values) for key, values in TENSORS.items()}
+    ragged = {
+        key: tf.RaggedTensor.from_tensor(values, ragged_rank=2) for key, values in raw.items()
+    }
+    for column in columns:
+        assert ids(column, raw) == ids(column, lists) == ids(column, ragged)
+        none = {key: values[:0] for key, values in raw.items()}
+        assert ids(column, none) == []
