@@ -105,7 +105,7 @@ class MemoryFileSystem(filesystem.FileSystem):
         return io.BytesIO(FILES[path])
 
     def copy(self, source_file_names, destination_file_names):
-        raise NotImplementedError
+        raise AssertionError("nothing is copied within an object store")
 
     def rename(self, source_file_names, destination_file_names):
         raise AssertionError("an object store renames nothing")
