@@ -54,8 +54,8 @@ class RunConfig:
             are. Training goes on from the weights themselves; both are in the checkpoints.
         compute_dtype: "bfloat16" computes the matrix products of the ready-made networks in
             that type; weights, sums, losses and everything else stay float32.
-        jit_compile: Whether XLA compiles the training loop into one program, several times
-            faster at small batches. It can where the features are numbers and ids and the input
+        jit_compile: Whether XLA compiles the training loop into one program, one and a half to
+            four times faster. It can where the features are numbers and ids and the input
             is one of `inputs` (arrays, materialised examples); of other inputs True marks the
             model's operations for XLA, which then compiles those it can. None does it for the
             ready-made models, on a CPU, in trainings of at least 5,000 steps, which it pays
