@@ -27,6 +27,8 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
+from typing import Any
+
 from tests.benchmarks.figures import report
 
 CATEGORICAL = ["month", "day", "flight", "carrier", "tailnum", "origin", "dest"]
@@ -69,38 +71,66 @@ def write_table(folder: pathlib.Path) -> None:
                 sink.write(example.SerializeToString())
 
 
-def ours(folder: str, copies: int, cache: str | None = None, months: int = MONTHS) -> None:
-    """Runs the preprocess step; prints rows, seconds of the analysis and of all."""
+def _part() -> Any:
     from estimator_lib.core import config
-    from transforms import preprocess
 
     columns = {c: {"kind": "vocabulary"} for c in CATEGORICAL}
     columns |= {c: {"kind": "numeric", "normalize": "moments"} for c in NUMERIC}
     columns["hour_bucket"] = {"kind": "bucketized", "field": "hour", "quantiles": 10}
+    return config.PreprocessPart.model_validate(
+        {
+            "data": {"split": {"files": {"train": ["data/0*"], "eval": ["data/eval.csv"]}}},
+            "label": {"field": LABEL},
+            "weight": None,
+            "columns": columns,
+            "keep": [],
+        }
+    )
+
+
+def one_more(folder: str, copies: int) -> None:
+    """Analyses twelve months, and the twelfth where eleven are known; prints both times."""
+    from estimator_lib.core import config
+    from transforms import files, preprocess, records
+
+    part = _part()
+    source = records.source(part, config.build_columns(part.columns), {})
+    with tempfile.TemporaryDirectory() as out:
+        data, kept = pathlib.Path(out) / "data", f"{out}/kept"
+        data.mkdir()
+
+        def seconds(months: range, cache: str | None) -> float:
+            for month in months:
+                for copy in range(copies):
+                    os.link(f"{folder}/{month:02d}.csv", data / f"{copy:03d}-{month:02d}.csv")
+            inputs = files.find({"train": ["data/0*"]}, out)
+            began = time.monotonic()
+            preprocess.analyse(inputs, source, cache=cache).raise_if_faulty()
+            return time.monotonic() - began
+
+        seconds(range(1, MONTHS), kept)
+        added = seconds(range(MONTHS, MONTHS + 1), kept)
+        _report(added=added, whole=seconds(range(0), None))
+
+
+def ours(folder: str, copies: int) -> None:
+    """Runs the preprocess step; prints rows, seconds of the analysis and of all."""
+    from transforms import preprocess
+
     with tempfile.TemporaryDirectory() as out:
         data = pathlib.Path(out) / "data"
         data.mkdir()
         for copy in range(copies):
-            for month in range(1, months + 1):
+            for month in range(1, MONTHS + 1):
                 os.link(f"{folder}/{month:02d}.csv", data / f"{copy:03d}-{month:02d}.csv")
         os.link(f"{folder}/12.csv", data / "eval.csv")
-        part = config.PreprocessPart.model_validate(
-            {
-                "data": {"split": {"files": {"train": ["data/0*"], "eval": ["data/eval.csv"]}}},
-                "label": {"field": LABEL},
-                "weight": None,
-                "columns": columns,
-                "keep": [],
-            }
-        )
         began = time.monotonic()
         summary = preprocess.run(
-            part,
+            _part(),
             base_dir=out,
             examples_dir=f"{out}/examples",
             transform_dir=f"{out}/transform",
             statistics_dir=f"{out}/statistics",
-            analysis_cache=cache,
         )
         learned = json.loads(pathlib.Path(out, "transform", "columns.json").read_text())["columns"]
     _report(
@@ -195,12 +225,8 @@ def main() -> None:
     parser.add_argument("--run", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run:
-        which, folder, copies, *rest = given.run
-        if which == "theirs":
-            theirs(folder, int(copies))
-        else:
-            cache, months = (rest[0], int(rest[1])) if rest else (None, MONTHS)
-            ours(folder, int(copies), cache, months)
+        which, folder, copies = given.run
+        {"ours": ours, "theirs": theirs, "one_more": one_more}[which](folder, int(copies))
         return
     with tempfile.TemporaryDirectory() as folder:
         write_table(pathlib.Path(folder))
@@ -218,6 +244,9 @@ def main() -> None:
         if results["ours", 1]["vocabularies"] != results["theirs", 1]["vocabularies"]:
             raise SystemExit("error: the vocabularies differ")
         print("vocabularies equal")
+        month = measured("--run", "one_more", folder, str(given.copies))
+        report("analysis of the twelfth month, eleven being known", month["added"], "s",
+               "all twelve", month["whole"])  # fmt: skip
 
         def marginal(which: str, what: str) -> float:
             small, large = results[which, 1], results[which, given.copies]
