@@ -49,17 +49,8 @@ def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
 
     It lies below `--temp_location`, which may be a URI, or else in a directory of this machine.
     """
-    base = _temporary_location(given)
-    if base is not None and "://" in base:
-        path = object_store.join(base, f"{prefix}{uuid.uuid4().hex}.tmp")
-        try:
-            yield path
-        finally:
-            with contextlib.suppress(StorageError):
-                object_store.remove(path)
-        return
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
-        yield os.path.join(folder, "scratch")
+    with scratch_directory(given, prefix) as folder:
+        yield object_store.join(folder, "scratch")
 
 
 @contextlib.contextmanager
