@@ -12,5 +12,5 @@ COPY transforms transforms
 COPY components components
 COPY pipelines pipelines
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . && useradd --create-home steps
-USER steps
+USER 1000:0
 WORKDIR /home/steps

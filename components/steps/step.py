@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from components.quiet import startup_lines_hidden
 from estimator_lib.core.errors import EstimatorLibError
 
 ERROR_MARK = "error: "
@@ -16,13 +18,17 @@ FAILURE = "RUN_FAILURE"
 """Environment variable that tells the exit handler why the run failed, where the runner knows."""
 
 
-T = TypeVar("T")
+def run(name: str, inputs: Mapping[str, Any]) -> Any:
+    """Runs a step with what its component was given, as `step` says.
 
-
-def run(body: Callable[..., T], inputs: Mapping[str, Any]) -> T:
-    """Runs the body of a step with what its component was given, as `step` says."""
+    Args:
+        name: Of its module here, whose `run` takes the inputs.
+        inputs: By name.
+    """
+    with startup_lines_hidden():
+        module = importlib.import_module(f"components.steps.{name}")
     with step():
-        return body(**inputs)
+        return module.run(**inputs)
 
 
 @contextlib.contextmanager
