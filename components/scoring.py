@@ -93,9 +93,14 @@ def newest_served(directory: str) -> str | None:
     """Returns the newest version below a serving directory, or the directory if it is one.
 
     None if nothing is there: no model is serving yet.
+
+    Raises:
+        ConfigError: it is a URI, where nothing is looked up yet.
     """
+    from estimator_lib.core import places
     from estimator_lib.export import retention
 
+    places.require_local("champion", directory)
     root = pathlib.Path(directory)
     if not directory or (root / "saved_model.pb").is_file():
         return directory or None

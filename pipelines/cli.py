@@ -170,10 +170,13 @@ def _run(parsed: argparse.Namespace) -> int:
 
 def _compile(parsed: argparse.Namespace) -> int:
     from estimator_lib.core import config as configuration
-    from pipelines import compiling
+    from pipelines import compiling, definitions, placement
 
     config = configuration.load(parsed.config, parsed.set)
-    return _written(compiling.compile_text(config), parsed)
+    written = _written(compiling.compile_text(config), parsed)
+    for line in placement.hardware(config, definitions.steps(config)):
+        _say(f"  {line}")
+    return written
 
 
 def _katib(parsed: argparse.Namespace) -> int:

@@ -18,6 +18,7 @@ from estimator_lib.core.config import EvaluatePart
 from estimator_lib.evaluation import evaluation as evaluations
 from estimator_lib.evaluation import feature_statistics
 from estimator_lib.evaluation import report as reports
+from estimator_lib.training import devices
 
 
 def run(
@@ -35,6 +36,7 @@ def run(
     model_card: dsl.Artifact,
 ) -> str:
     """Runs the step; see `components.evaluate`."""
+    devices.require()
     part = EvaluatePart.from_json(config)
     prepared = manifest.verify(examples.path)
     trained = artifact.open_model(model.path, transform.path, examples.path)

@@ -11,14 +11,19 @@ import pathlib
 import shutil
 from collections.abc import Callable, Collection
 
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import manifest, places, storage
 from estimator_lib.core.errors import ExportError, Reason, StorageError
 
 _ATTEMPTS = 10
 
 
 def versions(directory: str | os.PathLike[str]) -> list[int]:
-    """Returns the numbers of the versions below `directory`, oldest first."""
+    """Returns the numbers of the versions below `directory`, oldest first.
+
+    Raises:
+        ConfigError: it is a URI.
+    """
+    places.require_local("serving_dir", os.fspath(directory))
     folder = pathlib.Path(directory)
     if not folder.is_dir():
         return []
@@ -53,7 +58,11 @@ def commit(
 
     Returns:
         The version's directory.
+
+    Raises:
+        ConfigError: `directory` is a URI.
     """
+    places.require_local("serving_dir", os.fspath(directory))
     parent = storage.make_directory(directory)
     storage.sweep_staging(parent)
     for attempt in range(_ATTEMPTS):
@@ -84,6 +93,7 @@ def publish(
 
     Raises:
         ExportError: `staged_dir` is no SavedModel.
+        ConfigError: `serving_dir` is a URI.
     """
     source = pathlib.Path(staged_dir)
     if not (source / "saved_model.pb").exists():

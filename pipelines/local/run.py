@@ -114,7 +114,7 @@ def _newest(serving: pathlib.Path) -> str:
 
 
 def _without_retries(config: RunConfiguration) -> RunConfiguration:
-    """KFP retries every failure, with minutes between; here only those that may pass are."""
+    """KFP would try every failure again; the steps do it themselves, with those that may pass."""
     once = {name: Placement(retries=0) for name in get_args(Step)}
     return config.model_copy(update={"cluster": Cluster(steps=once)})
 
