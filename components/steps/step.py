@@ -24,6 +24,7 @@ PAUSE_S = 10.0
 """Seconds before the second attempt; three times as long before each next one."""
 _FACTOR = 3.0
 
+
 def run(name: str, inputs: Mapping[str, Any]) -> Any:
     """Runs a step with what its component was given, as `step` says.
 
