@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import datetime
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +13,7 @@ import pydantic
 from pydantic import Field
 
 from estimator_lib.core.config._section import Section
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 FieldType = Literal["string", "int", "float"]
 
@@ -45,6 +46,17 @@ class ColumnSplit(Section):
     validation: list[str] = []
     """Values of an optional validation split; all others are train."""
 
+    @pydantic.model_validator(mode="after")
+    def _apart(self) -> Self:
+        listed = [*self.eval, *self.validation]
+        twice = sorted({value for value in listed if listed.count(value) > 1})
+        if twice:
+            raise ValueError(f"{quote(twice[0])} is listed twice; expected each value in one split")
+        return self
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
 
 def moment(text: str) -> tuple[str, float]:
     """Returns what a text is, "date" or "number", and where it stands among others.
@@ -54,15 +66,20 @@ def moment(text: str) -> tuple[str, float]:
     Raises:
         ValueError: it is neither.
     """
+    trimmed = text.strip()
+    if _NUMBER.fullmatch(trimmed):
+        number = float(trimmed)
+        if not math.isfinite(number):
+            raise ValueError(f"{text!r} is not finite")
+        return "number", number
     try:
-        number = float(text)
-    except ValueError:
-        time = datetime.datetime.fromisoformat(text.strip())
-        zone = time.tzinfo or datetime.UTC
-        return "date", time.replace(tzinfo=zone).timestamp()
-    if not math.isfinite(number):
-        raise ValueError(f"{text!r} is not finite")
-    return "number", number
+        time = datetime.datetime.fromisoformat(trimmed)
+    except ValueError as error:
+        raise ValueError(
+            f"expected a date, a time or a number, got {quote(text)} ({error})"
+        ) from error
+    zone = time.tzinfo or datetime.UTC
+    return "date", time.replace(tzinfo=zone).timestamp()
 
 
 def _as_moment(value: object) -> object:

@@ -92,6 +92,7 @@ class RunConfiguration(Section):
         constructors.check_complete(self.estimator.name, {*self.estimator.args, *searched})
         _check_calibration(self.train.calibration, self.heads)
         constructors.check_label(self.estimator.name, self.estimator.args, described(self.heads))
+        constructors.check_kinds(self.estimator.name, self.estimator.args, built)
         self._check_continuous()
         self._check_shares()
         if self.tune is not None:
@@ -163,6 +164,7 @@ class RunConfiguration(Section):
                     own = part.with_values({name: value}).estimator
                     constructors.check_arguments(own.name, own.args, columns)
                     constructors.check_label(own.name, own.args, described(self.heads))
+                    constructors.check_kinds(own.name, own.args, columns)
                 except ConfigError as error:
                     raise ConfigError(
                         f"tune.space {name!r} has the value {quote(value)}: {error.message}",
@@ -337,7 +339,7 @@ class TrainPart(Section):
         try:
             return TrainPart.model_validate(changed)
         except pydantic.ValidationError as error:
-            raise explain(error, TrainPart, "with these values") from error
+            raise explain(error, TrainPart, changed, "with these values") from error
 
 
 class TunePart(Section):
