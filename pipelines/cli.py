@@ -222,6 +222,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
+    from components import data
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
     from estimator_lib.evaluation.configured import check_metric_names
@@ -234,10 +235,12 @@ def _check(parsed: argparse.Namespace) -> int:
     base = parsed.config.parent
     found = files.expand_splits(definitions.local_patterns(config), base)
     code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
+    seen = data.look(config.preprocess_part(), base)
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
     if definitions.reads_elsewhere(config):
         counts = f"{counts or 'no files'} here, rows elsewhere not looked at"
-    _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")
+    looked = f", first {seen:,} rows looked at" if seen else ""
+    _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}{looked}")
     return 0
 
 

@@ -32,6 +32,7 @@ from estimator_lib.core.errors import (
 from estimator_lib.core.progress import Progress
 from transforms import (
     files,
+    first_look,
     graph,
     incremental,
     materialize,
@@ -47,8 +48,7 @@ from transforms import (
     statistics_page,
 )
 from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, Ranking, raise_first
-from transforms.problems import Problems
-from transforms.rows import Layout, ReadSummary
+from transforms.rows import ReadSummary
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
@@ -225,7 +225,7 @@ def _source(
 ) -> records.Source:
     """Settles how the files are read, and refuses files whose header does not fit."""
     provisional = records.source(part, columns, {}, derived)
-    _report_extra(_checked_headers(inputs, provisional.layout))
+    _report_extra(first_look.require_fields(inputs, provisional.layout))
     given = {**part.data.kinds, **(derived.outputs if derived is not None else {})}
     open_fields = [f for f in records.indicator_only(columns.values()) if f not in given]
     if not open_fields:
@@ -233,19 +233,6 @@ def _source(
     reader = readers.reader(part.data.format)
     inferred = reader.infer_types(inputs[0], open_fields, provisional.layout)
     return records.source(part, columns, inferred, derived)
-
-
-def _checked_headers(
-    inputs: Sequence[files.InputFile], layout: Layout
-) -> list[tuple[files.InputFile, list[str]]]:
-    reader = readers.reader(layout.format)
-    headers = [(file, reader.read_header(file, layout)) for file in inputs]
-    Problems.of(
-        problem
-        for file, header in headers
-        for problem in readers.check_header(layout.format, file, header, layout.names)
-    ).raise_if_any()
-    return headers
 
 
 def _derived(
@@ -262,7 +249,7 @@ def _derived(
     from transforms import user_function
 
     source = records.source(part, {}, {})
-    _checked_headers(inputs, source.layout)
+    first_look.require_fields(inputs, source.layout)
     fields = {
         name: part.data.kinds[name] + ("[]" if name in part.data.fields else "")
         for name in part.preprocess.fields
@@ -279,10 +266,10 @@ def _derived(
     )
 
 
-def _report_extra(headers: Sequence[tuple[files.InputFile, list[str]]]) -> None:
+def _report_extra(headers: Mapping[files.InputFile, Sequence[str]]) -> None:
     """Says once which fields only some of the files have; nothing reads them."""
-    first = set(headers[0][1])
-    different = {name for _, header in headers for name in first ^ set(header)}
+    sets = [set(header) for header in headers.values()]
+    different = set.union(*sets) - set.intersection(*sets)
     if different:
         _LOG.warning("Fields in some files only, and not used: %s.", ", ".join(sorted(different)))
 

@@ -42,7 +42,7 @@ LISTS = [
 def arguments_of(name, argument, column):
     known = constructors.signatures()[name]
     given = {key: value for key, value in OTHERS.items() if key in known}
-    if "context_feature_columns" == argument:
+    if argument == "context_feature_columns":
         given["sequence_feature_columns"] = ["numbers"]
     return given | {argument: [column]}
 

@@ -26,7 +26,7 @@ _SIGNIFICANT = re.compile(r"[1-9]")
 class _Loader(yaml.SafeLoader):
     """Composes nodes; their tags are those of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - as its base declares it
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
 
 for _tag, _pattern, _first in (

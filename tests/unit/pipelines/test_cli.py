@@ -4,6 +4,7 @@ import pathlib
 import pytest
 import yaml
 
+from estimator_lib.core import columns as fc
 from estimator_lib.core import config as configuration
 from pipelines import cli, compiling
 from pipelines.local import summary
@@ -11,12 +12,20 @@ from pipelines.local import summary
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
 
 
+def config_columns(config):
+    return configuration.build_columns(config.columns).values()
+
+
 @pytest.fixture
 def example(tmp_path):
-    """A copy of the flights configuration with empty data files."""
+    """A copy of the flights configuration with data files of one row."""
     (tmp_path / "data").mkdir()
+    config = configuration.load(FLIGHTS)
+    fields = [*fc.raw_fields(config_columns(config)), *config.evaluate.slicing_fields, "late"]
+    header = ",".join(dict.fromkeys(fields))
+    row = ",".join("1" for _ in dict.fromkeys(fields))
     for month in range(1, 13):
-        (tmp_path / "data" / f"flights-2013-{month:02d}.csv").write_text("late\n1\n")
+        (tmp_path / "data" / f"flights-2013-{month:02d}.csv").write_text(f"{header}\n{row}\n")
     path = tmp_path / "config.yaml"
     path.write_text(FLIGHTS.read_text())
     return path
