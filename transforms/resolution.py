@@ -102,16 +102,36 @@ def _learned(field: FieldAnalysis, part: Any, label: FieldAnalysis | None) -> An
         case fc.Vocabulary():
             return vocabulary(field, part, label)
         case fc.Moments():
-            return fc.ZScore(mean=field.numbers.mean, stddev=field.numbers.stddev)
+            return moments(field)
         case fc.Quantiles():
-            return boundaries(field, part.buckets)
+            return boundaries(field, part.buckets, ends=part.ends)
     return field.numbers.mean
 
 
-def boundaries(field: FieldAnalysis, buckets: int) -> tuple[float, ...]:
-    """Returns distinct ascending boundaries, as float32 for that is what they are compared to."""
-    inner = np.clip(field.values.quantiles(buckets), field.low, field.high)
-    return tuple(float(value) for value in np.unique(inner.astype(np.float32)))
+def boundaries(field: FieldAnalysis, buckets: int, *, ends: bool = False) -> tuple[float, ...]:
+    """Returns distinct ascending boundaries, as float32 for that is what they are compared to.
+
+    Args:
+        field: Where the numbers are.
+        buckets: How many parts.
+        ends: Whether the smallest and the largest number are boundaries too.
+    """
+    cuts = np.clip(field.values.boundaries(buckets), field.low, field.high)
+    if ends:
+        cuts = np.concatenate([[field.low], cuts, [field.high]])
+    return tuple(float(value) for value in np.unique(cuts.astype(np.float32)))
+
+
+def moments(field: FieldAnalysis) -> fc.ZScore:
+    """Returns mean and standard deviation, so that float32 numbers give scores of order 1.
+
+    A deviation smaller than the steps between float32 numbers of that size would make large
+    scores of nothing but rounding; the step takes its place.
+    """
+    mean, stddev = field.numbers.mean, field.numbers.stddev
+    step = max(abs(field.low), abs(field.high)) * float(np.finfo(np.float32).eps)
+    least = max(step, float(np.finfo(np.float32).tiny))
+    return fc.ZScore(mean=mean, stddev=max(stddev, least) if stddev > 0 else 0.0)
 
 
 def _unlearnable(name: str, column: fc.Column, analysis: Analysis) -> list[Problem]:

@@ -66,11 +66,11 @@ def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     stats.num_zeros = analysis.zeros
     stats.min, stats.max = analysis.low, analysis.high
     stats.median = min(max(analysis.values.quantiles(2)[0], stats.min), stats.max)
-    edges = np.linspace(stats.min, stats.max, EQUAL_WIDTHS + 1)
-    heights, _ = np.histogram(values, bins=edges if stats.min < stats.max else 1, weights=counts)
+    edges, heights = np.array([stats.min, stats.max]), np.array([counts.sum()])
+    if stats.min < stats.max:
+        edges = np.linspace(stats.min, stats.max, EQUAL_WIDTHS + 1)
+        heights, _ = np.histogram(values, bins=edges, weights=counts)
     standard = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
-    if stats.min == stats.max:
-        edges = np.array([stats.min, stats.max])
     inside = int(heights.sum())
     heights[0] += int(counts.sum()) - inside  # middles of intervals may lie past the extremes
     _add_buckets(standard, edges, heights)

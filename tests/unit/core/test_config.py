@@ -64,6 +64,7 @@ def test_numbers_as_vectors_and_automatic_embeddings(tmp_path):
     built = config.build_columns(part.columns)
     number = fc.numeric_column("distance")
     assert built["way"] == fc.piecewise_linear_embedding(number, fc.Quantiles(buckets=3), 2)
+    assert built["way"].boundaries == fc.Quantiles(buckets=3, ends=True)
     assert built["cuts"].edges == (0.0, 1.0)
     assert built["waves"] == fc.periodic_embedding(
         fc.numeric_column("distance", normalizer_fn=fc.Moments()), 4
