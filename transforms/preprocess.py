@@ -154,6 +154,7 @@ def run(
             name: statistics.dataset_statistics(name, split)
             for name, split in _in_order(analysis).items()
         }
+        statistics.add_common_histograms(computed, _in_order(analysis))
         anomalies = policy.judge(computed) if policy is not None else {}
         resolved = resolution.resolve(columns, analysis, source.class_field)
         # The examples are entered first and so committed last: they are what train looks for.

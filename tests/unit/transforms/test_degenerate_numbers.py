@@ -1,5 +1,6 @@
 """Numbers with ties, constants and extremes: what is learned of them stays usable."""
 
+import collections
 import itertools
 import math
 
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator_lib.core import columns as fc
+from estimator_lib.evaluation import feature_statistics
 from estimator_lib.features.dense import dense_features
 from transforms import resolution, statistics
 from transforms.analysis import FieldAnalysis, SplitAnalysis
@@ -97,3 +99,45 @@ def test_statistics_of_any_number_are_finite(ints, floats):
             total = sum(bucket.sample_count for bucket in histogram.buckets)
             assert total == pytest.approx(numbers.common_stats.num_non_missing)
     statistics.infer_schema(split)
+
+
+def shifts(train, evaluated):
+    splits = {"train": SplitAnalysis(), "eval": SplitAnalysis()}
+    for name, values in (("train", train), ("eval", evaluated)):
+        splits[name].fields["x"] = field(values)
+        splits[name].read = len(values)
+    computed = {n: statistics.dataset_statistics(n, split) for n, split in splits.items()}
+    statistics.add_common_histograms(computed, splits)
+    read = {n: feature_statistics.read(p.SerializeToString()) for n, p in computed.items()}
+    (compared,) = feature_statistics.compare(read)
+    counts = [collections.Counter(values) for values in (train, evaluated)]
+    shares = [{v: n / sum(of.values()) for v, n in of.items()} for of in counts]
+    values = shares[0].keys() | shares[1].keys()
+    return compared["shift"], sum(
+        abs(shares[0].get(v, 0) - shares[1].get(v, 0)) for v in values
+    ) / 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0]) | FLOATS, min_size=1, max_size=60),
+       st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0]) | FLOATS, min_size=1, max_size=60))  # fmt: skip
+def test_shift_is_at_most_the_exact_distance_over_distinct_values(train, evaluated):
+    shift, exact = shifts(train, evaluated)
+    assert -1e-9 <= shift <= exact + 1e-9
+
+
+def test_shift_of_tied_numbers_is_exact_and_of_moved_ones_is_seen():
+    rng = np.random.default_rng(0)
+    tied = rng.choice([40.7, 40.71, 40.75, 40.8], 4000, p=[0.5, 0.3, 0.15, 0.05])
+    shift, exact = shifts(tied[:3000].tolist(), tied[3000:].tolist())
+    assert shift == pytest.approx(exact)
+    assert shift < 0.05
+    numbers = rng.normal(size=4000)
+    assert shifts(numbers[:3000].tolist(), numbers[3000:].tolist())[0] < 0.1
+    assert shifts(numbers[:3000].tolist(), (numbers[3000:] + 1).tolist())[0] > 0.3
+
+
+def test_shift_holds_beyond_the_limit_of_distinct_numbers():
+    numbers = np.random.default_rng(0).normal(size=100_000)
+    shift, _ = shifts(numbers[:90_000].tolist(), numbers[90_000:].tolist())
+    assert shift < 0.03
