@@ -54,8 +54,8 @@ def validate(
     if not dataset.num_examples:
         result.data_missing = True
         return result
-    for text in _size_faults(schema, dataset.num_examples):
-        _add(result, "(dataset)", *text, _Info.ERROR)
+    for fault in _size_faults(schema, dataset.num_examples):
+        _add(result, "(dataset)", *fault, _Info.ERROR)
         del result.anomaly_info["(dataset)"].path.step[:]
     features = _by_name(dataset)
     domains = {domain.name: domain for domain in schema.string_domain}

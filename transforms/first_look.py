@@ -6,17 +6,22 @@ label that is another column, a text where a column reads numbers.
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 
-from estimator_lib.core import config
+import pyarrow.compute as pc
+
+from estimator_lib.core import config, labels
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from transforms import anomalies, csv_reader, files, readers, records
 from transforms.files import InputFile
 from transforms.problems import Problems
-from transforms.rows import Layout, Rows
+from transforms.rows import Field, Layout, Rows
 
 BLOCK_BYTES = 1 << 17
 """How much of a CSV file is looked at; of a Parquet file, its first rows."""
+SHOWN_CLASSES = 10
 WITHOUT_TENSORFLOW = ("csv", "parquet")
 
 
@@ -49,6 +54,7 @@ def check(part: config.PreprocessPart, base_dir: str) -> int:
     columns = {} if part.preprocess is not None else config.build_columns(part.columns)
     source = records.source(part, columns, {})
     require_fields(found, source.layout)
+    source = records.source(learned_classes(part, found), columns, {})
     problems, seen = Problems(), 0
     for file in found:
         for rows in first_rows(file, source.layout):
@@ -58,6 +64,78 @@ def check(part: config.PreprocessPart, base_dir: str) -> int:
     if part.data.on_bad_rows == "fail":
         problems.raise_if_any()
     return seen
+
+
+def learned_classes(
+    part: config.PreprocessPart, inputs: Sequence[InputFile]
+) -> config.PreprocessPart:
+    """Returns the configuration with classes that are no numbers from 0 named, in order.
+
+    Rows are read until it is clear which classes a label has: as many as were declared. That no
+    row has another one is found when all are read.
+
+    Args:
+        part: What to read.
+        inputs: Its files; what cannot be read of them is left to those who read all of it.
+
+    Raises:
+        DataError: a label has more or fewer classes than were declared.
+    """
+    named = {head: _named(label, part, inputs) for head, label in part.heads.items()}
+    if part.label is not None:
+        return part.model_copy(update={"label": named[""]})
+    return part.model_copy(update={"labels": named})
+
+
+def _named(
+    label: config.Label, part: config.PreprocessPart, inputs: Sequence[InputFile]
+) -> config.Label:
+    if label.kind != "class" or not isinstance(label.classes, int):
+        return label
+    layout = Layout(
+        format=part.data.format,
+        delimiter=part.data.delimiter,
+        missing=tuple(part.data.missing),
+        encoding=part.data.encoding,
+        fields=(Field(name=str(label.field), type="string"),),
+        quarantine=True,
+    )
+    numbers = set(labels.digits(label.classes))
+    seen: set[str] = set()
+    try:
+        for texts in _texts(inputs, layout):
+            seen |= set(map(labels.canonical, texts))
+            if "0" in seen or len(seen) >= label.classes:
+                break
+    except EstimatorLibError:
+        return label
+    if "0" in seen or seen <= numbers:
+        return label
+    if len(seen) != label.classes:
+        shown = ", ".join(map(repr, sorted(seen)[:SHOWN_CLASSES]))
+        much = "more" if len(seen) > label.classes else "fewer"
+        raise DataError(
+            f"Label {label.field!r} has {much} classes than "
+            f"declared: expected {label.classes}, got {len(seen):,} such as {shown}. Give "
+            f"classes: {len(seen)} or their names, such as classes: [no, yes], or kind: number.",
+            reason=Reason.LABEL_OUT_OF_RANGE,
+        )
+    whole = all(text.lstrip("-").isdecimal() for text in seen)
+    return label.model_copy(update={"classes": sorted(seen, key=int if whole else str)})
+
+
+def _texts(inputs: Sequence[InputFile], layout: Layout) -> Iterator[list[str]]:
+    """Yields the different texts of the layout's only field, some rows at a time."""
+    (field,) = layout.fields
+    for file in inputs:
+        for rows in _blocks(file, layout):
+            yield pc.unique(rows.batch.column(field.name).drop_null()).to_pylist()
+
+
+def _blocks(file: InputFile, layout: Layout) -> Iterator[Rows]:
+    if layout.format == "csv":
+        return csv_reader.read_rows(file, layout, block_bytes=BLOCK_BYTES)
+    return readers.reader(layout.format).read_rows(file, layout)
 
 
 def require_fields(
@@ -80,13 +158,4 @@ def require_fields(
 
 def first_rows(file: InputFile, layout: Layout) -> Iterator[Rows]:
     """Yields the first rows of a file, if it has any."""
-    if layout.format == "csv":
-        yield from _one(csv_reader.read_rows(file, layout, block_bytes=BLOCK_BYTES))
-    else:
-        yield from _one(readers.reader(layout.format).read_rows(file, layout))
-
-
-def _one(rows: Iterator[Rows]) -> Iterator[Rows]:
-    for first in rows:
-        yield first
-        return
+    yield from itertools.islice(_blocks(file, layout), 1)

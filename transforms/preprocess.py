@@ -22,7 +22,7 @@ import apache_beam as beam
 from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, manifest, storage
+from estimator_lib.core import config, labels, manifest, storage
 from estimator_lib.core.errors import (
     DataError,
     EstimatorLibError,
@@ -47,6 +47,7 @@ from transforms import (
     statistics,
     statistics_page,
 )
+from transforms import labels as label_fields
 from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, Ranking, raise_first
 from transforms.rows import ReadSummary
 
@@ -142,6 +143,8 @@ def run(
     columns = config.build_columns(part.columns)
     with contextlib.ExitStack() as commits:
         part, inputs = _inputs(commits, part, columns, base_dir, runner_options)
+        part = first_look.learned_classes(part, inputs)
+        _show_classes(part)
         derived = _derived(commits, part, inputs, policy, runner_options, analysis_cache)
         source = _source(part, columns, inputs, derived)
         if policy is not None:
@@ -156,12 +159,12 @@ def run(
         }
         statistics.add_common_histograms(computed, _in_order(analysis))
         anomalies = policy.judge(computed) if policy is not None else {}
-        resolved = resolution.resolve(columns, analysis, source.class_field)
+        resolved = resolution.resolve(columns, analysis, source.class_label)
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(object_store.committed(examples_dir))
         _write_transform(commits, transform_dir, resolved, source)
         writer = commits.enter_context(object_store.committed(statistics_dir))
-        label = config.described(part.heads)
+        label = labels.to_json(config.described(part.heads))
         schema = statistics.infer_schema(
             analysis.splits["train"],
             labels=[field for own in part.heads.values() for field in own.raw_fields],
@@ -212,6 +215,16 @@ def _inputs(
         wanted = records.source(part, columns, {}).layout.names
     directory = stack.enter_context(runners.scratch_directory(runner_options, "bigquery-"))
     return part, bigquery_snapshot.take(table, wanted, directory, runner_options)
+
+
+def _show_classes(part: config.PreprocessPart) -> None:
+    """Says which classes a label has, where they are called by name."""
+    for head, label in part.heads.items():
+        found = label.described()
+        if isinstance(found, labels.ClassLabel) and not found.numbered:
+            told = ", ".join(found.classes)
+            positive = f"; positive: {found.positive}" if found.positive is not None else ""
+            Progress("label").line(f"label  {head or found.field}: {told}{positive}")
 
 
 def _in_order(analysis: Analysis) -> dict[str, Any]:
@@ -269,8 +282,8 @@ def _derived(
 
 def _report_extra(headers: Mapping[files.InputFile, Sequence[str]]) -> None:
     """Says once which fields only some of the files have; nothing reads them."""
-    sets = [set(header) for header in headers.values()]
-    different = set.union(*sets) - set.intersection(*sets)
+    first, *others = [set(header) for header in headers.values()]
+    different = {name for header in others for name in first ^ header}
     if different:
         _LOG.warning("Fields in some files only, and not used: %s.", ", ".join(sorted(different)))
 
@@ -504,7 +517,7 @@ def _write_examples(
         "splits": by_split,
         "raw_eval": raw_shards,
         "features": materialize.features_of(resolved.values(), source.features, source.along),
-        "label": config.described(source.labels),
+        "label": labels.to_json(config.described(source.labels)),
         "weight": source.weight,
         "keep": list(source.keep),
         "raw_fields": dict(sorted(source.raw_fields.items())),
@@ -516,17 +529,17 @@ def _write_examples(
     }
 
 
-def _counts(analysis: Analysis, labels: Mapping[str, config.Label]) -> dict[str, Any]:
-    """Rows read, kept and skipped per split, with the rows of every class, by head if several."""
+def _counts(analysis: Analysis, by_head: Mapping[str, config.Label]) -> dict[str, Any]:
+    """Rows read, kept and skipped per split, with those of every class by its name, by head."""
     counts: dict[str, Any] = {}
     for name, split in _in_order(analysis).items():
         counts[name] = {"read": split.read, "kept": split.kept, "skipped": split.skipped}
         found = {}
-        for head, label in labels.items():
-            if label.kind == "class":
-                classes, times = split.fields[str(label.field)].values.values()
-                pairs = zip(classes, times, strict=True)
-                found[head] = {str(int(value)): int(count) for value, count in pairs}
+        for head, label in by_head.items():
+            described = label.described()
+            if isinstance(described, labels.ClassLabel):
+                totals = label_fields.class_totals(label, split.fields[described.field])
+                found[head] = {described.classes[at]: count for at, count in totals.items()}
         if found:
             counts[name]["label"] = found.get("", found)
     return counts

@@ -76,9 +76,9 @@ class Source:
     slices: tuple[str, ...] = ()
 
     @property
-    def class_field(self) -> str | None:
-        """The field whose classes may rank vocabularies: that of the only label with classes."""
-        found = [label.field for label in self.labels.values() if label.kind == "class"]
+    def class_label(self) -> config.Label | None:
+        """The label whose classes may rank vocabularies: the only one with classes."""
+        found = [label for label in self.labels.values() if label.kind == "class"]
         return found[0] if len(found) == 1 else None
 
     @property
@@ -247,7 +247,12 @@ def source(
         features=features,
         keep=tuple(part.keep),
         keep_raw=part.keep_raw,
-        every_token=frozenset(key for key, _ in vocabularies),
+        every_token=frozenset(
+            [
+                *(key for key, _ in vocabularies),
+                *(str(label.field) for label in part.heads.values() if label.class_names),
+            ]
+        ),
         weighted={
             name: tuple(sorted({v.weight for key, v in vocabularies if key == name and v.weight}))
             for name in sorted({key for key, v in vocabularies if v.weight})
@@ -257,7 +262,7 @@ def source(
         outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
         along=along,
     )
-    if found.by_class and found.class_field is None:
+    if found.by_class and found.class_label is None:
         kinds = ", ".join(repr(label.kind) for label in part.heads.values())
         raise ConfigError(
             "A vocabulary is ranked by mutual information, which needs one label of kind 'class', "
@@ -398,14 +403,15 @@ def judged(file: InputFile, source: Source, rows: Rows) -> Judged:
         problems += _faults(file, source, rows, field, texts, advice, Reason.MISSING_VALUE)
         bad[list(texts)] = True
     for label in source.labels.values():
-        listed = quote(list(label.values or ()), 60)
+        place = "values" if label.values is not None else "classes"
+        listed = quote(list(label.values or label.class_names or ()), 60)
         texts = {
             row: f"Label {label.field!r} has an unknown class: expected one of {listed}, got "
             f"{quote(value)}"
             for row, value in label_fields.unlisted(label, batch).items()
             if not skip[row]
         }
-        advice = "Correct the value, or list it under the label's values."
+        advice = f"Correct the value, or list it under the label's {place}."
         problems += _faults(
             file, source, rows, str(label.field), texts, advice, Reason.LABEL_OUT_OF_RANGE
         )

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
+from estimator_lib.core import config
 from estimator_lib.core.errors import Reason
+from transforms import labels as label_fields
 from transforms.analysis import WEIGHT_UNIT, Analysis, FieldAnalysis
 from transforms.informativeness import adjusted_mutual_information
 from transforms.problems import Problem, Problems
@@ -25,14 +27,14 @@ MAX_DISTINCT = 10_000_000
 
 
 def resolve(
-    columns: Mapping[str, fc.Column], analysis: Analysis, label: str | None = None
+    columns: Mapping[str, fc.Column], analysis: Analysis, label: config.Label | None = None
 ) -> dict[str, fc.Column]:
     """Returns the columns with everything learned from the train split in its place.
 
     Args:
         columns: As declared.
         analysis: Of all splits.
-        label: Field of the label.
+        label: The label whose classes may rank vocabularies.
 
     Raises:
         DataError: values are missing where a column has no default, a field has no value at
@@ -46,7 +48,9 @@ def resolve(
     # A column that others are made of is met several times.
     Problems.of(list(dict.fromkeys(found))).raise_if_any()
     train = analysis.splits["train"].fields
-    classes = train.get(label or "")
+    classes = None
+    if label is not None:
+        classes = label_fields.class_totals(label, train[str(label.field)])
     return {
         name: fc.resolve(column, lambda field, part: _learned(train[field], part, classes))
         for name, column in columns.items()
@@ -54,20 +58,20 @@ def resolve(
 
 
 def vocabulary(
-    field: FieldAnalysis, part: fc.Vocabulary, label: FieldAnalysis | None
+    field: FieldAnalysis, part: fc.Vocabulary, classes: Mapping[int, int] | None
 ) -> tuple[str, ...]:
     """Returns the reserved values, then the others as they are ranked, ties by their bytes.
 
     Args:
         field: Where the values are.
         part: What is wanted of them.
-        label: The label, where its classes rank the values.
+        classes: Rows of each class of the label, where these rank the values.
     """
     assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
     top_k = None if part.top_k is None else part.top_k + len(part.reserved)
     if part.informative:
-        assert label is not None, "see records.source"  # noqa: S101
-        tokens = _informative(field, label, top_k, part.min_count)
+        assert classes is not None, "see records.source"  # noqa: S101
+        tokens = _informative(field, classes, top_k, part.min_count)
     elif part.weight is not None:
         least = int(np.ceil(part.min_count / WEIGHT_UNIT)) if part.min_count > 1 else 1
         tokens = field.sums[part.weight].ordered(top_k, least)["token"].to_pylist()
@@ -79,14 +83,14 @@ def vocabulary(
 
 
 def _informative(
-    field: FieldAnalysis, label: FieldAnalysis, top_k: int | None, min_count: int
+    field: FieldAnalysis, classes: Mapping[int, int], top_k: int | None, min_count: int
 ) -> list[str]:
     assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
-    classes, totals = label.values.values()
+    totals = np.array(list(classes.values()))
     table = field.tokens.ordered(min_count=min_count)
     joint = np.zeros((table.num_rows, len(classes)), np.int64)
     for at, one in enumerate(classes):
-        counts = field.by_class.get(int(one))
+        counts = field.by_class.get(one)
         if counts is not None:
             seen = counts.to_table()
             found = pc.index_in(table["token"], seen["token"])
@@ -97,10 +101,10 @@ def _informative(
     return ranked["token"].take(order[:top_k] if top_k is not None else order).to_pylist()
 
 
-def _learned(field: FieldAnalysis, part: Any, label: FieldAnalysis | None) -> Any:
+def _learned(field: FieldAnalysis, part: Any, classes: Mapping[int, int] | None) -> Any:
     match part:
         case fc.Vocabulary():
-            return vocabulary(field, part, label)
+            return vocabulary(field, part, classes)
         case fc.Moments():
             return moments(field)
         case fc.Quantiles():

@@ -216,7 +216,7 @@ class NumberCounts:
             ranks = [i * int(times[-1]) // (left + 1) for i in range(1, left + 1)]
             found = others[np.searchsorted(times, ranks, side="right")]
             cuts |= {float(value) for value in found} - first
-        return sorted(cuts)[: parts - 1]
+        return sorted(cuts)[: parts - 1] or sorted(set(plain))
 
     @property
     def rank_error(self) -> float:

@@ -13,7 +13,7 @@ from kfp import dsl
 from components.steps import model as artifact
 from components.steps.importance import measured
 from components.steps.scoring import score, score_served
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import EvaluatePart
 from estimator_lib.evaluation import configured, feature_statistics
 from estimator_lib.evaluation import evaluation as evaluations
@@ -41,7 +41,8 @@ def run(
     part = EvaluatePart.from_json(config)
     prepared = manifest.verify(examples.path)
     trained = artifact.open_model(model.path, transform.path, examples.path)
-    problem = configured.problem(prepared.metadata["label"], part.evaluate)
+    label = labels.from_json(prepared.metadata["label"])
+    problem = configured.problem(label, part.evaluate)
     scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem)
     version = retention.newest(champion) if part.evaluate.compares else None
     serving = None
@@ -101,13 +102,14 @@ def _report(
     read = {split: feature_statistics.read(path) for split, path in files.items()}
     rows = {f"{split} rows": entry["rows"] for split, entry in prepared["splits"].items()}
     skipped = sum(counts["skipped"] for counts in prepared["counts"].values())
+    label = labels.from_json(prepared["label"])
     if skipped:
         rows["skipped, no label"] = skipped
     return reports.ReportInput(
         name=part.name,
         evaluation=found,
         description=part.description,
-        positive=prepared["label"].get("field") or "positive",
+        positive=_positive(label),
         history=[
             {"step": e["step"], "loss": e.get("loss"), "metrics": e.get("metrics", {})}
             for e in trained.history
@@ -118,9 +120,28 @@ def _report(
             "data fingerprint": prepared["data_fingerprint"],
             "code version": code_version,
             "model digest": trained.digest,
+            **_classes(label),
         },
         configuration=yaml.safe_dump(dict(trained.declaration["config"]), sort_keys=False),
     )
+
+
+def _positive(label: labels.Label) -> str:
+    """What the positive class is called."""
+    if not isinstance(label, labels.ClassLabel):
+        return label.field if isinstance(label, labels.NumberLabel) else "positive"
+    return label.field if label.numbered else label.positive or label.field
+
+
+def _classes(label: labels.Label) -> dict[str, str]:
+    """Which classes there are, in the order of their ids, and which is the positive one."""
+    found = {}
+    for head, own in labels.heads(label).items():
+        if isinstance(own, labels.ClassLabel):
+            told = ", ".join(own.classes)
+            positive = f"; positive: {own.positive}" if own.positive is not None else ""
+            found[f"classes of {head or own.field}"] = told + positive
+    return found
 
 
 def _log(found: Any, metrics: dsl.Metrics, classification: dsl.ClassificationMetrics) -> None:

@@ -212,12 +212,13 @@ def check_label(name: str | None, arguments: Mapping[str, Any], label: labels.La
     if takes_head(name):
         _check_heads(name, arguments.get(HEAD_WEIGHTS, {}), label)
         return
-    kind = label["kind"]
-    if kind in ("heads", "multilabel"):
+    kind = _KINDS[type(label)]
+    if isinstance(label, labels.SeveralLabels | labels.MultiLabel):
         family = name.removesuffix("Classifier").removesuffix("Regressor")
         general = [f"{family}Estimator"] if takes_head(f"{family}Estimator") else []
-        general += ["MMoEEstimator"] if kind == "heads" else []
-        what = f"labels has {len(label['heads'])}" if kind == "heads" else "label is multilabel"
+        several = isinstance(label, labels.SeveralLabels)
+        general += ["MMoEEstimator"] if several else []
+        what = f"labels has {len(labels.heads(label))}" if several else "label is multilabel"
         raise ConfigError(
             f"estimator.name {name} learns one label of kind class or number, but {what}. Use "
             f"{' or '.join(general) or 'DNNEstimator'}.",
@@ -233,13 +234,22 @@ def check_label(name: str | None, arguments: Mapping[str, Any], label: labels.La
                 f"{other}, or set label.kind to {wanted}.",
                 reason=Reason.CONFLICT,
             )
-    classes = arguments.get("n_classes", label["classes"])
-    if kind == "class" and classes != label["classes"]:
+    count = len(label.classes) if isinstance(label, labels.ClassLabel) else None
+    classes = arguments.get("n_classes", count)
+    if count is not None and classes != count:
         raise ConfigError(
-            f"estimator.args.n_classes is {classes}, but label.classes is {label['classes']}. "
-            "Make them agree.",
+            f"estimator.args.n_classes is {quote(classes)}, but label has {count} classes. Make "
+            "them agree.",
             reason=Reason.CONFLICT,
         )
+
+
+_KINDS = {
+    labels.ClassLabel: "class",
+    labels.NumberLabel: "number",
+    labels.MultiLabel: "multilabel",
+    labels.SeveralLabels: "heads",
+}
 
 
 def takes_head(name: str) -> bool:
@@ -248,7 +258,7 @@ def takes_head(name: str) -> bool:
 
 
 def _check_heads(name: str, weights: Any, label: labels.Label) -> None:
-    several = label["kind"] == "heads"
+    several = isinstance(label, labels.SeveralLabels)
     if name.startswith("MMoE") and not several:
         raise ConfigError(
             f"estimator.name {name} learns several labels, but there is one. Use DNNEstimator, or "

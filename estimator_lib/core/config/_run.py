@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import constructors
+from estimator_lib.core import constructors, labels
 from estimator_lib.core.config._cluster import Cluster, Schedule
 from estimator_lib.core.config._columns import ColumnSpec, build_columns
 from estimator_lib.core.config._data import (
@@ -118,8 +118,8 @@ class RunConfiguration(Section):
     @property
     def _roles(self) -> list[tuple[str, str]]:
         """What the fields are that no column may read, and the fields."""
-        labels = [(_role(head), f) for head, own in self.heads.items() for f in own.raw_fields]
-        return labels + ([("weight", self.weight)] if self.weight is not None else [])
+        found = [(_role(head), f) for head, own in self.heads.items() for f in own.raw_fields]
+        return found + ([("weight", self.weight)] if self.weight is not None else [])
 
     def _check_roles(self, read: Collection[str]) -> None:
         """Refuses a label or weight that the model sees, or that is something else as well."""
@@ -285,7 +285,12 @@ def _role(head: str) -> str:
 
 
 def _check_calibration(method: str | None, heads: Mapping[str, Label]) -> None:
-    classes = {_role(head): own.classes for head, own in heads.items() if own.kind == "class"}
+    found = {_role(head): own.described() for head, own in heads.items()}
+    classes = {
+        role: len(label.classes)
+        for role, label in found.items()
+        if isinstance(label, labels.ClassLabel)
+    }
     if method is not None and not classes:
         kinds = ", ".join(f"{_role(head)}.kind is {own.kind!r}" for head, own in heads.items())
         raise ConfigError(

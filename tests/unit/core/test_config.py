@@ -5,7 +5,7 @@ import re
 import pytest
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config
+from estimator_lib.core import config, labels
 from estimator_lib.core.errors import ConfigError, Reason
 
 VALID = """
@@ -203,7 +203,7 @@ def test_labels_have_a_head_each(tmp_path):
     loaded = load(tmp_path, HEADS, "estimator.args.head_weights={delay: 0.1}")
     assert list(loaded.heads) == ["late", "delay"]
     part = config.PreprocessPart.from_json(loaded.preprocess_part().to_json())
-    assert config.described(part.heads) == {
+    assert labels.to_json(config.described(part.heads)) == {
         "kind": "heads",
         "heads": [
             {"name": "late", "kind": "class", "field": "late", "classes": 2},

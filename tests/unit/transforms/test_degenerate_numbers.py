@@ -101,6 +101,9 @@ def test_statistics_of_any_number_are_finite(ints, floats):
     statistics.infer_schema(split)
 
 
+TIED = st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0]) | FLOATS, min_size=1, max_size=60)
+
+
 def shifts(train, evaluated):
     splits = {"train": SplitAnalysis(), "eval": SplitAnalysis()}
     for name, values in (("train", train), ("eval", evaluated)):
@@ -119,8 +122,7 @@ def shifts(train, evaluated):
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0]) | FLOATS, min_size=1, max_size=60),
-       st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0]) | FLOATS, min_size=1, max_size=60))  # fmt: skip
+@given(TIED, TIED)
 def test_shift_is_at_most_the_exact_distance_over_distinct_values(train, evaluated):
     shift, exact = shifts(train, evaluated)
     assert -1e-9 <= shift <= exact + 1e-9
