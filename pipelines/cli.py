@@ -16,10 +16,12 @@ from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
 
 INTERRUPTED = 130
+REFUSED = 3
+"""Exit code of a run that went well and whose model did not meet its bounds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 75, 130."""
+    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 3, 75, 130."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed) or 0)
@@ -40,7 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser(
-        "run", help="run a pipeline on this machine", description="Run a pipeline, no cluster."
+        "run",
+        help="run a pipeline on this machine",
+        description="Run a pipeline, no cluster. "
+        "The exit code is 0, 3 if the model was refused, 2 for a mistake, 75 to try again.",
     )
     _add_config(run)
     run.add_argument(
@@ -165,7 +170,7 @@ def _run(parsed: argparse.Namespace) -> int:
         )
     result = run.run(config, base_dir=parsed.config.parent, output=output, show=run.terminal)
     _say(summary.render(result))
-    return 0
+    return REFUSED if result.get("evaluation", {}).get("verdict") == "refused" else 0
 
 
 def _compile(parsed: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Mapping
@@ -13,11 +14,13 @@ from kfp import dsl
 from components.steps import model as artifact
 from components.steps.importance import measured
 from components.steps.scoring import score, score_served
+from estimator_lib.core import columns as fc
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import EvaluatePart
 from estimator_lib.evaluation import configured, feature_statistics
 from estimator_lib.evaluation import evaluation as evaluations
 from estimator_lib.evaluation import report as reports
+from estimator_lib.evaluation.cautions import cautions
 from estimator_lib.export import retention
 from estimator_lib.training import devices
 
@@ -66,6 +69,9 @@ def run(
         model_digest=trained.digest,
         data_fingerprint=prepared.metadata["data_fingerprint"],
     )
+    found = _with_cautions(
+        found, label, trained, prepared.metadata, statistics.path, transform.path
+    )
     told = _report(part, found, trained, prepared.metadata, statistics.path, code_version)
     with manifest.committed_artifact(evaluation.path) as writer:
         writer.kind = "evaluation"
@@ -89,6 +95,36 @@ def run(
     return found.verdict
 
 
+def _with_cautions(
+    found: Any,
+    label: labels.Label,
+    trained: Any,
+    prepared: Mapping[str, Any],
+    statistics_dir: str,
+    transform_dir: str,
+) -> Any:
+    """Adds what should make one doubt the numbers."""
+    columns = artifact.read_columns(transform_dir).values()
+    return dataclasses.replace(
+        found,
+        cautions=cautions(
+            found,
+            label=label,
+            counts=prepared["counts"],
+            features=feature_statistics.compare(_statistics(prepared, statistics_dir)),
+            read=prepared["raw_fields"],
+            vocabularies={c.key for c in fc.walk(columns) if isinstance(c, fc.VocabularyColumn)},
+            history=trained.history,
+        ),
+    )
+
+
+def _statistics(prepared: Mapping[str, Any], directory: str) -> dict[str, Any]:
+    """Statistics of the fields by split."""
+    files = {split: pathlib.Path(directory) / f"{split}.pb" for split in prepared["splits"]}
+    return {split: feature_statistics.read(path) for split, path in files.items()}
+
+
 def _report(
     part: Any,
     found: Any,
@@ -98,8 +134,7 @@ def _report(
     code_version: str,
 ) -> Any:
     """Gathers what the report tells."""
-    files = {split: pathlib.Path(statistics_dir) / f"{split}.pb" for split in prepared["splits"]}
-    read = {split: feature_statistics.read(path) for split, path in files.items()}
+    read = _statistics(prepared, statistics_dir)
     rows = {f"{split} rows": entry["rows"] for split, entry in prepared["splits"].items()}
     skipped = sum(counts["skipped"] for counts in prepared["counts"].values())
     label = labels.from_json(prepared["label"])

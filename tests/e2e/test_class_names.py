@@ -19,7 +19,7 @@ label: {field: state, classes: [stayed, churned]}
 columns: {x: {kind: numeric, normalize: moments}}
 estimator: {name: LinearClassifier, args: {feature_columns: [x]}}
 train: {epochs: 20, batch_size: 32}
-evaluate: {thresholds: {auc: {min: 0.9}}, importance: {rows: 0}}
+evaluate: {thresholds: {auc: {min: 0.9}}, importance: {rows: 100, repeats: 1}}
 """
 
 
@@ -48,6 +48,13 @@ def test_page_and_numbers_speak_of_the_classes(result):
     page = pathlib.Path(result["report"]).read_text()
     assert "stayed, churned; positive: churned" in page
     assert "Is churned" in page
+
+
+def test_what_is_doubtful_is_on_the_page(result):
+    (few, given) = sorted(result["evaluation"]["cautions"], reverse=True)
+    assert "'x' alone gives the label away" in given
+    assert few.startswith("The eval split has ")
+    assert "alone gives the label away" in pathlib.Path(result["report"]).read_text()
 
 
 def test_the_model_says_names_and_keeps_their_order(result):

@@ -261,13 +261,16 @@ def test_labels_that_cannot_be_learned_are_refused(tmp_path, settings, names):
 
 def test_the_pages_labels_are_valid(tmp_path):
     section = pathlib.Path("components/README.md").read_text().split("## Labels\n")[1]
-    several, one, *_ = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    several, named, one, *_ = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     label = "label: {field: late}\n"
     columns = VALID.replace(label, "").partition("estimator:")[0]
     loaded = load(tmp_path, columns + several.replace("distance", "miles"))
     assert list(loaded.heads) == ["late", "delay"]
     model = "estimator={name: DNNEstimator, args: {feature_columns: [miles], hidden_units: [4]}}"
     lists = "data.fields={tags: {separator: '|'}}"
+    for shown, classes in zip(named.splitlines(), (2, 3), strict=True):
+        text = VALID.replace(label, f"{shown}\n")
+        assert len(load(tmp_path, text, model).heads[""].described().classes) == classes
     for shown in one.splitlines():
         text = VALID.replace(label, f"{shown}\n")
         assert load(tmp_path, text, model, lists).heads[""].kind == "multilabel"

@@ -7,6 +7,7 @@ import yaml
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config as configuration
 from pipelines import cli, compiling
+from pipelines.local import run as local_run
 from pipelines.local import summary
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
@@ -158,8 +159,10 @@ def test_summary_says_rows_metrics_verdict_and_places():
         "cached": ["preprocess"],
         "seconds": {"train": 1.0, "total": 2.0},
     }
+    result["evaluation"]["cautions"] = ["Field 'x' alone gives the label away."]
     text = summary.render(result)
     for part in (
+        "warnings  Field 'x' alone gives the label away.",
         "1,000 read, 10 skipped without label, 800 train, 190 eval",
         "auc 0.5000, loss undefined",
         "refused",
@@ -173,3 +176,18 @@ def test_summary_says_rows_metrics_verdict_and_places():
     parts = [{"name": "late"}, {"name": "delay"}]
     result["evaluation"] |= {"task": "multihead", "metrics": values, "parts": parts}
     assert "late: auc 0.5000\n          delay: mae 3.0000" in summary.render(result)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("blessed", 0), ("refused", 3), ("not_evaluated", 0)]
+)
+def test_a_refused_model_ends_with_an_exit_code_of_its_own(
+    example, tmp_path, monkeypatch, verdict, code
+):
+    evaluation = {"task": "binary", "verdict": verdict, "reasons": [], "metrics": {}}
+    result = {
+        "rows": {"read": 1, "splits": {}}, "evaluation": evaluation, "report": "/r", "model": None,
+        "cached": [], "seconds": {"total": 1.0},
+    }  # fmt: skip
+    monkeypatch.setattr(local_run, "run", lambda *_, **__: result)
+    assert cli.main(["run", str(example), "--output", str(tmp_path / "out")]) == code
