@@ -87,7 +87,6 @@ def place(task: Any, step: Step, cluster: Cluster, values: Mapping[str, Any]) ->
     from kfp import kubernetes
 
     placement = cluster.placement(step)
-    task.set_caching_options(True)
     if placement.retries:
         task.set_retry(placement.retries, backoff_duration=BACKOFF, backoff_factor=2.0)
     asked = {n: values.get(f"{step}_{n}", getattr(placement, n)) for n in _RESOURCES}

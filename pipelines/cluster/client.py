@@ -23,6 +23,7 @@ from typing import Any
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
+from pipelines import cache
 from pipelines.cluster import arguments
 from pipelines.specification import Specification
 
@@ -240,7 +241,8 @@ class Connection:
             experiment: The group of runs it goes to; by default the pipeline's name.
             service_account: That runs the pods; by default the installation's.
             pipeline_root: Where artifacts go; by default the installation's bucket.
-            caching: False computes every step anew; None leaves it to the pipeline.
+            caching: Whether steps may be taken from the cluster's cache; None leaves it to the
+                pipeline. See `pipelines.cache` for the steps that run always.
 
         Raises:
             ConfigError: the parameters are wrong; nothing was sent.
@@ -256,14 +258,13 @@ class Connection:
             now = datetime.datetime.now(datetime.UTC)
             name = f"{specification.name} {now:%Y-%m-%d %H:%M:%S}"
         group = self.experiment(experiment or specification.name)
-        with self.errors("submit the run"), package(specification) as path:
+        with self.errors("submit the run"), package(specification, checked, caching) as path:
             answer = self.client.run_pipeline(
                 experiment_id=group,
                 job_name=name,
                 pipeline_package_path=path,
                 params=checked,
                 pipeline_root=pipeline_root,
-                enable_caching=caching,
                 service_account=service_account,
             )
         run = _run(answer)
@@ -356,11 +357,22 @@ def fingerprint(specification: Specification, parameters: Mapping[str, Any], *mo
 
 
 @contextlib.contextmanager
-def package(specification: Specification) -> Iterator[str]:
-    """Gives the specification as a file, which is the form the client takes."""
+def package(
+    specification: Specification, parameters: Mapping[str, Any], caching: bool | None
+) -> Iterator[str]:
+    """Gives what is sent as a file, which is the form the client takes.
+
+    Args:
+        specification: The compiled pipeline.
+        parameters: The run's.
+        caching: As of `Connection.submit`.
+    """
+    text = specification.text
+    if caching is not None:
+        text = cache.choose(specification, parameters, on=caching)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "pipeline.yaml")
-        storage.write_text(path, specification.text)
+        storage.write_text(path, text)
         yield path
 
 

@@ -234,11 +234,10 @@ def _wait(server: Connection, run: Run) -> int:
 
 
 def _caching(asked: bool | None, spec: Specification, parameters: dict[str, Any]) -> bool | None:
-    """Whether steps may come from the cache; None leaves it to the pipeline."""
+    """Whether steps may come from the cache; None leaves it to a pipeline that is not ours."""
     if asked is None and _FINGERPRINT in spec.parameters:
-        given = parameters.get(_FINGERPRINT, spec.parameters[_FINGERPRINT].default)
-        return None if given else False
-    return False if asked is False else None
+        return bool(parameters.get(_FINGERPRINT, spec.parameters[_FINGERPRINT].default))
+    return asked
 
 
 def _schedule_apply(parsed: argparse.Namespace) -> int:
