@@ -8,7 +8,9 @@ from pipelines import cli, definitions, specification
 from pipelines.cluster import client, schedules, testing
 
 SPECS = sorted(
-    path for path in pathlib.Path("pipeline_specs").glob("*.yaml") if path.name[-10:] != "katib.yaml"
+    path
+    for path in pathlib.Path("pipeline_specs").glob("*.yaml")
+    if path.name[-10:] != "katib.yaml"
 )
 PRINT = "12ab"
 ALWAYS = {"notify", "export", "predict"}
