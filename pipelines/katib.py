@@ -85,7 +85,6 @@ def _check_placement(config: RunConfiguration) -> None:
     placement = config.cluster.placement("tune")
     files = any(one.mount_path for one in (*placement.secrets, *placement.config_maps))
     for name, given in (
-        ("tpu", placement.tpu),
         ("disk", placement.disk),
         ("affinity", placement.affinity),
         ("mount_path of secrets and config_maps", files),
