@@ -143,6 +143,21 @@ class Conclusion:
     reason: str = ""
     exit_code: int | None = None
 
+    @property
+    def sentence(self) -> str:
+        """How the run ended, and why, as people are told."""
+        name = self.step.name if self.step else ""
+        match self.outcome:
+            case Outcome.FAILED:
+                return f"{name} failed: {self.reason}"
+            case Outcome.TERMINATED:
+                return f"terminated while {name} was running"
+            case Outcome.REFUSED:
+                return f"{name} did not run: {self.reason or 'its condition was not met'}"
+            case Outcome.CACHED:
+                return "succeeded from the cache: nothing was computed anew"
+        return str(self.outcome)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ending:

@@ -77,19 +77,9 @@ def state(run: Run) -> str:
 
 def sentence(found: Inspection) -> str:
     """Returns how a run ended, and why; "" where its state says it all."""
-    ended = found.conclusion
-    name = ended.step.name if ended.step else ""
-    match ended.outcome:
-        case Outcome.FAILED:
-            return f"{name} failed: {ended.reason}"
-        case Outcome.TERMINATED:
-            return f"terminated while {name} was running"
-        case Outcome.REFUSED:
-            why = f": {ended.reason}" if ended.reason else ""
-            return f"{name} did not run, for its condition was not met{why}"
-        case Outcome.CACHED:
-            return "every step came from the cache: nothing was computed anew"
-    told = found.run.error or ended.reason
+    if found.conclusion.outcome not in (Outcome.SUCCEEDED, Outcome.UNFINISHED):
+        return found.conclusion.sentence
+    told = found.run.error or found.conclusion.reason
     return f"run {found.run.name} {state(found.run)}: {told}" if told else ""
 
 

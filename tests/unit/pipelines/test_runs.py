@@ -159,16 +159,16 @@ def test_log_of_an_iteration_and_of_an_unknown_step(server, command):
 def test_refusal_is_told_by_the_bound(server, command):
     run = kubeflow_runs.add(server, "refused")
     below = page(command("runs", "show", run)[1])[2]
-    assert "export did not run, for its condition was not met" in below
+    assert "export did not run: its condition was not met" in below
     server.logs["flights-dzjdh-373570907"] = kubeflow_runs.log("verdict: refused: auc is 0.66.")
     below = page(command("runs", "show", run)[1])[2]
-    assert "its condition was not met: refused: auc is 0.66." in below
+    assert "export did not run: refused: auc is 0.66." in below
     assert f"runs logs {run} evaluate" in below
 
 
 def test_run_from_the_cache_and_one_that_was_terminated_say_so(server, command):
     run = kubeflow_runs.add(server, "cached")
-    assert "every step came from the cache" in command("runs", "show", run)[1]
+    assert "succeeded from the cache: nothing was computed anew" in command("runs", "show", run)[1]
     run = kubeflow_runs.add(server, "terminated")
     assert "terminated while preprocess was running" in command("runs", "show", run)[1]
     assert "terminated" in command("runs", "list")[1]

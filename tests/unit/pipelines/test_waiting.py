@@ -46,7 +46,7 @@ def test_a_run_that_succeeds_ends_with_0_and_tells_each_change_once(server, subm
     assert out.index("export: waiting") < out.index("export: from the cache")
     assert out.count("export: ") == 2
     assert "notify: succeeded after 4 s" in out
-    assert out.endswith("every step came from the cache: nothing was computed anew\n")
+    assert out.endswith("succeeded from the cache: nothing was computed anew\n")
 
 
 def test_a_run_whose_steps_cannot_be_read_is_followed_by_its_state(server, submit):
