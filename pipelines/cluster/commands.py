@@ -106,7 +106,8 @@ def _add_submit(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="take unchanged steps from the cache (default: where data_fingerprint is given; the "
-        "cluster itself does not see that files on a volume have changed)",
+        "cluster itself does not see that files on a volume have changed); steps that publish, or "
+        "read the newest served model, run always",
     )
     submit.add_argument(
         "--wait",
