@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.envi
             examples, transform = (str(asked.prepared / n) for n in ("examples", "transform"))
             work = pathlib.Path(folder) / "model"
             last = measure(asked.part, asked.values, examples, transform, work, _tell(metric))
-        _say(metric, last)
+        say(metric, last)
 
 
 def read_environment(environment: Mapping[str, str]) -> Asked:
@@ -157,13 +157,13 @@ def _value(name: str, parameter: Parameter, given: str) -> Any:
 
 def _tell(metric: str) -> Any:
     def ask(_: int, value: float) -> bool:
-        _say(metric, value)
+        say(metric, value)
         return False
 
     return ask
 
 
-def _say(metric: str, value: float | None) -> None:
+def say(metric: str, value: float | None) -> None:
     """Says one value; what is no number is said in words, which no tuner takes for one."""
     now = datetime.datetime.now(datetime.UTC)
     known = value is not None and math.isfinite(value)

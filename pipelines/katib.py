@@ -11,6 +11,7 @@ joins a command's words with blanks to one line for `sh -c`, and adds to that li
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,7 +108,18 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
         "metadata": {"name": f"{config.name}{_SUFFIX}"},
         "spec": spec,
     }
-    return yaml.safe_dump(experiment, sort_keys=False, width=100)
+    return yaml.dump(experiment, Dumper=_Quoting, sort_keys=False, width=100)
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes whatever may be a number: to Kubernetes 1e-06 is one, to this library a text."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = "'" if re.match(r"[-+]?\.?[0-9]", data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Quoting.add_representer(str, _Quoting.represent_str)
 
 
 def _check_search(name: str, part: TunePart) -> None:
