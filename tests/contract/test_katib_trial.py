@@ -113,7 +113,9 @@ def test_value_of_every_kind_arrives_as_it_is(nasty, tmp_path):
     assert "[256, 128]" in listed
     for choice, text in zip(NASTY, listed, strict=True):
         assert run(nasty, {NAME: text}, tmp_path, path).completed
-        asked = tune_once.read_environment(received(tmp_path)[1])
+        words, environment = received(tmp_path)
+        assert words == ["-m", "components.tune_once"]
+        asked = tune_once.read_environment(environment)
         assert same(asked.values[NAME], choice)
         assert same(asked.part.tune.space[NAME].choice, NASTY)
 
