@@ -24,38 +24,7 @@ def predict(
         code_version: Digest of the code; a part of the cache key.
         predictions: A shard per file, Parquet or CSV.
     """
-    from components.predict import run
-    from components.step import step
+    given = locals()
+    from components.steps import predict, step
 
-    with step():
-        run(config, base_dir, model, data_fingerprint, code_version, predictions)
-
-
-def run(
-    config: str,
-    base_dir: str,
-    model: str,
-    data_fingerprint: str,
-    code_version: str,
-    predictions: dsl.Artifact,
-) -> None:
-    """The component's body; see `predict`."""
-    import hashlib
-
-    from components import predict_job
-    from estimator_lib.core import manifest
-    from estimator_lib.core.config import PredictPart
-
-    part = PredictPart.from_json(config)
-    predict_job.score(part, model=model, base_dir=base_dir, output=predictions.path)
-    written = manifest.read(predictions.path, kind=predict_job.KIND)
-    told = ("rows", "left_out", "version", "model")
-    predictions.metadata.update(
-        {name: value for name in told if (value := written.metadata[name]) is not None}
-    )
-    predictions.metadata.update(
-        digest=written.digest,
-        data_fingerprint=data_fingerprint,
-        code_version=code_version,
-        config=hashlib.sha256(config.encode()).hexdigest(),
-    )
+    step.run(predict.run, given)

@@ -26,7 +26,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from components.step import step
+from components.steps.step import step
 from estimator_lib.core.config import Parameter, Tune, TunePart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Self
 
 from components import model as artifact
 from components.search import Ended, Evaluated
-from components.train import check_metric, fit
+from components.steps.train import check_metric, fit
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TrainPart, TunePart
 from estimator_lib.core.errors import (

@@ -13,10 +13,12 @@ from typing import Any
 
 from kfp import dsl
 
+from components.choose import choose
+from components.draw import draw
 from components.preprocess import preprocess
 from components.train import train
+from components.trial import trial
 from components.tune import tune
-from components.tune_tasks import choose, draw, trial
 from estimator_lib.core.config import RunConfiguration, Step
 from pipelines import definitions, notification, placement, training
 

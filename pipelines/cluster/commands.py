@@ -308,7 +308,7 @@ def _runs_show(parsed: argparse.Namespace) -> int:
 
 def _last_word(server: Connection, run: Run, task: Task) -> str | None:
     """What a failed step of ours said: the server only knows its exit code."""
-    from components.step import ERROR_MARK
+    from components.steps.step import ERROR_MARK
     from estimator_lib.core.errors import PipelineError
     from pipelines.cluster import runs
 

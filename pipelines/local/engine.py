@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from components.step import ERROR_MARK, FAILURE
+from components.steps.step import ERROR_MARK, FAILURE
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError
 from pipelines.local.warm_steps import WarmSteps

@@ -6,14 +6,16 @@ import re
 import pytest
 from kfp import compiler
 
+from components.choose import choose
+from components.draw import draw
 from components.evaluate import evaluate
 from components.export import export
 from components.notify import notify
 from components.predict import predict
 from components.preprocess import preprocess
 from components.train import train
+from components.trial import trial
 from components.tune import tune
-from components.tune_tasks import choose, draw, trial
 
 PAGE = pathlib.Path("components/README.md").read_text()
 

@@ -46,7 +46,7 @@ def fail(how: str):
     import os
     import pathlib
 
-    from components.step import step
+    from components.steps.step import step
     from estimator_lib.core.errors import DataError, Reason, StorageError
 
     with step():

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.preprocess import run as component
+from components.steps.preprocess import run as component
 from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import ConfigError, DataError, EstimatorLibError, Reason

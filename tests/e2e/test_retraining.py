@@ -203,7 +203,7 @@ def test_an_interrupted_run_goes_on_where_it_was(story, tmp_path):
 
 
 def test_a_model_compared_with_another_than_the_serving_one_is_not_published(story, tmp_path):
-    from components.export import _require_champion
+    from components.steps.export import _require_champion
 
     newest = retention.versions(story.serving)[-1]
 

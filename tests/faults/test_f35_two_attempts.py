@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from components.step import step
+from components.steps.step import step
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import DataError, Reason, StorageError
 

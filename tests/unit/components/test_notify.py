@@ -6,8 +6,8 @@ import pytest
 import yaml
 from kfp import dsl
 
-from components import notify
-from components.step import FAILURE
+from components.steps import notify
+from components.steps.step import FAILURE
 from estimator_lib.core import config as configuration
 from pipelines import compiling
 
@@ -97,10 +97,10 @@ def test_whatever_goes_wrong_the_step_ends_well(monkeypatch, capsys):
         error_message=None,
     )  # fmt: skip
     monkeypatch.delenv(notify.WEBHOOK, raising=False)
-    notify.notify.python_func(status=status, pipeline="flights", run="run-7")
+    notify.run(status=status, pipeline="flights", run="run-7")
     assert capsys.readouterr().out.startswith("flights ended")
     monkeypatch.setattr(notify, "describe", lambda *_: 1 / 0)
-    notify.notify.python_func(status=status, pipeline="flights", run="run-7")
+    notify.run(status=status, pipeline="flights", run="run-7")
     assert "not told: ZeroDivisionError" in capsys.readouterr().out
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from estimator_lib.core.errors import EstimatorLibError
 
@@ -13,6 +14,15 @@ ERROR_MARK = "error: "
 """Begins the lines on standard output that say why a step failed."""
 FAILURE = "RUN_FAILURE"
 """Environment variable that tells the exit handler why the run failed, where the runner knows."""
+
+
+T = TypeVar("T")
+
+
+def run(body: Callable[..., T], inputs: Mapping[str, Any]) -> T:
+    """Runs the body of a step with what its component was given, as `step` says."""
+    with step():
+        return body(**inputs)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,144 @@
+"""Evaluates a model once over the eval split: verdict, report, model card."""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from kfp import dsl
+
+from components import model as artifact
+from components.importance import measured
+from components.scoring import newest_served, score, score_served
+from estimator_lib.core import manifest, storage
+from estimator_lib.core.config import EvaluatePart
+from estimator_lib.evaluation import evaluation as evaluations
+from estimator_lib.evaluation import feature_statistics
+from estimator_lib.evaluation import report as reports
+
+
+def run(
+    config: str,
+    champion: str,
+    code_version: str,
+    examples: dsl.Artifact,
+    transform: dsl.Artifact,
+    statistics: dsl.Artifact,
+    model: dsl.Artifact,
+    metrics: dsl.Metrics,
+    classification: dsl.ClassificationMetrics,
+    evaluation: dsl.Artifact,
+    report: dsl.Artifact,
+    model_card: dsl.Artifact,
+) -> str:
+    """Runs the step; see `components.evaluate`."""
+    part = EvaluatePart.from_json(config)
+    prepared = manifest.verify(examples.path)
+    trained = artifact.open_model(model.path, transform.path, examples.path)
+    problem = artifact.problem(prepared.metadata["label"], part.evaluate)
+    scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem)
+    version = newest_served(champion) if part.evaluate.compares else None
+    serving = None
+    if version is not None:
+        served = score_served(version, examples.path, problem)
+        serving = evaluations.Serving(model=version, predictions=served)
+    importance = measured(
+        problem, part.evaluate.importance, trained, scored, examples.path, transform.path
+    )
+    found = evaluations.evaluate(
+        task=problem,
+        labels=scored.labels,
+        predictions=scored.predictions,
+        weights=scored.weights,
+        slices={field: scored.kept[field] for field in part.evaluate.slicing_fields},
+        options=part.evaluate,
+        serving=serving,
+        importance=importance,
+        model=part.name,
+        step=trained.step,
+        model_digest=trained.digest,
+        data_fingerprint=prepared.metadata["data_fingerprint"],
+    )
+    told = _report(part, found, trained, prepared.metadata, statistics.path, code_version)
+    with manifest.committed_artifact(evaluation.path) as writer:
+        writer.kind = "evaluation"
+        writer.metadata.update(verdict=found.verdict, model=trained.digest)
+        storage.write_text(writer.directory / "evaluation.json", found.to_json())
+    storage.write_text(report.path, reports.render(told))
+    storage.write_text(model_card.path, reports.model_card(told))
+    _log(found, metrics, classification)
+    shared = {
+        "verdict": found.verdict,
+        "model": trained.digest,
+        "examples": prepared.digest,
+        "data_fingerprint": prepared.metadata["data_fingerprint"],
+        "code_version": code_version,
+        "config": hashlib.sha256(config.encode()).hexdigest(),
+        "compared_with": version or "",
+    }
+    for told_by in (evaluation, report, model_card):
+        told_by.metadata.update(shared)
+    evaluation.metadata["digest"] = manifest.read(evaluation.path).digest
+    return found.verdict
+
+
+def _report(
+    part: Any,
+    found: Any,
+    trained: Any,
+    prepared: Mapping[str, Any],
+    statistics_dir: str,
+    code_version: str,
+) -> Any:
+    """Gathers what the report tells."""
+    files = {split: pathlib.Path(statistics_dir) / f"{split}.pb" for split in prepared["splits"]}
+    read = {split: feature_statistics.read(path) for split, path in files.items()}
+    rows = {f"{split} rows": entry["rows"] for split, entry in prepared["splits"].items()}
+    skipped = sum(counts["skipped"] for counts in prepared["counts"].values())
+    if skipped:
+        rows["skipped, no label"] = skipped
+    return reports.ReportInput(
+        name=part.name,
+        evaluation=found,
+        description=part.description,
+        positive=prepared["label"].get("field") or "positive",
+        history=[
+            {"step": e["step"], "loss": e.get("loss"), "metrics": e.get("metrics", {})}
+            for e in trained.history
+        ],
+        features=feature_statistics.compare(read),
+        rows=rows,
+        facts={
+            "data fingerprint": prepared["data_fingerprint"],
+            "code version": code_version,
+            "model digest": trained.digest,
+        },
+        configuration=yaml.safe_dump(dict(trained.declaration["config"]), sort_keys=False),
+    )
+
+
+def _log(found: Any, metrics: dsl.Metrics, classification: dsl.ClassificationMetrics) -> None:
+    """Logs what the KFP user interface can draw; undefined metrics are left out.
+
+    The artifacts also get a file: kfp.local takes one without a file for a lost one.
+    """
+    values = {n: m.value for n, m in found.metrics.items() if m.value is not None}
+    for name, value in values.items():
+        metrics.log_metric(name, value)
+    storage.write_json(metrics.path, values)
+    curves = found.curves
+    if curves.roc is not None:
+        classification.log_roc_curve(
+            list(curves.roc.false_positive_rates),
+            list(curves.roc.true_positive_rates),
+            list(curves.roc.thresholds),
+        )
+    if curves.confusion is not None:
+        classification.log_confusion_matrix(
+            list(curves.confusion.classes),
+            [[int(count) for count in row] for row in curves.confusion.counts],
+        )
+    storage.write_json(classification.path, {"rows": found.rows})

@@ -1,0 +1,169 @@
+"""Exports one SavedModel, checks it against its trainer, and publishes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import shutil
+import tempfile
+from typing import Any
+
+import pyarrow.parquet as pq
+from kfp import dsl
+
+from components import model as artifact
+from components import raw_rows, warm_start
+from estimator_lib.core import manifest, storage
+from estimator_lib.core.config import Export
+from estimator_lib.core.errors import ExportError, Reason
+from estimator_lib.core.progress import Progress
+from estimator_lib.evaluation.predictions import served_name
+from estimator_lib.export import parity, retention
+from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
+from estimator_lib.inputs.parquet import examples_input
+
+
+def run(
+    config: str,
+    serving_dir: str,
+    code_version: str,
+    verdict: str,
+    examples: dsl.Artifact,
+    transform: dsl.Artifact,
+    model: dsl.Artifact,
+    evaluation: dsl.Artifact,
+    saved_model: dsl.Artifact,
+) -> None:
+    """Runs the step; see `components.export`."""
+    with parity.Checker() as checker:
+        # The checker's process is made first: it must not know this one's TensorFlow.
+
+        part = Export.from_json(config)
+        trained = artifact.open_model(model.path, transform.path, examples.path)
+        _require_blessing(verdict, evaluation.path, trained.digest)
+        _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
+        lineage = {
+            **_lineage(trained, examples.path, transform.path, evaluation.path),
+            "code_version": code_version,
+            "configuration": {
+                "preprocess": examples.metadata.get("config"),
+                "train": model.metadata.get("config"),
+                "export": hashlib.sha256(config.encode()).hexdigest(),
+            },
+        }
+        rows, expected = _golden(trained, examples.path)
+        with tempfile.TemporaryDirectory() as folder:
+            exported = trained.estimator.export_saved_model(
+                folder,
+                build_transformed_serving_input_receiver_fn(transform.path),
+                assets_extra=warm_start.carried(model.path, transform.path),
+                checkpoint_path=trained.checkpoint,
+            ).decode()
+            storage.write_json(pathlib.Path(exported) / warm_start.LINEAGE, lineage)
+            checker.check(exported, rows, expected, part.tolerance)
+            count = len(next(iter(rows.values())))
+            Progress("export").line(
+                f"export  {count:,} raw rows score in a fresh process as they did in training"
+            )
+            published = retention.publish(exported, serving_dir, part.keep_versions)
+            with manifest.committed_artifact(saved_model.path) as writer:
+                writer.kind = "saved_model"
+                writer.metadata.update(lineage, published=published, checked_rows=count)
+                shutil.copytree(exported, writer.directory, dirs_exist_ok=True)
+    digest = manifest.read(saved_model.path).digest
+    saved_model.framework = "tensorflow"
+    saved_model.metadata.update(digest=digest, published=published, **_shown(lineage))
+
+
+def _shown(lineage: dict[str, Any]) -> dict[str, Any]:
+    """Lineage as metadata: without the list of files, which may be long, and what is unknown."""
+    return {name: value for name, value in lineage.items() if name != "files" and value is not None}
+
+
+def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
+    """Refuses a model that was not blessed, whatever the pipeline's condition said."""
+    found = manifest.read(evaluation_dir, kind="evaluation").metadata
+    if verdict != "blessed" or found["verdict"] != "blessed":
+        raise ExportError(
+            f"The model is not published: its verdict is {found['verdict']!r}, expected "
+            "'blessed'. Its report says why.",
+            reason=Reason.CONFLICT,
+        )
+    if found["model"] != model:
+        raise ExportError(
+            f"The evaluation is of another model: expected {model[:12]}, got "
+            f"{found['model'][:12]}. Evaluate this one.",
+            reason=Reason.DIGEST_MISMATCH,
+        )
+
+
+def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) -> None:
+    """Refuses a model that was compared with another one than is serving by now.
+
+    One that was compared with none below `serving_dir` is refused only if that is `needed`.
+    """
+    versions = retention.versions(serving_dir) if serving_dir else []
+    if not versions:
+        return
+    compared = _compared_with(evaluation_dir)
+    here = compared is not None and compared.parent == pathlib.Path(serving_dir)
+    if (here and compared.name != str(versions[-1])) or (needed and not here):
+        what = f"serving version {compared.name}" if here else "none of this directory"
+        raise ExportError(
+            f"The model is not published: it was compared with {what}, but by now version "
+            f"{versions[-1]} is serving in {serving_dir}. Run again, with that as the champion.",
+            reason=Reason.CONFLICT,
+        )
+
+
+def _compared_with(evaluation_dir: str) -> Any:
+    """Returns the path of the serving model that an evaluation compared with, or None."""
+    comparison = _evaluation(evaluation_dir).get("comparison")
+    return pathlib.Path(comparison["model"]) if comparison and comparison.get("model") else None
+
+
+def _lineage(
+    trained: Any, examples_dir: str, transform_dir: str, evaluation_dir: str
+) -> dict[str, Any]:
+    """Returns what made a model, to be read beside it."""
+    prepared = manifest.read(examples_dir, kind="examples")
+    transform = manifest.read(transform_dir, kind="transform")
+    compared = _compared_with(evaluation_dir)
+    metrics = _evaluation(evaluation_dir)["metrics"].items()
+    known = {n: found["value"] for n, found in metrics if found["value"] is not None}
+    return {
+        "model": trained.digest,
+        "step": trained.step,
+        "parent": trained.declaration.get("parent"),
+        "compared_with": compared and compared.name,
+        "metrics": known,
+        "main_metric": next(iter(known), None),
+        "evaluation": manifest.read(evaluation_dir, kind="evaluation").digest,
+        "transform": transform.digest,
+        "schema": transform.files["metadata/schema.pbtxt"].sha256,
+        "examples": prepared.digest,
+        "data_fingerprint": prepared.metadata["data_fingerprint"],
+        "label": prepared.metadata["label"],
+        "rows": {name: split["rows"] for name, split in prepared.metadata["splits"].items()},
+        "files": prepared.metadata["inputs"],
+        "separators": prepared.metadata["separators"],
+    }
+
+
+def _evaluation(directory: str) -> dict[str, Any]:
+
+    found: dict[str, Any] = json.loads((pathlib.Path(directory) / "evaluation.json").read_text())
+    return found
+
+
+def _golden(trained: Any, examples_dir: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns raw rows of the eval split and the trainer's own predictions for them."""
+    table = pq.read_table(pathlib.Path(examples_dir) / "raw_sample.parquet")
+    input_fn = examples_input(examples_dir, "eval", batch_size=len(table))
+    predicted = trained.estimator.predict(
+        input_fn, checkpoint_path=trained.checkpoint, yield_single_examples=False
+    )
+    first = next(iter(predicted))
+    expected = {served_name(key): values[: len(table)] for key, values in first.items()}
+    return raw_rows.arrays(table), expected

@@ -1,0 +1,198 @@
+"""Trains the Estimator of a configuration on examples."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pathlib
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kfp import dsl
+
+import estimator_lib
+from components import model as artifact
+from components import warm_start
+from components.scoring import BATCH_ROWS, newest_served
+from estimator_lib.core import labels, manifest, storage
+from estimator_lib.core.config import TrainPart
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.inputs.parquet import examples_input
+from estimator_lib.training import history
+from estimator_lib.training.checkpoints import step_of
+from estimator_lib.training.early_stopping import MetricStoppingHook
+
+KEPT_TRAININGS = 3
+"""How many trainings' working directories stay below checkpoint_root, newest first."""
+
+CURVE_POINTS = 60
+"""About how many points the training curve has."""
+
+
+def run(
+    config: str,
+    checkpoint_root: str,
+    code_version: str,
+    examples: dsl.Artifact,
+    transform: dsl.Artifact,
+    model: dsl.Artifact,
+    champion: str = "",
+) -> None:
+    """Runs the step; see `components.train`."""
+    part = TrainPart.from_json(config)
+    prepared = manifest.verify(examples.path)
+    serving = newest_served(champion) if part.train.warm_start else None
+    parents = {
+        "examples": prepared.digest,
+        "transform": manifest.verify(transform.path).digest,
+        "code_version": code_version,
+        **({"parent": warm_start.parent(serving)} if serving else {}),
+    }
+    columns = artifact.read_columns(transform.path)
+    identity = storage.canonical_json([config, parents])
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    with tempfile.TemporaryDirectory() as scratch:
+        work = storage.make_directory(pathlib.Path(checkpoint_root or scratch) / key)
+        checkpoint, step, metrics = fit(
+            part, columns, examples.path, prepared.metadata, work, serving
+        )
+        with manifest.committed_artifact(model.path) as writer:
+            writer.kind = artifact.KIND
+            for path in sorted(work.glob(f"{checkpoint}.*")):
+                storage.copy(path, writer.directory / path.name)
+            for name in artifact.BESIDE:
+                if (work / name).is_file():
+                    storage.copy(work / name, writer.directory / name)
+            declaration = {
+                "config": part.model_dump(exclude_none=True),
+                "checkpoint": checkpoint,
+                "step": step,
+                **parents,
+            }
+            storage.write_json(writer.directory / artifact.DECLARATION, declaration)
+    if checkpoint_root:
+        storage.keep_newest(checkpoint_root, keep=KEPT_TRAININGS)
+    model.framework = "tensorflow"
+    model.metadata.update(
+        {
+            "digest": manifest.read(model.path).digest,
+            "config": hashlib.sha256(config.encode()).hexdigest(),
+            "data_fingerprint": prepared.metadata["data_fingerprint"],
+            "step": step,
+            **parents,
+            **metrics,
+        }
+    )
+
+
+def fit(
+    part: Any,
+    columns: Mapping[str, Any],
+    examples_dir: str,
+    metadata: Mapping[str, Any],
+    work: Any,
+    serving: str | None = None,
+    *,
+    watch: Callable[[Any, int], Any] | None = None,
+) -> tuple[str, int, dict[str, float]]:
+    """Trains below `work`, or goes on there; returns the final checkpoint, step and metrics.
+
+    `watch` returns one more hook for an Estimator that is evaluated every so many steps.
+    """
+    options = part.train
+    per_epoch = math.ceil(metadata["splits"]["train"]["rows"] / options.batch_size)
+    total = options.max_steps or per_epoch * (options.epochs or 1)
+    every = min(options.evaluate_every_steps or per_epoch, total)
+    config = estimator_lib.RunConfig(
+        model_dir=str(work),
+        tf_random_seed=options.seed,
+        save_checkpoints_steps=every,
+        save_summary_steps=None,
+        log_step_count_steps=max(1, total // CURVE_POINTS),
+        keep_checkpoint_max=3,
+    )
+    start = None
+    if serving is not None:
+        start = warm_start.settings(serving, columns, part.estimator, str(work / "warm_start"))
+    estimator = artifact.build_estimator(part, columns, metadata, config, start)
+    progress = estimator_lib.ProgressHook(total)
+    hooks: list[Any] = [progress]
+    if options.early_stopping is not None:
+        wanted = options.early_stopping.metric
+
+        class Stopping(MetricStoppingHook):
+            """Refuses a metric that is not evaluated at its first look."""
+
+            def _stop_now(self) -> bool:
+                check_metric(estimator, wanted, "train.early_stopping.metric")
+                return super()._stop_now()
+
+        stopping = Stopping(
+            estimator,
+            wanted,
+            higher_is_better=options.early_stopping.direction == "max",
+            patience_evaluations=options.early_stopping.patience,
+            run_every_secs=None,
+            run_every_steps=every,
+            restore_best=True,
+        )
+        hooks.append(stopping)
+    if watch is not None:
+        hooks.append(watch(estimator, every))
+    inputs = examples_input(
+        examples_dir,
+        "train",
+        batch_size=options.batch_size,
+        shuffle=True,
+        seed=options.seed,
+        epochs=None,
+    )
+    validation = "validation" if "validation" in metadata["splits"] else "eval"
+    with warm_start.explained(serving, estimator):
+        metrics, _ = estimator_lib.train_and_evaluate(
+            estimator,
+            estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),
+            estimator_lib.EvalSpec(
+                examples_input(examples_dir, validation, batch_size=BATCH_ROWS), every_steps=every
+            ),
+        )
+    if options.early_stopping is not None:
+        check_metric(estimator, options.early_stopping.metric, "train.early_stopping.metric")
+    for head, label in labels.heads(metadata["label"]).items() if options.calibration else ():
+        if label["kind"] == "class":
+            estimator = estimator_lib.calibrate(
+                estimator,
+                examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
+                method=str(options.calibration),
+                weight_column=metadata["weight"],
+                head=head or None,
+            )
+    path = estimator.latest_checkpoint()
+    numbers = {
+        f"{validation}_{name}": float(value)
+        for name, value in metrics.items()
+        if name != "global_step" and math.isfinite(value)
+    }
+    storage.touch(work)
+    return pathlib.Path(path).name, step_of(path), numbers
+
+
+def check_metric(estimator: Any, metric: str, where: str) -> None:
+    """Refuses a metric that the newest evaluation of an Estimator does not have.
+
+    Args:
+        estimator: What trains; one that was not evaluated yet passes.
+        metric: Its name.
+        where: The place in the configuration.
+
+    Raises:
+        ConfigError: naming the nearest metric.
+    """
+    for entry in history.read(f"{estimator.eval_dir()}/{history.EVALUATIONS}")[-1:]:
+        known = entry.get("metrics", {})
+        if metric not in known:
+            raise ConfigError(
+                f"{where} {metric!r} is no metric of this model.{did_you_mean(metric, known)}",
+                reason=Reason.UNKNOWN_NAME,
+            )

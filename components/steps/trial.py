@@ -1,0 +1,53 @@
+"""Trains with one set of values."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import tempfile
+
+from kfp import dsl
+
+from components.search import Trial
+from components.tune_trial import measure
+from estimator_lib.core import manifest, storage
+from estimator_lib.core.config import TunePart
+from estimator_lib.core.errors import ConfigError, EstimatorLibError
+
+
+def run(
+    config: str,
+    values: str,
+    study_root: str,
+    code_version: str,
+    examples: dsl.Artifact,
+    transform: dsl.Artifact,
+) -> str:
+    """Runs the step; see `components.trial`."""
+    part, given = TunePart.from_json(config), json.loads(values)
+    digests = [manifest.verify(a.path).digest for a in (examples, transform)]
+    identity = storage.canonical_json([config, values, code_version, *digests])
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    curve: list[tuple[int, float]] = []
+    value = reason = None
+
+    def ask(step: int, metric: float) -> bool:
+        curve.append((step, metric))
+        return False
+
+    with tempfile.TemporaryDirectory() as scratch:
+        work = pathlib.Path(study_root or scratch) / "trials" / key
+        try:
+            value = measure(part, given["values"], examples.path, transform.path, work, ask)
+        except EstimatorLibError as error:
+            if error.retryable or isinstance(error, ConfigError):
+                raise
+            reason = error.message
+        storage.remove(work)
+    ended = Trial(
+        number=given["number"], values=given["values"], curve=curve, value=value, reason=reason,
+        state="complete" if reason is None else "failed",
+    )  # fmt: skip
+    return storage.canonical_json(dataclasses.asdict(ended))
