@@ -10,7 +10,7 @@ from estimator_lib.core.config import Cluster, Placement, RunConfiguration
 from pipelines import definitions, placement
 
 _LITTLE: dict[str, Any] = {
-    **dict.fromkeys(("cpu", "memory", "disk", "gpu", "tpu")),
+    **dict.fromkeys(("cpu", "memory", "disk", "gpu", "shared_memory")),
     "volumes": [],
     "retries": 0,
     "timeout_s": 120,

@@ -10,13 +10,15 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from estimator_lib.core.config import Cluster, Mounted, NodeAffinity, Placement, Step, Tpu
+from estimator_lib.core import environment
+from estimator_lib.core.config import SHARED_MEMORY, Cluster, Mounted, NodeAffinity, Placement, Step
 
-BACKOFF = "30s"
-TPU_RESOURCE = "google.com/tpu"
-_TPU_ACCELERATOR = "cloud.google.com/gke-tpu-accelerator"
-_TPU_TOPOLOGY = "cloud.google.com/gke-tpu-topology"
-_SCRATCH = "scratch"
+BACKOFF_S = 30
+"""Seconds before Argo's second attempt; twice as long before each next one."""
+_FACTOR = 2
+_A_DAY_S = 24 * 3600
+"""What an attempt may wait for a node, such as one with GPUs, before it starts."""
+_NEVER_S = 10 * 365 * _A_DAY_S
 _RESOURCES = ("cpu", "memory", "gpu")
 
 
@@ -70,7 +72,7 @@ def with_parameters(
 
 def without_resources(cluster: Cluster, step: Step) -> Cluster:
     """Returns `cluster` with only little asked for a step: its task handles a few lines."""
-    little = dict.fromkeys(("cpu", "memory", "gpu", "tpu", "disk"))
+    little = dict.fromkeys(("cpu", "memory", "gpu", "disk", "shared_memory"))
     asked = cluster.placement(step).model_copy(update=little)
     return cluster.model_copy(update={"steps": {**cluster.steps, step: asked}})
 
@@ -88,47 +90,80 @@ def place(task: Any, step: Step, cluster: Cluster, values: Mapping[str, Any]) ->
 
     placement = cluster.placement(step)
     task.set_caching_options(True)
-    if placement.retries:
-        task.set_retry(placement.retries, backoff_duration=BACKOFF, backoff_factor=2.0)
+    _retry(task, placement)
     asked = {n: values.get(f"{step}_{n}", getattr(placement, n)) for n in _RESOURCES}
     # KFP hands only registered parameters down into conditions and exit handlers.
     task.register_pipeline_channels([values[k] for k in values if k.startswith(f"{step}_")])
-    _request(task, placement, asked)
+    _request(task, placement, asked, cluster.requests(step))
     image = placement.image or cluster.image
     if image:
         task.set_container_image(image)
+    if placement.image_pull_policy:
+        kubernetes.set_image_pull_policy(task, placement.image_pull_policy)
     if placement.image_pull_secrets:
         kubernetes.set_image_pull_secrets(task, placement.image_pull_secrets)
     if placement.timeout_s:
         kubernetes.set_timeout(task, placement.timeout_s)
     for key, value in sorted(placement.labels.items()):
         kubernetes.add_pod_label(task, key, value)
-    for name, value in sorted(placement.env.items()):
+    variables = placement.environment
+    if f"{step}_gpu" in values:
+        variables[environment.GPUS] = "1"  # at least: how many is known when a run is given
+    for name, value in sorted(variables.items()):
         task.set_env_variable(name, value)
+    if placement.security_context is not None:
+        kubernetes.set_security_context(
+            task, **placement.security_context.model_dump(exclude_none=True)
+        )
     _choose_nodes(task, placement)
     _mount(task, placement, cluster)
 
 
-def _request(task: Any, placement: Placement, values: Mapping[str, Any]) -> None:
+def _retry(task: Any, placement: Placement) -> None:
+    """Has attempts made by the step itself and, where its pod is lost, by Argo."""
+    if not placement.retries:
+        return
+    task.set_env_variable(environment.RETRIES, str(placement.retries))
+    task.set_retry(
+        placement.retries,
+        backoff_duration=f"{BACKOFF_S}s",
+        backoff_factor=float(_FACTOR),
+        backoff_max_duration=f"{longest_s(placement)}s",
+    )
+
+
+def longest_s(placement: Placement) -> int:
+    """Returns the seconds from a step's first attempt within which its last one may end.
+
+    Argo counts its longest back-off from the start of the first attempt, and kills whichever
+    attempt runs at that moment. An attempt is limited by `timeout_s`; this must not be shorter.
+    """
+    if placement.timeout_s is None:
+        return _NEVER_S
+    attempts = placement.retries + 1
+    pauses = BACKOFF_S * (_FACTOR**placement.retries - 1)
+    return attempts * (placement.timeout_s + _A_DAY_S) + pauses
+
+
+def _request(
+    task: Any, placement: Placement, values: Mapping[str, Any], least: Mapping[str, str]
+) -> None:
+    # Given is a request and a limit; what is not given is requested only.
+    task.set_cpu_request(values["cpu"] or least["cpu"])
+    task.set_memory_request(values["memory"] or least["memory"])
     if values["cpu"] is not None:
-        task.set_cpu_request(values["cpu"]).set_cpu_limit(values["cpu"])
+        task.set_cpu_limit(values["cpu"])
     if values["memory"] is not None:
-        task.set_memory_request(values["memory"]).set_memory_limit(values["memory"])
+        task.set_memory_limit(values["memory"])
     if values["gpu"] is not None:
         task.set_accelerator_type(placement.gpu_type).set_accelerator_limit(values["gpu"])
-    if placement.tpu is not None:
-        task.set_accelerator_type(TPU_RESOURCE).set_accelerator_limit(placement.tpu.chips)
 
 
 def _choose_nodes(task: Any, placement: Placement) -> None:
     from kfp import kubernetes
 
-    labels = {**_tpu_labels(placement.tpu), **placement.node_selector}
-    for key, value in sorted(labels.items()):
+    for key, value in sorted(placement.node_selector.items()):
         kubernetes.add_node_selector(task, key, value)
-    if placement.tpu is not None:
-        # GKE taints TPU nodes with the name of their resource.
-        kubernetes.add_toleration(task, key=TPU_RESOURCE, operator="Exists", effect="NoSchedule")
     for toleration in placement.tolerations:
         kubernetes.add_toleration(
             task,
@@ -153,10 +188,6 @@ def _expression(affinity: NodeAffinity) -> dict[str, Any]:
     return {"key": affinity.key, "operator": affinity.operator, "values": affinity.values}
 
 
-def _tpu_labels(tpu: Tpu | None) -> dict[str, str]:
-    return {_TPU_ACCELERATOR: tpu.accelerator, _TPU_TOPOLOGY: tpu.topology} if tpu else {}
-
-
 def _mount(task: Any, placement: Placement, cluster: Cluster) -> None:
     from kfp import kubernetes
 
@@ -169,16 +200,36 @@ def _mount(task: Any, placement: Placement, cluster: Cluster) -> None:
         _give(
             task, config_map, kubernetes.use_config_map_as_env, kubernetes.use_config_map_as_volume
         )
-    if placement.disk is not None:
+    _make(task, placement)
+
+
+def _make(task: Any, placement: Placement) -> None:
+    """Gives the pod directories of its own. Their names cannot be those of claims in use."""
+    from kfp import kubernetes
+
+    disk = placement.disk
+    if disk is not None and disk.storage_class is not None:
         kubernetes.add_ephemeral_volume(
             task,
-            volume_name=_SCRATCH,
-            mount_path=placement.disk.mount_path,
+            volume_name="step-scratch",
+            mount_path=disk.mount_path,
             access_modes=["ReadWriteOnce"],
-            size=placement.disk.size,
-            storage_class_name=placement.disk.storage_class,
+            size=disk.size,
+            storage_class_name=disk.storage_class,
         )
-        task.set_env_variable("TMPDIR", placement.disk.mount_path)
+    made = [(one.mount_path, one.size, one.in_memory) for one in placement.empty_dirs]
+    if disk is not None and disk.storage_class is None:
+        made.append((disk.mount_path, disk.size, False))
+    if placement.shared_memory is not None:
+        made.append((SHARED_MEMORY, placement.shared_memory, True))
+    for number, (path, size, in_memory) in enumerate(made):
+        kubernetes.empty_dir_mount(
+            task,
+            volume_name=f"step-empty-{number}",
+            mount_path=path,
+            medium="Memory" if in_memory else None,
+            size_limit=size,
+        )
 
 
 def _give(

@@ -6,15 +6,17 @@ that a cached step is run again exactly when something it reads has changed.
 """
 
 from estimator_lib.core.config._cluster import (
+    SHARED_MEMORY,
     Cluster,
     Disk,
+    EmptyDir,
     Mounted,
     NodeAffinity,
     Placement,
     Schedule,
+    SecurityContext,
     Step,
     Toleration,
-    Tpu,
     Volume,
     unpinned,
 )
@@ -76,6 +78,7 @@ from estimator_lib.core.config._section import Section
 from estimator_lib.core.config._tune import Parameter, Tune
 
 __all__ = [
+    "SHARED_MEMORY",
     "SPLITS",
     "BigQuery",
     "BucketizedSpec",
@@ -89,6 +92,7 @@ __all__ = [
     "Disk",
     "EarlyStopping",
     "EmbeddingSpec",
+    "EmptyDir",
     "Estimator",
     "Evaluate",
     "EvaluatePart",
@@ -115,6 +119,7 @@ __all__ = [
     "RunConfiguration",
     "Schedule",
     "Section",
+    "SecurityContext",
     "SequenceNumericSpec",
     "SequenceSpec",
     "SliceThreshold",
@@ -123,7 +128,6 @@ __all__ = [
     "Threshold",
     "TimeSplit",
     "Toleration",
-    "Tpu",
     "Train",
     "TrainPart",
     "Tune",

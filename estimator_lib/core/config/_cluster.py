@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import posixpath
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import pydantic
 from pydantic import AfterValidator, Field
 
-from estimator_lib.core import cron
+from estimator_lib.core import cron, environment, places
 from estimator_lib.core.config._section import Name, Section
 from estimator_lib.core.errors import quote
 
@@ -42,22 +42,106 @@ def unpinned(image: str) -> str | None:
 
 
 _LABEL = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-Quantity = Annotated[
-    str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([EPTGMK]i?)?$"), AfterValidator(_positive)
-]
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_DNS_NAME = rf"{_DNS_LABEL}(\.{_DNS_LABEL})*"
+_LONGEST_NAME = 253
+_LARGEST = 2**31 - 1
+"""Kubernetes takes no larger number of seconds, user or group."""
+_UNITS = "E, P, T, G or M, each also with i, or Ki"
+
+
+def _quantity(text: str) -> str:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?([EPTGM]i?|Ki)?", text):
+        raise ValueError(
+            f"expected a number of bytes, or one with the unit {_UNITS}, got {quote(text)}"
+        )
+    return _positive(text)
+
+
+def _memory(text: str) -> str:
+    if "." in text:
+        raise ValueError(f"Kubeflow takes whole numbers of a unit only, got {quote(text)}")
+    return _quantity(text)
+
+
+def _label_key(key: str) -> str:
+    prefix, slash, name = key.rpartition("/")
+    if len(prefix) > _LONGEST_NAME:
+        raise ValueError(
+            f"the part before / has at most {_LONGEST_NAME} characters, got {len(prefix)}"
+        )
+    if (slash and not re.fullmatch(_DNS_NAME, prefix)) or not re.fullmatch(_LABEL, name):
+        raise ValueError(
+            f"expected a name such as team or example.com/team, in letters, digits, hyphens, "
+            f"underscores and dots, got {quote(key)}"
+        )
+    return key
+
+
+def _pod_label(key: str) -> str:
+    if key in _RESERVED_LABELS or key.startswith(_RESERVED_PREFIXES):
+        raise ValueError(f"label {quote(key)} is written by Kubernetes or Kubeflow itself")
+    return _label_key(key)
+
+
+_RESERVED_LABELS = frozenset(("job-name", "controller-uid"))
+_RESERVED_PREFIXES = (
+    "batch.kubernetes.io/", "workflows.argoproj.io/", "pipelines.kubeflow.org/",
+    "pipeline/", "katib.kubeflow.org/",
+)  # fmt: skip
+
+
+def _mount_path(path: str) -> str:
+    if "://" in path:
+        raise ValueError(f"expected a path in the pod, such as /mnt/data, got the URI {path}")
+    if not path.startswith("/") or path == "/" or ":" in path:
+        raise ValueError(f"expected an absolute path such as /mnt/data, got {quote(path)}")
+    if posixpath.normpath(path) != path:
+        raise ValueError(f"expected {quote(posixpath.normpath(path))}, got {quote(path)}")
+    for taken in _KUBEFLOW_MOUNTS:
+        if is_below(path, taken):
+            raise ValueError(f"{taken} belongs to Kubeflow, which mounts its own directory there")
+    return path
+
+
+_KUBEFLOW_MOUNTS = (
+    "/kfp-launcher", "/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config", "/var/run/argo",
+)  # fmt: skip
+
+
+def is_below(path: str, root: str) -> bool:
+    """Whether a path of a pod is `root` or below it."""
+    return path == root or path.startswith(f"{root}/")
+
+
+def _variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(
+            f"expected letters, digits and underscores, no digit first, got {quote(name)}"
+        )
+    if name in environment.OWN:
+        raise ValueError(f"environment variable {name} is written when the pipeline is compiled")
+    return name
+
+
+Quantity = Annotated[str, AfterValidator(_quantity)]
+Memory = Annotated[str, AfterValidator(_memory)]
 Image = Annotated[str, Field(pattern=r"^[^\s]+$"), AfterValidator(_pinned)]
-LabelKey = Annotated[str, Field(pattern=rf"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_LABEL}$")]
+LabelKey = Annotated[str, AfterValidator(_label_key)]
+PodLabelKey = Annotated[str, AfterValidator(_pod_label)]
 LabelValue = Annotated[str, Field(pattern=rf"^({_LABEL})?$")]
-ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
-EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-MountPath = Annotated[str, Field(pattern=r"^/[^:]*[^/:]$")]
+ObjectName = Annotated[str, Field(pattern=rf"^{_DNS_NAME}$", max_length=_LONGEST_NAME)]
+VolumeName = Annotated[str, Field(pattern=rf"^{_DNS_LABEL}$")]
+EnvironmentName = Annotated[str, AfterValidator(_variable)]
+MountPath = Annotated[str, AfterValidator(_mount_path)]
+Id = Annotated[int, Field(ge=0, le=_LARGEST)]
 
 
 class Volume(Section):
     """A persistent volume that exists already."""
 
-    claim: ObjectName
-    """Name of the PersistentVolumeClaim."""
+    claim: VolumeName
+    """Name of the PersistentVolumeClaim; Kubeflow calls the pod's volume so, too, hence no dots."""
     mount_path: MountPath
     """Where it is mounted; relative file patterns start at that of `cluster.volume`."""
 
@@ -66,31 +150,41 @@ class Disk(Section):
     """Scratch space of one step's pod, made for it and gone with it."""
 
     size: Quantity
-    """Such as "50Gi"."""
+    """Such as "50Gi"; a step that needs more is ended."""
     mount_path: MountPath = "/scratch"
-    """Where it is mounted; temporary files of the step go there (TMPDIR)."""
+    """Where it is mounted; temporary files of the step go there."""
     storage_class: ObjectName | None = None
-    """By default the cluster's own."""
+    """A volume of this class instead of the node's own disk. Its root belongs to root, so the
+    namespace must have a policy that sets fsGroup, as OpenShift has; Kubeflow cannot set it."""
 
 
-class Tpu(Section):
-    """A slice of TPU chips on one node of Google Kubernetes Engine."""
+class EmptyDir(Section):
+    """An empty directory of one step's pod, writable for any user, gone with the pod."""
 
-    accelerator: Annotated[str, Field(pattern=r"^tpu[a-z0-9]*(-[a-z0-9]+)*$")]
-    """Such as tpu-v5-lite-podslice or tpu-v6e-slice."""
-    topology: Annotated[str, Field(pattern=r"^[1-9][0-9]*(x[1-9][0-9]*){1,2}$")]
-    """Such as 2x4."""
-    chips: Annotated[int, Field(ge=1)]
-    """Chips of the node, all of them; such as 8 for 2x4."""
+    mount_path: MountPath
+    """Where it is; /tmp where the root file system is read-only."""
+    size: Quantity | None = None
+    """Largest size; a step that needs more is ended. By default what the node has."""
+    in_memory: bool = False
+    """Whether it is kept in memory, which counts as the step's."""
+
+
+class SecurityContext(Section):
+    """Who a step runs as. Kubeflow sets the rest: no capabilities, no escalation, seccomp."""
+
+    run_as_user: Id | None = None
+    """Number of the user; by default the image's, 1000."""
+    run_as_group: Id | None = None
+    """Number of the group; by default the image's, 0."""
+    run_as_non_root: bool | None = None
+    """Whether Kubernetes refuses to start it as root; PodSecurity `restricted` asks for true."""
 
     @pydantic.model_validator(mode="after")
-    def _one_node(self) -> Self:
-        slice_chips = math.prod(int(side) for side in self.topology.split("x"))
-        if slice_chips != self.chips:
-            raise ValueError(
-                f"topology {self.topology} has {slice_chips} chips, got chips {self.chips}; a "
-                "step runs on one node, which must hold the whole slice"
-            )
+    def _consistent(self) -> Self:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("give run_as_user, run_as_group or run_as_non_root")
+        if self.run_as_user == 0 and self.run_as_non_root:
+            raise ValueError("run_as_user 0 is root, and run_as_non_root refuses root")
         return self
 
 
@@ -160,6 +254,11 @@ class Mounted(Section):
     def _used(self) -> Self:
         if not self.env and self.mount_path is None:
             raise ValueError("give env, mount_path or both")
+        if self.mount_path is not None and not re.fullmatch(_DNS_LABEL, self.name):
+            raise ValueError(
+                f"{quote(self.name)} cannot be mounted: Kubeflow calls the pod's volume so, and the "
+                "name of a volume has no dots and at most 63 characters; give env only"
+            )
         return self
 
 
@@ -170,18 +269,18 @@ class Placement(Section):
         Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?m?$"), AfterValidator(_positive)] | None
     ) = None
     """CPUs requested and allowed, such as "2" or "500m"."""
-    memory: Quantity | None = None
+    memory: Memory | None = None
     """Memory requested and allowed, such as "4Gi"."""
     disk: Disk | None = None
     """Scratch space."""
+    shared_memory: Quantity | None = None
+    """Size of /dev/shm, which is part of `memory`; by default 64 MB."""
+    empty_dirs: list[EmptyDir] = []
+    """More directories that are empty at first."""
     gpu: Annotated[int, Field(ge=1)] | None = None
-    """Number of GPUs."""
-    gpu_type: Annotated[str, Field(pattern=rf"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/{_LABEL}$")] = (
-        "nvidia.com/gpu"
-    )
+    """Number of GPUs; train, and tune's trials, compute on all, evaluate on one."""
+    gpu_type: Annotated[str, Field(pattern=rf"^{_DNS_NAME}/{_LABEL}$")] = "nvidia.com/gpu"
     """Kubernetes resource name of the GPU; a model is chosen by node_selector."""
-    tpu: Tpu | None = None
-    """TPU chips."""
     node_selector: dict[LabelKey, LabelValue] = {}
     """Labels that the node must have."""
     tolerations: list[Toleration] = []
@@ -196,42 +295,99 @@ class Placement(Section):
     """Secrets given as environment variables or files."""
     config_maps: list[Mounted] = []
     """ConfigMaps given as environment variables or files."""
-    labels: dict[LabelKey, LabelValue] = {}
+    labels: dict[PodLabelKey, LabelValue] = {}
     """Labels of the pod."""
     image: Image | None = None
     """The step's own image; by default `cluster.image`."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """When a node pulls it; by default once."""
     image_pull_secrets: list[ObjectName] = []
     """Secrets that the images are pulled with."""
-    timeout_s: Annotated[int, Field(ge=1)] | None = None
-    """Seconds after which an attempt is stopped; by default never."""
-    retries: Annotated[int, Field(ge=0)] = 2
-    """How often a failed step is tried again."""
+    security_context: SecurityContext | None = None
+    """Who the step runs as."""
+    timeout_s: Annotated[int, Field(ge=1, le=_LARGEST)] | None = None
+    """Seconds after which a pod of the step is stopped; by default never."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often a step is tried again after a fault that may pass."""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _no_tpu(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "tpu" in given:
+            raise ValueError(
+                "tpu is not supported: there is no TPU package for the TensorFlow of this "
+                "project, 2.21 (tensorflow-tpu ends at 2.20). Use gpu, or CPUs"
+            )
+        return given
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
-        self._check()
+        self.check_against(None)
         return self
 
     def over(self, defaults: Placement) -> Placement:
         """Returns `defaults` with what is given here in its place, key by key."""
         given = {name: getattr(self, name) for name in self.model_fields_set}
-        return defaults.model_copy(update=given)._check()
+        return defaults.model_copy(update=given)
 
-    def _check(self) -> Self:
-        if self.gpu is not None and self.tpu is not None:
-            raise ValueError("gpu and tpu are both given; a step has one kind of accelerator")
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment variables of the step: its own, and those that placement implies."""
+        found = dict(self.env)
+        if self.disk is not None:
+            # Kubeflow's first line makes a temporary file. Only a directory that any user may
+            # write to can take it; one of a storage class is checked by the step.
+            scratch = "TMPDIR" if self.disk.storage_class is None else environment.SCRATCH
+            found[scratch] = self.disk.mount_path
+        if self.gpu is not None:
+            found[environment.GPUS] = str(self.gpu)
+        return found
+
+    def check_against(self, shared: Volume | None) -> None:
+        """Refuses what one pod cannot have at once.
+
+        Args:
+            shared: The volume that all steps mount.
+
+        Raises:
+            ValueError: naming it.
+        """
+        claims = [*([shared] if shared is not None else ()), *self.volumes]
         mounted = (*self.secrets, *self.config_maps)
         names = [*self.env, *(name for one in mounted for name in one.env.values())]
-        paths = [*(v.mount_path for v in self.volumes), *(m.mount_path for m in mounted)]
+        paths = [v.mount_path for v in claims] + [e.mount_path for e in self.empty_dirs]
+        paths += [one.mount_path for one in mounted if one.mount_path is not None]
+        volumes = [v.claim for v in claims]
+        volumes += [one.name for one in mounted if one.mount_path is not None]
         if self.disk is not None:
             names.append("TMPDIR")
             paths.append(self.disk.mount_path)
-        for kind, taken in (("environment variable", names), ("mount path", paths)):
-            used = [item for item in taken if item is not None]
-            twice = sorted({item for item in used if used.count(item) > 1})
+        if self.shared_memory is not None:
+            paths.append(SHARED_MEMORY)
+        for kind, taken in (
+            ("environment variable", names),
+            ("mount path", paths),
+            ("volume", volumes),
+        ):
+            twice = sorted({item for item in taken if taken.count(item) > 1})
             if twice:
                 raise ValueError(f"{kind} {twice[0]} is given twice")
-        return self
+        temporary = self.env.get("TMPDIR", "")
+        for volume in claims:
+            if is_below(temporary, volume.mount_path):
+                raise ValueError(
+                    f"TMPDIR {temporary} is on the claim {volume.claim}, where a step may write "
+                    "only what was made for its user; give disk, which is there for it"
+                )
+
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a mount of its own
+_ON_GPUS: dict[Step, int] = {"train": _LARGEST, "tune": _LARGEST, "evaluate": 1}
+"""The steps that compute on GPUs, and on how many at most."""
+_REQUESTED = {"cpu": "500m", "memory": "1Gi"}
+"""What a step is given that asks for nothing: importing TensorFlow and Beam takes 0.8 GiB, the
+flights example 0.9 GiB. Without a request it would be the first to be evicted."""
+_REQUESTED_BY_NOTIFY = {"cpu": "100m", "memory": "128Mi"}
 
 
 class Cluster(Section):
@@ -254,17 +410,36 @@ class Cluster(Section):
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
-        for step, own in self.steps.items():
+        for step in get_args(Step):
             try:
-                own.over(self.defaults)
+                # notify mounts nothing by default: it must start whatever else is missing.
+                self.placement(step).check_against(None if step == "notify" else self.volume)
+                self._check_gpus(step)
             except ValueError as error:
                 raise ValueError(f"step {step} with the defaults: {error}") from error
         return self
+
+    def _check_gpus(self, step: Step) -> None:
+        asked, usable = self.placement(step).gpu, _ON_GPUS.get(step, 0)
+        if asked is None or asked <= usable:
+            return
+        if step == "notify" and "gpu" not in self.steps.get(step, Placement()).model_fields_set:
+            return
+        uses = f"uses {usable} GPU" if usable else "computes on CPUs only"
+        raise ValueError(
+            f"gpu is {asked}, but {step} {uses}: give gpu to the steps {', '.join(_ON_GPUS)}"
+        )
 
     def placement(self, step: Step) -> Placement:
         """The placement of one step: its own over the defaults."""
         own = self.steps.get(step)
         return self.defaults if own is None else own.over(self.defaults)
+
+    def requests(self, step: Step) -> dict[str, str]:
+        """The CPUs and memory that a node must have left for one step, asked for or not."""
+        placement = self.placement(step)
+        modest = _REQUESTED_BY_NOTIFY if step == "notify" else _REQUESTED
+        return {name: getattr(placement, name) or least for name, least in modest.items()}
 
 
 def _cron(text: str) -> str:
@@ -298,4 +473,8 @@ class Schedule(Section):
     def _one_trigger(self) -> Self:
         if (self.cron is None) == (self.interval_s is None):
             raise ValueError("give exactly one of cron, interval_s")
+        for name, value in self.parameters.items():
+            fault = places.fault(name, value)
+            if fault:
+                raise ValueError(f"parameters.{name}: {fault}")
         return self
