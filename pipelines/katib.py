@@ -17,11 +17,11 @@ from typing import Any
 
 import yaml
 
-from components.image import IMAGE
 from components.tune_once import CONFIG, METRIC_LINE, PREPARED, VALUE
 from components.tune_once import text as choice_text
-from estimator_lib.core.config import Parameter, Placement, RunConfiguration, Tune, TunePart
+from estimator_lib.core.config import Cluster, Parameter, RunConfiguration, Tune, TunePart
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from pipelines import pods
 
 _CONTAINER = "trial"
 _COMMAND = ["python", "-m", "components.tune_once"]
@@ -37,13 +37,8 @@ _KEPT_S = 3 * 24 * 3600
 """How long an ended trial's Job and log are kept: over a weekend."""
 _FINAL = 2
 """The exit code of a step that would fail again."""
-_PLACED = frozenset(
-    ("cpu", "memory", "gpu", "gpu_type", "node_selector", "tolerations", "volumes", "env",
-     "secrets", "config_maps", "labels", "image", "image_pull_secrets", "timeout_s", "retries")
-)  # fmt: skip
-"""The fields of a placement that `_job` puts into the manifest."""
+_PLACED = pods.PLACED | {"retries"}
 _OWN = (CONFIG, PREPARED, "KATIB_TRIAL_NAME")
-_OTHERS_LABELS = ("job-name", "controller-uid", "batch.kubernetes.io/", "katib.kubeflow.org/")
 
 
 def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
@@ -66,9 +61,10 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
         )
     options = part.tune
     _check_search(config.name, part)
-    _check_placement(config)
+    _check_placement(config.cluster)
     shorts = {parameter: f"p{number}" for number, parameter in enumerate(options.space)}
     job = _job(config, _asked(part, prepared or f"{volume.mount_path}/prepared", shorts))
+    _check_mounts(job)
     _check_references(job, len(shorts))
     spec: dict[str, Any] = {
         "objective": {
@@ -159,29 +155,23 @@ def _check_search(name: str, part: TunePart) -> None:
                 )
 
 
-def _check_placement(config: RunConfiguration) -> None:
-    """Refuses what the Job would not have: a step placed by half is placed wrongly."""
-    placement = config.cluster.placement("tune")
+def _check_placement(cluster: Cluster) -> None:
+    """Refuses what a trial would not have: a step placed by half is placed wrongly."""
+    placement = cluster.placement("tune")
     for name, field in type(placement).model_fields.items():
         if name not in _PLACED and getattr(placement, name) != field.get_default():
             raise _unplaced(name, "is not written for trials of Katib")
-    for mounted in (*placement.secrets, *placement.config_maps):
-        if mounted.mount_path is not None:
-            raise _unplaced(
-                f"the mount_path {mounted.mount_path} of {mounted.name}",
-                "is not written for trials of Katib",
-            )
-    for label in placement.labels:
-        if label.startswith(_OTHERS_LABELS):
-            raise _unplaced(f"the label {label}", "Kubernetes and Katib set themselves")
-    for variable in _environment(placement):
+    for variable in pods.variables(placement):
         if variable["name"] in _OWN or variable["name"].startswith(VALUE):
             raise _unplaced(
                 f"the environment variable {variable['name']}", "belongs to the trial itself"
             )
-    volume = config.cluster.volume
-    for one in (volume, *placement.volumes):
-        if one is not None and one.mount_path == _METRICS:
+
+
+def _check_mounts(job: Mapping[str, Any]) -> None:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    for mount in container["volumeMounts"]:
+        if mount["mountPath"] == _METRICS:
             raise _unplaced(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
 
 
@@ -243,86 +233,17 @@ def _parameter(name: str, space: Parameter) -> dict[str, Any]:
 
 def _job(config: RunConfiguration, asked: Mapping[str, str]) -> dict[str, Any]:
     """The Job of a trial, placed as the configuration places the step tune."""
-    placement = config.cluster.placement("tune")
-    shared = [config.cluster.volume] if config.cluster.volume else []
-    mounts = [*shared, *placement.volumes]
-    container: dict[str, Any] = {
-        "name": _CONTAINER,
-        "image": placement.image or config.cluster.image or IMAGE,
-        "command": list(_COMMAND),
-        "env": [
-            *({"name": name, "value": value} for name, value in asked.items()),
-            *_environment(placement),
-        ],
-        **_some("resources", _resources(placement)),
-        "volumeMounts": [
-            {"name": f"volume-{number}", "mountPath": volume.mount_path}
-            for number, volume in enumerate(mounts)
-        ],
-    }
-    pod = {
-        "restartPolicy": "Never",
-        **_some("serviceAccountName", config.cluster.service_account),
-        **_some("activeDeadlineSeconds", placement.timeout_s),
-        **_some("imagePullSecrets", [{"name": name} for name in placement.image_pull_secrets]),
-        **_some("nodeSelector", dict(placement.node_selector)),
-        **_some("tolerations", [_toleration(t) for t in placement.tolerations]),
-        "containers": [container],
-        "volumes": [
-            {"name": f"volume-{number}", "persistentVolumeClaim": {"claimName": volume.claim}}
-            for number, volume in enumerate(mounts)
-        ],
-    }
-    # A mesh's sidecar would go on after the trial, and the Job would never end.
-    metadata = {
-        "annotations": {"sidecar.istio.io/inject": "false"},
-        **_some("labels", dict(placement.labels)),
-    }
     # A trial that Katib may stop early ends with 1 whatever happened, by the line it adds.
     final = {"containerName": _CONTAINER, "operator": "In", "values": [_FINAL]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "spec": {
-            "backoffLimit": placement.retries,
+            "backoffLimit": config.cluster.placement("tune").retries,
             "ttlSecondsAfterFinished": _KEPT_S,
             "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": final}]},
-            "template": {"metadata": metadata, "spec": pod},
+            "template": pods.template(
+                config.cluster, "tune", name=_CONTAINER, command=_COMMAND, environment=asked
+            ),
         },
-    }
-
-
-def _some(name: str, value: Any) -> dict[str, Any]:
-    return {name: value} if value else {}
-
-
-def _environment(placement: Placement) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"name": name, "value": value} for name, value in sorted(placement.env.items())
-    ]
-    for kind, sources in (
-        ("secretKeyRef", placement.secrets),
-        ("configMapKeyRef", placement.config_maps),
-    ):
-        for source in sources:
-            for key, name in sorted(source.env.items()):
-                reference = {"name": source.name, "key": key, **_some("optional", source.optional)}
-                found.append({"name": name, "valueFrom": {kind: reference}})
-    return found
-
-
-def _resources(placement: Placement) -> dict[str, Any]:
-    asked = {**_some("cpu", placement.cpu), **_some("memory", placement.memory)}
-    if placement.gpu is not None:
-        asked[placement.gpu_type] = str(placement.gpu)
-    return {"requests": dict(asked), "limits": dict(asked)} if asked else {}
-
-
-def _toleration(toleration: Any) -> dict[str, Any]:
-    return {
-        **_some("key", toleration.key),
-        "operator": toleration.operator,
-        **_some("value", toleration.value),
-        **_some("effect", toleration.effect),
-        **({} if toleration.seconds is None else {"tolerationSeconds": toleration.seconds}),
     }

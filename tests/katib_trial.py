@@ -14,6 +14,8 @@ import shlex
 import subprocess
 import sys
 
+from kubernetes import client
+
 METRICS = "/var/log/katib/metrics.log"
 _STOPPABLE = (
     "if test -f {folder}/$$$$.pid && [ $(head -n 1 {folder}/$$.pid) = early-stopped ]; then echo "
@@ -56,6 +58,16 @@ def _go_json(content):
     for mark in "<>&\u2028\u2029":
         text = text.replace(mark, f"\\u{ord(mark):04x}")
     return text
+
+
+def strictly(content, kind):
+    """What Kubernetes reads of `content`; a field that it does not know is lost."""
+    api = client.ApiClient()
+
+    class Response:
+        data = json.dumps(content)
+
+    return api.sanitize_for_serialization(api.deserialize(Response, kind))
 
 
 def run(made, folder, path, *, may_stop=False):

@@ -1,17 +1,16 @@
 """Compiled tuned_training and batch_prediction, and the search as a Katib Experiment."""
 
-import json
 import pathlib
 
 import pytest
 import yaml
-from kubernetes import client
 
 from components import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
 from pipelines import cli, compiling, katib, specification
 from pipelines.cluster import schedules
+from tests import katib_trial
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights")
 SPECS = pathlib.Path("pipeline_specs")
@@ -107,20 +106,10 @@ def test_committed_manifest_is_up_to_date(capsys):
     assert "up to date" in capsys.readouterr().out
 
 
-def strictly(content, kind):
-    """What Kubernetes reads of `content`; a field that it does not know is lost."""
-    api = client.ApiClient()
-
-    class Response:
-        data = json.dumps(content)
-
-    return api.sanitize_for_serialization(api.deserialize(Response, kind))
-
-
 def test_trial_is_a_job_without_a_field_that_kubernetes_does_not_know(experiment):
     job = experiment["spec"]["trialTemplate"]["trialSpec"]
-    assert strictly(job, "V1Job") == job
-    assert strictly({**job, "nonsense": 1}, "V1Job") == job
+    assert katib_trial.strictly(job, "V1Job") == job
+    assert katib_trial.strictly({**job, "nonsense": 1}, "V1Job") == job
     pod = job["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"] == {"memory": "9Gi", "nvidia.com/gpu": "1"}
     assert pod["serviceAccountName"] == "robot"
@@ -202,7 +191,6 @@ def test_value_outside_the_space_is_refused(settings, said):
     ("setting", "said"),
     [
         ("cluster.volume=null", "cluster.volume is missing"),
-        ("cluster.steps.tune.disk={size: 1Gi}", "disk"),
     ],
 )
 def test_what_a_manifest_cannot_hold_is_refused(setting, said):
