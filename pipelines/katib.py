@@ -108,10 +108,10 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
 
 
 class _Quoting(yaml.SafeDumper):
-    """Quotes whatever may be a number: to Kubernetes 1e-06 is one, to this library a text."""
+    """Quotes what Kubernetes reads otherwise than PyYAML: 1e-06 is a number there, y is true."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = "'" if re.match(r"[-+]?\.?[0-9]", data) else None
+        style = "'" if re.match(r"[-+]?\.?[0-9]|[yYnN]$", data) else None
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 

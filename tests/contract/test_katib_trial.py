@@ -166,25 +166,35 @@ def test_text_of_the_user_is_not_taken_for_anothers(tmp_path):
     assert str(tune_once.read_environment(environment).prepared) == "/mnt/$(A) $$ 'b'"
 
 
-# Texts that a plain scalar of YAML may not have, for another reader would take them for a number.
-NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0[xo][0-9a-fA-F]+")
+# What is a number or a truth value to the reader of kubectl, and plain text to PyYAML.
+OTHERWISE = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|[yYnN]|[-+]?0b[01]+"
+)
 
 
-def test_manifest_is_the_same_to_a_reader_that_knows_more_numbers():
-    tune = {
-        "space": {
-            "estimator.args.rate": {"log_uniform": [1e-6, 1e-5]},
-            NAME: {"choice": ["1e3", "0o17"]},
-        }
+def test_manifest_means_the_same_to_kubernetes():
+    odd = ["1e3", "0o17", "08", "+5", ".5e3", "y", "N", "yes", "1_000", "two words", "_1"]
+    space = {
+        "estimator.args.rate": {"log_uniform": [1e-6, 1e-5]},
+        "estimator.args.count": {"integer": [-1, 9]},
+        NAME: {"choice": odd},
     }
-    text = katib.manifest(BASE.model_copy(update={"tune": configuration.Tune.model_validate(tune)}))
-    plain = yaml.SafeLoader(text)
-    while not isinstance(event := plain.get_event(), yaml.StreamEndEvent):
-        if isinstance(event, yaml.ScalarEvent) and event.style is None and event.implicit[0]:
-            is_text = isinstance(yaml.safe_load(event.value), str)
-            assert not (is_text and NUMBER.fullmatch(event.value)), event.value
-    lists = [p["feasibleSpace"] for p in yaml.safe_load(text)["spec"]["parameters"]]
-    assert lists[0]["min"] == "1e-06"
+    tune = configuration.Tune.model_validate({"space": space})
+    placed = with_tune_placed(env={f"V{n}": text for n, text in enumerate(odd)})
+    text = katib.manifest(placed.model_copy(update={"tune": tune}))
+    plain = {
+        event.value
+        for event in yaml.parse(text, Loader=yaml.SafeLoader)
+        if isinstance(event, yaml.ScalarEvent) and event.style is None
+    }
+    assert {"two words", "_1"} <= plain
+    texts_only = {value for value in plain if isinstance(yaml.safe_load(value), str)}
+    assert [value for value in texts_only if OTHERWISE.fullmatch(value)] == []
+    assert texts(yaml.safe_load(text)) == {
+        "estimator.args.rate": ["1e-06", "1e-05"],
+        "estimator.args.count": ["-1", "9"],
+        NAME: [tune_once.text(one) for one in odd],
+    }
 
 
 # --- the end of a trial -----------------------------------------------------------------------
