@@ -11,6 +11,10 @@ COPY estimator_lib estimator_lib
 COPY transforms transforms
 COPY components components
 COPY pipelines pipelines
-RUN pip install --no-cache-dir --no-deps --no-build-isolation . && useradd --create-home steps
-USER steps
+# By number, for Kubernetes cannot see that a name is not root. A cluster may choose another user
+# (OpenShift does): it is of group 0, which may do in the home directory what its owner may.
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && useradd --uid 1000 --gid 0 --create-home steps && chmod -R g=u /home/steps
+ENV HOME=/home/steps
+USER 1000:0
 WORKDIR /home/steps

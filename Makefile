@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 FLIGHTS := pipelines/examples/flights
 RETRAINING := pipelines/examples/retraining
-PROFILES := cpu gpu tpu
+PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.envi
     ).parse_args(arguments)
     with step():
         asked = read_environment(environment)
-        from components.tune_trial import measure
+        from components.steps.tune_trial import measure
 
         metric = asked.part.tune.metric
         with tempfile.TemporaryDirectory() as folder:

@@ -170,10 +170,13 @@ def _run(parsed: argparse.Namespace) -> int:
 
 def _compile(parsed: argparse.Namespace) -> int:
     from estimator_lib.core import config as configuration
-    from pipelines import compiling
+    from pipelines import compiling, definitions, placement
 
     config = configuration.load(parsed.config, parsed.set)
-    return _written(compiling.compile_text(config), parsed)
+    written = _written(compiling.compile_text(config), parsed)
+    for line in placement.hardware(config, definitions.steps(config)):
+        _say(f"  {line}")
+    return written
 
 
 def _katib(parsed: argparse.Namespace) -> int:
@@ -219,9 +222,9 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    from components.model import check_metric_names
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
+    from estimator_lib.evaluation.configured import check_metric_names
     from pipelines import code_version, definitions
     from pipelines.local import run
 

@@ -14,8 +14,10 @@ from kfp import dsl
 
 from components.preprocess import preprocess
 from components.train import train
-from estimator_lib.core.config import RunConfiguration
+from estimator_lib.core.config import RunConfiguration, Step
 from pipelines import definitions, notification, placement, training
+
+STEPS: tuple[Step, ...] = training.STEPS
 
 
 def build(config: RunConfiguration) -> Any:
@@ -71,5 +73,5 @@ def build(config: RunConfiguration) -> Any:
 
     pipeline.__doc__ = f"Train {config.name} on a new span and publish it if it beats the champion."
     decorate: Callable[..., Any] = dsl.pipeline(name=definitions.name(config))
-    resources = placement.resources(config.cluster, training.STEPS)
+    resources = placement.resources(config.cluster, STEPS)
     return decorate(placement.with_parameters(pipeline, resources))

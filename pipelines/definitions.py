@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimator_lib.core import storage
-from estimator_lib.core.config import Pipeline, RunConfiguration
+from estimator_lib.core.config import Pipeline, RunConfiguration, Step
 
 _MODULES: dict[Pipeline, str] = {
     "training": "pipelines.training",
@@ -24,6 +24,12 @@ _MODULES: dict[Pipeline, str] = {
 def build(config: RunConfiguration) -> Any:
     """Returns the KFP pipeline that a run configuration chooses."""
     return importlib.import_module(_MODULES[config.pipeline]).build(config)
+
+
+def steps(config: RunConfiguration) -> tuple[Step, ...]:
+    """Returns the steps of the pipeline that a run configuration chooses; `notify` aside."""
+    found: tuple[Step, ...] = importlib.import_module(_MODULES[config.pipeline]).STEPS
+    return found
 
 
 def patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from estimator_lib.core import environment
-from estimator_lib.core.config import SHARED_MEMORY, Cluster, Mounted, NodeAffinity, Placement, Step
+from estimator_lib.core.config import (
+    SHARED_MEMORY,
+    Cluster,
+    Mounted,
+    NodeAffinity,
+    Placement,
+    RunConfiguration,
+    Step,
+)
 
 BACKOFF_S = 30
 """Seconds before Argo's second attempt; twice as long before each next one."""
@@ -39,6 +47,21 @@ def resources(cluster: Cluster, steps: Iterable[Step]) -> dict[str, str]:
             if value is not None:
                 found[f"{step}_{name}"] = str(value)
     return found
+
+
+def hardware(config: RunConfiguration, steps: Iterable[Step]) -> list[str]:
+    """Returns a line for each step that is given GPUs: what it does with them."""
+    lines = []
+    for step in steps:
+        asked = config.cluster.placement(step)
+        if asked.gpu is None:
+            continue
+        line = f"{step}: {asked.gpu} GPU{'s' * (asked.gpu > 1)} ({asked.gpu_type})"
+        if asked.gpu > 1:
+            whose = "each trial's batches" if step == "tune" else "batches"
+            line += f", MirroredStrategy: they share {whose} of train.batch_size rows equally"
+        lines.append(line)
+    return lines
 
 
 def with_parameters(

@@ -25,7 +25,7 @@ from estimator_lib.core.errors import (
     did_you_mean,
     quote,
 )
-from pipelines import credentials
+from pipelines import credentials, local_places
 
 _REFERENCE = re.compile(r"\{\{\$\.inputs\.parameters\[['\"]+([^'\"\]]+)['\"]+\]\}\}")
 _INSTALL = re.compile(r"pip3? install(.*?)(?:&&|;|$)", re.DOTALL)
@@ -56,11 +56,13 @@ class Specification:
         name: The pipeline's name.
         text: The file's content, both documents.
         parameters: What a run may give, by name.
+        places: Those of them that are paths of a pod, and what steps call them.
     """
 
     name: str
     text: str
     parameters: Mapping[str, Parameter]
+    places: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)
 
 
 def is_compiled(path: pathlib.Path) -> bool:
@@ -101,12 +103,17 @@ def check(text: str, origin: str) -> Specification:
 
     Raises:
         PipelineError: it is not what Kubeflow reads, or refers to what is not there.
+        ConfigError: it gives a URI for what is a local path of a step.
         SecurityError: it holds what looks like a credential, or something unpinned.
     """
     pipeline, platform = _documents(text, origin)
     executors = pipeline.get("deploymentSpec", {}).get("executors", {})
     faults: list[EstimatorLibError] = []
     faults += _credentials(pipeline, executors)
+    faults += [
+        ConfigError(f"{fault}.", reason=Reason.UNSUPPORTED)
+        for fault in local_places.faults(pipeline)
+    ]
     faults += _images(executors)
     faults += _packages(executors)
     faults += _references(pipeline, executors, platform)
@@ -126,6 +133,7 @@ def check(text: str, origin: str) -> Specification:
             )
             for name, declared in inputs.items()
         },
+        places=local_places.of(pipeline),
     )
 
 

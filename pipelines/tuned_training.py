@@ -20,6 +20,7 @@ from components.train import train
 from components.trial import trial
 from components.tune import tune
 from estimator_lib.core.config import RunConfiguration, Step
+from estimator_lib.core.errors import ConfigError, Reason
 from pipelines import definitions, notification, placement, training
 
 STEPS: tuple[Step, ...] = ("preprocess", "tune", "train", "evaluate", "export")
@@ -36,7 +37,7 @@ def build(config: RunConfiguration) -> Any:
     """Returns the KFP pipeline for a run configuration.
 
     Raises:
-        ConfigError: it has no section `tune`.
+        ConfigError: it has no section `tune`, or trials would share GPUs.
     """
     defaults = parameters(config)
     volume = config.cluster.volume
@@ -106,6 +107,14 @@ def _search(config: RunConfiguration, inputs: dict[str, Any], resources: Any) ->
     """Adds the search; returns the task whose Output is what train takes."""
     options = config.tune
     if options is None or not options.separate_tasks:
+        gpus = config.cluster.placement("tune").gpu
+        if gpus and options is not None and options.parallel > 1:
+            raise ConfigError(
+                f"cluster.steps.tune has gpu {gpus} and tune.parallel is {options.parallel}: a "
+                "trial takes all memory of the GPUs that it sees, and the others would find none. "
+                "Set tune.parallel to 1, or tune.separate_tasks to true, which gives each its own.",
+                reason=Reason.CONFLICT,
+            )
         task = tune(**inputs)
         placement.place(task, "tune", config.cluster, resources)
         return task

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from estimator_lib.core.errors import EstimatorLibError
+from components.quiet import startup_lines_hidden
+from estimator_lib.core import environment, places
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 
 ERROR_MARK = "error: "
 """Begins the lines on standard output that say why a step failed."""
 FAILURE = "RUN_FAILURE"
 """Environment variable that tells the exit handler why the run failed, where the runner knows."""
+PAUSE_S = 10.0
+"""Seconds before the second attempt; three times as long before each next one."""
+_FACTOR = 3.0
 
 
-T = TypeVar("T")
+def run(name: str, inputs: Mapping[str, Any]) -> Any:
+    """Runs a step with what its component was given, as `step` says.
 
+    It is run again after an error that may pass, as often as the environment says (STEP_RETRIES):
+    nobody else does it where Argo retries lost pods only. A step that was asked to end does not
+    go on; a new pod does. In train a later attempt goes on from the last checkpoint.
 
-def run(body: Callable[..., T], inputs: Mapping[str, Any]) -> T:
-    """Runs the body of a step with what its component was given, as `step` says."""
+    Args:
+        name: Of the step's module here, whose `run` takes the inputs.
+        inputs: Parameters and artifacts by name; a local path that is a URI is refused.
+    """
+    with startup_lines_hidden():
+        body = importlib.import_module(f"components.steps.{name}").run
     with step():
+        for given, value in inputs.items():
+            places.require_local(given, value)
+        retries = int(os.environ.get(environment.RETRIES, "0"))
+        for attempt in range(retries):
+            try:
+                return body(**inputs)
+            except EstimatorLibError as error:
+                if not error.retryable or error.reason is Reason.INTERRUPTED:
+                    raise
+                pause = PAUSE_S * _FACTOR**attempt
+                sys.stdout.write(
+                    f"{error.message} Trying again in {pause:g} s ({attempt + 1} of {retries}).\n"
+                )
+                sys.stdout.flush()
+            time.sleep(pause)
         return body(**inputs)
 
 
@@ -34,6 +66,7 @@ def step() -> Iterator[None]:
     """
     logging.getLogger().setLevel(logging.WARNING)
     try:
+        _use_scratch()
         yield
     except EstimatorLibError as error:
         sys.stdout.writelines(f"{ERROR_MARK}{line}\n" for line in error.message.split("\n"))
@@ -41,3 +74,23 @@ def step() -> Iterator[None]:
         raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt as error:
         raise SystemExit(130) from error
+
+
+def _use_scratch() -> None:
+    """Puts temporary files on the volume made for them.
+
+    Raises:
+        ConfigError: the step may not write there.
+    """
+    scratch = os.environ.get(environment.SCRATCH)
+    if scratch is None:
+        return
+    if not os.access(scratch, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"The scratch volume {scratch} cannot be written to by user {os.getuid()}, group "
+            f"{os.getgid()}: a volume of a storage class belongs to root. Have a policy of the "
+            "namespace set fsGroup, or remove disk.storage_class, which uses the node's disk.",
+            reason=Reason.PERMISSION,
+        )
+    os.environ["TMPDIR"] = scratch
+    tempfile.tempdir = None  # looked up anew

@@ -12,14 +12,15 @@ from typing import Any
 from kfp import dsl
 
 import estimator_lib
-from components import model as artifact
 from components import warm_start
-from components.scoring import BATCH_ROWS, newest_served
+from components.steps import model as artifact
+from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import TrainPart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.export import retention
 from estimator_lib.inputs.parquet import examples_input
-from estimator_lib.training import history
+from estimator_lib.training import devices, history
 from estimator_lib.training.checkpoints import step_of
 from estimator_lib.training.early_stopping import MetricStoppingHook
 
@@ -42,7 +43,7 @@ def run(
     """Runs the step; see `components.train`."""
     part = TrainPart.from_json(config)
     prepared = manifest.verify(examples.path)
-    serving = newest_served(champion) if part.train.warm_start else None
+    serving = retention.newest(champion) if part.train.warm_start else None
     parents = {
         "examples": prepared.digest,
         "transform": manifest.verify(transform.path).digest,
@@ -104,8 +105,10 @@ def fit(
     per_epoch = math.ceil(metadata["splits"]["train"]["rows"] / options.batch_size)
     total = options.max_steps or per_epoch * (options.epochs or 1)
     every = min(options.evaluate_every_steps or per_epoch, total)
+    spread = devices.given(options.batch_size)
     config = estimator_lib.RunConfig(
         model_dir=str(work),
+        train_distribute=spread.strategy,
         tf_random_seed=options.seed,
         save_checkpoints_steps=every,
         save_summary_steps=None,
@@ -143,7 +146,7 @@ def fit(
     inputs = examples_input(
         examples_dir,
         "train",
-        batch_size=options.batch_size,
+        batch_size=spread.batch_size,
         shuffle=True,
         seed=options.seed,
         epochs=None,

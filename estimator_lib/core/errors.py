@@ -53,6 +53,7 @@ class Reason(enum.StrEnum):
     DISAGREEMENT = "disagreement"
     UNSUPPORTED = "unsupported"
     STEP_FAILED = "step_failed"
+    INTERRUPTED = "interrupted"
     UNREACHABLE = "unreachable"
     PERMISSION = "permission"
     SECRET = "secret"  # noqa: S105 - the name of a reason

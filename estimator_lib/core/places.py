@@ -25,17 +25,16 @@ def fault(name: str, value: object) -> str | None:
     )
 
 
-def require_local(name: str, value: str) -> str:
-    """Returns a value that is no URI.
+def require_local(name: str, value: object) -> None:
+    """Refuses a URI where a local path is meant.
 
     Args:
-        name: One of `LOCAL`.
+        name: Of a parameter; those that are not of `LOCAL` may have any value.
         value: What was given for it; "" is fine.
 
     Raises:
-        ConfigError: it is one.
+        ConfigError: naming both.
     """
     found = fault(name, value)
     if found:
         raise ConfigError(f"{name} is invalid: {found}.", reason=Reason.UNSUPPORTED)
-    return value

@@ -11,19 +11,41 @@ import pathlib
 import shutil
 from collections.abc import Callable, Collection
 
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import manifest, places, storage
 from estimator_lib.core.errors import ExportError, Reason, StorageError
 
 _ATTEMPTS = 10
 
 
 def versions(directory: str | os.PathLike[str]) -> list[int]:
-    """Returns the numbers of the versions below `directory`, oldest first."""
+    """Returns the numbers of the versions below `directory`, oldest first.
+
+    Raises:
+        ConfigError: it is a URI.
+    """
+    places.require_local("serving_dir", os.fspath(directory))
     folder = pathlib.Path(directory)
     if not folder.is_dir():
         return []
     found = [p for p in folder.iterdir() if p.name.isdigit() and (p / "saved_model.pb").exists()]
     return sorted(int(p.name) for p in found)
+
+
+def newest(directory: str | os.PathLike[str]) -> str | None:
+    """Returns the newest version below a serving directory, or the directory if it is one.
+
+    None if nothing is there: no model is serving yet. An empty name stands for no directory.
+
+    Raises:
+        ConfigError: it is a URI, where nothing is looked up yet.
+    """
+    name = os.fspath(directory)
+    places.require_local("champion", name)
+    root = pathlib.Path(name)
+    if not name or (root / "saved_model.pb").is_file():
+        return name or None
+    found = versions(root)
+    return str(root / str(found[-1])) if found else None
 
 
 def _taken(directory: pathlib.Path) -> list[int]:
@@ -53,7 +75,11 @@ def commit(
 
     Returns:
         The version's directory.
+
+    Raises:
+        ConfigError: `directory` is a URI.
     """
+    places.require_local("serving_dir", os.fspath(directory))
     parent = storage.make_directory(directory)
     storage.sweep_staging(parent)
     for attempt in range(_ATTEMPTS):
@@ -84,6 +110,7 @@ def publish(
 
     Raises:
         ExportError: `staged_dir` is no SavedModel.
+        ConfigError: `serving_dir` is a URI.
     """
     source = pathlib.Path(staged_dir)
     if not (source / "saved_model.pb").exists():

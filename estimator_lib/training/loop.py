@@ -280,7 +280,7 @@ class _Loop:
         error = TrainingError(
             f"Training was asked to end by {signal.Signals(number).name} at step "
             f"{self._context.step}; its state is saved. Run again to go on.",
-            reason=Reason.STEP_FAILED,
+            reason=Reason.INTERRUPTED,
         )
         error.retryable = True
         raise error

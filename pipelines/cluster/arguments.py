@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from estimator_lib.core import places
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from pipelines import credentials
 from pipelines.specification import Parameter, Specification
@@ -28,7 +29,7 @@ def check(specification: Specification, given: Mapping[str, Any]) -> dict[str, A
 
     Raises:
         ConfigError: a name is unknown or missing, a value has another type, is not finite, too
-            large, or looks like a credential.
+            large, a URI where a step needs a local path, or looks like a credential.
     """
     faults: list[tuple[str, Reason]] = []
     checked: dict[str, Any] = {}
@@ -43,6 +44,10 @@ def check(specification: Specification, given: Mapping[str, Any]) -> dict[str, A
         except _FaultError as fault:
             faults.append((f"{name}: {fault}, got {quote(value)}.", fault.reason))
             continue
+        for place in sorted(specification.places.get(name, ())):
+            problem = places.fault(place, checked[name])
+            if problem:
+                faults.append((f"{name}: {problem}.", Reason.UNSUPPORTED))
         found = next(iter(credentials.find(value, name)), None)
         if found:
             text = f"{name}: looks like {found[1]}. Keep it in a Secret of the cluster."

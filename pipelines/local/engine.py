@@ -21,13 +21,14 @@ from typing import Any
 
 from components.steps.step import ERROR_MARK, FAILURE
 from estimator_lib.core import manifest, storage
+from estimator_lib.core.environment import RETRIES
 from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError
 from pipelines.local.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
 _TAIL_LINES = 5
-_ATTEMPTS = 3
-"""How often a step is started while it ends with the exit code that asks for a retry."""
+_RETRIES = 1
+"""How often a step tries again by itself."""
 
 
 class _Session:
@@ -53,15 +54,10 @@ class _Session:
         number = self._started[name] = self._started.get(name, 0) + 1
         log = self._logs / (f"{name}.log" if number == 1 else f"{name}-{number}.log")
         self._show(f"\n{name}")
-        environment = dict(env_vars or {})
+        environment = {RETRIES: str(_RETRIES), **(env_vars or {})}
         if self.failure is not None:  # this one does not depend on it: the exit handler
             environment[FAILURE] = f"{self.failed_step}: {self.failure}"
-        for attempt in range(_ATTEMPTS):
-            code, failure = self._attempt(name, rest, environment, log)
-            if failure is None or not failure.retryable:
-                break
-            if attempt + 1 < _ATTEMPTS:
-                self._show(f"  {failure} Trying again.")
+        code, failure = self._attempt(name, rest, environment, log)
         if self.failure is None:
             self.failure, self.failed_step = failure, name
         return code

@@ -593,6 +593,7 @@ def test_sigterm_saves_and_asks_to_run_again(tmp_path):
     with pytest.raises(TrainingError, match="SIGTERM") as caught:
         made.train(data(epochs=9), hooks=[Term()])
     assert caught.value.exit_code == 75
+    assert caught.value.reason is Reason.INTERRUPTED
     assert made.get_variable_value("global_step") == 3
 
 

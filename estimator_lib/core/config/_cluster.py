@@ -256,8 +256,8 @@ class Mounted(Section):
             raise ValueError("give env, mount_path or both")
         if self.mount_path is not None and not re.fullmatch(_DNS_LABEL, self.name):
             raise ValueError(
-                f"{quote(self.name)} cannot be mounted: Kubeflow calls the pod's volume so, and the "
-                "name of a volume has no dots and at most 63 characters; give env only"
+                f"{quote(self.name)} cannot be mounted: Kubeflow calls the volume so, and volumes "
+                "have no dots and at most 63 characters in their names; give env only"
             )
         return self
 

@@ -93,6 +93,7 @@ class RunConfiguration(Section):
         _check_calibration(self.train.calibration, self.heads)
         constructors.check_label(self.estimator.name, self.estimator.args, described(self.heads))
         self._check_continuous()
+        self._check_shares()
         if self.tune is not None:
             self._check_space(self.tune, built)
         if self.pipeline == "tuned_training":
@@ -167,6 +168,21 @@ class RunConfiguration(Section):
                         f"tune.space {name!r} has the value {quote(value)}: {error.message}",
                         reason=error.reason,
                     ) from error
+
+    def _check_shares(self) -> None:
+        """Refuses batches that the GPUs of a step cannot share equally."""
+        searched = self.tune.space.get("train.batch_size") if self.tune is not None else None
+        sizes = [self.train.batch_size] if searched is None else searched.extremes
+        for step in ("train", "tune"):
+            gpus = self.cluster.placement(step).gpu or 1
+            for size in sizes:
+                if isinstance(size, int) and size % gpus:
+                    raise ConfigError(
+                        f"train.batch_size {size} cannot be shared by the {gpus} GPUs of "
+                        f"cluster.steps.{step}: expected a multiple of {gpus}. Use "
+                        f"{max(1, size // gpus) * gpus}.",
+                        reason=Reason.CONFLICT,
+                    )
 
     def _check_continuous(self) -> None:
         """Refuses what only a pipeline with a serving model can do, and what it cannot do."""

@@ -1,0 +1,96 @@
+"""On which devices a step of a pipeline trains: all the GPUs that its pod was given.
+
+Layer 3. A step knows that it was given GPUs from the environment, for a pod that pays for GPUs
+and computes on CPUs is a silent fault: its image may have no CUDA, its node no driver.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib.core import environment
+from estimator_lib.core.errors import ConfigError, Reason
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Devices:
+    """How a training is spread.
+
+    Attributes:
+        strategy: For `RunConfig.train_distribute`; None trains on one device.
+        batch_size: Rows of one replica's batch; together they are the batch that was asked for.
+    """
+
+    strategy: Any
+    batch_size: int
+
+
+def given(batch_size: int) -> Devices:
+    """Returns how a step trains with the GPUs that it was given.
+
+    One that was given none leaves the device to TensorFlow, as outside of a pipeline.
+
+    Args:
+        batch_size: Rows of a step of training, over all replicas.
+
+    Raises:
+        ConfigError: see `require` and `spread`.
+    """
+    found = require()
+    return spread(batch_size, found)
+
+
+def require() -> Sequence[str]:
+    """Returns the GPUs that a step was given, or none if it was given none.
+
+    Raises:
+        ConfigError: it was given GPUs, and TensorFlow sees fewer.
+    """
+    asked = int(os.environ.get(environment.GPUS, "0"))
+    if not asked:
+        return []
+    found = visible()
+    if len(found) < asked:
+        raise ConfigError(
+            f"The step was given {asked} GPU{'s' * (asked > 1)}, but TensorFlow sees "
+            f"{len(found) or 'none'}: its image has no CUDA, or its node no driver for it. Name an "
+            "image built with --build-arg TENSORFLOW='tensorflow[and-cuda]==2.21.0', or remove "
+            "gpu.",
+            reason=Reason.CONFLICT,
+        )
+    return found
+
+
+def visible() -> list[str]:
+    """Returns the names of the GPUs that TensorFlow sees."""
+    found = tf.config.list_physical_devices("GPU")
+    return [f"GPU:{number}" for number in range(len(found))]
+
+
+def spread(batch_size: int, devices: Sequence[str]) -> Devices:
+    """Returns how a training is spread over devices: each takes its share of every batch.
+
+    Args:
+        batch_size: Rows of a step of training, over all replicas.
+        devices: Names such as GPU:0; none or one needs no strategy.
+
+    Raises:
+        ConfigError: the batch cannot be shared equally.
+    """
+    count = len(devices)
+    if count < 2:
+        return Devices(strategy=None, batch_size=batch_size)
+    if batch_size % count:
+        raise ConfigError(
+            f"train.batch_size {batch_size} cannot be shared by {count} GPUs: expected a multiple "
+            f"of {count}. Use {max(1, batch_size // count) * count}.",
+            reason=Reason.CONFLICT,
+        )
+    return Devices(
+        strategy=tf.distribute.MirroredStrategy(list(devices)), batch_size=batch_size // count
+    )
