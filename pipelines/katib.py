@@ -11,6 +11,7 @@ joins a command's words with blanks to one line for `sh -c`, and adds to that li
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -63,8 +64,9 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
     _check_search(config.name, part)
     _check_placement(config.cluster)
     shorts = {parameter: f"p{number}" for number, parameter in enumerate(options.space)}
-    job = _job(config, _asked(part, prepared or f"{volume.mount_path}/prepared", shorts))
-    _check_mounts(job)
+    prepared = prepared or f"{volume.mount_path}/prepared"
+    job = _job(config, _asked(part, prepared, shorts))
+    _check_mounts(job, prepared)
     _check_references(job, len(shorts))
     spec: dict[str, Any] = {
         "objective": {
@@ -168,11 +170,17 @@ def _check_placement(cluster: Cluster) -> None:
             )
 
 
-def _check_mounts(job: Mapping[str, Any]) -> None:
+def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
-    for mount in container["volumeMounts"]:
-        if mount["mountPath"] == _METRICS:
-            raise _unplaced(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
+    mounted = [one["mountPath"] for one in container["volumeMounts"]]
+    if _METRICS in mounted:
+        raise _unplaced(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
+    if not any(pathlib.PurePosixPath(prepared).is_relative_to(path) for path in mounted):
+        raise ConfigError(
+            f"Trials cannot read {quote(prepared)}: expected a directory below one that is mounted "
+            f"into them, {', '.join(mounted)}. Give --prepared as a pod sees it.",
+            reason=Reason.INVALID_VALUE,
+        )
 
 
 def _unplaced(what: str, why: str) -> ConfigError:

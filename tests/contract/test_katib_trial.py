@@ -158,12 +158,12 @@ def test_text_of_the_user_is_not_taken_for_anothers(tmp_path):
         {**BASE.cluster.model_dump(exclude_unset=True), "steps": {"tune": {"env": env}}}
     )
     experiment = yaml.safe_load(
-        katib.manifest(config.model_copy(update={"cluster": cluster}), "/mnt/$(A) $$ 'b'")
+        katib.manifest(config.model_copy(update={"cluster": cluster}), "/mnt/flights/$(A) $$ 'b'")
     )
     assert run(experiment, {NAME: "a"}, tmp_path, dumping(tmp_path)).completed
     _, environment = received(tmp_path)
     assert (environment["A"], environment["B"]) == ("it's $HOME", "$(A)")
-    assert str(tune_once.read_environment(environment).prepared) == "/mnt/$(A) $$ 'b'"
+    assert str(tune_once.read_environment(environment).prepared) == "/mnt/flights/$(A) $$ 'b'"
 
 
 # What is a number or a truth value to the reader of kubectl, and plain text to PyYAML.
@@ -316,6 +316,13 @@ def test_search_that_katib_would_refuse_is_refused(update, said):
     with pytest.raises(ConfigError) as caught:
         katib.manifest(config.model_copy(update={"name": name}))
     assert said in caught.value.message
+
+
+@pytest.mark.parametrize("prepared", ["gs://bucket/x", "prepared", "/mnt/flights2", "/data"])
+def test_directory_that_no_trial_sees_is_refused(prepared):
+    with pytest.raises(ConfigError, match=rf"'{prepared}'.*below.*/mnt/flights"):
+        katib.manifest(searching(["a"]), prepared)
+    assert katib.manifest(searching(["a"]), "/mnt/flights/other")
 
 
 def test_longest_name_is_taken():

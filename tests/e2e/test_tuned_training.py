@@ -120,7 +120,7 @@ def test_interrupted_search_goes_on_and_finds_the_same(searched, project, warm_s
 def test_a_trial_of_katib_ends_where_ours_ends(searched, project, capsys, tmp_path):
     result, _ = searched
     (prepared,) = pathlib.Path(result["report"]).parent.glob("artifacts/*/preprocess")
-    placed = "cluster={volume: {claim: c, mount_path: /mnt/c}, image: 'registry.example/x:1'}"
+    placed = f"cluster.volume={{claim: c, mount_path: '{prepared.parent}'}}"
     config = configuration.load(project / "config.yaml", [placed])
     experiment = yaml.safe_load(katib.manifest(config, str(prepared)))
     made = katib_trial.job(experiment, {RATE: "0.5"})
