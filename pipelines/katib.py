@@ -84,7 +84,7 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
         "maxFailedTrialCount": max(1, options.trials // 2),
         "metricsCollectorSpec": {
             "collector": {"kind": "StdOut"},
-            # By default Katib reads neither auc/late nor precision@0.5, and nan as no text.
+            # By default Katib reads neither auc/late nor precision@0.5, and ends at auc=nan.
             "source": {"filter": {"metricsFormat": [METRIC_LINE]}},
         },
         "parameters": [_parameter(name, space) for name, space in options.space.items()],

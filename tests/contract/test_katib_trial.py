@@ -219,6 +219,16 @@ def test_exit_code_of_a_final_error_is_the_one_the_job_does_not_repeat(nasty, tm
     assert again.code == 75
 
 
+def test_trial_that_katib_stops_early_ends_well_and_one_that_fails_does_not(nasty, tmp_path):
+    drawn = {NAME: "plain"}
+    mark = f"echo early-stopped >{shlex.quote(str(tmp_path / 'katib'))}/$PPID.pid"
+    stopped = katib_trial.program(tmp_path, f"{mark}; kill -TERM $$")
+    ended = run(nasty, drawn, tmp_path, stopped, may_stop=True)
+    assert (ended.code, ended.completed) == (0, True)
+    failed = katib_trial.program(tmp_path, "exit 2")
+    assert run(nasty, drawn, tmp_path, failed, may_stop=True).code == 1  # Katib's line hides it
+
+
 def test_job_of_an_ended_trial_is_kept_for_katib_and_then_goes(nasty):
     template = nasty["spec"]["trialTemplate"]
     assert template["retain"] is True
