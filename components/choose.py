@@ -30,6 +30,6 @@ def choose(
         A `TrainPart` as JSON with the best arguments put in, for train.
     """
     given = locals()
-    from components.steps import choose, step
+    from components.steps.step import run
 
-    return step.run(choose.run, given)
+    return run("choose", given)

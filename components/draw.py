@@ -25,6 +25,6 @@ def draw(config: str, code_version: str) -> List[str]:  # noqa: UP006
         Of each trial number and values, as JSON.
     """
     given = locals()
-    from components.steps import draw, step
+    from components.steps.step import run
 
-    return step.run(draw.run, given)
+    return run("draw", given)

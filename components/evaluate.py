@@ -42,6 +42,6 @@ def evaluate(
         evaluates conditions on outputs of that form only.
     """
     given = locals()
-    from components.steps import evaluate, step
+    from components.steps.step import run
 
-    return step.run(evaluate.run, given)
+    return run("evaluate", given)

@@ -34,6 +34,6 @@ def export(
         saved_model: The SavedModel.
     """
     given = locals()
-    from components.steps import export, step
+    from components.steps.step import run
 
-    step.run(export.run, given)
+    run("export", given)

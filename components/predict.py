@@ -25,6 +25,6 @@ def predict(
         predictions: A shard per file, Parquet or CSV.
     """
     given = locals()
-    from components.steps import predict, step
+    from components.steps.step import run
 
-    step.run(predict.run, given)
+    run("predict", given)

@@ -44,9 +44,9 @@ def newest_version(model: str | pathlib.Path) -> pathlib.Path:
     Raises:
         ConfigError: it is neither a SavedModel nor a directory of numbered ones.
     """
-    from components.scoring import newest_served
+    from estimator_lib.export import retention
 
-    found = newest_served(str(model))
+    found = retention.newest(model)
     if found is None:
         raise ConfigError(
             f"Model {model} is neither a SavedModel nor a directory of numbered versions. Give "

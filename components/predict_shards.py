@@ -16,8 +16,8 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components import raw_rows
 from components.predict_job import KIND, Scored
+from components.steps import raw_rows
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason

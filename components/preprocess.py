@@ -30,6 +30,6 @@ def preprocess(
         statistics: Statistics per split and the schema.
     """
     given = locals()
-    from components.steps import preprocess, step
+    from components.steps.step import run
 
-    step.run(preprocess.run, given)
+    run("preprocess", given)

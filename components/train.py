@@ -30,6 +30,6 @@ def train(
             `warm_start: serving`.
     """
     given = locals()
-    from components.steps import step, train
+    from components.steps.step import run
 
-    step.run(train.run, given)
+    run("train", given)

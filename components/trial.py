@@ -29,6 +29,6 @@ def trial(
         How the trial ended, as JSON, for choose.
     """
     given = locals()
-    from components.steps import step, trial
+    from components.steps.step import run
 
-    return step.run(trial.run, given)
+    return run("trial", given)

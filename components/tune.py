@@ -33,6 +33,6 @@ def tune(
         A `TrainPart` as JSON with the best arguments put in, for train.
     """
     given = locals()
-    from components.steps import step, tune
+    from components.steps.step import run
 
-    return step.run(tune.run, given)
+    return run("tune", given)

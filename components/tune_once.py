@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with step():
         part = TunePart.from_json(parsed.config)
         values = read(part.tune, parsed.value)
-        from components.tune_trial import measure
+        from components.steps.tune_trial import measure
 
         with tempfile.TemporaryDirectory() as folder:
             examples, transform = (str(parsed.prepared / n) for n in ("examples", "transform"))

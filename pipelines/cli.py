@@ -222,9 +222,9 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
-    from components.model import check_metric_names
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
+    from estimator_lib.evaluation.configured import check_metric_names
     from pipelines import code_version, definitions
     from pipelines.local import run
 

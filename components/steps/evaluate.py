@@ -10,14 +10,15 @@ from typing import Any
 import yaml
 from kfp import dsl
 
-from components import model as artifact
-from components.importance import measured
-from components.scoring import newest_served, score, score_served
+from components.steps import model as artifact
+from components.steps.importance import measured
+from components.steps.scoring import score, score_served
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import EvaluatePart
+from estimator_lib.evaluation import configured, feature_statistics
 from estimator_lib.evaluation import evaluation as evaluations
-from estimator_lib.evaluation import feature_statistics
 from estimator_lib.evaluation import report as reports
+from estimator_lib.export import retention
 from estimator_lib.training import devices
 
 
@@ -40,9 +41,9 @@ def run(
     part = EvaluatePart.from_json(config)
     prepared = manifest.verify(examples.path)
     trained = artifact.open_model(model.path, transform.path, examples.path)
-    problem = artifact.problem(prepared.metadata["label"], part.evaluate)
+    problem = configured.problem(prepared.metadata["label"], part.evaluate)
     scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem)
-    version = newest_served(champion) if part.evaluate.compares else None
+    version = retention.newest(champion) if part.evaluate.compares else None
     serving = None
     if version is not None:
         served = score_served(version, examples.path, problem)

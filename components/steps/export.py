@@ -12,8 +12,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from kfp import dsl
 
-from components import model as artifact
-from components import raw_rows, warm_start
+from components import warm_start
+from components.steps import model as artifact
+from components.steps import raw_rows
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Export
 from estimator_lib.core.errors import ExportError, Reason

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from components.quiet import startup_lines_hidden
 from estimator_lib.core import environment, places
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 
@@ -22,23 +24,23 @@ PAUSE_S = 10.0
 """Seconds before the second attempt; three times as long before each next one."""
 _FACTOR = 3.0
 
-T = TypeVar("T")
 
-
-def run(body: Callable[..., T], inputs: Mapping[str, Any]) -> T:
-    """Runs the body of a step with what its component was given, as `step` says.
+def run(name: str, inputs: Mapping[str, Any]) -> Any:
+    """Runs a step with what its component was given, as `step` says.
 
     It is run again after an error that may pass, as often as the environment says (STEP_RETRIES):
     nobody else does it where Argo retries lost pods only. A step that was asked to end does not
     go on; a new pod does. In train a later attempt goes on from the last checkpoint.
 
     Args:
-        body: What the step does.
+        name: Of the step's module here, whose `run` takes the inputs.
         inputs: Parameters and artifacts by name; a local path that is a URI is refused.
     """
+    with startup_lines_hidden():
+        body = importlib.import_module(f"components.steps.{name}").run
     with step():
-        for name, value in inputs.items():
-            places.require_local(name, value)
+        for given, value in inputs.items():
+            places.require_local(given, value)
         retries = int(os.environ.get(environment.RETRIES, "0"))
         for attempt in range(retries):
             try:

@@ -12,12 +12,13 @@ from typing import Any
 from kfp import dsl
 
 import estimator_lib
-from components import model as artifact
 from components import warm_start
-from components.scoring import BATCH_ROWS, newest_served
+from components.steps import model as artifact
+from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import TrainPart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.export import retention
 from estimator_lib.inputs.parquet import examples_input
 from estimator_lib.training import devices, history
 from estimator_lib.training.checkpoints import step_of
@@ -42,7 +43,7 @@ def run(
     """Runs the step; see `components.train`."""
     part = TrainPart.from_json(config)
     prepared = manifest.verify(examples.path)
-    serving = newest_served(champion) if part.train.warm_start else None
+    serving = retention.newest(champion) if part.train.warm_start else None
     parents = {
         "examples": prepared.digest,
         "transform": manifest.verify(transform.path).digest,

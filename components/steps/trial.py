@@ -11,7 +11,7 @@ import tempfile
 from kfp import dsl
 
 from components.search import Trial
-from components.tune_trial import measure
+from components.steps.tune_trial import measure
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.errors import ConfigError, EstimatorLibError

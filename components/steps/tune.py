@@ -11,7 +11,7 @@ from typing import Any
 from kfp import dsl
 
 from components import search
-from components.tune_trial import Forked
+from components.steps.tune_trial import Forked
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.progress import Progress

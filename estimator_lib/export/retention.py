@@ -31,6 +31,23 @@ def versions(directory: str | os.PathLike[str]) -> list[int]:
     return sorted(int(p.name) for p in found)
 
 
+def newest(directory: str | os.PathLike[str]) -> str | None:
+    """Returns the newest version below a serving directory, or the directory if it is one.
+
+    None if nothing is there: no model is serving yet. An empty name stands for no directory.
+
+    Raises:
+        ConfigError: it is a URI, where nothing is looked up yet.
+    """
+    name = os.fspath(directory)
+    places.require_local("champion", name)
+    root = pathlib.Path(name)
+    if not name or (root / "saved_model.pb").is_file():
+        return name or None
+    found = versions(root)
+    return str(root / str(found[-1])) if found else None
+
+
 def _taken(directory: pathlib.Path) -> list[int]:
     """Every numeric name, whole or not: none may be used again."""
     if not directory.is_dir():

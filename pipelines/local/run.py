@@ -14,10 +14,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
-from components.model import check_metric_names
 from estimator_lib.core import files, manifest, storage
 from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
 from estimator_lib.core.errors import PipelineError, Reason
+from estimator_lib.evaluation.configured import check_metric_names
+from estimator_lib.export import retention
 from pipelines import definitions
 from pipelines.code_version import code_version
 from pipelines.local.engine import Execution, Show, execute
@@ -66,7 +67,8 @@ def run(
             fingerprint = uuid.uuid4().hex  # there may be other rows each time
         show(f"{config.name}: {len(raw)} files, data {fingerprint[:8]}, code {version[:8]}")
 
-        newest = _newest(output / "serving")
+        # By its number, so that the cache sees a new one.
+        newest = retention.newest(output / "serving") or ""
         arguments = {
             "base_dir": str(base_dir.resolve()),
             "analysis_cache": str(output / "analysis"),
@@ -103,14 +105,6 @@ def schema_files(config: RunConfiguration, base_dir: pathlib.Path) -> list[pathl
         place = base_dir / name
         found += sorted(place.rglob("*.pb")) if place.is_dir() else files.expand([name], base_dir)
     return found
-
-
-def _newest(serving: pathlib.Path) -> str:
-    """The serving version: by its number, so that the cache sees a new one."""
-    from estimator_lib.export import retention
-
-    versions = retention.versions(serving)
-    return str(serving / str(versions[-1])) if versions else ""
 
 
 def _without_retries(config: RunConfiguration) -> RunConfiguration:

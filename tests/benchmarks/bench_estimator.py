@@ -82,7 +82,7 @@ def prepare(folder):
 def ours(folder, steps, batches):
     """Trains and evaluates with estimator_lib."""
     import estimator_lib
-    from components.model import read_columns
+    from components.steps.model import read_columns
     from estimator_lib.core import columns as fc
     from estimator_lib.inputs.parquet import examples_input
 

@@ -55,7 +55,7 @@ def prepare(folder):
 def model_of(name, folder, model_dir):
     """A default model over the flights' columns."""
     import estimator_lib
-    from components.model import read_columns
+    from components.steps.model import read_columns
     from estimator_lib.core import columns as fc
 
     columns = {n: fc.transformed(c) for n, c in read_columns(f"{folder}/transform").items()}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import estimator_lib
-from components import model
+from components.steps import model
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.export.saved_model import load_model

@@ -11,7 +11,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components import raw_rows
+from components.steps import raw_rows
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.export import serving_inputs

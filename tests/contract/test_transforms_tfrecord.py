@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import estimator_lib
-from components.scoring import score
+from components.steps.scoring import score
 from estimator_lib.core import columns as fc
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import DataError, Reason

@@ -153,8 +153,8 @@ def test_tft_finds_the_vocabularies_of_the_function(done):
 
 def test_the_exported_model_holds_the_function(done, tmp_path):
     import estimator_lib
-    from components import model as artifact
-    from components import raw_rows
+    from components.steps import model as artifact
+    from components.steps import raw_rows
     from estimator_lib.core import columns as fc
     from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
 

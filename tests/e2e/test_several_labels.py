@@ -7,9 +7,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from components import model, predict_job, scoring
+from components import predict_job
+from components.steps import scoring
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
+from estimator_lib.evaluation import configured
 from pipelines import cli
 from pipelines.local import run, summary
 
@@ -164,7 +166,7 @@ def test_a_challenger_is_compared_head_by_head(heads, execute):
 
 def test_a_serving_model_of_another_label_is_refused(project, heads, weather, execute):
     label = configuration.described(configuration.load(project / "weather.yaml").heads)
-    problem = model.problem(label, configuration.Evaluate())
+    problem = configured.problem(label, configuration.Evaluate())
     examples = next(pathlib.Path(weather["report"]).parent.glob("artifacts/*/preprocess/examples"))
     with pytest.raises(ConfigError, match="for it predicts something else"):
         scoring.score_served(heads["model"], str(examples), problem)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from components import importance
+from components.steps import importance
 from estimator_lib.core import manifest
 from estimator_lib.core.config import Importance
 from transforms.testing import Job

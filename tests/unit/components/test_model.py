@@ -3,9 +3,10 @@
 import pytest
 import tensorflow as tf
 
-from components import model
+from components.steps import model
 from estimator_lib import heads
 from estimator_lib.core.config import Evaluate, Label, described
+from estimator_lib.evaluation import configured
 
 LABELS = {
     "late": Label(field="late"),
@@ -23,7 +24,7 @@ def test_every_kind_of_label_has_its_head_and_task():
         "delay": heads.RegressionHead,
         "things": heads.MultiLabelHead,
     }
-    problem = model.problem(described(LABELS), Evaluate())
+    problem = configured.problem(described(LABELS), Evaluate())
     tasks = {name: (own.task, own.classes) for name, own in problem.heads.items()}
     assert tasks == {
         "late": ("binary", ()),

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from components import search, tune_trial
+from components import search
+from components.steps import tune_trial
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.errors import ConfigError, Reason, StorageError
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import estimator_lib
-from components import model, warm_start
+from components import warm_start
+from components.steps import model
 from estimator_lib.core import columns as fc
 from estimator_lib.core.config import Estimator, Train, TrainPart
 from estimator_lib.core.errors import ConfigError

@@ -224,7 +224,7 @@ def test_counts_have_a_deviance_and_other_numbers_a_reason(rows):
 
 
 def test_quantiles_of_a_class_are_refused_before_any_work():
-    from components.model import problem
+    from estimator_lib.evaluation.configured import problem
 
     assert problem({"kind": "number"}, config.Evaluate(quantiles=[0.5])).task == "quantile"
     assert problem({"kind": "class", "classes": 3}, config.Evaluate()).task == "multiclass"

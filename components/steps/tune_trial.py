@@ -19,8 +19,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, Self
 
-from components import model as artifact
+import tensorflow as tf
+
+import estimator_lib
 from components.search import Ended, Evaluated
+from components.steps import model as artifact
 from components.steps.train import check_metric, fit
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TrainPart, TunePart
@@ -32,6 +35,7 @@ from estimator_lib.core.errors import (
     TrainingError,
     quote,
 )
+from estimator_lib.training.early_stopping import MetricStoppingHook
 
 _PR_SET_PDEATHSIG = 1
 
@@ -128,8 +132,6 @@ class Forked:
                         _build(part, columns, metadata, folder)
 
     def _try(self, number: int, values: Mapping[str, Any], theirs: Any) -> float | None:
-        import tensorflow as tf
-
         threads = max(1, len(os.sched_getaffinity(0)) // self.parallel)
         tf.config.threading.set_intra_op_parallelism_threads(threads)
 
@@ -164,8 +166,6 @@ def measure(
         ConfigError: the model has no such metric.
         TrainingError: the metric is not a finite number.
     """
-    from estimator_lib.training.early_stopping import MetricStoppingHook
-
     tune = part.tune
     stopped: list[int] = []
 
@@ -221,8 +221,6 @@ def of_trial(part: TunePart, values: Mapping[str, Any]) -> TrainPart:
 def _build(
     part: TrainPart, columns: Mapping[str, Any], metadata: Mapping[str, Any], folder: str
 ) -> None:
-    import estimator_lib
-
     artifact.build_estimator(part, columns, metadata, estimator_lib.RunConfig(model_dir=folder))
 
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from estimator_lib.evaluation.metrics import Problem
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.steps import raw_rows
+from estimator_lib.core import labels, manifest, storage
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.evaluation import of_head
+from estimator_lib.evaluation.metrics import Problem
+from estimator_lib.export.saved_model import load_model
+from estimator_lib.inputs.lists import side_by_side
+from estimator_lib.inputs.parquet import examples_input, read
 
 BATCH_ROWS = 8192
 
@@ -47,13 +57,6 @@ def score(
         PipelineError: the model's predictions are not those of a head for the task.
         ConfigError: it predicts several numbers, and the configuration does not say what.
     """
-    import pyarrow as pa
-
-    from estimator_lib.core import labels, manifest
-    from estimator_lib.evaluation import of_head
-    from estimator_lib.inputs.lists import side_by_side
-    from estimator_lib.inputs.parquet import examples_input, read
-
     metadata = manifest.read(examples_dir, kind="examples").metadata
     input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)
     batches = [
@@ -82,30 +85,9 @@ def score(
 
 def joined(batches: Sequence[Any]) -> Any:
     """Returns arrays of batches as one, or mappings of them as one mapping."""
-    import numpy as np
-
     if isinstance(batches[0], Mapping):
         return {name: joined([batch[name] for batch in batches]) for name in batches[0]}
     return np.concatenate(batches)
-
-
-def newest_served(directory: str) -> str | None:
-    """Returns the newest version below a serving directory, or the directory if it is one.
-
-    None if nothing is there: no model is serving yet.
-
-    Raises:
-        ConfigError: it is a URI, where nothing is looked up yet.
-    """
-    from estimator_lib.core import places
-    from estimator_lib.export import retention
-
-    places.require_local("champion", directory)
-    root = pathlib.Path(directory)
-    if not directory or (root / "saved_model.pb").is_file():
-        return directory or None
-    versions = retention.versions(root)
-    return str(root / str(versions[-1])) if versions else None
 
 
 def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
@@ -120,14 +102,6 @@ def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
         ConfigError: the model reads a field that these rows do not have, or predicts something
             else.
     """
-    import pyarrow.parquet as pq
-
-    from components import raw_rows
-    from estimator_lib.core import manifest, storage
-    from estimator_lib.core.errors import ConfigError, PipelineError, Reason
-    from estimator_lib.evaluation import of_head
-    from estimator_lib.export.saved_model import load_model
-
     metadata = manifest.read(examples_dir, kind="examples").metadata
     served = load_model(model_dir)
     lacking = sorted(set(served.inputs) - set(metadata["raw_fields"]))

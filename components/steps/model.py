@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import estimator_lib
+from estimator_lib import heads
 from estimator_lib.core import columns as fc
 from estimator_lib.core import constructors, labels, manifest
-from estimator_lib.core.config import Evaluate, RunConfiguration, TrainPart, described
+from estimator_lib.core.config import TrainPart
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, quote
-
-if TYPE_CHECKING:
-    from estimator_lib.evaluation.metrics import Problem
+from estimator_lib.training import history
 
 KIND = "model"
 DECLARATION = "model.json"
@@ -76,8 +77,6 @@ def build_estimator(
         ConfigError: the Estimator does not fit the label, or the user's function is not there,
             returns something else or takes no `warm_start_from` that is given.
     """
-    import estimator_lib
-
     declared = part.estimator
     ready = {name: fc.transformed(column) for name, column in columns.items()}
     given = {} if warm_start_from is None else {"warm_start_from": warm_start_from}
@@ -112,8 +111,6 @@ def head_of(
         weights: How much the loss of each of several labels counts, where not 1.
         name: The head's.
     """
-    from estimator_lib import heads
-
     if label["kind"] == "heads":
         several = labels.heads(label)
         parts = [head_of(own, weight_column, {}, n) for n, own in several.items()]
@@ -136,9 +133,6 @@ def _call(
     args: Mapping[str, Any],
     given: Mapping[str, Any],
 ) -> Any:
-    import inspect
-
-    import estimator_lib
 
     module, _, attribute = function.partition(":")
     try:
@@ -172,9 +166,6 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
     Raises:
         PipelineError: the model was trained on another transform.
     """
-    import estimator_lib
-    from estimator_lib.training import history
-
     found = manifest.verify(model_dir)
     declaration = json.loads((pathlib.Path(model_dir) / DECLARATION).read_text())
     transform = manifest.read(transform_dir, kind="transform").digest
@@ -198,49 +189,3 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
         declaration=declaration,
         history=history.read(pathlib.Path(model_dir) / HISTORY),
     )
-
-
-def problem(label: labels.Label, wanted: Evaluate) -> Problem:
-    """Returns what a model for this label predicts.
-
-    Args:
-        label: As `core.labels` describes it.
-        wanted: Says whether the predictions are quantiles.
-    """
-    from estimator_lib.evaluation.metrics import Problem
-
-    kind = label["kind"]
-    if kind == "heads":
-        heads = {name: problem(own, wanted) for name, own in labels.heads(label).items()}
-        return Problem(task="multihead", heads=heads)
-    if kind == "multilabel":
-        return Problem(task="multilabel", classes=tuple(label["classes"]))
-    if kind == "number" and wanted.quantiles:
-        return Problem(task="quantile", quantiles=tuple(wanted.quantiles))
-    if kind == "number":
-        return Problem(task="regression")
-    if label["classes"] == 2:
-        return Problem(task="binary")
-    return Problem(task="multiclass", classes=tuple(map(str, range(label["classes"]))))
-
-
-def check_metric_names(config: RunConfiguration) -> None:
-    """Refuses a bound on a metric that a model for this label does not have.
-
-    Raises:
-        ConfigError: naming the nearest metric.
-    """
-    from estimator_lib.evaluation.evaluation import check_metric_names as check
-    from estimator_lib.evaluation.metrics import names
-
-    wanted, label = config.evaluate, described(config.heads)
-    kinds = [own["kind"] for own in labels.heads(label).values()]
-    if wanted.quantiles and "number" not in kinds:
-        raise ConfigError(
-            f"evaluate.quantiles is given, but the kind of label is {' and '.join(kinds)}: only "
-            "numbers have quantiles. Remove it, or set label.kind to number.",
-            reason=Reason.CONFLICT,
-        )
-    known = names(problem(label, wanted))
-    for section in ("thresholds", "slice_thresholds", "changes", "slice_changes"):
-        check(getattr(wanted, section), known, f"evaluate.{section}")

@@ -7,9 +7,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from components.scoring import Scored
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+
+from components.steps import raw_rows
+from components.steps.scoring import BATCH_ROWS, Scored
+from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Importance
 from estimator_lib.core.progress import Progress
+from estimator_lib.evaluation import of_head, permutation_importance
+from estimator_lib.export.serving_inputs import raw_transform
 
 MAX_PREDICTIONS = 400_000
 """Rows that are predicted in all at most; of many fields, fewer rows are drawn."""
@@ -32,7 +41,7 @@ def measured(
     Args:
         problem: What the model predicts.
         wanted: How.
-        trained: A `components.model.Trained`.
+        trained: A `components.steps.model.Trained`.
         scored: The eval split.
         examples_dir: What preprocess wrote, with the raw eval rows.
         transform_dir: What preprocess wrote.
@@ -41,11 +50,6 @@ def measured(
         An `evaluation.Importance`, or one by head; None if it is switched off, or if the raw
         rows are not there.
     """
-    import numpy as np
-
-    from estimator_lib.core import manifest
-    from estimator_lib.evaluation import of_head, permutation_importance
-
     began = time.monotonic()
     metadata = manifest.read(examples_dir, kind="examples").metadata
     fields = sorted(metadata["raw_fields"])
@@ -85,13 +89,6 @@ def measured(
 
 def raw_at(examples_dir: str, files: Sequence[str], positions: Any) -> dict[str, Any]:
     """Returns the raw rows at ascending positions of a split, as a request gives them."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from components import raw_rows
-    from components.scoring import BATCH_ROWS
-    from estimator_lib.core import storage
-
     parts, first = [], 0
     for name in files:
         for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
@@ -110,11 +107,6 @@ def shuffles(raw: Mapping[str, Any], transform_dir: str, wanted: Importance) -> 
         transform_dir: What preprocess wrote.
         wanted: How often, and from which seed; the same shuffles serve every field.
     """
-    import numpy as np
-    import tensorflow as tf
-
-    from estimator_lib.export.serving_inputs import raw_transform
-
     rows = len(next(iter(raw.values())))
     rng = np.random.default_rng([wanted.seed, rows])
     # The first order changes nothing.

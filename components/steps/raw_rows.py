@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from estimator_lib.core.columns import MISSING_INT
 
 
@@ -18,10 +22,6 @@ def arrays(table: Any) -> dict[str, Any]:
         By field, `[rows]`: bytes objects ("" is missing), int64 (`MISSING_INT` is missing) or
         float32 (NaN is missing). Of lists, `[rows, n]`, filled up with the missing value.
     """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     found = {}
     for name in table.schema.names:
         column = table.column(name)
@@ -40,10 +40,6 @@ def arrays(table: Any) -> dict[str, Any]:
 
 def _array(column: Any) -> Any:
     """A plain column as an array `[n]`."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     kind: Any
     if pa.types.is_integer(column.type):
         filled, kind = pc.fill_null(column, MISSING_INT), np.int64
