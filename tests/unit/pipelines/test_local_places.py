@@ -139,7 +139,6 @@ def test_steps_refuse_it_wherever_their_specification_came_from(capsys):
 
 
 def test_no_folder_is_made_of_a_uri(tmp_path, monkeypatch):
-    from components.scoring import newest_served
     from estimator_lib.export import retention
 
     monkeypatch.chdir(tmp_path)
@@ -148,9 +147,9 @@ def test_no_folder_is_made_of_a_uri(tmp_path, monkeypatch):
     for act in (
         lambda: retention.publish("model", "gs://b/serving"),
         lambda: retention.versions("gs://b/serving"),
-        lambda: newest_served("gs://b/serving"),
+        lambda: retention.newest("gs://b/serving"),
     ):
         with pytest.raises(ConfigError, match="gs://b/serving"):
             act()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    assert newest_served("") is None
+    assert retention.newest("") is None

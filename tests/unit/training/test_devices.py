@@ -1,10 +1,5 @@
 """GPUs that are paid for compute: a batch is shared by all of them, or the step says why not."""
 
-import pathlib
-import subprocess
-import sys
-import textwrap
-
 import pytest
 
 from estimator_lib.core import environment
@@ -51,49 +46,3 @@ def test_tensorflow_without_cuda_sees_no_gpu(monkeypatch):
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ConfigError, match=r"batch_size 100 .*3 GPUs.*Use 99\."):
         devices.spread(100, ["GPU:0", "GPU:1", "GPU:2"])
-
-
-TRAINED = textwrap.dedent("""
-    import os, pathlib, sys
-    import tensorflow as tf
-
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-    from components import model as artifact
-    from components.steps import train
-    from estimator_lib.core import columns as fc
-    from estimator_lib.core import manifest
-    from estimator_lib.core.config import TrainPart
-    from estimator_lib.training import devices
-
-    devices.visible = lambda: ["CPU:0", "CPU:1"]
-""")
-
-
-def test_two_devices_stand_in_for_gpus(tmp_path):
-    """Two logical CPUs get a strategy of two replicas, each with half of the batch."""
-    script = TRAINED.partition("import numpy")[0] + textwrap.dedent("""
-        from estimator_lib.training import devices
-        devices.visible = lambda: ["CPU:0", "CPU:1"]
-        found = devices.given(96)
-        assert found.batch_size == 48, found
-        assert found.strategy.num_replicas_in_sync == 2, found
-        print("ok")
-    """)
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        env={
-            "PYTHONPATH": str(pathlib.Path(__file__).parents[3]),
-            "PATH": "/usr/bin:/bin",
-            environment.GPUS: "2",
-        },
-    )
-    assert done.stdout == "ok\n", done.stderr[-2000:]
