@@ -129,15 +129,6 @@ def test_submit_refuses_it_before_anything_is_sent(capsys):
     assert "serving_dir: expected a path in the pod" in capsys.readouterr().err
 
 
-def test_steps_refuse_it_wherever_their_specification_came_from(capsys):
-    from components.steps import step
-
-    with pytest.raises(SystemExit) as caught:
-        step.run(lambda **_: pytest.fail("it ran"), {"serving_dir": "gs://b/serving"})
-    assert caught.value.code == 2
-    assert "error: serving_dir is invalid" in capsys.readouterr().out
-
-
 def test_no_folder_is_made_of_a_uri(tmp_path, monkeypatch):
     from estimator_lib.export import retention
 
