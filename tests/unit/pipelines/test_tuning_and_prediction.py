@@ -55,7 +55,7 @@ def test_every_trial_is_a_task_and_the_best_is_trained(tasks):
     assert "train_config" not in tasks["root"]["inputDefinitions"]["parameters"]
 
 
-def test_trials_get_the_resources_of_tune_and_small_tasks_none():
+def test_trials_get_the_resources_of_tune_and_small_tasks_little():
     text = compiling.compile_text(
         load(*TASKS, "cluster.steps.tune={gpu: 1, memory: 9Gi}", "cluster.resource_parameters=true")
     )
@@ -63,8 +63,10 @@ def test_trials_get_the_resources_of_tune_and_small_tasks_none():
     executors = spec["deploymentSpec"]["executors"]
     trial = executors["exec-trial"]["container"]["resources"]
     assert trial["resourceMemoryLimit"] == "{{$.inputs.parameters['pipelinechannel--tune_memory']}}"
-    assert "resources" not in executors["exec-draw"]["container"]
-    assert "resources" not in executors["exec-choose"]["container"]
+    for task in ("exec-draw", "exec-choose"):
+        little = executors[task]["container"]["resources"]
+        assert (little["resourceMemoryRequest"], "accelerator" in little) == ("128Mi", False)
+        assert "resourceMemoryLimit" not in little
     assert "train_gpu" in spec["root"]["inputDefinitions"]["parameters"]
 
 
