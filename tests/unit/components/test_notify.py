@@ -206,7 +206,7 @@ def test_exit_handler_mounts_nothing_that_could_keep_it_from_starting():
     config = configuration.load(
         "pipelines/examples/flights/config.yaml",
         [
-            "cluster.defaults={gpu: 8, memory: 900Gi, timeout_s: 9999, labels: {team: ml}}",
+            "cluster.defaults={cpu: '64', memory: 900Gi, timeout_s: 9999, labels: {team: ml}}",
             "cluster.steps.notify.secrets=[{name: chat, env: {url: NOTIFY_WEBHOOK}}]",
             "cluster.resource_parameters=true",
         ],
@@ -216,7 +216,9 @@ def test_exit_handler_mounts_nothing_that_could_keep_it_from_starting():
     (found,) = executor["secretAsEnv"]
     assert (found["secretName"], found["optional"]) == ("chat", True)
     assert "pvcMount" not in executor
-    assert "resources" not in spec["deploymentSpec"]["executors"]["exec-notify"]["container"]
+    asked = spec["deploymentSpec"]["executors"]["exec-notify"]["container"]["resources"]
+    assert (asked["resourceCpuRequest"], asked["resourceMemoryRequest"]) == ("100m", "128Mi")
+    assert not {"resourceMemoryLimit", "resourceCpuLimit", "accelerator"} & set(asked)
     assert executor["podMetadata"]["labels"] == {"team": "ml"}
     assert executor["activeDeadlineSeconds"] == "120"
     task = spec["root"]["dag"]["tasks"]["notify"]
