@@ -97,16 +97,12 @@ class Workflow:
     """A run's Workflow.
 
     Attributes:
-        name: Its name in the cluster.
         namespace: Where its pods are.
-        terminated: Whether it was ended by hand.
         message: What Argo says about it as a whole, or "".
         steps: Those that were declared, in the order of the graph.
     """
 
-    name: str
     namespace: str
-    terminated: bool
     message: str
     steps: tuple[Step, ...]
 
@@ -280,16 +276,16 @@ class _Reader:
         self._templates = {template["name"]: template for template in self._spec["templates"]}
         nodes = self._status.get("nodes") or {}
         self._nodes: dict[str, Mapping[str, Any]] = {node["name"]: node for node in nodes.values()}
-        self._terminated = self._spec.get("activeDeadlineSeconds") == 0
+        # Kubeflow ends a run by leaving it no time, Argo's own command by telling it to shut down.
+        ended = self._spec.get("activeDeadlineSeconds") == 0 or self._spec.get("shutdown")
+        self._terminated = bool(ended)
         over = self._status.get("phase") in ("Succeeded", "Failed", "Error")
         self._otherwise = State.NOT_REACHED if over else State.PENDING
 
     def workflow(self) -> Workflow:
         name = self._metadata["name"]
         return Workflow(
-            name=name,
             namespace=self._metadata.get("namespace", ""),
-            terminated=self._terminated,
             message=self._status.get("message", ""),
             steps=tuple(self._graph(self._spec["entrypoint"], name, (), self._otherwise)),
         )

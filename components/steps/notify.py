@@ -60,7 +60,7 @@ def run(status: dsl.PipelineTaskFinalStatus, pipeline: str, run: str) -> None:
 def told(state: str, error: str, pipeline: str, run: str) -> None:
     """Tells the log and the webhook, if there is one."""
     ended = read_steps(run) if os.environ.get(_POD) else None
-    message = describe(state, ended, os.environ.get(FAILURE, ""), error, pipeline, run)
+    message = describe(state, os.environ.get(FAILURE, ""), error, pipeline, run, ended)
     print(message["text"], flush=True)  # noqa: T201 - standard output is the step's log
     address = os.environ.get(WEBHOOK, "")
     if address:
@@ -69,17 +69,22 @@ def told(state: str, error: str, pipeline: str, run: str) -> None:
 
 
 def describe(
-    state: str, ended: Conclusion | None, reason: str, error: str, pipeline: str, run: str
+    state: str,
+    reason: str,
+    error: str,
+    pipeline: str,
+    run: str,
+    ended: Conclusion | None = None,
 ) -> dict[str, str]:
     """Returns what is posted: `text` for people, the rest for programs.
 
     Args:
         state: As Kubeflow gives it, or the local runner.
-        ended: What the run's steps say; None where they cannot be read.
         reason: Why the run failed, as the local runner knows it; may be empty.
         error: What Kubeflow says, which usually names no step.
         pipeline: Name of the pipeline.
         run: Identifier of the run.
+        ended: What the run's steps say; None where they cannot be read.
     """
     if ended is not None:
         outcome, reason = ended.outcome.name, ended.reason

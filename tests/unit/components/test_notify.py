@@ -77,7 +77,7 @@ def test_where_the_reason_is_not_known_it_says_how_to_find_it(monkeypatch, capsy
     ],
 )
 def test_states_of_kubeflow_are_told_for_what_they_are(state, text, kind):
-    message = notify.describe(state, None, "", "", "flights", "run-7")
+    message = notify.describe(state, "", "", "flights", "run-7")
     assert message["text"].startswith(text)
     assert message["state"] == kind
     assert ("runs show" in message["text"]) is (kind not in ("SUCCEEDED", "CACHED"))

@@ -111,7 +111,6 @@ def test_placement_reaches_the_specification(example):
     assert train["resources"]["resourceCpuRequest"] == "3"
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 4
-    assert tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert tasks["train"]["inputs"]["parameters"]["code_version"]
     kubernetes = platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounts = {n: e["pvcMount"][0]["mountPath"] for n, e in kubernetes.items() if "pvcMount" in e}
