@@ -121,7 +121,6 @@ def test_placement_reaches_the_specification(example):
     assert train["resources"]["resourceCpuRequest"] == "3"
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 4
-    assert tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert tasks["train"]["inputs"]["parameters"]["code_version"]
     kubernetes = platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounts = {n: e["pvcMount"][0]["mountPath"] for n, e in kubernetes.items() if "pvcMount" in e}
@@ -191,3 +190,22 @@ def test_a_refused_model_ends_with_an_exit_code_of_its_own(
     }  # fmt: skip
     monkeypatch.setattr(local_run, "run", lambda *_, **__: result)
     assert cli.main(["run", str(example), "--output", str(tmp_path / "out")]) == code
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "{config}", "--output", "gs://bucket/run"],
+        ["predict", "s3://bucket/serving", "rows.csv", "-o", "out.csv"],
+        ["models", "list", "gs://bucket/serving"],
+        ["compile", "{config}", "-o", "gs://bucket/spec.yaml"],
+    ],
+)
+def test_a_uri_for_a_path_of_this_machine_is_refused(example, words, tmp_path, monkeypatch, capsys):
+    config = str(example.absolute())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        cli.main([word.replace("{config}", config) for word in words])
+    assert left.value.code == 2
+    assert "got the URI" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "data"]
