@@ -6,53 +6,22 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from estimator_lib.core.columns import _kinds
 from estimator_lib.core.columns._kinds import (
-    BucketIdsColumn,
-    BucketizedColumn,
     Column,
-    CrossedColumn,
-    EmbeddingColumn,
-    HashedColumn,
-    IdentityColumn,
-    IndicatorColumn,
     Mean,
-    MissingIndicatorColumn,
     Moments,
-    NumericColumn,
-    PeriodicColumn,
-    PiecewiseLinearColumn,
     Quantiles,
-    SequenceCategoricalColumn,
-    SequenceNumericColumn,
-    SharedEmbeddingColumn,
     Vocabulary,
-    VocabularyColumn,
-    WeightedColumn,
     ZScore,
 )
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 _LEARNED: dict[str, type] = {c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)}
 _KINDS: dict[str, type[Column]] = {
-    c.kind: c
-    for c in (
-        NumericColumn,
-        MissingIndicatorColumn,
-        BucketizedColumn,
-        VocabularyColumn,
-        HashedColumn,
-        IdentityColumn,
-        BucketIdsColumn,
-        CrossedColumn,
-        IndicatorColumn,
-        EmbeddingColumn,
-        SharedEmbeddingColumn,
-        WeightedColumn,
-        PiecewiseLinearColumn,
-        PeriodicColumn,
-        SequenceCategoricalColumn,
-        SequenceNumericColumn,
-    )
+    declared.kind: declared
+    for declared in vars(_kinds).values()
+    if isinstance(declared, type) and issubclass(declared, Column) and "kind" in vars(declared)
 }
 
 

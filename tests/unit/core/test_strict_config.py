@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import re
 import types
 import typing
 
@@ -113,13 +114,27 @@ def test_load_names_the_place_of_a_value_that_cannot_be(tmp_path, given_, names)
 
 
 def test_every_kind_of_column_has_its_faults_located(tmp_path):
-    union, _ = typing.get_args(config.ColumnSpec)
-    kinds = [typing.get_args(s.model_fields["kind"].annotation)[0] for s in typing.get_args(union)]
-    assert len(kinds) >= 14
-    for kind in kinds:
+    assert len(specs()) >= 14
+    for kind in specs():
         with pytest.raises(ConfigError) as caught:
             load(tmp_path, VALID, f"columns.w={{kind: {kind}, strange: 1}}")
         assert "columns.w.strange: unknown key" in caught.value.message
+
+
+def specs():
+    union, _ = typing.get_args(config.ColumnSpec)
+    return {
+        typing.get_args(s.model_fields["kind"].annotation)[0]: s for s in typing.get_args(union)
+    }
+
+
+def test_every_kind_of_column_is_on_the_page_and_public():
+    table = pathlib.Path("README.md").read_text().partition("| kind | gives |")[2]
+    listed = re.findall(
+        r"`(\w+)`", "".join(r.split("|")[1] for r in re.findall(r"\|.*", table)[:12])
+    )
+    assert set(listed) >= set(specs())
+    assert {spec.__name__ for spec in specs().values()} <= set(config.__all__)
 
 
 def sections() -> list[type[pydantic.BaseModel]]:
