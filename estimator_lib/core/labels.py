@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from estimator_lib.core.errors import DataError, Reason, quote
+
 _WHOLE = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?", re.ASCII)
 _TRUTH = ("false", "true")
 
@@ -180,20 +182,44 @@ def to_json(label: Label) -> dict[str, Any]:
 
 
 def from_json(content: Mapping[str, Any]) -> Label:
-    """Returns the label that `to_json` wrote."""
-    if content["kind"] == "heads":
-        return SeveralLabels(heads={own["name"]: _one(own) for own in content["heads"]})
-    return _one(content)
+    """Returns the label that `to_json` wrote.
+
+    Raises:
+        DataError: it is no such content.
+    """
+    try:
+        if content["kind"] == "heads":
+            return SeveralLabels(heads={own["name"]: _one(own) for own in content["heads"]})
+        return _one(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"The description of a label is damaged: expected kind, field and classes, got "
+            f"{quote(content)}. Make the artifact again.",
+            reason=Reason.CORRUPT_FILE,
+        ) from error
 
 
 def _one(content: Mapping[str, Any]) -> OneLabel:
     match content["kind"]:
         case "multilabel":
-            return MultiLabel(fields=tuple(content["fields"]), classes=tuple(content["classes"]))
+            return MultiLabel(fields=_texts(content["fields"]), classes=_texts(content["classes"]))
         case "number":
-            return NumberLabel(field=content["field"])
-    classes = content["classes"]
-    return ClassLabel(
-        field=content["field"],
-        classes=digits(classes) if isinstance(classes, int) else tuple(classes),
-    )
+            return NumberLabel(field=_text(content["field"]))
+        case "class":
+            given = content["classes"]
+            number = isinstance(given, int) and not isinstance(given, bool) and 2 <= given < 1 << 24
+            names = digits(given) if number else _texts(given)
+            return ClassLabel(field=_text(content["field"]), classes=names)
+    raise ValueError(f"unknown kind {content['kind']!r}")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError(f"expected a text, got {value!r}")
+    return value
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or len(values) < 2:
+        raise TypeError(f"expected at least 2 texts, got {values!r}")
+    return tuple(map(_text, values))

@@ -1,5 +1,6 @@
 """What a configuration says is used or refused, never changed."""
 
+import contextlib
 import copy
 import json
 import pathlib
@@ -161,6 +162,16 @@ def paths(content, at=()):
         items = content.items() if isinstance(content, dict) else enumerate(content)
         for key, value in items:
             yield from paths(value, (*at, key))
+
+
+@settings(max_examples=200, deadline=None)
+@given(at=st.integers(0, len(VALID)), length=st.integers(0, 4), put=st.binary(max_size=4))
+def test_mutated_bytes_end_in_one_error_or_a_configuration(tmp_path_factory, at, length, put):
+    path = pathlib.Path(tmp_path_factory.getbasetemp()) / "bytes.yaml"
+    whole = VALID.encode()
+    path.write_bytes(whole[:at] + put + whole[at + length :])
+    with contextlib.suppress(ConfigError):
+        config.load(path)
 
 
 ODD = st.one_of(
