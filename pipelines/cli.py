@@ -241,7 +241,8 @@ def _check(parsed: argparse.Namespace) -> int:
     base = parsed.config.parent
     found = files.expand_splits(definitions.local_patterns(config), base)
     code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
-    seen = data.look(config.preprocess_part(), base)
+    learns = config.pipeline != "batch_prediction"  # which reads no training data
+    seen = data.look(config.preprocess_part(), base) if learns else 0
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
     if definitions.reads_elsewhere(config):
         counts = f"{counts or 'no files'} here, rows elsewhere not looked at"

@@ -107,7 +107,7 @@ def _check_value(argument: str, value: Any) -> None:
         return isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _WIDEST
 
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    widths = isinstance(value, list) and bool(value) and all(width(given) for given in value)
+    widths = isinstance(value, list) and all(width(given) for given in value)
     if argument == "label_vocabulary":
         raise ConfigError(
             "estimator.args.label_vocabulary: the classes are the label's. Remove it, and give "
