@@ -22,6 +22,7 @@ from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
+from estimator_lib.core.values import Logical
 from transforms import files, readers, runners
 from transforms.analysis import raise_first
 from transforms.problems import SHOWN, Problems
@@ -229,13 +230,15 @@ def _summary(
 
 
 def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
-    separators = _lineage(version).get("separators", {})
+    lineage = _lineage(version)
+    separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
             name=name,
             type=_TYPES[dtype],
             several=len(shape) > 1,
             separator=separators.get(name, ""),
+            logical=Logical(types[name]) if name in types else None,
         )
         for name, (dtype, shape) in sorted(served(str(version)).inputs.items())
     )

@@ -21,6 +21,8 @@ from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import storage
+from estimator_lib.core.values import Logical
+from estimator_lib.features.texts import canonical as texts_of
 from estimator_lib.features.transform import FeatureTransform
 from transforms import records, statistics, tensors, user_function
 
@@ -54,6 +56,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         user: A `user_function.UserGraph` that makes fields of raw ones, before the columns.
         derived: Field that it gives -> type.
         along: Those that are features as they are.
+        logical: Raw field -> what its texts are, which are brought into their canonical form.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         user: Any | None = None,
         derived: Mapping[str, str] | None = None,
         along: Iterable[str] = (),
+        logical: Mapping[str, Logical] | None = None,
     ) -> None:
         super().__init__(name="transform")
         columns = tuple(columns)
@@ -75,12 +79,15 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         self._lists = {name: sources[name] for name in sorted(list_features(columns, fields))}
         self._user = user
         self._along = tuple(along)
+        self._logical = {n: kind for n, kind in (logical or {}).items() if n in raw_fields}
         specification = {n: tensors.spec(n, kind) for n, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
             self._transform, input_signature=[specification], autograph=False
         )
 
     def _transform(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        texts = {name: texts_of(raw[name], kind) for name, kind in self._logical.items()}
+        raw = {**raw, **texts}
         if self._user is not None:
             raw = {**raw, **self._user(raw)}
         features = dict(self.features(raw))
@@ -121,48 +128,44 @@ def num_buckets(columns: Iterable[fc.Column]) -> dict[str, int | None]:
     }
 
 
-def content_digest(
-    columns: Mapping[str, fc.Column],
-    raw_fields: Mapping[str, str],
-    derived: records.Derived | None = None,
-) -> str:
+def content_digest(columns: Mapping[str, fc.Column], source: records.Source) -> str:
     """Returns what two transforms have in common exactly when they do the same.
 
     The bytes of a SavedModel differ from one process to the next; this does not.
     """
-    described = description(columns, raw_fields)
-    if derived is not None:
-        described["function"] = derived.digest
+    described = description(columns, source.raw_fields, source.logical)
+    if source.derived is not None:
+        described["function"] = source.derived.digest
     text = storage.canonical_json(described)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def description(columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str]) -> dict[str, Any]:
+def description(
+    columns: Mapping[str, fc.Column],
+    raw_fields: Mapping[str, str],
+    logical: Mapping[str, Logical],
+) -> dict[str, Any]:
     """Returns what `columns.json` holds."""
     return {
         "columns": {name: fc.to_json(column) for name, column in columns.items()},
         "raw_fields": dict(sorted(raw_fields.items())),
+        "types": {name: logical[name] for name in sorted(raw_fields.keys() & logical.keys())},
     }
 
 
 def write_transform(
-    directory: pathlib.Path,
-    columns: Mapping[str, fc.Column],
-    raw_fields: Mapping[str, str],
-    derived: records.Derived | None = None,
-    along: Mapping[str, str] | None = None,
+    directory: pathlib.Path, columns: Mapping[str, fc.Column], source: records.Source
 ) -> None:
     """Writes the transform graph, both schemas, the vocabularies and `columns.json`.
 
     Args:
         directory: An empty staging directory.
         columns: Resolved columns by their names in the run configuration.
-        raw_fields: Raw field -> type, for every field that a column or the function reads.
-        derived: A learned function, whose fields columns may read.
-        along: Fields of it that are features as they are -> type.
+        source: How the rows are read: raw fields, what their texts are, a learned function.
     """
+    raw_fields, derived = source.raw_fields, source.derived
     given = derived.outputs if derived is not None else {}
-    features = dict(along or {})
+    features = dict(source.along)
     vocabularies = {
         column.name: column.vocabulary
         for column in fc.walk(columns.values())
@@ -181,6 +184,7 @@ def write_transform(
         user=user_function.UserGraph(derived.directory, derived.inputs) if derived else None,
         derived=given,
         along=features,
+        logical=source.logical,
     )
     tf.saved_model.save(
         module,
@@ -199,7 +203,7 @@ def write_transform(
         ("transformed_metadata", transformed),
     ):
         storage.write_text(directory / folder / "schema.pbtxt", text_format.MessageToString(schema))
-    storage.write_json(directory / "columns.json", description(columns, raw_fields))
+    storage.write_json(directory / "columns.json", description(columns, raw_fields, source.logical))
 
 
 def _asset_name(name: str) -> str:

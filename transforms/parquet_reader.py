@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from estimator_lib.core.errors import DataError, Reason, SchemaError
+from transforms import values
 from transforms.files import InputFile, Part
 from transforms.problems import Problems
 from transforms.rows import (
@@ -20,8 +21,6 @@ from transforms.rows import (
     Rows,
     Stretch,
     check_fields,
-    is_list,
-    readable,
     stored_rows,
 )
 
@@ -44,15 +43,7 @@ def read_header(file: InputFile, layout: Layout) -> list[str]:
 def infer_types(file: InputFile, names: Sequence[str], layout: Layout) -> dict[str, str]:  # noqa: ARG001 - one signature for all readers
     """Returns int, float or string for each field, as the file's schema has it."""
     with _opened(file) as parquet:
-        return {name: _kind(parquet.schema_arrow.field(name).type) for name in names}
-
-
-def _kind(kind: pa.DataType) -> str:
-    if is_list(kind):
-        return f"{_kind(kind.value_type)}[]"
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return "int"
-    return "float" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else "string"
+        return {name: values.type_of(parquet.schema_arrow.field(name).type) for name in names}
 
 
 def read_rows(
@@ -131,8 +122,8 @@ def _check_types(file: InputFile, schema: pa.Schema, layout: Layout) -> None:
                 reason=Reason.DUPLICATE,
             )
         kind = schema.field(places[0]).type if places else pa.string()
-        if not readable(kind, several=name in layout.lists):
-            advice = "Declare it under data.fields" if is_list(kind) else "Flatten the column"
+        if not values.readable(kind, several=name in layout.lists):
+            advice = "Declare it under data.fields" if values.is_list(kind) else "Flatten the column"
             raise SchemaError(
                 f"Field {name!r} cannot be read: expected one text or number per row, got "
                 f"{kind} in {file.name}. {advice}.",

@@ -15,13 +15,14 @@ from estimator_lib.core.config._section import Section
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 
 FieldType = Literal["string", "int", "float"]
+DeclaredType = Literal["string", "int", "float", "text"]
 
 
 class ListField(Section):
     """A field with several values per record, in their order."""
 
-    kind: FieldType = "string"
-    """The type of a value."""
+    kind: DeclaredType = "string"
+    """The type of a value, as under `types`."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """What stands between the values where they are one text, as in CSV."""
 
@@ -170,8 +171,10 @@ class Data(Section):
     """How rows are divided."""
     missing: list[str] = [""]
     """Texts that stand for a missing value. "NA" is a value unless it is listed."""
-    types: dict[str, FieldType] = {}
-    """Field types; those not given follow from the columns, else from the first rows."""
+    types: dict[str, DeclaredType] = {}
+    """Field types; those not given follow from the columns, else from the first rows. A string
+    that is a number, date or time in every row is written in its one form (1.0 is 1); text leaves
+    it as it is, for codes such as the version 1.10."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     """The character between fields."""
     encoding: str = "utf-8"
@@ -227,6 +230,15 @@ class Data(Section):
     @property
     def kinds(self) -> dict[str, FieldType]:
         """Declared types of fields, of one value where a field has several."""
+        return {name: "string" if kind == "text" else kind for name, kind in self._declared.items()}
+
+    @property
+    def as_written(self) -> list[str]:
+        """Fields whose texts stay as they are written."""
+        return [name for name, kind in self._declared.items() if kind == "text"]
+
+    @property
+    def _declared(self) -> dict[str, DeclaredType]:
         return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
