@@ -202,13 +202,18 @@ def open_parts(column: Column) -> list[tuple[str, Vocabulary | Moments | Quantil
     return []
 
 
-def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
+def resolve(
+    column: ColumnT,
+    learned: Callable[[str, Any], Any],
+    given: Callable[[str, tuple[Any, ...]], tuple[Any, ...]] = lambda _, listed: listed,
+) -> ColumnT:
     """Returns `column` with every open part, its parents' included, replaced.
 
     Args:
         column: Any column.
         learned: Called with (field, open part); returns a tuple of values for a Vocabulary,
             a ZScore for Moments, boundaries for Quantiles and a float for Mean.
+        given: Called with (field, values) of a vocabulary that is listed; returns the values.
     """
 
     def close(field: str, part: Any) -> Any:
@@ -228,19 +233,21 @@ def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
             )
         case VocabularyColumn():
             values = close(column.key, column.vocabulary)
+            if values is column.vocabulary:
+                values = given(column.key, values)
             changed = dataclasses.replace(column, vocabulary=tuple(values))
         case BucketizedColumn() | PiecewiseLinearColumn():
-            source = resolve(column.source_column, learned)
+            source = resolve(column.source_column, learned, given)
             cuts = close(column.source_column.key, column.boundaries)
             changed = dataclasses.replace(column, source_column=source, boundaries=tuple(cuts))
         case PeriodicColumn():
-            source = resolve(column.source_column, learned)
+            source = resolve(column.source_column, learned, given)
             changed = dataclasses.replace(column, source_column=source)
         case IndicatorColumn() | EmbeddingColumn() | WeightedColumn() | SequenceCategoricalColumn():
-            inner = resolve(column.categorical_column, learned)
+            inner = resolve(column.categorical_column, learned, given)
             changed = dataclasses.replace(column, categorical_column=inner)
         case CrossedColumn():
-            keys = tuple(k if isinstance(k, str) else resolve(k, learned) for k in column.keys)
+            keys = tuple(k if isinstance(k, str) else resolve(k, learned, given) for k in column.keys)
             changed = dataclasses.replace(column, keys=keys)
     return cast(ColumnT, changed)
 
