@@ -32,6 +32,7 @@ BATCH_ROWS = 8192
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
 _CONSTANT = ("all_classes", "all_class_ids")
 """Predictions that are the same for every row."""
+_REQUIRED = "Correct the record, or train with a default for the column."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -239,6 +240,8 @@ def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
             several=len(shape) > 1,
             separator=separators.get(name, ""),
             logical=Logical(types[name]) if name in types else None,
+            required=name in lineage.get("required", ()),
+            action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
         for name, (dtype, shape) in sorted(served(str(version)).inputs.items())
     )

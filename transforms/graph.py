@@ -57,6 +57,8 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         derived: Field that it gives -> type.
         along: Those that are features as they are.
         logical: Raw field -> what its texts are, which are brought into their canonical form.
+        required: Fields that every row must have; rows without, and infinite numbers of any
+            field, are refused. None refuses nothing, for rows that are checked already.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         derived: Mapping[str, str] | None = None,
         along: Iterable[str] = (),
         logical: Mapping[str, Logical] | None = None,
+        required: Iterable[str] | None = None,
     ) -> None:
         super().__init__(name="transform")
         columns = tuple(columns)
@@ -80,6 +83,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         self._user = user
         self._along = tuple(along)
         self._logical = {n: kind for n, kind in (logical or {}).items() if n in raw_fields}
+        self._required = None if required is None else frozenset(required)
         specification = {n: tensors.spec(n, kind) for n, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
             self._transform, input_signature=[specification], autograph=False
@@ -90,12 +94,34 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         raw = {**raw, **texts}
         if self._user is not None:
             raw = {**raw, **self._user(raw)}
+        if self._required is not None:
+            needed = self._required
+            raw = {name: _checked(name, one, name in needed) for name, one in raw.items()}
         features = dict(self.features(raw))
         features |= {name: _numbers(raw[name]) for name in self._along}
         for name, column in self._lists.items():
             source = raw[next(iter(fc.raw_fields([column])))]
             features[name] = _as_sparse(column, features[name], source)
         return features
+
+
+def _checked(name: str, values: Any, required: bool) -> Any:
+    """A number that the columns can take, or the error of the request that has another."""
+    if not isinstance(values, tf.Tensor) or values.dtype == tf.string:
+        return values
+    if values.dtype.is_floating:
+        fine = tf.math.is_finite(values) if required else ~tf.math.is_inf(values)
+    elif required:
+        fine = values != fc.MISSING_INT
+    else:
+        return values
+    found = "is missing or not finite" if required else "is not finite"
+    message = (
+        f"Field {name!r} {found}: expected a number{' in every row' if required else ''}. Give the "
+        f"value{', or train with a default for its column' if required else ''}."
+    )
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(fine), [message])]):
+        return tf.identity(values)
 
 
 def _numbers(values: Any) -> Any:
@@ -185,6 +211,7 @@ def write_transform(
         derived=given,
         along=features,
         logical=source.logical,
+        required=fc.required_fields(columns),
     )
     tf.saved_model.save(
         module,

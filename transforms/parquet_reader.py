@@ -159,7 +159,9 @@ def _check_types(file: InputFile, schema: pa.Schema, layout: Layout) -> None:
             )
         kind = schema.field(places[0]).type if places else pa.string()
         if not values.readable(kind, several=name in layout.lists):
-            advice = "Declare it under data.fields" if values.is_list(kind) else "Flatten the column"
+            advice = (
+                "Declare it under data.fields" if values.is_list(kind) else "Flatten the column"
+            )
             raise SchemaError(
                 f"Field {name!r} cannot be read: expected one text or number per row, got "
                 f"{kind} in {file.name}. {advice}.",

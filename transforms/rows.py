@@ -444,9 +444,7 @@ def _outside(field: Field, text: pa.Array) -> _Faults:
     domain = pa.array([*field.values, None], pa.string())
     known = pc.is_in(text, value_set=domain)
     if not pc.all(known, min_count=0).as_py():
-        alike = pc.is_in(
-            values.canonical(text, None), value_set=values.canonical(domain, None)
-        )
+        alike = pc.is_in(values.canonical(text, None), value_set=values.canonical(domain, None))
         known = pc.or_(known, alike)
     unknown = np.flatnonzero(~known.to_numpy(zero_copy_only=False))
     return [("domain", unknown)] if len(unknown) else []
@@ -744,7 +742,7 @@ def _missing_problem(file: InputFile, field: Field, line: int, where: str) -> Pr
         line=line,
         field=field.name,
         text=f"{field.role} {field.name!r} is missing: expected a value in every record",
-        action="Correct the record, or the presence in the schema.",
+        action=field.action or "Correct the record, or the presence in the schema.",
         reason=Reason.MISSING_VALUE,
         where=where,
     )

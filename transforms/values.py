@@ -101,7 +101,9 @@ def plain(column: pa.Array) -> tuple[pa.Array, Array]:
     if pa.types.is_integer(kind) and kind != pa.uint64():
         return column.cast(pa.int64()), none
     if pa.types.is_nested(kind):
-        rows = [None if row is None else values.json_text(_keyed(row)) for row in column.to_pylist()]
+        rows = [
+            None if row is None else values.json_text(_keyed(row)) for row in column.to_pylist()
+        ]
         return pa.array(rows, _STRING), none
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return _moments(column), none

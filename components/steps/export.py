@@ -150,6 +150,7 @@ def _lineage(
         "files": prepared.metadata["inputs"],
         "separators": prepared.metadata["separators"],
         "types": prepared.metadata["types"],
+        "required": prepared.metadata["required"],
     }
 
 

@@ -187,9 +187,7 @@ def to_number(text: str) -> decimal.Decimal | None:
 
 def json_text(value: Any) -> str:
     """Returns JSON in its one form: keys in order, no spaces, whole numbers without a fraction."""
-    return json.dumps(
-        _json_value(value), sort_keys=True, ensure_ascii=False, separators=(",", ":")
-    )
+    return json.dumps(_json_value(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def _number_kind(canonical_text: str) -> Logical:

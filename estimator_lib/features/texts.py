@@ -32,7 +32,8 @@ _MOMENT = (
     (rf"^({DATE}) 00:00:00$", r"\1"),
 )
 _REWRITES: dict[Logical, tuple[tuple[str, str], ...]] = {
-    Logical.BOOLEAN: ((rf"^(?:{_TRUE}|1(?:\.0*)?)$", "true"), (rf"^(?:{_FALSE}|0(?:\.0*)?)$", "false")),
+    Logical.BOOLEAN: ((rf"^(?:{_TRUE}|1(?:\.0*)?)$", "true"),
+                      (rf"^(?:{_FALSE}|0(?:\.0*)?)$", "false")),
     Logical.INTEGER: _NUMBER,
     Logical.REAL: _NUMBER,
     Logical.DATE: _MOMENT,

@@ -351,7 +351,8 @@ def _is_missing(value: Any) -> bool:
 
 
 _WRITTEN = (
-    datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, numbers.Real, uuid.UUID, np.bool_
+    datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, numbers.Real, uuid.UUID,
+    np.bool_,
 )  # fmt: skip
 
 

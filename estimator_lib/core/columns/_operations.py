@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from estimator_lib.core.columns._checks import invalid
@@ -55,6 +55,21 @@ def walk(columns: Iterable[Column]) -> Iterator[Column]:
 
     for column in columns:
         yield from visit(column)
+
+
+def required_fields(columns: Mapping[str, Column]) -> dict[str, str]:
+    """Returns the fields that every row must have, each with the name of a column that says so.
+
+    A number without a default has none: a model would make NaN of it, or a constant.
+
+    Args:
+        columns: By the names they are declared under.
+    """
+    return {
+        column.key: name
+        for name, column in columns.items()
+        if isinstance(column, NumericColumn) and column.default_value is None
+    }
 
 
 def raw_fields(columns: Iterable[Column]) -> dict[str, str]:
@@ -247,7 +262,9 @@ def resolve(
             inner = resolve(column.categorical_column, learned, given)
             changed = dataclasses.replace(column, categorical_column=inner)
         case CrossedColumn():
-            keys = tuple(k if isinstance(k, str) else resolve(k, learned, given) for k in column.keys)
+            keys = tuple(
+                k if isinstance(k, str) else resolve(k, learned, given) for k in column.keys
+            )
             changed = dataclasses.replace(column, keys=keys)
     return cast(ColumnT, changed)
 
