@@ -92,7 +92,11 @@ class Layout:
     """How records are written, and which fields are wanted of them.
 
     Attributes:
-        delimiter: One character between fields.
+        delimiter: One character between fields of CSV.
+        quote: One character around texts of CSV that hold a delimiter; "" for none.
+        escape: One character of CSV before one that is text; "" for none.
+        decimal: What stands before the fraction of a number in CSV.
+        thousands: What stands between its thousands; "" for nothing.
         missing: Texts that stand for a missing value.
         format: "csv", "parquet" or "tfrecord".
         fields: Fields to convert to their types.
@@ -104,6 +108,10 @@ class Layout:
     """
 
     delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    decimal: str = "."
+    thousands: str = ""
     missing: tuple[str, ...] = ("",)
     fields: tuple[Field, ...] = ()
     texts: tuple[str, ...] = ()
