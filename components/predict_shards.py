@@ -247,7 +247,7 @@ def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
     )
     return Layout(
         format=part.format,
-        delimiter=part.delimiter,
+        **part.dialect,
         missing=tuple(part.missing),
         fields=fields,
         texts=tuple(part.keep),

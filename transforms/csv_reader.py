@@ -38,11 +38,10 @@ from estimator_lib.core.errors import (
     did_you_mean,
     quote,
 )
+from transforms import values
 from transforms.files import InputFile, Part
 from transforms.problems import Problem, Problems
 from transforms.rows import (
-    FLOAT,
-    INT,
     Digested,
     Field,
     Layout,
@@ -163,7 +162,7 @@ def _scanned(data: bytes, layout: Layout) -> _Quoting:
     begins = (b"\n", b"\r", layout.delimiter.encode())
     quoted = re.compile(rb"%b[^%b]*(?:%b%b[^%b]*)*%b" % ((re.escape(mark),) * 6))
     end = at = 0
-    faults = []
+    faults: list[tuple[int, int]] = []
     while (opens := data.find(mark, at)) >= 0:
         if opens and data[opens - 1 : opens] not in begins:
             at = opens + 1  # in a field that does not begin with it, it is text
@@ -310,7 +309,21 @@ def divide(file: InputFile, layout: Layout, part_bytes: int) -> list[InputFile]:
     return parts if header.endswith(b"\n") else [file]
 
 
+_OTHER_FILES = {
+    b"PK\x03\x04": "an Excel workbook (.xlsx) or another zip file",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)",
+    b"PAR1": "a Parquet file",
+}
+
+
 def _without_mark(file: InputFile, data: bytes) -> bytes:
+    for magic, kind in _OTHER_FILES.items():
+        if data.startswith(magic):
+            raise DataError(
+                f"File {file.name} is no CSV: expected lines of text, got {kind}. "
+                + ("Set data.format to parquet." if magic == b"PAR1" else "Save it as CSV."),
+                reason=Reason.CORRUPT_FILE,
+            )
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(
             f"File {file.name} is not UTF-8: expected UTF-8 text, got UTF-16 at {file.name}:1. "
@@ -427,16 +440,14 @@ def _text_behind_quote(
         field="",
         text="Record has text behind a closing quote, or an unclosed quote: expected "
         f"{quote(layout.delimiter)} or the end of the line behind it, got {quote(found)}{place}",
-        action=f"Double quotes that are part of the text ({mark}{mark}), or say by data.escape what "
-        "stands before them.",
+        action=f"Double quotes that are part of the text ({mark}{mark}), or say by data.escape "
+        "what stands before them.",
         reason=Reason.RECORD_MALFORMED,
     )
     return problem, closed > line
 
 
-def _quote_problems(
-    file: InputFile, layout: Layout, block: _Block
-) -> tuple[Problems, bool]:
+def _quote_problems(file: InputFile, layout: Layout, block: _Block) -> tuple[Problems, bool]:
     """Faults of a block's quotes; and whether nobody knows what they swallow."""
     quoting = _quoting(block.data, layout)
     found: list[Problem] = []
@@ -477,7 +488,8 @@ def _encoding_problem(file: InputFile, block: _Block) -> Problem | None:
             f"Text is not valid: expected UTF-8, got {found} at byte {position - start + 1} "
             "of the line"
         ),
-        action="Convert the file to UTF-8 without NUL bytes.",
+        action="Convert the file to UTF-8 without NUL bytes, or say by data.encoding what it is, "
+        "such as cp1252.",
         reason=Reason.ENCODING,
     )
 
@@ -537,6 +549,20 @@ def _without_lines(data: bytes, lines: int) -> bytes:
 def check_header(file: InputFile, header: Sequence[str], wanted: Sequence[str]) -> list[Problem]:
     """Returns a problem for every wanted field that the header lacks."""
     lacking = [name for name in wanted if name not in header]
+    if len(header) == 1 and len(lacking) == len(wanted):
+        for other in (";", "\t", "|", ","):
+            if set(header[0].split(other)) >= set(wanted) and other in header[0]:
+                return [
+                    Problem(
+                        file=file.name,
+                        line=1,
+                        field=lacking[0],
+                        text="File has another delimiter: expected several fields, got one: "
+                        f"{quote(header[0])}",
+                        action=f"Set data.delimiter to {other!r}.",
+                        reason=Reason.FIELD_MISSING,
+                    )
+                ]
     if wanted and len(lacking) == len(wanted):
         return [
             Problem(
@@ -580,12 +606,7 @@ def infer_types(
         at = header.index(name)
         texts = [r[at].strip(" \t") for r in sample if len(r) == len(header)]
         texts = [t for t in texts if t and t not in layout.missing]
-        if texts and all(INT.fullmatch(t) for t in texts):
-            found[name] = "int"
-        elif texts and all(FLOAT.fullmatch(t) for t in texts):
-            found[name] = "float"
-        else:
-            found[name] = "string"
+        found[name] = values.narrowest(pa.array(texts, pa.string())) if texts else "string"
     return found
 
 

@@ -40,7 +40,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
         base_dir: Directory that relative patterns start from and stay below.
         file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
         missing: Texts that stand for a missing value.
-        delimiter: Of CSV.
+        csv: How CSV is written, as in a run configuration; such as {"delimiter": ";"}.
         types: Field -> "string", "int" or "float", where the first rows do not tell.
         lists: Field with several values per record -> what stands between them in a text, or "".
 
@@ -55,7 +55,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
         base_dir: str = ".",
         file_format: str | None = None,
         missing: Sequence[str] = ("",),
-        delimiter: str = ",",
+        csv: Mapping[str, str] | None = None,
         types: Mapping[str, str] | None = None,
         lists: Mapping[str, str] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
             base_dir=base_dir,
             file_format=file_format,
             missing=missing,
-            delimiter=delimiter,
+            csv=csv,
             types=types,
             lists=lists,
         )

@@ -229,7 +229,7 @@ def source(
         fields[weight] = dataclasses.replace(amount, low=max(amount.low or 0, 0))
     layout = Layout(
         format=part.data.format,
-        delimiter=part.data.delimiter,
+        **part.data.dialect,
         missing=tuple(part.data.missing),
         encoding=part.data.encoding,
         quarantine=part.data.on_bad_rows == "quarantine",

@@ -37,6 +37,8 @@ FLOAT_LIMIT = float(np.finfo(np.float32).max)
 
 Array = np.ndarray[Any, Any]
 
+_NO_NUMBER = "\ue000"
+"""Before a text that is no number, though it looks like one."""
 INT = re.compile(r"[+-]?\d+", re.ASCII)
 FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
@@ -307,7 +309,8 @@ def typed_rows(
     known = {field.name: field for field in layout.fields}
     texts = {}
     for name in layout.texts:
-        text = _as_text(columns[name], known.get(name, Field(name=name, type="string")))
+        field = known.get(name, Field(name=name, type="string"))
+        text = _as_text(tokens.plain(columns[name], number=False), field)
         missing = tokens.among(text)
         texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text).fill_null("")
     batch = pa.RecordBatch.from_pydict(typed)
@@ -397,6 +400,8 @@ class _Tokens:
     missing_or_empty: pa.Array
     narrow: pa.Array
     numbers: pa.Array
+    decimal: str
+    thousands: str
 
     @classmethod
     def of(cls, layout: Layout) -> _Tokens:
@@ -411,7 +416,34 @@ class _Tokens:
                 pa.string(),
             ),
             numbers=pa.array([float(n) for n in numbers if n is not None], pa.float64()),
+            decimal=layout.decimal,
+            thousands=layout.thousands,
         )
+
+    def plain(self, column: pa.Array, *, number: bool) -> pa.Array:
+        """Texts with their numbers as Python writes them.
+
+        Args:
+            column: Of any type; only texts are written in a way of their own.
+            number: Whether they must be numbers: 1.5 is none where fractions follow a comma.
+        """
+        if not pa.types.is_string(column.type) or (self.decimal, self.thousands) == (".", ""):
+            return column
+        point, between = re.escape(self.decimal), re.escape(self.thousands)
+        first = "[0-9]" if number else "[1-9]"  # a text 007,5 is none
+        whole = f"0|{first}[0-9]*"
+        if between:
+            whole += rf"|{first}[0-9]{{0,2}}(?:{between}[0-9]{{3}})+"
+        sign = "[+-]?" if number else "-?"
+        pattern = rf"^{sign}(?:(?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+        bare = pc.replace_substring(column, self.thousands, "") if self.thousands else column
+        written = pc.replace_substring(bare, self.decimal, ".")
+        other = column
+        if number:
+            marked = pc.binary_join_element_wise(pa.scalar(_NO_NUMBER), column, "")
+            looks = pc.match_substring_regex(column, r"^[ \t]*[+-]?[.0-9]")
+            other = pc.if_else(looks, marked, column)
+        return pc.if_else(pc.match_substring_regex(column, pattern), written, other)
 
     def among(self, text: pa.Array) -> pa.Array:
         """Which texts of a string field are missing."""
@@ -432,12 +464,13 @@ class _Tokens:
 def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
     """Brings values to the field's type; with those that do not fit it."""
     if field.type == "string":
-        text = _as_text(column, field)
+        text = _as_text(tokens.plain(column, number=False), field)
         text = pc.if_else(tokens.among(text), pa.scalar(None, pa.string()), text)
         return text, _outside(field, text)
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
-        numbers, faults = _parsed(field, pc.if_else(missing, pa.scalar(None), column))
+        text = pc.if_else(missing, pa.scalar(None), column)
+        numbers, faults = _parsed(field, tokens.plain(text, number=True))
     else:
         if pa.types.is_boolean(column.type):
             column = column.cast(pa.int8()).cast(pa.int64())

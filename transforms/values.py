@@ -24,6 +24,9 @@ _CANDIDATE = r"^(?:-?[.0-9]|[tT]rue$|TRUE$|[fF]alse$|FALSE$|[\[{]|[0-9a-fA-F]{8}
 """What a text of any kind but `TEXT` begins with."""
 _FRACTION = r"^-?(?:0|[1-9][0-9]{0,20})\.[0-9]*$"
 _WHOLE_FRACTION = r"^-?[0-9]+\.0*$"
+_INT64 = rf"^(?:-?(?:0|[1-9][0-9]{{0,17}})|{'|'.join(values.TRUE + values.FALSE)})$"
+_NUMBER = r"^-?(?:0|[1-9][0-9]{0,20})(?:\.[0-9]*)?$"
+_NUMERIC = {Logical.BOOLEAN, Logical.INTEGER, Logical.REAL}
 _PLAIN_DATE = rf"^{values.DATE}$"
 _CANONICAL = (
     r"^(?:0|-?[1-9][0-9]{0,20})$",
@@ -70,7 +73,8 @@ def type_of(kind: pa.DataType) -> str:
         return type_of(kind.value_type)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return "int"
-    return "float" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else "string"
+    real = (pa.types.is_floating, pa.types.is_decimal, pa.types.is_duration)
+    return "float" if any(is_real(kind) for is_real in real) else "string"
 
 
 def plain(column: pa.Array) -> tuple[pa.Array, Array]:
@@ -283,6 +287,21 @@ def kinds(distinct: pa.Array) -> frozenset[Logical]:
         if Logical.TEXT in found:
             return frozenset({Logical.TEXT})
     return frozenset(found)
+
+
+def narrowest(texts: pa.Array) -> str:
+    """Returns the narrowest type that reads texts as the numbers they are: int, float or string.
+
+    A text with a fraction is a float, 1.0 too, as a column that it was written from was.
+
+    Args:
+        texts: Strings without null or empty text.
+    """
+    if pc.all(pc.match_substring_regex(texts, _INT64), min_count=0).as_py():
+        return "int"
+    if pc.all(pc.match_substring_regex(texts, _NUMBER), min_count=0).as_py():
+        return "float"
+    return "float" if kinds(texts) <= _NUMERIC else "string"
 
 
 def canonical(column: pa.Array, logical: Logical | None) -> pa.Array:

@@ -247,9 +247,12 @@ def resolve(
                 default_value=close(column.key, column.default_value),
             )
         case VocabularyColumn():
-            values = close(column.key, column.vocabulary)
-            if values is column.vocabulary:
-                values = given(column.key, values)
+            listed = column.vocabulary
+            values = (
+                given(column.key, listed)
+                if isinstance(listed, tuple)
+                else close(column.key, listed)
+            )
             changed = dataclasses.replace(column, vocabulary=tuple(values))
         case BucketizedColumn() | PiecewiseLinearColumn():
             source = resolve(column.source_column, learned, given)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
+from estimator_lib.core.config._csv import CsvDialect
 from estimator_lib.core.config._section import Section
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 
@@ -155,7 +156,7 @@ class BigQuery(Section):
         return self.table or "query"
 
 
-class Data(Section):
+class Data(CsvDialect):
     """Where the raw rows are and how to read them."""
 
     format: Literal["csv", "parquet", "tfrecord", "bigquery"] = "csv"
@@ -175,8 +176,6 @@ class Data(Section):
     """Field types; those not given follow from the columns, else from the first rows. A string
     that is a number, date or time in every row is written in its one form (1.0 is 1); text leaves
     it as it is, for codes such as the version 1.10."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    """The character between fields."""
     encoding: str = "utf-8"
     """Of CSV: utf-8, utf-16, latin-1 or any other of Python's text encodings."""
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
@@ -203,6 +202,8 @@ class Data(Section):
     def _list_fields(self) -> Self:
         if self.encoding != "utf-8" and self.format != "csv":
             raise ValueError(f"encoding is for csv; texts of {self.format} are UTF-8")
+        if not self._is_plain and self.format != "csv":
+            raise ValueError(f"quote, escape, decimal and thousands are for csv, not {self.format}")
         for name, field in self.fields.items():
             if self.format == "csv" and field.separator is None:
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")

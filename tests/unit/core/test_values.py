@@ -69,7 +69,7 @@ def test_text_has_one_kind_and_one_form(text, kind, expected):
 @settings(max_examples=300)
 @given(
     st.one_of(
-        st.text(alphabet="0123456789.-+eE:TZ {}[]\"truefalsday", min_size=1, max_size=30),
+        st.text(alphabet='0123456789.-+eE:TZ {}[]"truefalsday', min_size=1, max_size=30),
         st.text(min_size=1, max_size=10),
         st.floats(allow_nan=False, allow_infinity=False).map(repr),
         st.datetimes().map(str),

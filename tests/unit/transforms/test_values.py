@@ -16,7 +16,8 @@ from tests.unit.core.test_values import WRITTEN
 from transforms import values
 
 D = decimal.Decimal
-MOMENT = dt.datetime(2024, 1, 31, 10, 30, 0, 500000)
+UTC = dt.UTC
+MOMENT = dt.datetime(2024, 1, 31, 10, 30, 0, 500000, UTC)
 ID = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
 
 
@@ -43,8 +44,8 @@ ID = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
             for unit in ("ms", "us", "ns")
             for zone in (None, "UTC", "Europe/Berlin")
         ),
-        (pa.array([dt.datetime(9999, 12, 31), None], pa.timestamp("us")), "9999-12-31"),
-        (pa.array([dt.datetime(1, 1, 1), None], pa.timestamp("s")), "0001-01-01"),
+        (pa.array([dt.datetime(9999, 12, 31, tzinfo=UTC), None], pa.timestamp("us")), "9999-12-31"),
+        (pa.array([dt.datetime(1, 1, 1, tzinfo=UTC), None], pa.timestamp("s")), "0001-01-01"),
         (pa.array([dt.time(10, 30), None], pa.time32("s")), "10:30:00"),
         (pa.array([dt.time(10, 30, 0, 500000), None], pa.time64("ns")), "10:30:00.5"),
         (pa.array([dt.timedelta(minutes=1.5), None], pa.duration("ms")), "90"),
