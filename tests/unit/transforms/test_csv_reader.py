@@ -1,7 +1,7 @@
 """The CSV reader: what it reads, and where it says that something is wrong."""
 
-import csv
 import contextlib
+import csv
 import dataclasses
 import gzip
 import io
