@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import pyarrow.compute as pc
 
@@ -94,7 +94,7 @@ def _named(
         return label
     layout = Layout(
         format=part.data.format,
-        delimiter=part.data.delimiter,
+        **part.data.dialect,
         missing=tuple(part.data.missing),
         encoding=part.data.encoding,
         fields=(Field(name=str(label.field), type="string"),),
@@ -112,16 +112,22 @@ def _named(
     if "0" in seen or seen <= numbers:
         return label
     if len(seen) != label.classes:
-        shown = ", ".join(map(repr, sorted(seen)[:SHOWN_CLASSES]))
-        much = "more" if len(seen) > label.classes else "fewer"
-        raise DataError(
-            f"Label {label.field!r} has {much} classes than "
-            f"declared: expected {label.classes}, got {len(seen):,} such as {shown}. Give "
-            f"classes: {len(seen)} or their names, such as classes: [no, yes], or kind: number.",
-            reason=Reason.LABEL_OUT_OF_RANGE,
-        )
+        raise _other_number(label, seen)
     whole = all(text.lstrip("-").isdecimal() for text in seen)
     return label.model_copy(update={"classes": sorted(seen, key=int if whole else str)})
+
+
+def _other_number(label: config.Label, seen: Collection[str]) -> DataError:
+    shown = ", ".join(map(repr, sorted(seen)[:SHOWN_CLASSES]))
+    much, advice = "fewer", "Correct the field, or name the classes: classes: [no, yes]."
+    if len(seen) > int(str(label.classes)):
+        much = "more"
+        advice = f"Give classes: {len(seen)} or their names, classes: [no, yes], or kind: number."
+    return DataError(
+        f"Label {label.field!r} has {much} classes than declared: expected {label.classes}, got "
+        f"{len(seen):,} such as {shown}. {advice}",
+        reason=Reason.LABEL_OUT_OF_RANGE,
+    )
 
 
 def _texts(inputs: Sequence[InputFile], layout: Layout) -> Iterator[list[str]]:

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
-from estimator_lib.core.errors import Reason
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.values import Logical, canonical
 from transforms import labels as label_fields
 from transforms.analysis import WEIGHT_UNIT, Analysis, FieldAnalysis
 from transforms.informativeness import adjusted_mutual_information
@@ -51,14 +52,38 @@ def resolve(
     classes = None
     if label is not None:
         classes = label_fields.class_totals(label, train[str(label.field)])
+    logical = analysis.logical
     return {
-        name: fc.resolve(column, lambda field, part: _learned(train[field], part, classes))
+        name: fc.resolve(
+            column,
+            lambda field, part: _learned(train[field], part, classes, logical.get(field)),
+            lambda field, listed: _written(field, listed, logical.get(field)),
+        )
         for name, column in columns.items()
     }
 
 
+def _written(field: str, listed: tuple[Any, ...], logical: Logical | None) -> tuple[Any, ...]:
+    """Listed values of a vocabulary in the form that the field's texts have."""
+    if logical is None:
+        return listed
+    found = tuple(canonical(one, logical) if isinstance(one, str) else one for one in listed)
+    if len(set(found)) < len(set(listed)):
+        twice = sorted({str(one) for one in found if found.count(one) > 1})[0]
+        alike = [one for one, text in zip(listed, found, strict=True) if text == twice]
+        raise ConfigError(
+            f"Vocabulary of field {field!r} lists one value twice: {quote(alike)} are all "
+            f"{logical} {twice!r}. List it once, or declare the field as text under data.types.",
+            reason=Reason.DUPLICATE,
+        )
+    return found
+
+
 def vocabulary(
-    field: FieldAnalysis, part: fc.Vocabulary, classes: Mapping[int, int] | None
+    field: FieldAnalysis,
+    part: fc.Vocabulary,
+    classes: Mapping[int, int] | None,
+    logical: Logical | None = None,
 ) -> tuple[str, ...]:
     """Returns the reserved values, then the others as they are ranked, ties by their bytes.
 
@@ -66,6 +91,7 @@ def vocabulary(
         field: Where the values are.
         part: What is wanted of them.
         classes: Rows of each class of the label, where these rank the values.
+        logical: What the field's texts are, so that reserved values are written alike.
     """
     assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
     top_k = None if part.top_k is None else part.top_k + len(part.reserved)
@@ -77,9 +103,9 @@ def vocabulary(
         tokens = field.sums[part.weight].ordered(top_k, least)["token"].to_pylist()
     else:
         tokens = field.tokens.ordered(top_k, part.min_count)["token"].to_pylist()
-    reserved = set(part.reserved)
-    others = [token for token in tokens if token not in reserved][: part.top_k]
-    return (*part.reserved, *others)
+    first = [canonical(text, logical or Logical.TEXT) for text in part.reserved]
+    others = [token for token in tokens if token not in set(first)][: part.top_k]
+    return (*first, *others)
 
 
 def _informative(
@@ -101,10 +127,12 @@ def _informative(
     return ranked["token"].take(order[:top_k] if top_k is not None else order).to_pylist()
 
 
-def _learned(field: FieldAnalysis, part: Any, classes: Mapping[int, int] | None) -> Any:
+def _learned(
+    field: FieldAnalysis, part: Any, classes: Mapping[int, int] | None, logical: Logical | None
+) -> Any:
     match part:
         case fc.Vocabulary():
-            return vocabulary(field, part, classes)
+            return vocabulary(field, part, classes, logical)
         case fc.Moments():
             return moments(field)
         case fc.Quantiles():
