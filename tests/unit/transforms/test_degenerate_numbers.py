@@ -30,7 +30,7 @@ def field(values, kind="float"):
 
 def encoded(column, values):
     learned = field(values)
-    resolved = fc.resolve(column, lambda _, part: resolution._learned(learned, part, None))
+    resolved = fc.resolve(column, lambda _, part: resolution._learned(learned, part, None, None))
     return dense_features([resolved], {"x": tf.constant(values, tf.float32)}).numpy()
 
 
