@@ -54,11 +54,14 @@ def run(
     identity = storage.canonical_json([config, parents])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     with tempfile.TemporaryDirectory() as scratch:
-        work = storage.make_directory(pathlib.Path(checkpoint_root or scratch) / key)
-        checkpoint, step, metrics = fit(
-            part, columns, examples.path, prepared.metadata, work, serving
-        )
-        with manifest.committed_artifact(model.path) as writer:
+        work = pathlib.Path(checkpoint_root or scratch) / key
+        with (
+            storage.leased(work, storage.WORK_LEASE, what="Working directory"),
+            manifest.committed_artifact(model.path) as writer,
+        ):
+            checkpoint, step, metrics = fit(
+                part, columns, examples.path, prepared.metadata, work, serving
+            )
             writer.kind = artifact.KIND
             for path in sorted(work.glob(f"{checkpoint}.*")):
                 storage.copy(path, writer.directory / path.name)

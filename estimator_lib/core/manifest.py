@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import tempfile
 import time
@@ -217,19 +218,23 @@ def committed_artifact(
             yield writer
         return
     final = pathlib.Path(target)
-    try:
-        with storage.staged_directory(final, replace=not (final / NAME).exists()) as staged:
-            writer = ArtifactWriter(staged)
-            yield writer
-            # Looked at again: another attempt may have finished while this one worked.
-            if _is_there(final, writer.finish(), read(final) if (final / NAME).exists() else None):
-                raise _SameContentError
-    except _SameContentError:
-        return
+    with storage.staging(final.parent, final.name) as staged:
+        writer = ArtifactWriter(staged.path)
+        yield writer
+        made = writer.finish()
+        # Looked at only now: another attempt may have finished while this one worked.
+        while not _is_there(final, made, whole(final)) and not staged.commit(final):
+            _clear(final)
 
 
-class _SameContentError(Exception):
-    """Leaves the staging block without a commit: the target holds this content already."""
+def _clear(final: pathlib.Path) -> None:
+    """Removes what a killed attempt left in place of an artifact.
+
+    One at a time: while what was left is there nobody can commit, so that nothing finished goes.
+    """
+    with storage.leased(final.parent, f".{final.name}.clearing", what="Artifact in", wait_s=30):
+        if os.path.lexists(final) and whole(final) is None:
+            storage.remove(final)
 
 
 def _is_there(target: object, manifest: Manifest, found: Manifest | None) -> bool:
