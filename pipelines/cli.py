@@ -233,7 +233,7 @@ def _check(parsed: argparse.Namespace) -> int:
     run.schema_files(config, parsed.config.parent)
     base = parsed.config.parent
     found = files.expand_splits(definitions.local_patterns(config), base)
-    code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
+    code_version.code_version(definitions.functions(config), (base, pathlib.Path.cwd()))
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
     if definitions.reads_elsewhere(config):
         counts = f"{counts or 'no files'} here, rows elsewhere not looked at"

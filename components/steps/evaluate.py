@@ -39,13 +39,14 @@ def run(
     """Runs the step; see `components.evaluate`."""
     devices.require()
     part = EvaluatePart.from_json(config)
-    prepared = manifest.verify(examples.path)
+    prepared = manifest.verify(examples.path, deep=True)
     trained = artifact.open_model(model.path, transform.path, examples.path)
     problem = configured.problem(prepared.metadata["label"], part.evaluate)
     scored = score(trained.estimator, trained.checkpoint, examples.path, "eval", problem)
     version = retention.newest(champion) if part.evaluate.compares else None
     serving = None
     if version is not None:
+        retention.require_whole(version)
         served = score_served(version, examples.path, problem)
         serving = evaluations.Serving(model=version, predictions=served)
     importance = measured(

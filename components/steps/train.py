@@ -42,11 +42,11 @@ def run(
 ) -> None:
     """Runs the step; see `components.train`."""
     part = TrainPart.from_json(config)
-    prepared = manifest.verify(examples.path)
+    prepared = manifest.verify(examples.path, deep=True)
     serving = retention.newest(champion) if part.train.warm_start else None
     parents = {
         "examples": prepared.digest,
-        "transform": manifest.verify(transform.path).digest,
+        "transform": manifest.verify(transform.path, deep=True).digest,
         "code_version": code_version,
         **({"parent": warm_start.parent(serving)} if serving else {}),
     }

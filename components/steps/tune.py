@@ -32,10 +32,10 @@ def run(
 ) -> str:
     """Runs the step; see `components.tune`."""
     part = TunePart.from_json(config)
-    prepared = manifest.verify(examples.path)
+    prepared = manifest.verify(examples.path, deep=True)
     parents = {
         "examples": prepared.digest,
-        "transform": manifest.verify(transform.path).digest,
+        "transform": manifest.verify(transform.path, deep=True).digest,
         "code_version": code_version,
     }
     identity = storage.canonical_json([config, parents])

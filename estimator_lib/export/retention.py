@@ -15,7 +15,13 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 
 from estimator_lib.core import manifest, places, storage
-from estimator_lib.core.errors import EstimatorLibError, ExportError, Reason, StorageError
+from estimator_lib.core.errors import (
+    DataError,
+    EstimatorLibError,
+    ExportError,
+    Reason,
+    StorageError,
+)
 
 MODEL = "saved_model.pb"
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
@@ -215,6 +221,21 @@ def clean(
             storage.remove(pathlib.Path(directory) / str(version))
             removed.append(version)
     return removed
+
+
+def require_whole(version_dir: str | os.PathLike[str]) -> None:
+    """Refuses a published version that is not what was published.
+
+    Raises:
+        DataError: naming it, and what is wrong.
+    """
+    fault = damage(version_dir)
+    if fault is not None:
+        raise DataError(
+            f"Published model {os.fspath(version_dir)} is damaged: {fault} Publish a whole one: "
+            "estimator-pipelines models rollback.",
+            reason=Reason.CORRUPT_FILE,
+        )
 
 
 def damage(version_dir: str | os.PathLike[str], *, deep: bool = True) -> str | None:

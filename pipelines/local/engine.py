@@ -22,7 +22,14 @@ from typing import Any
 from components.steps.step import ERROR_MARK, FAILURE
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.environment import RETRIES
-from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError
+from estimator_lib.core.errors import (
+    DataError,
+    EstimatorLibError,
+    PipelineError,
+    SecurityError,
+    StorageError,
+)
+from estimator_lib.export import retention
 from pipelines.local.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
@@ -207,18 +214,18 @@ def execute(
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether a cached output may be used again."""
+    """Whether a cached output may be used again: every file is read once a run, about 1 GB/s."""
     path = getattr(value, "path", None)
     if path is None:
         return True
     published = value.metadata.get("published")
-    if published and not os.path.isdir(published):
+    if published and (not os.path.isdir(published) or retention.damage(published) is not None):
         return False
     if not os.path.isdir(path):
         return os.path.exists(path)
     try:
-        manifest.verify(path)
-    except DataError:
+        manifest.verify(path, deep=True)
+    except (DataError, SecurityError, StorageError):
         return False
     return True
 

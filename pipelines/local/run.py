@@ -53,7 +53,7 @@ def run(
     check_metric_names(config)
     inputs = files.expand_splits(definitions.local_patterns(config), base_dir)
     search = (base_dir.resolve(), pathlib.Path.cwd())
-    version = code_version(config.estimator.function, search)
+    version = code_version(definitions.functions(config), search)
     raw = [path for paths in inputs.values() for path in paths]
     judged_by = schema_files(config, base_dir)
     output = output.resolve()
