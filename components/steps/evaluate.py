@@ -69,7 +69,9 @@ def run(
     told = _report(part, found, trained, prepared.metadata, statistics.path, code_version)
     with manifest.committed_artifact(evaluation.path) as writer:
         writer.kind = "evaluation"
-        writer.metadata.update(verdict=found.verdict, model=trained.digest)
+        writer.metadata.update(
+            verdict=found.verdict, model=trained.digest, examples=prepared.digest
+        )
         storage.write_text(writer.directory / "evaluation.json", found.to_json())
     storage.write_text(report.path, reports.render(told))
     storage.write_text(model_card.path, reports.model_card(told))

@@ -41,7 +41,7 @@ def run(
 
         part = Export.from_json(config)
         trained = artifact.open_model(model.path, transform.path, examples.path)
-        _require_blessing(verdict, evaluation.path, trained.digest)
+        _require_blessing(verdict, evaluation.path, trained.digest, examples.path)
         if _published(serving_dir, trained.digest) is None:
             _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
         lineage = {
@@ -87,21 +87,30 @@ def _shown(lineage: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in lineage.items() if name != "files" and value is not None}
 
 
-def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
-    """Refuses a model that was not blessed, whatever the pipeline's condition said."""
+def _require_blessing(verdict: str, evaluation_dir: str, model: str, examples_dir: str) -> None:
+    """Refuses a model that was not blessed, whatever the pipeline's condition said.
+
+    The evaluation must be whole, and be of this model and of these examples.
+    """
+    manifest.verify(evaluation_dir, deep=True)
     found = manifest.read(evaluation_dir, kind="evaluation").metadata
-    if verdict != "blessed" or found["verdict"] != "blessed":
-        raise ExportError(
-            f"The model is not published: its verdict is {found['verdict']!r}, expected "
-            "'blessed'. Its report says why.",
-            reason=Reason.CONFLICT,
-        )
-    if found["model"] != model:
-        raise ExportError(
-            f"The evaluation is of another model: expected {model[:12]}, got "
-            f"{found['model'][:12]}. Evaluate this one.",
-            reason=Reason.DIGEST_MISMATCH,
-        )
+    told = _evaluation(evaluation_dir).get("verdict")
+    for said in (verdict, found.get("verdict"), told):
+        if said != "blessed":
+            raise ExportError(
+                f"The model is not published: its verdict is {said!r}, expected 'blessed'. Its "
+                "report says why.",
+                reason=Reason.CONFLICT,
+            )
+    examples = manifest.read(examples_dir, kind="examples").digest
+    for what, expected in (("model", model), ("examples", examples)):
+        got = found.get(what)
+        if got != expected:
+            raise ExportError(
+                f"The evaluation is of another {what}: expected {expected[:12]}, got "
+                f"{str(got)[:12]}. Evaluate this one.",
+                reason=Reason.DIGEST_MISMATCH,
+            )
 
 
 def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) -> None:
