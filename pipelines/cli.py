@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
@@ -26,6 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EstimatorLibError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
+    except OSError as error:
+        if not storage.refused(error):
+            raise
+        found = storage.storage_error("use", error.filename or "a file", error)
+        sys.stderr.write(f"error: {found.message}\n")
+        return found.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted; nothing is broken. The same command goes on from here.\n")
         return INTERRUPTED

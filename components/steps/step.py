@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.quiet import startup_lines_hidden
-from estimator_lib.core import environment, places
+from estimator_lib.core import environment, places, storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 
 ERROR_MARK = "error: "
@@ -72,6 +72,14 @@ def step() -> Iterator[None]:
         sys.stdout.writelines(f"{ERROR_MARK}{line}\n" for line in error.message.split("\n"))
         sys.stdout.flush()
         raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        # Libraries write too, such as temporary files on a disk that is full.
+        if not storage.refused(error):
+            raise
+        found = storage.storage_error("use", error.filename or tempfile.gettempdir(), error)
+        sys.stdout.write(f"{ERROR_MARK}{found.message}\n")
+        sys.stdout.flush()
+        raise SystemExit(found.exit_code) from error
     except KeyboardInterrupt as error:
         raise SystemExit(130) from error
 

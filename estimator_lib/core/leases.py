@@ -28,6 +28,8 @@ BEAT_S = 10.0
 STALE_S = 60.0
 """An owner on another machine that did not touch its lease for so long is dead."""
 _TAKING = ".taking-"
+_held: set[str] = set()
+"""Tokens of the leases that this process holds; one of another token it could not give up."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,23 +103,29 @@ class Lease:
             self._put_aside(holder)
         # What those left who were killed while they did this; nobody needs it any more.
         for left in self.path.parent.glob(f"{glob.escape(self.path.name)}{_TAKING}*"):
-            left.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
+        _held.add(self.owner.token)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
         return None
 
     def _create(self) -> bool:
+        """Makes the file, whole, if there is none."""
+        content = json.dumps(dataclasses.asdict(self.owner), sort_keys=True).encode()
+        written = self.path.with_name(f"{self.path.name}{_TAKING}{uuid.uuid4().hex}")
         try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
-        try:
-            with os.fdopen(descriptor, "w") as sink:
-                sink.write(json.dumps(dataclasses.asdict(self.owner), sort_keys=True))
-        except BaseException:
-            self.path.unlink(missing_ok=True)
-            raise
-        return True
+            _write_new(written, content)
+            try:
+                os.link(written, self.path)
+            except (FileExistsError, FileNotFoundError):
+                return False
+            except OSError:  # a file system without links: whoever looks in between has to wait
+                return _write_new(self.path, content)
+            return True
+        finally:
+            with contextlib.suppress(OSError):
+                written.unlink(missing_ok=True)
 
     def _put_aside(self, dead: Owner) -> None:
         """Removes a dead owner's lease; of several that do so one succeeds."""
@@ -150,10 +158,22 @@ class Lease:
         self._stop.set()
         if os.getpid() != self.owner.pid:
             return
+        _held.discard(self.owner.token)  # first: the file may refuse to go
         if self._thread is not None:
             self._thread.join()
         if self.is_held():
             self.path.unlink(missing_ok=True)
+
+
+def _write_new(path: pathlib.Path, content: bytes) -> bool:
+    """Writes a file if there is none."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "wb") as sink:
+        sink.write(content)
+    return True
 
 
 def read(path: str | os.PathLike[str]) -> Owner | None:
@@ -180,6 +200,8 @@ def living(path: str | os.PathLike[str], stale_s: float = STALE_S) -> Owner | No
 
 def _is_alive(owner: Owner, path: str | os.PathLike[str], stale_s: float) -> bool:
     if owner.host == socket.gethostname() and owner.space == _space():
+        if owner.pid == os.getpid():
+            return owner.token in _held
         return owner.pid > 0 and started(owner.pid) == owner.started
     return silent_s(path) < stale_s
 

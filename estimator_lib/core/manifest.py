@@ -30,7 +30,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import DataError, Reason, StorageError
+from estimator_lib.core.errors import DataError, Reason, StorageError, quote
 
 NAME = "manifest.json"
 ATTEMPT = "attempt-"
@@ -152,24 +152,38 @@ def finished(
     """
     path = f"{directory}/{NAME}"
     try:
-        data = store.read(path) if store is not None else pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
+        with storage.storage_errors("read", path):
+            data = store.read(path) if store is not None else pathlib.Path(path).read_bytes()
+    except StorageError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         data = None
     if data is None:
         return None
     try:
         content = json.loads(data)
         return Manifest(
-            kind=content["kind"],
-            files={name: FileEntry(**entry) for name, entry in content["files"].items()},
-            metadata=content["metadata"],
-            directory=content.get("directory", ""),
+            kind=_typed(content["kind"], str),
+            files={name: _entry(**entry) for name, entry in content["files"].items()},
+            metadata=_typed(content["metadata"], dict),
+            directory=_typed(content.get("directory", ""), str),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"Manifest {path} is damaged: {error}. Run the step that writes it again.",
             reason=Reason.CORRUPT_FILE,
         ) from error
+
+
+def _entry(size: Any, sha256: Any, rows: Any = None) -> FileEntry:
+    known = None if rows is None else _typed(rows, int)
+    return FileEntry(size=_typed(size, int), sha256=_typed(sha256, str), rows=known)
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"expected {kind.__name__}, got {quote(value)}")
+    return value
 
 
 def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
@@ -181,14 +195,18 @@ def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
     manifest = read(directory)
     for name, entry in manifest.files.items():
         path = storage.safe_join(directory, name)
-        if not path.is_file() or path.stat().st_size != entry.size:
-            found = f"{path.stat().st_size} bytes" if path.is_file() else "no file"
+        with storage.storage_errors("read", path):
+            size = path.stat().st_size if path.is_file() else None
+        if size != entry.size:
+            found = "no file" if size is None else f"{size} bytes"
             raise DataError(
                 f"Artifact file {path} is not what its manifest lists: expected "
                 f"{entry.size} bytes, got {found}. Run the step that writes it again.",
                 reason=Reason.CORRUPT_FILE,
             )
-        if deep and storage.sha256_file(path) != entry.sha256:
+        with storage.storage_errors("read", path):
+            same = not deep or storage.sha256_file(path) == entry.sha256
+        if not same:
             raise DataError(
                 f"Artifact file {path} has changed since it was written: its SHA-256 is not "
                 f"{entry.sha256[:12]}... Run the step that writes it again.",

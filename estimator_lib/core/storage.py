@@ -86,6 +86,14 @@ def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
         raise storage_error(action, path, error) from error
 
 
+def refused(error: OSError) -> bool:
+    """Whether the file system refused, rather than that a program asked for what is not there."""
+    return error.errno in (
+        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+        errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE,
+    )  # fmt: skip
+
+
 def storage_error(action: str, path: str | os.PathLike[str], error: OSError) -> StorageError:
     """Returns the StorageError for an OSError."""
     cause, advice, reason = error.strerror or str(error), "", Reason.IO

@@ -64,7 +64,11 @@ class _Session:
         environment = {RETRIES: str(_RETRIES), **(env_vars or {})}
         if self.failure is not None:  # this one does not depend on it: the exit handler
             environment[FAILURE] = f"{self.failed_step}: {self.failure}"
-        code, failure = self._attempt(name, rest, environment, log)
+        try:
+            code, failure = self._attempt(name, rest, environment, log)
+        except OSError as error:
+            failure = storage.storage_error("run a step with", error.filename or log, error)
+            code = failure.exit_code
         if self.failure is None:
             self.failure, self.failed_step = failure, name
         return code
@@ -173,8 +177,12 @@ def execute(
                 return key
 
             def get(self, key: str) -> dict[str, Any] | None:
-                found: dict[str, Any] | None = super().get(key)
-                if found is None or not all(_is_whole(value) for value in found.values()):
+                try:
+                    found: dict[str, Any] | None = super().get(key)
+                    whole = found is not None and all(map(_is_whole, found.values()))
+                except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                    return None  # what lies there is no entry of this cache
+                if found is None or not whole:
                     return None
                 self.outputs[self.names[key]] = found
                 session.from_cache(self.names[key])
@@ -182,7 +190,8 @@ def execute(
 
             def put(self, key: str, outputs: dict[str, Any]) -> None:
                 self.outputs[self.names[key]] = outputs
-                super().put(key, outputs)
+                with storage.storage_errors("write", store):
+                    super().put(key, outputs)
 
         store = str(output / "cache")
         local.init(

@@ -160,14 +160,17 @@ def _tuned(outputs: Mapping[str, pathlib.Path]) -> dict[str, Any]:
 def _lease(output: pathlib.Path) -> Iterator[None]:
     """Holds `output` for one run; the kernel gives it up when the process dies."""
     storage.make_directory(output)
-    with open(output / ".lock", "a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PipelineError(
-                f"Another run is using {output}. Wait for it, or give another --output.",
-                reason=Reason.LEASED,
-            ) from error
+    path = output / ".lock"
+    with contextlib.ExitStack() as held:
+        with storage.storage_errors("lock", path):
+            lock = held.enter_context(open(path, "a", encoding="utf-8"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise PipelineError(
+                    f"Another run is using {output}. Wait for it, or give another --output.",
+                    reason=Reason.LEASED,
+                ) from error
         yield
 
 

@@ -99,6 +99,15 @@ def test_artifact_that_is_not_whole_is_made_again(run, damage):
     manifest.verify(again.outputs["prepare.out"], deep=True)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{", "7", '{"out": 7}', '{"out": {"x": []}}'])
+def test_cache_entry_that_is_none_is_no_hit(run, tmp_path, text):
+    run()
+    for entry in (tmp_path / "cache").iterdir():
+        entry.write_text(text)
+    run()
+    assert list(run().cached) == ["prepare"]
+
+
 def version(place, *modules):
     return code_version.code_version([f"{module}:build" for module in modules], [place])
 
