@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import pathlib
@@ -29,6 +30,7 @@ from pipelines.specification import Specification
 HOST = "KF_PIPELINES_ENDPOINT"
 TOKEN = "ESTIMATOR_PIPELINES_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_FILE = "ESTIMATOR_PIPELINES_TOKEN_FILE"  # noqa: S105 - the variable's name
+PLAIN_HTTP = "ESTIMATOR_PIPELINES_TOKEN_OVER_HTTP"
 _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 60.0
 _PAGE = 100
@@ -72,7 +74,8 @@ def address(
 
     Raises:
         ConfigError: there is no host, or it is malformed; the token file cannot be read.
-        SecurityError: the host holds a password.
+        SecurityError: the host holds a password, or a token would go over plain http to another
+            machine and nobody asked for it.
     """
     variables = os.environ if environment is None else environment
     host = host or variables.get(HOST, "")
@@ -100,6 +103,13 @@ def address(
             "characters.",
             reason=Reason.INVALID_VALUE,
         )
+    elsewhere = parts.scheme == "http" and not _is_this_machine(parts.hostname)
+    if token and elsewhere and variables.get(PLAIN_HTTP) != "1":
+        raise SecurityError(
+            f"The token is not sent to {host}: anybody on the way could read it. Use https, or set "
+            f"{PLAIN_HTTP}=1 where the network is trusted.",
+            reason=Reason.SECRET,
+        )
     if certificate is not None and not os.path.isfile(certificate):
         raise ConfigError(
             f"Certificate file {certificate} does not exist.", reason=Reason.FILE_NOT_FOUND
@@ -110,6 +120,13 @@ def address(
         token=token or None,
         certificate=certificate,
     )
+
+
+def _is_this_machine(hostname: str) -> bool:
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return hostname == "localhost" or hostname.endswith(".localhost")
 
 
 def _read_token(path: str) -> str:
@@ -427,6 +444,8 @@ def _client(where: Address) -> Any:
 
 def _explain(status: int, reason: str, body: Any, action: str, where: Address) -> PipelineError:
     said = _said(body) or reason
+    if where.token:
+        said = said.replace(where.token, "***")  # a proxy may answer with what it was sent
     if status in (401, 403):
         missing = "" if where.token else f" No token was sent; set {TOKEN_FILE} or {TOKEN}."
         return PipelineError(

@@ -145,9 +145,8 @@ def test_manifest_of_another_shape_is_damaged_and_the_step_writes_it_again(tmp_p
     target = tmp_path / "a"
     write_artifact(target, "x")
     content = json.dumps(shape) if isinstance(shape, dict) else shape
-    (target / manifest.NAME).write_bytes(
-        content if isinstance(content, bytes) else content.encode()
-    )
+    content = content.encode() if isinstance(content, str) else content
+    (target / manifest.NAME).write_bytes(content)
     with pytest.raises(DataError, match="damaged") as caught:
         manifest.verify(target)
     assert (caught.value.reason, caught.value.exit_code) == (Reason.CORRUPT_FILE, 2)
