@@ -108,6 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--delimiter", default=",", metavar="CHARACTER", help="between the fields of CSV"
     )
+    predict.add_argument(
+        "--csv",
+        action="append",
+        default=[],
+        type=data_commands.pair,
+        metavar="NAME=CHARACTER",
+        help="quote, escape, decimal or thousands of CSV (may be repeated)",
+    )
     predict.add_argument("--encoding", default="utf-8", metavar="NAME", help="of CSV")
     predict.add_argument(
         "--skip-bad-rows", action="store_true", help="leave out rows that cannot be read"
@@ -207,7 +215,7 @@ def _predict(parsed: argparse.Namespace) -> int:
     scored = predict_job.score_files(
         parsed.input,
         file_format=parsed.format,
-        delimiter=parsed.delimiter,
+        csv={**dict(parsed.csv), "delimiter": parsed.delimiter},
         encoding=parsed.encoding,
         model=parsed.model,
         output=parsed.output,

@@ -149,6 +149,8 @@ def _lineage(
         "rows": {name: split["rows"] for name, split in prepared.metadata["splits"].items()},
         "files": prepared.metadata["inputs"],
         "separators": prepared.metadata["separators"],
+        "types": prepared.metadata["types"],
+        "required": prepared.metadata["required"],
     }
 
 

@@ -11,18 +11,23 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import AfterValidator, Field
 
+<<<<<<< HEAD
 from estimator_lib.core import storage
+=======
+from estimator_lib.core.config._csv import CsvDialect
+>>>>>>> h-values
 from estimator_lib.core.config._section import Section
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 FieldType = Literal["string", "int", "float"]
+DeclaredType = Literal["string", "int", "float", "text"]
 
 
 class ListField(Section):
     """A field with several values per record, in their order."""
 
-    kind: FieldType = "string"
-    """The type of a value."""
+    kind: DeclaredType = "string"
+    """The type of a value, as under `types`."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """What stands between the values where they are one text, as in CSV."""
 
@@ -155,7 +160,7 @@ class BigQuery(Section):
         return self.table or "query"
 
 
-class Data(Section):
+class Data(CsvDialect):
     """Where the raw rows are and how to read them."""
 
     format: Literal["csv", "parquet", "tfrecord", "bigquery"] = "csv"
@@ -171,10 +176,10 @@ class Data(Section):
     """How rows are divided."""
     missing: list[str] = [""]
     """Texts that stand for a missing value. "NA" is a value unless it is listed."""
-    types: dict[str, FieldType] = {}
-    """Field types; those not given follow from the columns, else from the first rows."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    """The character between fields."""
+    types: dict[str, DeclaredType] = {}
+    """Field types; those not given follow from the columns, else from the first rows. A string
+    that is a number, date or time in every row is written in its one form (1.0 is 1); text leaves
+    it as it is, for codes such as the version 1.10."""
     encoding: str = "utf-8"
     """Of CSV: utf-8, utf-16, latin-1 or any other of Python's text encodings."""
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
@@ -201,6 +206,8 @@ class Data(Section):
     def _list_fields(self) -> Self:
         if self.encoding != "utf-8" and self.format != "csv":
             raise ValueError(f"encoding is for csv; texts of {self.format} are UTF-8")
+        if not self._is_plain and self.format != "csv":
+            raise ValueError(f"quote, escape, decimal and thousands are for csv, not {self.format}")
         for name, field in self.fields.items():
             if self.format == "csv" and field.separator is None:
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")
@@ -228,6 +235,15 @@ class Data(Section):
     @property
     def kinds(self) -> dict[str, FieldType]:
         """Declared types of fields, of one value where a field has several."""
+        return {name: "string" if kind == "text" else kind for name, kind in self._declared.items()}
+
+    @property
+    def as_written(self) -> list[str]:
+        """Fields whose texts stay as they are written."""
+        return [name for name, kind in self._declared.items() if kind == "text"]
+
+    @property
+    def _declared(self) -> dict[str, DeclaredType]:
         return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
