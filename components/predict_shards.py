@@ -22,6 +22,7 @@ from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
+from estimator_lib.core.values import Logical
 from transforms import files, readers, runners
 from transforms.analysis import raise_first
 from transforms.problems import SHOWN, Problems
@@ -31,6 +32,7 @@ BATCH_ROWS = 8192
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
 _CONSTANT = ("all_classes", "all_class_ids")
 """Predictions that are the same for every row."""
+_REQUIRED = "Correct the record, or train with a default for the column."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -229,19 +231,23 @@ def _summary(
 
 
 def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
-    separators = _lineage(version).get("separators", {})
+    lineage = _lineage(version)
+    separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
             name=name,
             type=_TYPES[dtype],
             several=len(shape) > 1,
             separator=separators.get(name, ""),
+            logical=Logical(types[name]) if name in types else None,
+            required=name in lineage.get("required", ()),
+            action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
         for name, (dtype, shape) in sorted(served(str(version)).inputs.items())
     )
     return Layout(
         format=part.format,
-        delimiter=part.delimiter,
+        **part.dialect,
         missing=tuple(part.missing),
         fields=fields,
         texts=tuple(part.keep),

@@ -15,6 +15,7 @@ from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
+from pipelines.local_path import local_path
 
 INTERRUPTED = 130
 
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(run)
     run.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=local_path,
         metavar="DIR",
         help="where everything goes (default: runs/NAME)",
     )
@@ -70,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write the pipeline as KFP IR YAML.",
     )
     _add_config(compile_)
-    compile_.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="SPEC")
+    compile_.add_argument("-o", "--output", type=local_path, required=True, metavar="SPEC")
     compile_.add_argument(
         "--check", action="store_true", help="write nothing; fail if SPEC is not up to date"
     )
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "what `preprocess CONFIG -o DIR` wrote to the shared volume.",
     )
     _add_config(katib)
-    katib.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="MANIFEST")
+    katib.add_argument("-o", "--output", type=local_path, required=True, metavar="MANIFEST")
     katib.add_argument(
         "--prepared", metavar="DIR", help="there, as pods see it (default: MOUNT_PATH/prepared)"
     )
@@ -98,13 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Score raw rows, on Beam, and write one row of predictions for each.",
     )
     predict.add_argument(
-        "model", type=pathlib.Path, help="a version directory, or the serving directory of them"
+        "model", type=local_path, help="a version directory, or the serving directory of them"
     )
     predict.add_argument("input", nargs="+", help="CSV, Parquet or TFRecord files, or patterns")
     predict.add_argument(
         "-o",
         "--output",
-        type=pathlib.Path,
+        type=local_path,
         required=True,
         help="one file (.csv, .parquet), or a directory that gets a Parquet file per input file",
     )
@@ -113,6 +114,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--delimiter", default=",", metavar="CHARACTER", help="between the fields of CSV"
+    )
+    predict.add_argument(
+        "--csv",
+        action="append",
+        default=[],
+        type=data_commands.pair,
+        metavar="NAME=CHARACTER",
+        help="quote, escape, decimal or thousands of CSV (may be repeated)",
     )
     predict.add_argument("--encoding", default="utf-8", metavar="NAME", help="of CSV")
     predict.add_argument(
@@ -142,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=pathlib.Path, metavar="CONFIG", help="run configuration")
+    parser.add_argument("config", type=local_path, metavar="CONFIG", help="run configuration")
     parser.add_argument(
         "--set",
         action="append",
@@ -213,7 +222,7 @@ def _predict(parsed: argparse.Namespace) -> int:
     scored = predict_job.score_files(
         parsed.input,
         file_format=parsed.format,
-        delimiter=parsed.delimiter,
+        csv={**dict(parsed.csv), "delimiter": parsed.delimiter},
         encoding=parsed.encoding,
         model=parsed.model,
         output=parsed.output,

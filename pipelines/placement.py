@@ -27,6 +27,7 @@ _FACTOR = 2
 _A_DAY_S = 24 * 3600
 """What an attempt may wait for a node, such as one with GPUs, before it starts."""
 _NEVER_S = 10 * 365 * _A_DAY_S
+"""Longer than any step; Argo counts in nanoseconds, up to 292 years."""
 _RESOURCES = ("cpu", "memory", "gpu")
 _HEAVY = (*_RESOURCES, "disk", "shared_memory")
 
@@ -117,7 +118,6 @@ def place(
     placement = cluster.placement(step)
     if little:
         placement = placement.model_copy(update=dict.fromkeys(_HEAVY))
-    task.set_caching_options(True)
     _retry(task, placement)
     asked = {n: values.get(f"{step}_{n}", getattr(placement, n)) for n in _RESOURCES}
     # KFP hands only registered parameters down into conditions and exit handlers.
@@ -170,7 +170,7 @@ def longest_s(placement: Placement) -> int:
         return _NEVER_S
     attempts = placement.retries + 1
     pauses = BACKOFF_S * (_FACTOR**placement.retries - 1)
-    return attempts * (placement.timeout_s + _A_DAY_S) + pauses
+    return min(_NEVER_S, attempts * (placement.timeout_s + _A_DAY_S) + pauses)
 
 
 def _request(

@@ -30,6 +30,7 @@ from estimator_lib.core.errors import (
     StorageError,
 )
 from estimator_lib.core.progress import Progress
+from estimator_lib.core.values import Logical
 from transforms import (
     files,
     graph,
@@ -144,10 +145,13 @@ def run(
         part, inputs = _inputs(commits, part, columns, base_dir, runner_options)
         derived = _derived(commits, part, inputs, policy, runner_options, analysis_cache)
         source = _source(part, columns, inputs, derived)
+        if derived is not None:
+            source = source.resolved(derived.logical)
         if policy is not None:
             source = policy.held(source)
         parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
         analysis = analyse(parts, source, runner_options, analysis_cache)
+        source = source.resolved(analysis.logical)
         quarantined = quarantine.check(analysis, part.data)
         _require_rows(analysis, splits.names(part.data.split))
         computed = {
@@ -263,6 +267,11 @@ def _derived(
 
     source = records.source(part, {}, {})
     _checked_headers(inputs, source.layout)
+    if policy is not None:
+        source = policy.held(source)
+    # What texts are decides how the function is given them, so it must be known before.
+    parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
+    seen = analyse(parts, source, runner_options, cache)
     fields = {
         name: part.data.kinds[name] + ("[]" if name in part.data.fields else "")
         for name in part.preprocess.fields
@@ -271,7 +280,7 @@ def _derived(
     return user_function.learn(
         part.preprocess.function,
         inputs,
-        policy.held(source) if policy is not None else source,
+        source.resolved(seen.logical),
         fields,
         directory,
         runner_options=runner_options,
@@ -311,8 +320,21 @@ def analyse(
     """Reads all files and returns what there is to know about them.
 
     Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`. With a
-    `cache` directory, files whose analysis it holds are not parsed.
+    `cache` directory, files whose analysis it holds are not parsed. What the texts of a field are
+    is settled, over all files, and they are counted as such.
     """
+    analysis = _merged(inputs, source, runner_options, cache)
+    made = {field.name: Logical.TEXT for field in source.outputs.fields}
+    analysis.settle({**made, **source.logical})
+    return analysis
+
+
+def _merged(
+    inputs: Sequence[files.InputFile],
+    source: records.Source,
+    runner_options: Sequence[str],
+    cache: str | None,
+) -> Analysis:
     threads = runners.threads(runner_options)
     merged = Analysis()
     fresh: list[files.InputFile] = []
@@ -466,7 +488,7 @@ def _write_examples(
     output: str,
     runner_options: Sequence[str],
 ) -> None:
-    described = storage.canonical_json(graph.description(resolved, source.features))
+    described = storage.canonical_json(graph.description(resolved, source.features, source.logical))
     kept = {name: file.kept for name, file in analysis.files.items()}
     threads = runners.threads(runner_options)
     total = sum(split.kept for split in analysis.splits.values())
@@ -520,11 +542,13 @@ def _write_examples(
         "weight": source.weight,
         "keep": list(source.keep),
         "raw_fields": dict(sorted(source.raw_fields.items())),
+        "types": dict(sorted(source.logical.items())),
+        "required": sorted(fc.required_fields(resolved)),
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
         "counts": _counts(analysis, source.labels),
         "data_fingerprint": analysis.fingerprint,
         "inputs": {name: file.sha256 for name, file in sorted(analysis.files.items())},
-        "transform_content": graph.content_digest(resolved, source.raw_fields, source.derived),
+        "transform_content": graph.content_digest(resolved, source),
     }
 
 
@@ -586,7 +610,7 @@ def _write_transform(
     A SavedModel's bytes differ each time it is written, so a retried step could otherwise not
     commit what it committed before.
     """
-    content = graph.content_digest(resolved, source.raw_fields, source.derived)
+    content = graph.content_digest(resolved, source)
     finished = manifest.whole(directory, object_store.of(directory))
     if finished is not None:
         if finished.metadata.get("content") == content:
@@ -597,9 +621,7 @@ def _write_transform(
             reason=Reason.ALREADY_EXISTS,
         )
     writer = commits.enter_context(object_store.committed(directory))
-    graph.write_transform(
-        writer.directory, resolved, source.raw_fields, source.derived, source.along
-    )
+    graph.write_transform(writer.directory, resolved, source)
     writer.kind = "transform"
     writer.metadata = {"content": content}
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.values import Logical
 from transforms import labels as label_fields
 from transforms import readers, splits
 from transforms.files import InputFile
@@ -31,6 +32,8 @@ class Derived(Protocol):
     def outputs(self) -> Mapping[str, str]: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def logical(self) -> Mapping[str, Logical]: ...
 
     def apply(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
         """Returns the outputs for the rows."""
@@ -74,6 +77,15 @@ class Source:
     outputs: Layout = dataclasses.field(default_factory=Layout)
     along: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: tuple[str, ...] = ()
+
+    @property
+    def logical(self) -> dict[str, Logical]:
+        """The logical types of string fields, as far as they are known."""
+        return {f.name: f.logical for f in self.layout.fields if f.logical is not None}
+
+    def resolved(self, logical: Mapping[str, Logical]) -> Source:
+        """Returns the source with texts read as what they are."""
+        return dataclasses.replace(self, layout=self.layout.resolved(logical))
 
     @property
     def class_field(self) -> str | None:
@@ -183,6 +195,8 @@ def source(
     for name, kind in part.data.kinds.items():
         if name not in features:
             fields[name] = Field(name=name, type=kind)
+    for name in part.data.as_written:
+        fields[name] = dataclasses.replace(fields[name], logical=Logical.TEXT)
     for name, declared in lists.items():
         separator = declared.separator or ""
         fields[name] = dataclasses.replace(fields[name], several=True, separator=separator)
@@ -215,7 +229,7 @@ def source(
         fields[weight] = dataclasses.replace(amount, low=max(amount.low or 0, 0))
     layout = Layout(
         format=part.data.format,
-        delimiter=part.data.delimiter,
+        **part.data.dialect,
         missing=tuple(part.data.missing),
         encoding=part.data.encoding,
         quarantine=part.data.on_bad_rows == "quarantine",
@@ -285,6 +299,7 @@ def _outputs(
                 high=ids.buckets - 1 if ids is not None else None,
                 role="Output of preprocess.function",
                 action="Correct the function, or the column that reads it.",
+                logical=Logical.TEXT,
             )
         )
     return Layout(missing=(), fields=tuple(fields), quarantine=layout.quarantine)

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import Reason
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.values import Logical, canonical
 from transforms.analysis import WEIGHT_UNIT, Analysis, FieldAnalysis
 from transforms.informativeness import adjusted_mutual_information
 from transforms.problems import Problem, Problems
@@ -47,14 +48,38 @@ def resolve(
     Problems.of(list(dict.fromkeys(found))).raise_if_any()
     train = analysis.splits["train"].fields
     classes = train.get(label or "")
+    logical = analysis.logical
     return {
-        name: fc.resolve(column, lambda field, part: _learned(train[field], part, classes))
+        name: fc.resolve(
+            column,
+            lambda field, part: _learned(train[field], part, classes, logical.get(field)),
+            lambda field, listed: _written(field, listed, logical.get(field)),
+        )
         for name, column in columns.items()
     }
 
 
+def _written(field: str, listed: tuple[Any, ...], logical: Logical | None) -> tuple[Any, ...]:
+    """Listed values of a vocabulary in the form that the field's texts have."""
+    if logical is None:
+        return listed
+    found = tuple(canonical(one, logical) if isinstance(one, str) else one for one in listed)
+    if len(set(found)) < len(set(listed)):
+        twice = sorted({str(one) for one in found if found.count(one) > 1})[0]
+        alike = [one for one, text in zip(listed, found, strict=True) if text == twice]
+        raise ConfigError(
+            f"Vocabulary of field {field!r} lists one value twice: {quote(alike)} are all "
+            f"{logical} {twice!r}. List it once, or declare the field as text under data.types.",
+            reason=Reason.DUPLICATE,
+        )
+    return found
+
+
 def vocabulary(
-    field: FieldAnalysis, part: fc.Vocabulary, label: FieldAnalysis | None
+    field: FieldAnalysis,
+    part: fc.Vocabulary,
+    label: FieldAnalysis | None,
+    logical: Logical | None = None,
 ) -> tuple[str, ...]:
     """Returns the reserved values, then the others as they are ranked, ties by their bytes.
 
@@ -62,6 +87,7 @@ def vocabulary(
         field: Where the values are.
         part: What is wanted of them.
         label: The label, where its classes rank the values.
+        logical: What the field's texts are, so that reserved values are written alike.
     """
     assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
     top_k = None if part.top_k is None else part.top_k + len(part.reserved)
@@ -73,9 +99,9 @@ def vocabulary(
         tokens = field.sums[part.weight].ordered(top_k, least)["token"].to_pylist()
     else:
         tokens = field.tokens.ordered(top_k, part.min_count)["token"].to_pylist()
-    reserved = set(part.reserved)
-    others = [token for token in tokens if token not in reserved][: part.top_k]
-    return (*part.reserved, *others)
+    first = [canonical(text, logical or Logical.TEXT) for text in part.reserved]
+    others = [token for token in tokens if token not in set(first)][: part.top_k]
+    return (*first, *others)
 
 
 def _informative(
@@ -97,10 +123,12 @@ def _informative(
     return ranked["token"].take(order[:top_k] if top_k is not None else order).to_pylist()
 
 
-def _learned(field: FieldAnalysis, part: Any, label: FieldAnalysis | None) -> Any:
+def _learned(
+    field: FieldAnalysis, part: Any, label: FieldAnalysis | None, logical: Logical | None
+) -> Any:
     match part:
         case fc.Vocabulary():
-            return vocabulary(field, part, label)
+            return vocabulary(field, part, label, logical)
         case fc.Moments():
             return fc.ZScore(mean=field.numbers.mean, stddev=field.numbers.stddev)
         case fc.Quantiles():

@@ -12,7 +12,7 @@ boundaries reproducible.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -247,6 +247,19 @@ class TokenCounts:
         """Adds what the other has seen."""
         for table in other._tables:
             self._push(table)
+
+    def rewrite(self, written: Callable[[pa.Array], pa.Array]) -> None:
+        """Counts other texts instead; those that become equal are added up."""
+        table = self._compact()
+        texts = table["token"].combine_chunks()
+        if isinstance(texts, pa.ChunkedArray):
+            texts = pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], texts.type)
+        texts = texts.cast(pa.string())
+        changed = written(texts)
+        if changed is not texts:
+            tokens = changed.cast(pa.large_string())
+            self._tables = [_summed(pa.table({"token": tokens, "count": table["count"]}))]
+            self._compact()
 
     def _push(self, table: pa.Table) -> None:
         self._tables.append(table)

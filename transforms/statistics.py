@@ -66,14 +66,13 @@ def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     stats.num_zeros = analysis.zeros
     stats.min, stats.max = analysis.low, analysis.high
     stats.median = min(max(analysis.values.quantiles(2)[0], stats.min), stats.max)
-    edges = np.linspace(stats.min, stats.max, EQUAL_WIDTHS + 1)
-    heights, _ = np.histogram(values, bins=edges if stats.min < stats.max else 1, weights=counts)
+    widths = EQUAL_WIDTHS if stats.min < stats.max else 1
+    edges = np.linspace(stats.min, stats.max, widths + 1)
+    # Not np.histogram, which refuses numbers so close that edges fall together. Middles of
+    # intervals may lie past the extremes.
+    at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, widths - 1)
     standard = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
-    if stats.min == stats.max:
-        edges = np.array([stats.min, stats.max])
-    inside = int(heights.sum())
-    heights[0] += int(counts.sum()) - inside  # middles of intervals may lie past the extremes
-    _add_buckets(standard, edges, heights)
+    _add_buckets(standard, edges, np.bincount(at, weights=counts, minlength=widths))
     cuts = [stats.min, *analysis.values.quantiles(QUANTILES), stats.max]
     quantiles = stats.histograms.add(type=statistics_pb2.Histogram.QUANTILES)
     _add_buckets(quantiles, cuts, [analysis.elements / QUANTILES] * QUANTILES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from estimator_lib.core.columns._checks import invalid
@@ -55,6 +55,21 @@ def walk(columns: Iterable[Column]) -> Iterator[Column]:
 
     for column in columns:
         yield from visit(column)
+
+
+def required_fields(columns: Mapping[str, Column]) -> dict[str, str]:
+    """Returns the fields that every row must have, each with the name of a column that says so.
+
+    A number without a default has none: a model would make NaN of it, or a constant.
+
+    Args:
+        columns: By the names they are declared under.
+    """
+    return {
+        column.key: name
+        for name, column in columns.items()
+        if isinstance(column, NumericColumn) and column.default_value is None
+    }
 
 
 def raw_fields(columns: Iterable[Column]) -> dict[str, str]:
@@ -202,13 +217,18 @@ def open_parts(column: Column) -> list[tuple[str, Vocabulary | Moments | Quantil
     return []
 
 
-def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
+def resolve(
+    column: ColumnT,
+    learned: Callable[[str, Any], Any],
+    given: Callable[[str, tuple[Any, ...]], tuple[Any, ...]] = lambda _, listed: listed,
+) -> ColumnT:
     """Returns `column` with every open part, its parents' included, replaced.
 
     Args:
         column: Any column.
         learned: Called with (field, open part); returns a tuple of values for a Vocabulary,
             a ZScore for Moments, boundaries for Quantiles and a float for Mean.
+        given: Called with (field, values) of a vocabulary that is listed; returns the values.
     """
 
     def close(field: str, part: Any) -> Any:
@@ -227,20 +247,27 @@ def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
                 default_value=close(column.key, column.default_value),
             )
         case VocabularyColumn():
-            values = close(column.key, column.vocabulary)
+            listed = column.vocabulary
+            values = (
+                given(column.key, listed)
+                if isinstance(listed, tuple)
+                else close(column.key, listed)
+            )
             changed = dataclasses.replace(column, vocabulary=tuple(values))
         case BucketizedColumn() | PiecewiseLinearColumn():
-            source = resolve(column.source_column, learned)
+            source = resolve(column.source_column, learned, given)
             cuts = close(column.source_column.key, column.boundaries)
             changed = dataclasses.replace(column, source_column=source, boundaries=tuple(cuts))
         case PeriodicColumn():
-            source = resolve(column.source_column, learned)
+            source = resolve(column.source_column, learned, given)
             changed = dataclasses.replace(column, source_column=source)
         case IndicatorColumn() | EmbeddingColumn() | WeightedColumn() | SequenceCategoricalColumn():
-            inner = resolve(column.categorical_column, learned)
+            inner = resolve(column.categorical_column, learned, given)
             changed = dataclasses.replace(column, categorical_column=inner)
         case CrossedColumn():
-            keys = tuple(k if isinstance(k, str) else resolve(k, learned) for k in column.keys)
+            keys = tuple(
+                k if isinstance(k, str) else resolve(k, learned, given) for k in column.keys
+            )
             changed = dataclasses.replace(column, keys=keys)
     return cast(ColumnT, changed)
 

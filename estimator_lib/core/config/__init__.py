@@ -36,6 +36,7 @@ from estimator_lib.core.config._columns import (
     WeightedSpec,
     build_columns,
 )
+from estimator_lib.core.config._csv import csv_dialect
 from estimator_lib.core.config._data import (
     SPLITS,
     BigQuery,
@@ -137,6 +138,7 @@ __all__ = [
     "Volume",
     "WeightedSpec",
     "build_columns",
+    "csv_dialect",
     "described",
     "json_schema",
     "load",

@@ -9,19 +9,22 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from estimator_lib.core import storage
+from estimator_lib.core.config._csv import CsvDialect
 from estimator_lib.core.config._section import Section
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 FieldType = Literal["string", "int", "float"]
+DeclaredType = Literal["string", "int", "float", "text"]
 
 
 class ListField(Section):
     """A field with several values per record, in their order."""
 
-    kind: FieldType = "string"
-    """The type of a value."""
+    kind: DeclaredType = "string"
+    """The type of a value, as under `types`."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """What stands between the values where they are one text, as in CSV."""
 
@@ -154,7 +157,7 @@ class BigQuery(Section):
         return self.table or "query"
 
 
-class Data(Section):
+class Data(CsvDialect):
     """Where the raw rows are and how to read them."""
 
     format: Literal["csv", "parquet", "tfrecord", "bigquery"] = "csv"
@@ -170,10 +173,10 @@ class Data(Section):
     """How rows are divided."""
     missing: list[str] = [""]
     """Texts that stand for a missing value. "NA" is a value unless it is listed."""
-    types: dict[str, FieldType] = {}
-    """Field types; those not given follow from the columns, else from the first rows."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    """The character between fields."""
+    types: dict[str, DeclaredType] = {}
+    """Field types; those not given follow from the columns, else from the first rows. A string
+    that is a number, date or time in every row is written in its one form (1.0 is 1); text leaves
+    it as it is, for codes such as the version 1.10."""
     encoding: str = "utf-8"
     """Of CSV: utf-8, utf-16, latin-1 or any other of Python's text encodings."""
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
@@ -200,6 +203,8 @@ class Data(Section):
     def _list_fields(self) -> Self:
         if self.encoding != "utf-8" and self.format != "csv":
             raise ValueError(f"encoding is for csv; texts of {self.format} are UTF-8")
+        if not self._is_plain and self.format != "csv":
+            raise ValueError(f"quote, escape, decimal and thousands are for csv, not {self.format}")
         for name, field in self.fields.items():
             if self.format == "csv" and field.separator is None:
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")
@@ -227,6 +232,15 @@ class Data(Section):
     @property
     def kinds(self) -> dict[str, FieldType]:
         """Declared types of fields, of one value where a field has several."""
+        return {name: "string" if kind == "text" else kind for name, kind in self._declared.items()}
+
+    @property
+    def as_written(self) -> list[str]:
+        """Fields whose texts stay as they are written."""
+        return [name for name, kind in self._declared.items() if kind == "text"]
+
+    @property
+    def _declared(self) -> dict[str, DeclaredType]:
         return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
@@ -344,18 +358,30 @@ def described(labels: Mapping[str, Label]) -> dict[str, Any]:
     return {"kind": "heads", "heads": heads}
 
 
+def _here(path: str) -> str:
+    if storage.is_uri(path):
+        raise ValueError(
+            f"expected a path, relative to the configuration file or of a mounted volume, got the "
+            f"URI {quote(path)}. Put the file beside the data"
+        )
+    return path
+
+
+_Path = Annotated[str, AfterValidator(_here)]
+
+
 class DataSchema(Section):
     """What the data must be like: a schema edited by a person, and what to do about faults."""
 
-    path: str
+    path: _Path
     """The schema as text (schema.pbtxt), relative to this configuration file."""
     on_anomaly: Literal["fail", "warn", "quarantine"] = "fail"
     """What an anomaly of severity ERROR does: end the step before it writes, or warn; or leave out
     the records with values that the schema does not allow, and fail for what is left. Quarantine
     takes data.on_bad_rows: quarantine, and its cap."""
-    previous: str | None = None
+    previous: _Path | None = None
     """Statistics of the span before (a directory or .pb file), to measure drift of train."""
-    serving: str | None = None
+    serving: _Path | None = None
     """Statistics of serving data (a directory or .pb file), to measure skew of train."""
     max_drift: Annotated[float, Field(ge=0, le=1)] | None = None
     """Largest distance from `previous`, for fields whose schema has no threshold."""

@@ -253,7 +253,7 @@ class RunConfiguration(Section):
             files=self.predict.files,
             format=form,
             missing=self.data.missing,
-            delimiter=self.data.delimiter,
+            **(self.data.dialect if form == "csv" else {}),
             keep=self.predict.keep,
             output=self.predict.output,
             on_bad_rows=self.predict.on_bad_rows,

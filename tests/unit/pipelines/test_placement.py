@@ -127,13 +127,21 @@ def test_a_step_that_asks_for_nothing_has_a_request_and_no_limit():
     assert notify["resourceMemoryRequest"] == "128Mi"
 
 
-@pytest.mark.parametrize("placement", [{}, {"timeout_s": 7200}, {"timeout_s": 2147483647}])
-def test_the_longest_back_off_has_room_for_every_attempt_to_its_timeout(placement):
-    policy = compiled(f"cluster.steps.train={json.dumps({**placement, 'retries': 3})}")[0][
-        "components"
-    ]["comp-exit-handler-1"]["dag"]["tasks"]["train"]["retryPolicy"]
+@pytest.mark.parametrize(
+    ("placement", "least"),
+    [
+        ({"retries": 3}, 4 * 365 * 24 * 3600),
+        ({"retries": 3, "timeout_s": 7200}, 4 * 7200 + 30 + 60 + 120),
+        ({"retries": 10, "timeout_s": 2147483647}, 4 * 365 * 24 * 3600),
+    ],
+)
+def test_the_longest_back_off_has_room_for_every_attempt_to_its_timeout(placement, least):
+    spec, _, _ = compiled(f"cluster.steps.train={json.dumps(placement)}")
+    tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    policy = tasks["train"]["retryPolicy"]
+    assert policy["maxRetryCount"] == placement["retries"]
     longest = int(policy["backoffMaxDuration"].removesuffix("s"))
-    assert longest > 4 * placement.get("timeout_s", 30 * 24 * 3600) + 30 + 60 + 120
+    assert longest > least
     assert longest * 10**9 < 2**63  # Argo counts in nanoseconds
 
 

@@ -48,7 +48,6 @@ def test_every_trial_is_a_task_and_the_best_is_trained(tasks):
     assert loop["iteratorPolicy"]["parallelismLimit"] == 9
     assert loop["dependentTasks"] == ["draw", "preprocess"]
     trial = tasks["components"][loop["componentRef"]["name"]]["dag"]["tasks"]["trial"]
-    assert trial["cachingOptions"] == {"enableCache": True}
     assert trial["retryPolicy"]["maxRetryCount"] == 2
     chosen = inside["train"]["inputs"]["parameters"]["config"]["taskOutputParameter"]
     assert chosen == {"outputParameterKey": "Output", "producerTask": "choose"}
