@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
@@ -29,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EstimatorLibError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
+    except OSError as error:
+        if not storage.refused(error):
+            raise
+        found = storage.storage_error("use", error.filename or "a file", error)
+        sys.stderr.write(f"error: {found.message}\n")
+        return found.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted; nothing is broken. The same command goes on from here.\n")
         return INTERRUPTED
@@ -248,7 +255,7 @@ def _check(parsed: argparse.Namespace) -> int:
     run.schema_files(config, parsed.config.parent)
     base = parsed.config.parent
     found = files.expand_splits(definitions.local_patterns(config), base)
-    code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
+    code_version.code_version(definitions.functions(config), (base, pathlib.Path.cwd()))
     learns = config.pipeline != "batch_prediction"  # which reads no training data
     seen = data.look(config.preprocess_part(), base) if learns else 0
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())

@@ -43,7 +43,7 @@ def run(
     """Runs the step; see `components.evaluate`."""
     devices.require()
     part = EvaluatePart.from_json(config)
-    prepared = manifest.verify(examples.path)
+    prepared = manifest.verify(examples.path, deep=True)
     trained = artifact.open_model(model.path, transform.path, examples.path)
     label = labels.from_json(prepared.metadata["label"])
     problem = configured.problem(label, part.evaluate)
@@ -51,6 +51,7 @@ def run(
     version = retention.newest(champion) if part.evaluate.compares else None
     serving = None
     if version is not None:
+        retention.require_whole(version)
         served = score_served(version, examples.path, problem)
         serving = evaluations.Serving(model=version, predictions=served)
     importance = measured(
@@ -76,7 +77,9 @@ def run(
     told = _report(part, found, trained, prepared.metadata, statistics.path, code_version)
     with manifest.committed_artifact(evaluation.path) as writer:
         writer.kind = "evaluation"
-        writer.metadata.update(verdict=found.verdict, model=trained.digest)
+        writer.metadata.update(
+            verdict=found.verdict, model=trained.digest, examples=prepared.digest
+        )
         storage.write_text(writer.directory / "evaluation.json", found.to_json())
     storage.write_text(report.path, reports.render(told))
     storage.write_text(model_card.path, reports.model_card(told))

@@ -167,7 +167,7 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
     Raises:
         PipelineError: the model was trained on another transform.
     """
-    found = manifest.verify(model_dir)
+    found = manifest.verify(model_dir, deep=True)
     declaration = json.loads((pathlib.Path(model_dir) / DECLARATION).read_text())
     transform = manifest.read(transform_dir, kind="transform").digest
     if declaration["transform"] != transform:

@@ -49,7 +49,7 @@ def parent(model_dir: str) -> dict[str, Any]:
     Raises:
         DataError: it is damaged.
     """
-    found = manifest.verify(model_dir)
+    found = manifest.verify(model_dir, deep=True)
     lineage = pathlib.Path(model_dir) / LINEAGE
     trained = json.loads(lineage.read_text()).get("model") if lineage.is_file() else None
     name = pathlib.Path(model_dir).name
