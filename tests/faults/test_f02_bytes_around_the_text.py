@@ -29,8 +29,8 @@ def clean(tmp_path_factory):
         (b"\xef\xbb\xbf" + PLAIN, ".csv"),
         (PLAIN.replace(b"\n", b"\r\n"), ".csv"),
         (PLAIN.rstrip(), ".csv"),
-        (gzip.compress(PLAIN), ".csv.gz"),
-        (gzip.compress(PLAIN), ".csv"),
+        (gzip.compress(PLAIN, mtime=0), ".csv.gz"),
+        (gzip.compress(PLAIN, mtime=0), ".csv"),
     ],
 )
 def test_rows_are_those_of_the_clean_twin(tmp_path, clean, content, suffix):
@@ -42,7 +42,7 @@ def test_rows_are_those_of_the_clean_twin(tmp_path, clean, content, suffix):
 @pytest.mark.parametrize("cut", [5, 20, -1, -9])
 def test_truncated_gzip_is_refused_and_named(tmp_path, cut):
     with pytest.raises(DataError) as caught:
-        job(tmp_path, gzip.compress(PLAIN)[:cut], ".csv.gz").run()
+        job(tmp_path, gzip.compress(PLAIN, mtime=0)[:cut], ".csv.gz").run()
     assert caught.value.reason == Reason.CORRUPT_FILE
     assert "train-0.csv.gz" in caught.value.message
     assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True

@@ -67,8 +67,8 @@ INTEGER = Field(name="a", type="int")
         b"b,a\n1,x\n2,y\n",
         b"a,b\nx,1\n\ny,2\n\n",
         b"a,b\rx,1\ry,2\r",
-        gzip.compress(b"a,b\nx,1\ny,2\n"),
-        gzip.compress(b"a,b\nx,1\n") + gzip.compress(b"y,2\n"),
+        gzip.compress(b"a,b\nx,1\ny,2\n", mtime=0),
+        gzip.compress(b"a,b\nx,1\n", mtime=0) + gzip.compress(b"y,2\n", mtime=0),
     ],
 )
 def test_read_rows_of_any_writing_gives_the_same_rows(tmp_path, content):
@@ -188,8 +188,8 @@ def test_read_rows_checks_classes(tmp_path):
         ("a,b\n1,2\n".encode("utf-16"), Reason.ENCODING, "x.csv:1"),
         ("a,b\n1,2\n".encode("utf-16-le"), Reason.ENCODING, "x.csv:1"),
         (b"", Reason.EMPTY_INPUT, "x.csv"),
-        (gzip.compress(b"a,b\n1,2\n" * 1000)[:-10], Reason.CORRUPT_FILE, "x.csv"),
-        (gzip.compress(b"a,b\n1,2\n" * 1000)[:40], Reason.CORRUPT_FILE, "x.csv"),
+        (gzip.compress(b"a,b\n1,2\n" * 1000, mtime=0)[:-10], Reason.CORRUPT_FILE, "x.csv"),
+        (gzip.compress(b"a,b\n1,2\n" * 1000, mtime=0)[:40], Reason.CORRUPT_FILE, "x.csv"),
     ],
 )
 def test_read_rows_refuses_damaged_files_and_names_the_place(tmp_path, content, reason, place):
