@@ -14,6 +14,7 @@ from typing import Any
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
+from pipelines.local_path import local_path
 
 INTERRUPTED = 130
 
@@ -45,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(run)
     run.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=local_path,
         metavar="DIR",
         help="where everything goes (default: runs/NAME)",
     )
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write the pipeline as KFP IR YAML.",
     )
     _add_config(compile_)
-    compile_.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="SPEC")
+    compile_.add_argument("-o", "--output", type=local_path, required=True, metavar="SPEC")
     compile_.add_argument(
         "--check", action="store_true", help="write nothing; fail if SPEC is not up to date"
     )
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "what `preprocess CONFIG -o DIR` wrote to the shared volume.",
     )
     _add_config(katib)
-    katib.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="MANIFEST")
+    katib.add_argument("-o", "--output", type=local_path, required=True, metavar="MANIFEST")
     katib.add_argument(
         "--prepared", metavar="DIR", help="there, as pods see it (default: MOUNT_PATH/prepared)"
     )
@@ -91,13 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Score raw rows, on Beam, and write one row of predictions for each.",
     )
     predict.add_argument(
-        "model", type=pathlib.Path, help="a version directory, or the serving directory of them"
+        "model", type=local_path, help="a version directory, or the serving directory of them"
     )
     predict.add_argument("input", nargs="+", help="CSV, Parquet or TFRecord files, or patterns")
     predict.add_argument(
         "-o",
         "--output",
-        type=pathlib.Path,
+        type=local_path,
         required=True,
         help="one file (.csv, .parquet), or a directory that gets a Parquet file per input file",
     )
@@ -143,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=pathlib.Path, metavar="CONFIG", help="run configuration")
+    parser.add_argument("config", type=local_path, metavar="CONFIG", help="run configuration")
     parser.add_argument(
         "--set",
         action="append",

@@ -6,9 +6,10 @@ Imports are made inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
+
+from pipelines.local_path import local_path
 
 if TYPE_CHECKING:
     from components.data import Files, Looked
@@ -59,7 +60,7 @@ def add_commands(commands: Any) -> None:
         help="run the preprocess step alone",
         description="Read raw files and write examples, transform and statistics.",
     )
-    preprocess.add_argument("config", type=pathlib.Path, metavar="CONFIG", help="run configuration")
+    preprocess.add_argument("config", type=local_path, metavar="CONFIG", help="run configuration")
     preprocess.add_argument(
         "--set",
         action="append",

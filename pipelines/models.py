@@ -19,6 +19,7 @@ from typing import Any
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, Reason
+from pipelines.local_path import local_path
 
 LINEAGE = "lineage.json"
 
@@ -162,7 +163,7 @@ def add_commands(commands: Any) -> None:
         ("rollback", "publish an older version again", _rollback),
     ):
         action = actions.add_parser(name, help=about)
-        action.add_argument("serving", type=pathlib.Path, help="serving directory of the versions")
+        action.add_argument("serving", type=local_path, help="serving directory of the versions")
         if name != "list":
             action.add_argument("--version", type=int, help="which version")
         action.set_defaults(command=command)

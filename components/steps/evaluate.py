@@ -13,6 +13,7 @@ from kfp import dsl
 from components.steps import model as artifact
 from components.steps.importance import measured
 from components.steps.scoring import score, score_served
+from components.steps.step import VERDICT_MARK
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import EvaluatePart
 from estimator_lib.evaluation import configured, feature_statistics
@@ -85,6 +86,8 @@ def run(
     for told_by in (evaluation, report, model_card):
         told_by.metadata.update(shared)
     evaluation.metadata["digest"] = manifest.read(evaluation.path).digest
+    if found.verdict != "blessed":
+        print(f"{VERDICT_MARK}{found.verdict}: {' '.join(found.reasons)}", flush=True)  # noqa: T201
     return found.verdict
 
 

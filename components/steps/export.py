@@ -12,7 +12,6 @@ from typing import Any
 import pyarrow.parquet as pq
 from kfp import dsl
 
-from components import warm_start
 from components.steps import model as artifact
 from components.steps import raw_rows
 from estimator_lib.core import manifest, storage
@@ -23,6 +22,7 @@ from estimator_lib.evaluation.predictions import served_name
 from estimator_lib.export import parity, retention
 from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
 from estimator_lib.inputs.parquet import examples_input
+from estimator_lib.training import carry_over
 
 
 def run(
@@ -58,10 +58,10 @@ def run(
             exported = trained.estimator.export_saved_model(
                 folder,
                 build_transformed_serving_input_receiver_fn(transform.path),
-                assets_extra=warm_start.carried(model.path, transform.path),
+                assets_extra=carry_over.carried(model.path, transform.path),
                 checkpoint_path=trained.checkpoint,
             ).decode()
-            storage.write_json(pathlib.Path(exported) / warm_start.LINEAGE, lineage)
+            storage.write_json(pathlib.Path(exported) / carry_over.LINEAGE, lineage)
             checker.check(exported, rows, expected, part.tolerance)
             count = len(next(iter(rows.values())))
             Progress("export").line(

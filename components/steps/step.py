@@ -18,6 +18,8 @@ from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 
 ERROR_MARK = "error: "
 """Begins the lines on standard output that say why a step failed."""
+VERDICT_MARK = "verdict: "
+"""Begins the line on standard output that says what an evaluation decided, and why."""
 FAILURE = "RUN_FAILURE"
 """Environment variable that tells the exit handler why the run failed, where the runner knows."""
 PAUSE_S = 10.0

@@ -12,7 +12,6 @@ from typing import Any
 from kfp import dsl
 
 import estimator_lib
-from components import warm_start
 from components.steps import model as artifact
 from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
@@ -20,7 +19,7 @@ from estimator_lib.core.config import TrainPart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 from estimator_lib.export import retention
 from estimator_lib.inputs.parquet import examples_input
-from estimator_lib.training import devices, history
+from estimator_lib.training import carry_over, devices, history
 from estimator_lib.training.checkpoints import step_of
 from estimator_lib.training.early_stopping import MetricStoppingHook
 
@@ -48,7 +47,7 @@ def run(
         "examples": prepared.digest,
         "transform": manifest.verify(transform.path).digest,
         "code_version": code_version,
-        **({"parent": warm_start.parent(serving)} if serving else {}),
+        **({"parent": carry_over.parent(serving)} if serving else {}),
     }
     columns = artifact.read_columns(transform.path)
     identity = storage.canonical_json([config, parents])
@@ -117,7 +116,7 @@ def fit(
     )
     start = None
     if serving is not None:
-        start = warm_start.settings(serving, columns, part.estimator, str(work / "warm_start"))
+        start = carry_over.settings(serving, columns, part.estimator, str(work / "warm_start"))
     estimator = artifact.build_estimator(part, columns, metadata, config, start)
     progress = estimator_lib.ProgressHook(total)
     hooks: list[Any] = [progress]
@@ -152,7 +151,7 @@ def fit(
         epochs=None,
     )
     validation = "validation" if "validation" in metadata["splits"] else "eval"
-    with warm_start.explained(serving, estimator):
+    with carry_over.explained(serving, estimator):
         metrics, _ = estimator_lib.train_and_evaluate(
             estimator,
             estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),

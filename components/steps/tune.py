@@ -10,11 +10,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components import search
 from components.steps.tune_trial import Forked
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.progress import Progress
+from estimator_lib.tuning import search
 
 KEPT_SEARCHES = 3
 """How many searches' working directories stay below study_root, newest first."""

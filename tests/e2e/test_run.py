@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from components import workflow
 from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import EstimatorLibError
@@ -140,10 +141,12 @@ def test_a_model_parameter_reruns_train_onwards(finished, project, server):
 def test_a_refused_model_is_not_published(finished, project, server):
     output, _, _ = finished
     before = sorted(path.name for path in (output / "serving").iterdir())
-    again, _ = execute(project, output, server, "evaluate.thresholds.auc.min=0.999")
+    again, shown = execute(project, output, server, "evaluate.thresholds.auc.min=0.999")
     assert again["cached"] == ["preprocess", "train"]
     assert again["evaluation"]["verdict"] == "refused"
     assert again["model"] is None
+    said = workflow.read_log("\n".join(line.strip() for line in shown)).verdict
+    assert said == f"refused: {' '.join(again['evaluation']['reasons'])}"
     assert sorted(path.name for path in (output / "serving").iterdir()) == before
 
 

@@ -93,7 +93,7 @@ class Tune(Section):
     evaluate_every_steps: Annotated[int, Field(ge=1)] | None = None
     """Steps between the evaluations of a trial; by default as `train` says."""
     parallel: Annotated[int, Field(ge=1)] = 1
-    """Trials at once. With one, the same seed finds the same arguments."""
+    """Trials at once, at most `trials`. With one, the same seed finds the same arguments."""
     seed: int = 1
     """Of the values drawn."""
     separate_tasks: bool = False
@@ -115,6 +115,11 @@ class Tune(Section):
                     f"space {quote(name)} cannot be searched; expected {_ARGUMENTS}<argument> or "
                     f"{', '.join(_TRAINING)}"
                 )
+        if self.parallel > self.trials:
+            raise ValueError(
+                f"parallel {self.parallel} is more than trials {self.trials}; at most all trials "
+                "can run at once"
+            )
         if self.separate_tasks and (self.sampler, self.pruner) != ("random", "none"):
             raise ValueError(
                 "separate_tasks needs sampler random and pruner none, for such trials do not know "

@@ -111,7 +111,6 @@ def test_placement_reaches_the_specification(example):
     assert train["resources"]["resourceCpuRequest"] == "3"
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 4
-    assert tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert tasks["train"]["inputs"]["parameters"]["code_version"]
     kubernetes = platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounts = {n: e["pvcMount"][0]["mountPath"] for n, e in kubernetes.items() if "pvcMount" in e}
@@ -164,3 +163,22 @@ def test_summary_says_rows_metrics_verdict_and_places():
     parts = [{"name": "late"}, {"name": "delay"}]
     result["evaluation"] |= {"task": "multihead", "metrics": values, "parts": parts}
     assert "late: auc 0.5000\n          delay: mae 3.0000" in summary.render(result)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "{config}", "--output", "gs://bucket/run"],
+        ["predict", "s3://bucket/serving", "rows.csv", "-o", "out.csv"],
+        ["models", "list", "gs://bucket/serving"],
+        ["compile", "{config}", "-o", "gs://bucket/spec.yaml"],
+    ],
+)
+def test_a_uri_for_a_path_of_this_machine_is_refused(example, words, tmp_path, monkeypatch, capsys):
+    config = str(example.absolute())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        cli.main([word.replace("{config}", config) for word in words])
+    assert left.value.code == 2
+    assert "got the URI" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "data"]
