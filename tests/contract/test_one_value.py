@@ -380,7 +380,7 @@ def test_request_may_write_a_value_as_files_do(served, written):
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_request_without_a_number_that_is_needed_is_refused_by_name(served, number):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="x.* is missing or not finite"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"x.* is missing or not finite"):
         features(served, x=number)
 
 
