@@ -81,8 +81,10 @@ def score(
         StorageError: the output cannot be written.
     """
     from estimator_lib.core import files
+    from estimator_lib.export import retention
 
     version = newest_version(model)
+    retention.require_whole(version)
     local = [pattern for pattern in part.files if "://" not in pattern]
     files.expand(local, base_dir)
     with startup_lines_hidden():

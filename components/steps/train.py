@@ -41,11 +41,11 @@ def run(
 ) -> None:
     """Runs the step; see `components.train`."""
     part = TrainPart.from_json(config)
-    prepared = manifest.verify(examples.path)
+    prepared = manifest.verify(examples.path, deep=True)
     serving = retention.newest(champion) if part.train.warm_start else None
     parents = {
         "examples": prepared.digest,
-        "transform": manifest.verify(transform.path).digest,
+        "transform": manifest.verify(transform.path, deep=True).digest,
         "code_version": code_version,
         **({"parent": carry_over.parent(serving)} if serving else {}),
     }
@@ -53,11 +53,14 @@ def run(
     identity = storage.canonical_json([config, parents])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     with tempfile.TemporaryDirectory() as scratch:
-        work = storage.make_directory(pathlib.Path(checkpoint_root or scratch) / key)
-        checkpoint, step, metrics = fit(
-            part, columns, examples.path, prepared.metadata, work, serving
-        )
-        with manifest.committed_artifact(model.path) as writer:
+        work = pathlib.Path(checkpoint_root or scratch) / key
+        with (
+            storage.leased(work, storage.WORK_LEASE, what="Working directory"),
+            manifest.committed_artifact(model.path) as writer,
+        ):
+            checkpoint, step, metrics = fit(
+                part, columns, examples.path, prepared.metadata, work, serving
+            )
             writer.kind = artifact.KIND
             for path in sorted(work.glob(f"{checkpoint}.*")):
                 storage.copy(path, writer.directory / path.name)
@@ -161,8 +164,9 @@ def fit(
         )
     if options.early_stopping is not None:
         check_metric(estimator, options.early_stopping.metric, "train.early_stopping.metric")
-    for head, label in labels.heads(metadata["label"]).items() if options.calibration else ():
-        if label["kind"] == "class":
+    by_head = labels.heads(labels.from_json(metadata["label"]))
+    for head, label in by_head.items() if options.calibration else ():
+        if isinstance(label, labels.ClassLabel):
             estimator = estimator_lib.calibrate(
                 estimator,
                 examples_input(examples_dir, validation, batch_size=BATCH_ROWS),

@@ -49,7 +49,7 @@ def parent(model_dir: str) -> dict[str, Any]:
     Raises:
         DataError: it is damaged.
     """
-    found = manifest.verify(model_dir)
+    found = manifest.verify(model_dir, deep=True)
     lineage = pathlib.Path(model_dir) / LINEAGE
     trained = json.loads(lineage.read_text()).get("model") if lineage.is_file() else None
     name = pathlib.Path(model_dir).name
@@ -280,7 +280,7 @@ def _dense_inputs(declared: Estimator, columns: Mapping[str, fc.Column]) -> list
     """Returns what a ready-made DNN reads, in the order of its first layer's rows."""
     if not (declared.name or "").startswith("DNN"):
         return []
-    names = declared.args.get("dnn_feature_columns", declared.args.get("feature_columns", []))
+    names: Any = declared.args.get("dnn_feature_columns", declared.args.get("feature_columns", []))
     return sorted((columns[name] for name in names), key=lambda column: column.name)
 
 

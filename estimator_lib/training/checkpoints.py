@@ -14,7 +14,6 @@ import logging
 import pathlib
 import re
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -306,16 +305,14 @@ class CheckpointDirectory:
             try:
                 self._write(holder, step)
                 break
-            except (tf.errors.OpError, OSError) as error:
-                if attempt == _SAVE_ATTEMPTS:
+            except (tf.errors.OpError, OSError, StorageError) as error:
+                found = _refusal(error, self.prefix(step))
+                if attempt == _SAVE_ATTEMPTS or not found.retryable:
                     size = sum(_bytes(v) for v in variables.values())
-                    full = isinstance(error, tf.errors.ResourceExhaustedError)
-                    raise StorageError(
-                        f"Checkpoint {self.prefix(step)} cannot be written: "
-                        f"{_first_line(error)}; it needs about {size:,} bytes. The older "
-                        "checkpoints are intact.",
-                        reason=Reason.NO_SPACE if full else Reason.IO,
-                    ) from error
+                    found.message += (
+                        f" It needs about {size:,} bytes. The older checkpoints are intact."
+                    )
+                    raise found from error
                 time.sleep(0.1 * 4**attempt)
         self._write_state(step)
         self._clean(step)
@@ -323,17 +320,13 @@ class CheckpointDirectory:
 
     def _write(self, holder: Any, step: int) -> None:
         """Writes to a private folder, then renames: data first, index (the commit) last."""
-        folder = self.directory / f".ckpt-{step}{storage.STAGING_MARK}{uuid.uuid4().hex}"
-        try:
-            prefix = folder / f"{_PREFIX}{step}"
-            folder.mkdir()
-            holder.write(str(prefix))
-            storage.sync_tree(folder)
-            files = sorted(folder.iterdir(), key=lambda p: p.suffix == ".index")
+        storage.sweep_staging(self.directory)
+        with storage.staging(self.directory, f"ckpt-{step}") as staged:
+            holder.write(str(staged.path / f"{_PREFIX}{step}"))
+            storage.sync_tree(staged.path)
+            files = sorted(staged.path.iterdir(), key=lambda p: p.suffix == ".index")
             for path in files:
                 path.replace(self.directory / path.name)
-        finally:
-            storage.remove(folder)
 
     def _write_state(self, step: int) -> None:
         steps = [s for s in self.steps() if s != step] + [step]
@@ -429,6 +422,21 @@ def restore(
             ", ".join(anew),
         )
     return missing
+
+
+def _refusal(error: Exception, path: str) -> StorageError:
+    """Returns what the file system, or TensorFlow on its behalf, refused."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, OSError):
+        return storage.storage_error("write checkpoint", path, error)
+    full = isinstance(error, tf.errors.ResourceExhaustedError)
+    found = StorageError(
+        f"Cannot write checkpoint {path}: {_first_line(error)}.",
+        reason=Reason.NO_SPACE if full else Reason.IO,
+    )
+    found.retryable = not isinstance(error, tf.errors.PermissionDeniedError)
+    return found
 
 
 def _castable(value: Any, variable: Any) -> bool:

@@ -12,13 +12,14 @@ import dataclasses
 import datetime
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import pathlib
 import tempfile
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from components import workflow
@@ -32,6 +33,7 @@ from pipelines.specification import Specification
 HOST = "KF_PIPELINES_ENDPOINT"
 TOKEN = "ESTIMATOR_PIPELINES_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_FILE = "ESTIMATOR_PIPELINES_TOKEN_FILE"  # noqa: S105 - the variable's name
+PLAIN_HTTP = "ESTIMATOR_PIPELINES_TOKEN_OVER_HTTP"
 _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 60.0
 _PAGE = 100
@@ -78,7 +80,8 @@ def address(
 
     Raises:
         ConfigError: there is no host, or it is malformed; the token file cannot be read.
-        SecurityError: the host holds a password.
+        SecurityError: the host holds a password, or a token would go over plain http to another
+            machine and nobody asked for it.
     """
     variables = os.environ if environment is None else environment
     host = host or variables.get(HOST, "")
@@ -100,6 +103,13 @@ def address(
         )
     path = token_file or variables.get(TOKEN_FILE) or None
     token = _read_token(path) if path else _checked_token(variables.get(TOKEN, ""))
+    elsewhere = parts.scheme == "http" and not _is_this_machine(parts.hostname)
+    if token and elsewhere and variables.get(PLAIN_HTTP) != "1":
+        raise SecurityError(
+            f"The token is not sent to {host}: anybody on the way could read it. Use https, or set "
+            f"{PLAIN_HTTP}=1 where the network is trusted.",
+            reason=Reason.SECRET,
+        )
     if certificate is not None and not os.path.isfile(certificate):
         raise ConfigError(
             f"Certificate file {certificate} does not exist.", reason=Reason.FILE_NOT_FOUND
@@ -111,6 +121,13 @@ def address(
         token_file=path,
         certificate=certificate,
     )
+
+
+def _is_this_machine(hostname: str) -> bool:
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return hostname == "localhost" or hostname.endswith(".localhost")
 
 
 def _checked_token(text: str, origin: str = "") -> str:
@@ -368,8 +385,14 @@ class Connection:
                 raise self._explain(answer.status, answer.reason, content, action)
             return content.decode("utf-8", "replace")
 
+    def _configured(self) -> Mapping[str, str]:
+        client = getattr(self, "client", None)
+        return client.runs.api_client.configuration.api_key if client is not None else {}
+
     def _explain(self, status: int, reason: str, body: Any, action: str) -> PipelineError:
-        said = _said(body) or reason
+        # A proxy may answer with what it was sent; a token's file may hold another one by now.
+        sent = {self.where.token, *self._configured().values()}
+        said = _said(body, [token for token in sent if token]) or reason
         host = self.where.host
         if status in (401, 403):
             return PipelineError(
@@ -499,9 +522,11 @@ def _refresh(path: str) -> Callable[[Any], None]:
     return refresh
 
 
-def _said(body: Any) -> str:
-    """The message in a server's answer, in one short line."""
+def _said(body: Any, tokens: Iterable[str] = ()) -> str:
+    """The message in a server's answer, in one short line without the tokens."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
+    for token in tokens:
+        text = text.replace(token, "***")
     with contextlib.suppress(ValueError):
         content = json.loads(text)
         if isinstance(content, dict):

@@ -169,6 +169,24 @@ def test_a_removed_model_is_published_again(finished, project, server, tmp_path)
     assert pathlib.Path(again["model"], "saved_model.pb").is_file()
 
 
+def test_interrupted_publication_makes_no_second_version(project, server, tmp_path):
+    """Fault 30: the version was there, the record of it was not; so the step ran again."""
+    first, _ = execute(project, tmp_path, server, "train.epochs=2")
+    (exported,) = tmp_path.glob("artifacts/**/saved_model")
+    (exported / manifest.NAME).unlink()
+    again, _ = execute(project, tmp_path, server, "train.epochs=2")
+    assert "export" not in again["cached"]
+    assert again["model"] == first["model"]
+    assert [p.name for p in (tmp_path / "serving").iterdir()] == [pathlib.Path(first["model"]).name]
+    # Damage is seen, and the same weights are published anew.
+    weights = next((pathlib.Path(first["model"]) / "variables").glob("*.data*"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    third, _ = execute(project, tmp_path, server, "train.epochs=2")
+    assert third["model"] != first["model"]
+
+
 def test_predict_scores_rows_never_seen(finished, tmp_path, capsys):
     output, _, _ = finished
     rows = tmp_path / "new.csv"
