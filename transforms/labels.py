@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import config, labels
 from estimator_lib.core.errors import Reason
+from estimator_lib.core.values import Logical
 from transforms.lists import Lists
 from transforms.rows import Field
 
@@ -26,7 +27,7 @@ def fields(label: config.Label) -> dict[str, Field]:
         return {}
     limits: dict[str, Any] = {"type": "float"}
     if label.class_names is not None:
-        limits = {"type": "string"}
+        limits = {"type": "string", "logical": Logical.TEXT}  # classes have names of their own
     elif label.kind != "number":
         limits = {
             "type": "int",

@@ -23,7 +23,6 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from transforms import anomalies, dataset, records, statistics, values
 from transforms.analysis import Analysis, AnalysisFn
 from transforms.files import InputFile
-from transforms.lists import Lists
 from transforms.problems import Problems
 from transforms.records import Chunk, Source, SplitRows
 
@@ -116,26 +115,12 @@ class ComputeStatistics(beam.PTransform):  # type: ignore[misc, unused-ignore]
 def _analysis(batch: pa.RecordBatch, name: str, every_token: frozenset[str]) -> Analysis:
     analysis = Analysis(every_token)
     plain = pa.RecordBatch.from_pydict(
-        {f: _typed(c) for f, c in zip(batch.schema.names, batch.columns, strict=True)}
+        {f: values.plain(c)[0] for f, c in zip(batch.schema.names, batch.columns, strict=True)}
     )
     rows = SplitRows(batch=plain, texts={}, read=batch.num_rows, skipped=0)
     analysis.add(Chunk(by_split={name: rows}, problems=Problems()))
     analysis.seal()
     return analysis
-
-
-def _typed(column: pa.Array) -> pa.Array:
-    """A column as string, int64 or float64, or lists of them; NaN is missing."""
-    plain, _ = values.plain(column)
-    if pa.types.is_list(plain.type):
-        lists = Lists.of(plain)
-        return lists.holding(_whole(lists.values)).to_arrow()
-    return _whole(plain)
-
-
-def _whole(column: pa.Array) -> pa.Array:
-    is_boolean = pa.types.is_boolean(column.type)
-    return column.cast(pa.int8()).cast(pa.int64()) if is_boolean else column
 
 
 def _statistics(analysis: Analysis, name: str) -> Any:

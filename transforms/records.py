@@ -196,7 +196,8 @@ def source(
     for name, kind in part.data.kinds.items():
         if name not in features:
             fields[name] = Field(name=name, type=kind)
-    for name in part.data.as_written:
+    classes = [str(label.field) for label in part.heads.values() if label.values is not None]
+    for name in {*part.data.as_written, *classes} & fields.keys():
         fields[name] = dataclasses.replace(fields[name], logical=Logical.TEXT)
     for name, declared in lists.items():
         separator = declared.separator or ""

@@ -472,8 +472,6 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
         text = pc.if_else(missing, pa.scalar(None), column)
         numbers, faults = _parsed(field, tokens.plain(text, number=True))
     else:
-        if pa.types.is_boolean(column.type):
-            column = column.cast(pa.int8()).cast(pa.int64())
         numbers, faults = _converted(field, column)
     return _checked(field, tokens.without(numbers), faults)
 

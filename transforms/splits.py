@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from estimator_lib.core import config
-from estimator_lib.core.values import Logical
 from transforms import values
 
 Array = np.ndarray[Any, Any]
@@ -53,7 +52,8 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
     """
     if file_split:
         return {file_split: None}
-    texts = {name: _key(texts[name]) for name in split.fields}
+    # Whatever their field turns out to be: it is not settled before all rows are read.
+    texts = {name: values.canonical(texts[name], None) for name in split.fields}
     if split.hash is not None:
         held_out = hashed_fraction([texts[name] for name in split.hash.key]) < (
             split.hash.eval_fraction
@@ -67,16 +67,11 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
     rest = np.ones(len(text), bool)
     for name, given in (("eval", split.column.eval), ("validation", split.column.validation)):
         if given:
-            listed = _key(pa.array(given, pa.string()))
+            listed = values.canonical(pa.array(given, pa.string()), None)
             chosen = pc.is_in(text, value_set=listed).to_numpy(zero_copy_only=False)
             result[name] = chosen & rest
             rest &= ~chosen
     return {"train": rest, **result}
-
-
-def _key(texts: pa.Array) -> pa.Array:
-    """Texts in a form that depends on nothing but the value, for fields are settled later."""
-    return values.canonical(values.canonical(texts, None), Logical.REAL)
 
 
 def _by_time(split: config.TimeSplit, text: pa.Array) -> dict[str, Any]:

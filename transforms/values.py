@@ -1,6 +1,6 @@
 """`core.values` for Arrow columns: any physical type -> texts and numbers, whole columns at once.
 
-What a column is stored as ends here. `plain` gives booleans, int64, float64 or texts; `texts` the
+What a column is stored as ends here. `plain` gives int64, float64 or texts; `texts` the
 one text of each value; `kinds` what texts are; `canonical` the texts of a field whose logical type
 is known. Only distinct values that no Arrow kernel can write are written one by one.
 """
@@ -26,7 +26,7 @@ _FRACTION = r"^-?(?:0|[1-9][0-9]{0,20})\.[0-9]*$"
 _WHOLE_FRACTION = r"^-?[0-9]+\.0*$"
 _INT64 = rf"^(?:-?(?:0|[1-9][0-9]{{0,17}})|{'|'.join(values.TRUE + values.FALSE)})$"
 _NUMBER = r"^-?(?:0|[1-9][0-9]{0,20})(?:\.[0-9]*)?$"
-_NUMERIC = {Logical.BOOLEAN, Logical.INTEGER, Logical.REAL}
+_NUMERIC = {Logical.INTEGER, Logical.REAL}
 _PLAIN_DATE = rf"^{values.DATE}$"
 _CANONICAL = (
     r"^(?:0|-?[1-9][0-9]{0,20})$",
@@ -78,10 +78,10 @@ def type_of(kind: pa.DataType) -> str:
 
 
 def plain(column: pa.Array) -> tuple[pa.Array, Array]:
-    """Returns a column as bool, int64, float64 (NaN is null) or string; and the rows of no text.
+    """Returns a column as int64, float64 (NaN is null) or string; and the rows that are no text.
 
-    A list column becomes a list of these. Of float32 the number is the decimal one that it stands
-    for: 0.1, not 0.10000000149.
+    Booleans are 1 and 0. A list column becomes a list of these. Of float32 the number is the
+    decimal one that it stands for: 0.1, not 0.10000000149.
     """
     kind = column.type
     none = np.zeros(0, np.int64)
@@ -101,7 +101,7 @@ def plain(column: pa.Array) -> tuple[pa.Array, Array]:
         numbers = column.cast(pa.float64()) if kind == pa.float64() else _shortest(column)
         return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers), none
     if pa.types.is_boolean(kind):
-        return column, none
+        return column.cast(pa.int8()).cast(pa.int64()), none
     if pa.types.is_integer(kind) and kind != pa.uint64():
         return column.cast(pa.int64()), none
     if pa.types.is_nested(kind):
@@ -249,7 +249,7 @@ def _durations(column: pa.Array) -> pa.Array:
 
 def texts(column: pa.Array) -> pa.Array:
     """Returns what `plain` gave (no lists) as texts: the canonical ones of what is no text."""
-    if pa.types.is_boolean(column.type) or not pa.types.is_floating(column.type):
+    if not pa.types.is_floating(column.type):
         return column.cast(_STRING)
     whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
     as_int = pc.if_else(whole, column, pa.scalar(None, pa.float64())).cast(pa.int64())
@@ -316,7 +316,7 @@ def canonical(column: pa.Array, logical: Logical | None) -> pa.Array:
         return column
     encoded = column.dictionary_encode()
     distinct = encoded.dictionary
-    strange = _uncanonical(distinct, logical)
+    strange = _uncanonical(distinct)
     if not len(strange):
         return column
     found = distinct.to_pylist() if len(strange) > len(distinct) // 2 else None
@@ -331,11 +331,8 @@ def canonical(column: pa.Array, logical: Logical | None) -> pa.Array:
     return changed.take(encoded.indices)
 
 
-def _uncanonical(distinct: pa.Array, logical: Logical | None) -> pa.Array:
+def _uncanonical(distinct: pa.Array) -> pa.Array:
     """Positions of texts that may have another canonical form than they have."""
-    if logical is Logical.BOOLEAN:
-        fine = pc.is_in(distinct, value_set=pa.array(["true", "false", ""], _STRING))
-        return pc.indices_nonzero(pc.invert(fine))
     suspect = pc.match_substring_regex(distinct, _CANDIDATE)
     for pattern in _CANONICAL:
         if not pc.any(suspect).as_py():

@@ -26,7 +26,6 @@ class Logical(enum.StrEnum):
     """What the values of a field are."""
 
     TEXT = "text"
-    BOOLEAN = "boolean"
     INTEGER = "integer"
     REAL = "real"
     DATE = "date"
@@ -62,9 +61,8 @@ _PATTERNS = {
 }
 _EXACT = decimal.Context(prec=400, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 _NARROW = {
-    frozenset({Logical.BOOLEAN}): Logical.BOOLEAN,
-    frozenset({Logical.BOOLEAN, Logical.INTEGER}): Logical.INTEGER,
-    frozenset({Logical.BOOLEAN, Logical.INTEGER, Logical.REAL}): Logical.REAL,
+    frozenset({Logical.INTEGER}): Logical.INTEGER,
+    frozenset({Logical.INTEGER, Logical.REAL}): Logical.REAL,
     frozenset({Logical.DATE}): Logical.DATE,
     frozenset({Logical.DATE, Logical.TIMESTAMP}): Logical.TIMESTAMP,
     frozenset({Logical.TIME}): Logical.TIME,
@@ -95,8 +93,8 @@ def narrow(text: str) -> tuple[Logical, str]:
         >>> narrow("007")[0].value
         'text'
     """
-    if text in TRUE or text in FALSE:
-        return Logical.BOOLEAN, text.lower()
+    if text in TRUE or text in FALSE:  # most formats have no type for them but integers
+        return Logical.INTEGER, "1" if text in TRUE else "0"
     first = text[0]
     if first in "-.0123456789":
         if _PATTERNS["real"].fullmatch(text):
@@ -128,10 +126,6 @@ def canonical(text: str, logical: Logical) -> str:
     if logical is Logical.TEXT or not text:
         return text
     kind, found = narrow(text)
-    if kind is Logical.BOOLEAN and logical in (Logical.INTEGER, Logical.REAL):
-        return "1" if found == "true" else "0"
-    if logical is Logical.BOOLEAN and found in ("0", "1"):
-        return "true" if found == "1" else "false"
     return found if holds(logical, kind) else text
 
 
@@ -177,12 +171,8 @@ def clock_text(text: str) -> str:
 
 def to_number(text: str) -> decimal.Decimal | None:
     """Returns the number that a text is: of a number, a boolean or a duration; else None."""
-    if not text:
-        return None
-    kind, found = narrow(text)
-    if kind in (Logical.INTEGER, Logical.REAL):
-        return decimal.Decimal(found)
-    return decimal.Decimal(int(found == "true")) if kind is Logical.BOOLEAN else None
+    kind, found = narrow(text) if text else (Logical.TEXT, "")
+    return decimal.Decimal(found) if kind in (Logical.INTEGER, Logical.REAL) else None
 
 
 def json_text(value: Any) -> str:

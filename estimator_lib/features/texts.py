@@ -11,13 +11,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_lib.core.values import DATE, Logical
+from estimator_lib.core.values import DATE, FALSE, TRUE, Logical
 
-_TRUE, _FALSE = "true|True|TRUE", "false|False|FALSE"
 _WHOLE = "-?(?:0|[1-9][0-9]*)"
 _NUMBER = (
-    (rf"^(?:{_TRUE})$", "1"),
-    (rf"^(?:{_FALSE})$", "0"),
+    (rf"^(?:{'|'.join(TRUE)})$", "1"),
+    (rf"^(?:{'|'.join(FALSE)})$", "0"),
     (r"^(-?)\.([0-9]+)$", r"\10.\2"),
     (rf"^({_WHOLE})\.0*$", r"\1"),
     (rf"^({_WHOLE}\.[0-9]*[1-9])0+$", r"\1"),
@@ -32,14 +31,12 @@ _MOMENT = (
     (rf"^({DATE}) 00:00:00$", r"\1"),
 )
 _REWRITES: dict[Logical, tuple[tuple[str, str], ...]] = {
-    Logical.BOOLEAN: ((rf"^(?:{_TRUE}|1(?:\.0*)?)$", "true"),
-                      (rf"^(?:{_FALSE}|0(?:\.0*)?)$", "false")),
     Logical.INTEGER: _NUMBER,
     Logical.REAL: _NUMBER,
     Logical.DATE: _MOMENT,
     Logical.TIMESTAMP: _MOMENT,
     Logical.TIME: ((r"^([0-9]{2}:[0-9]{2})$", r"\1:00"), *_FRACTION),
-}  # fmt: skip
+}
 
 
 def canonical(values: Any, logical: Logical) -> Any:

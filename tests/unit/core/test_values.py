@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from estimator_lib.core.values import Logical, canonical, json_text, logical_of, narrow, to_number
 
-TEXT, INTEGER, REAL, BOOLEAN = Logical.TEXT, Logical.INTEGER, Logical.REAL, Logical.BOOLEAN
+TEXT, INTEGER, REAL = Logical.TEXT, Logical.INTEGER, Logical.REAL
 DATE, TIMESTAMP = Logical.DATE, Logical.TIMESTAMP
 WRITTEN = [
     ("1", INTEGER, "1"),
@@ -30,8 +30,8 @@ WRITTEN = [
     ("1,5", TEXT, "1,5"),
     ("1234567890123456789012", TEXT, "1234567890123456789012"),
     ("nan", TEXT, "nan"),
-    ("True", BOOLEAN, "true"),
-    ("FALSE", BOOLEAN, "false"),
+    ("True", INTEGER, "1"),
+    ("FALSE", INTEGER, "0"),
     ("tRUE", TEXT, "tRUE"),
     ("2024-01-31", DATE, "2024-01-31"),
     ("2024-01-31 00:00:00", DATE, "2024-01-31"),
@@ -91,8 +91,7 @@ def test_text_of_a_number_is_that_number(number):
     ("kinds", "expected"),
     [
         (set(), TEXT),
-        ({BOOLEAN}, BOOLEAN),
-        ({BOOLEAN, INTEGER}, INTEGER),
+        ({INTEGER}, INTEGER),
         ({INTEGER, REAL}, REAL),
         ({DATE, TIMESTAMP}, TIMESTAMP),
         ({DATE, INTEGER}, TEXT),
@@ -109,7 +108,6 @@ def test_field_has_the_narrowest_type_of_its_values(kinds, expected):
         ("1.0", TEXT, "1.0"),
         ("1.0", REAL, "1"),
         ("True", INTEGER, "1"),
-        ("1.0", BOOLEAN, "true"),
         ("n/a", INTEGER, "n/a"),
         ("1.50", INTEGER, "1.50"),
         ("2024-01-31T00:00:00", DATE, "2024-01-31"),

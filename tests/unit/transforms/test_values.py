@@ -36,7 +36,7 @@ ID = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
         (pa.array([D(1), None], pa.decimal128(38, 9)), "1"),
         (pa.array([D(0), None], pa.decimal128(38, 9)), "0"),
         (pa.array([D("0.1"), None], pa.decimal256(50, 20)), "0.1"),
-        (pa.array([True, None]), "true"),
+        (pa.array([True, None]), "1"),
         (pa.array([dt.date(9999, 12, 31), None], pa.date32()), "9999-12-31"),
         (pa.array([dt.date(2024, 1, 31), None], pa.date64()), "2024-01-31"),
         *(
