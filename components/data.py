@@ -91,6 +91,20 @@ def validate(
     return looked, lines, any(line.startswith("error") for line in lines)
 
 
+def look(part: config.PreprocessPart, base_dir: pathlib.Path) -> int:
+    """Judges headers and first rows of a configuration's files, without TensorFlow and Beam.
+
+    Returns:
+        How many rows were seen.
+
+    Raises:
+        EstimatorLibError: see `transforms.first_look.check`.
+    """
+    from transforms import first_look
+
+    return first_look.check(part, str(base_dir))
+
+
 def preprocess(
     part: config.PreprocessPart,
     *,

@@ -122,10 +122,9 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
     def _shard(self, task: Task) -> dict[str, Any]:
         model = served(self._version)
         label = _lineage(pathlib.Path(self._version)).get("label", {"kind": "heads", "heads": []})
-        classes = {
-            f"{head}/" if head else "": own["classes"]
-            for head, own in labels.heads(label).items()
-            if own["kind"] == "multilabel"
+        found = {
+            f"{head}/" if head else "": own
+            for head, own in labels.heads(labels.from_json(label)).items()
         }
         rows = left_out = 0
         problems = Problems()
@@ -139,7 +138,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if chunk.batch.num_rows:
                     table = pa.Table.from_batches([chunk.batch])
                     inputs = raw_rows.arrays(table.select(sorted(model.inputs)))
-                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS), classes))
+                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS), found))
                     rows += chunk.batch.num_rows
         return {
             "name": task.shard, "rows": rows, "left_out": left_out,
@@ -279,22 +278,23 @@ def _unread(rows: Rows) -> bool:
 
 
 def _columns(
-    rows: Rows, predictions: Mapping[str, Any], classes: Mapping[str, Sequence[str]]
+    rows: Rows, predictions: Mapping[str, Any], found: Mapping[str, labels.OneLabel]
 ) -> pa.Table:
     """Kept fields, then predictions; one of several numbers becomes several columns.
 
     Args:
         rows: What was scored.
         predictions: By name.
-        classes: Of multi-label heads, by what the names of their predictions begin with; their
-            columns are called by them.
+        found: Labels by what the names of their predictions begin with; columns of several
+            classes are called by their names.
     """
     columns: dict[str, Any] = dict(rows.texts)
     for name, values in sorted(predictions.items()):
         head, slash, key = name.rpartition("/")
-        named = classes.get(f"{head}{slash}", ())
-        if key in _CONSTANT or (key == "classes" and named):
+        label = found.get(f"{head}{slash}")
+        if key in _CONSTANT or (key == "classes" and isinstance(label, labels.MultiLabel)):
             continue
+        named = () if label is None or isinstance(label, labels.NumberLabel) else label.classes
         flat = values.reshape(len(values), -1)
         width = flat.shape[1]
         endings = named if len(named) == width else range(width)

@@ -18,10 +18,12 @@ from pipelines.cluster import commands as cluster_commands
 from pipelines.local_path import local_path
 
 INTERRUPTED = 130
+REFUSED = 3
+"""Exit code of a run that went well and whose model did not meet its bounds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 75, 130."""
+    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 3, 75, 130."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed) or 0)
@@ -48,7 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser(
-        "run", help="run a pipeline on this machine", description="Run a pipeline, no cluster."
+        "run",
+        help="run a pipeline on this machine",
+        description="Run a pipeline, no cluster. "
+        "The exit code is 0, 3 if the model was refused, 2 for a mistake, 75 to try again.",
     )
     _add_config(run)
     run.add_argument(
@@ -181,7 +186,7 @@ def _run(parsed: argparse.Namespace) -> int:
         )
     result = run.run(config, base_dir=parsed.config.parent, output=output, show=run.terminal)
     _say(summary.render(result))
-    return 0
+    return REFUSED if result.get("evaluation", {}).get("verdict") == "refused" else 0
 
 
 def _compile(parsed: argparse.Namespace) -> int:
@@ -238,6 +243,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
+    from components import data
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
     from estimator_lib.evaluation.configured import check_metric_names
@@ -250,10 +256,13 @@ def _check(parsed: argparse.Namespace) -> int:
     base = parsed.config.parent
     found = files.expand_splits(definitions.local_patterns(config), base)
     code_version.code_version(definitions.functions(config), (base, pathlib.Path.cwd()))
+    learns = config.pipeline != "batch_prediction"  # which reads no training data
+    seen = data.look(config.preprocess_part(), base) if learns else 0
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
     if definitions.reads_elsewhere(config):
         counts = f"{counts or 'no files'} here, rows elsewhere not looked at"
-    _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")
+    looked = f", first {seen:,} rows looked at" if seen else ""
+    _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}{looked}")
     return 0
 
 

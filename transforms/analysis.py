@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estimator_lib.core import errors, storage
+from estimator_lib.core import config, errors, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.values import Logical, logical_of
+from transforms import labels as label_fields
 from transforms import object_store
 from transforms import values as physical
 from transforms.bounded_tokens import BoundedTokenCounts
@@ -212,28 +213,29 @@ class Ranking:
     Attributes:
         weighted: String field -> fields of weights.
         by_class: String fields to count by the class of the label.
-        label: Field of the label.
+        label: Whose classes these are, or None.
     """
 
     weighted: Mapping[str, tuple[str, ...]]
     by_class: Collection[str]
-    label: str
+    label: config.Label | None
 
     @classmethod
     def of(cls, source: Source) -> Ranking | None:
         """What a job's columns ask for; None if nothing."""
         if not (source.weighted or source.by_class):
             return None
-        field = source.class_field or ""
-        return cls(weighted=source.weighted, by_class=source.by_class, label=field)
+        return cls(weighted=source.weighted, by_class=source.by_class, label=source.class_label)
 
     def count(self, split: SplitAnalysis, batch: pa.RecordBatch) -> None:
         """Adds a batch to the fields of its split."""
         for name, weights in self.weighted.items():
             for weight in weights:
                 split.fields[name].add_weights(weight, batch.column(name), batch.column(weight))
-        for name in self.by_class:
-            split.fields[name].add_classes(batch.column(name), batch.column(self.label))
+        if self.label is not None and self.by_class:
+            classes = pa.array(label_fields.class_ids(self.label, batch))
+            for name in self.by_class:
+                split.fields[name].add_classes(batch.column(name), classes)
 
 
 class Analysis:

@@ -88,9 +88,9 @@ class Source:
         return dataclasses.replace(self, layout=self.layout.resolved(logical))
 
     @property
-    def class_field(self) -> str | None:
-        """The field whose classes may rank vocabularies: that of the only label with classes."""
-        found = [label.field for label in self.labels.values() if label.kind == "class"]
+    def class_label(self) -> config.Label | None:
+        """The label whose classes may rank vocabularies: the only one with classes."""
+        found = [label for label in self.labels.values() if label.kind == "class"]
         return found[0] if len(found) == 1 else None
 
     @property
@@ -184,6 +184,7 @@ def source(
     known = {**part.data.kinds, **{name: kind.removesuffix("[]") for name, kind in given.items()}}
     several = {*lists, *(name for name, kind in given.items() if kind.endswith("[]"))}
     features = feature_types(columns.values(), known, inferred, several)
+    fc.check_field_names(name for name in features if name not in given)
     _check_given(features, given)
     fields = {
         name: _feature_field(name, kind, part, columns)
@@ -260,7 +261,12 @@ def source(
         features=features,
         keep=tuple(part.keep),
         keep_raw=part.keep_raw,
-        every_token=frozenset(key for key, _ in vocabularies),
+        every_token=frozenset(
+            [
+                *(key for key, _ in vocabularies),
+                *(str(label.field) for label in part.heads.values() if label.class_names),
+            ]
+        ),
         weighted={
             name: tuple(sorted({v.weight for key, v in vocabularies if key == name and v.weight}))
             for name in sorted({key for key, v in vocabularies if v.weight})
@@ -270,7 +276,7 @@ def source(
         outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
         along=along,
     )
-    if found.by_class and found.class_field is None:
+    if found.by_class and found.class_label is None:
         kinds = ", ".join(repr(label.kind) for label in part.heads.values())
         raise ConfigError(
             "A vocabulary is ranked by mutual information, which needs one label of kind 'class', "
@@ -357,40 +363,8 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
     ):
         if source.derived is not None:
             rows = extended(file, source.outputs, rows, source.derived.apply(rows.batch))
-        batch, problems = rows.batch, rows.problems
-        skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
-        needed = []
-        for head, label in source.labels.items():
-            place = f"labels.{head}" if head else "label"
-            for field, absent in label_fields.absent(label, batch).items():
-                if label.missing == "skip":
-                    skip |= absent
-                else:
-                    advice = f"Correct the row, or set {place}.missing to skip."
-                    needed.append(("Label", field, absent, advice))
-        if source.weight is not None:
-            absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
-            needed.append(
-                ("Weight", source.weight, absent, "Correct the row, or leave the weight away.")
-            )
-        for role, field, absent, advice in needed:
-            text = f"{role} {field!r} is missing: expected a value, got none"
-            texts = dict.fromkeys(np.flatnonzero(absent & ~skip).tolist(), text)
-            problems += _faults(file, source, rows, field, texts, advice, Reason.MISSING_VALUE)
-            bad[list(texts)] = True
-        for label in source.labels.values():
-            listed = quote(list(label.values or ()), 60)
-            texts = {
-                row: f"Label {label.field!r} has an unknown class: expected one of {listed}, got "
-                f"{quote(value)}"
-                for row, value in label_fields.unlisted(label, batch).items()
-                if not skip[row]
-            }
-            advice = "Correct the value, or list it under the label's values."
-            problems += _faults(
-                file, source, rows, str(label.field), texts, advice, Reason.LABEL_OUT_OF_RANGE
-            )
-            bad[list(texts)] = True
+        checked = judged(file, source, rows)
+        skip, bad, problems = checked.skip, checked.bad, checked.problems
         by_split = {}
         assigned = splits.assign(source.split, rows.texts, file.split)
         unplaced = assigned.pop(splits.UNPLACED, None)
@@ -403,6 +377,61 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
             if count:
                 by_split[name] = _chosen(rows, chosen & ~skip, count)
         yield Chunk(by_split=by_split, problems=problems)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Which rows have what they must have.
+
+    Attributes:
+        skip: Rows left out for want of a label, `[rows]`.
+        bad: Rows at fault, `[rows]`.
+        problems: The faults, those of reading included.
+    """
+
+    skip: np.ndarray[Any, Any]
+    bad: np.ndarray[Any, Any]
+    problems: Problems
+
+
+def judged(file: InputFile, source: Source, rows: Rows) -> Judged:
+    """Returns which rows lack a label or weight, or have a label that is no class."""
+    batch, problems = rows.batch, rows.problems
+    skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
+    needed = []
+    for head, label in source.labels.items():
+        place = f"labels.{head}" if head else "label"
+        for field, absent in label_fields.absent(label, batch).items():
+            if label.missing == "skip":
+                skip |= absent
+            else:
+                advice = f"Correct the row, or set {place}.missing to skip."
+                needed.append(("Label", field, absent, advice))
+    if source.weight is not None:
+        absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
+        needed.append(
+            ("Weight", source.weight, absent, "Correct the row, or leave the weight away.")
+        )
+    for role, field, absent, advice in needed:
+        text = f"{role} {field!r} is missing: expected a value, got none"
+        texts = dict.fromkeys(np.flatnonzero(absent & ~skip).tolist(), text)
+        problems += _faults(file, source, rows, field, texts, advice, Reason.MISSING_VALUE)
+        bad[list(texts)] = True
+    for label in source.labels.values():
+        place = "values" if label.values is not None else "classes"
+        listed = quote(list(label.values or label.class_names or ()), 60)
+        texts = {
+            row: f"Label {label.field!r} has an unknown class: expected one of {listed}, got "
+            f"{quote(value)}"
+            for row, value in label_fields.unlisted(label, batch).items()
+            if not skip[row]
+        }
+        advice = f"Correct the value, or list it under the label's {place}."
+        problems += _faults(
+            file, source, rows, str(label.field), texts, advice, Reason.LABEL_OUT_OF_RANGE
+        )
+        bad[list(texts)] = True
+    return Judged(skip=skip, bad=bad, problems=problems)
 
 
 def _chosen(rows: Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:

@@ -164,8 +164,9 @@ def fit(
         )
     if options.early_stopping is not None:
         check_metric(estimator, options.early_stopping.metric, "train.early_stopping.metric")
-    for head, label in labels.heads(metadata["label"]).items() if options.calibration else ():
-        if label["kind"] == "class":
+    by_head = labels.heads(labels.from_json(metadata["label"]))
+    for head, label in by_head.items() if options.calibration else ():
+        if isinstance(label, labels.ClassLabel):
             estimator = estimator_lib.calibrate(
                 estimator,
                 examples_input(examples_dir, validation, batch_size=BATCH_ROWS),

@@ -280,7 +280,7 @@ def _dense_inputs(declared: Estimator, columns: Mapping[str, fc.Column]) -> list
     """Returns what a ready-made DNN reads, in the order of its first layer's rows."""
     if not (declared.name or "").startswith("DNN"):
         return []
-    names = declared.args.get("dnn_feature_columns", declared.args.get("feature_columns", []))
+    names: Any = declared.args.get("dnn_feature_columns", declared.args.get("feature_columns", []))
     return sorted((columns[name] for name in names), key=lambda column: column.name)
 
 

@@ -69,4 +69,4 @@ def csv_dialect(given: Mapping[str, Any]) -> CsvDialect:
     try:
         return CsvDialect.model_validate(dict(given))
     except pydantic.ValidationError as error:
-        raise explain(error, CsvDialect, "of CSV") from error
+        raise explain(error, CsvDialect, dict(given), "of CSV") from error
