@@ -8,7 +8,7 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-.PHONY: demo test lint format bench specs specs-check image clean
+.PHONY: demo test faults lint format bench specs specs-check image clean
 
 demo: $(READY)
 	@$(BIN)/python -m pipelines.examples.flights.data
@@ -16,6 +16,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Forty faults and bad inputs, a row each.
+faults: $(READY)
+	$(BIN)/python -m pytest tests/faults --faults-table
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -94,6 +94,24 @@ class Lease:
 
     def take(self, stale_s: float = STALE_S) -> Owner | None:
         """Takes the lease, from a dead owner too; returns the one that has it if that lives."""
+        _held.add(self.owner.token)  # first: other threads may look as soon as the file is there
+        try:
+            holder = self._take(stale_s)
+        except BaseException:
+            _held.discard(self.owner.token)
+            raise
+        if holder is not None:
+            _held.discard(self.owner.token)
+            return holder
+        # What those left who were killed while they did this; nobody needs it any more.
+        for left in self.path.parent.glob(f"{glob.escape(self.path.name)}{_TAKING}*"):
+            with contextlib.suppress(OSError):
+                left.unlink(missing_ok=True)
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._thread.start()
+        return None
+
+    def _take(self, stale_s: float) -> Owner | None:
         while not self._create():
             holder = read(self.path)
             if holder is None:
@@ -101,13 +119,6 @@ class Lease:
             if _is_alive(holder, self.path, stale_s):
                 return holder
             self._put_aside(holder)
-        # What those left who were killed while they did this; nobody needs it any more.
-        for left in self.path.parent.glob(f"{glob.escape(self.path.name)}{_TAKING}*"):
-            with contextlib.suppress(OSError):
-                left.unlink(missing_ok=True)
-        _held.add(self.owner.token)
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-        self._thread.start()
         return None
 
     def _create(self) -> bool:
