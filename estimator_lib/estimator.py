@@ -382,13 +382,20 @@ class Estimator:
         features_spec, _ = datasets.split(dataset.element_spec)
         compiled = self._model.predict_function(features_spec)
         self._use(checkpoint_path, ModeKeys.PREDICT, compiled.form.variables)
+        if compiled.run_with_hooks is not None:
+            every_hook = (*every_hook, *compiled.spec["spec"].prediction_hooks)
         for hook in every_hook:
             hook.begin()
         for element in dataset:
             for hook in every_hook:
                 hook.before_step(context)
-            result = prediction.select(compiled.run(datasets.split(element)[0]), predict_keys)
-            batch = prediction.to_numpy(result)
+            features = datasets.split(element)[0]
+            if compiled.run_with_hooks is None:
+                result = compiled.run(features)
+            else:
+                result, fetched = compiled.run_with_hooks(features)
+                context.values = prediction.to_numpy(fetched)
+            batch = prediction.to_numpy(prediction.select(result, predict_keys))
             context.step += 1
             for hook in every_hook:
                 hook.after_step(context)

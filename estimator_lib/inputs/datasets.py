@@ -21,6 +21,7 @@ import tensorflow as tf
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from estimator_lib.core.errors import DataError, Reason, TrainingError, quote
+from estimator_lib.errors import BadValueError
 from estimator_lib.inputs.feed import Feed
 
 _ARGUMENTS = ("mode", "params", "config", "input_context")
@@ -98,13 +99,13 @@ def explained(input_fn: Any) -> Iterator[None]:
     except tf.errors.InvalidArgumentError as error:
         name, checked = function_name(input_fn), _CHECKED.search(str(error))
         if checked is None:
-            raise DataError(
+            raise BadValueError(
                 f"A batch of {name} does not fit the model: {_essence(error)}. Correct input_fn or "
                 "the model; the cause above says where in the model.",
                 reason=Reason.INVALID_VALUE,
             ) from error
         values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
-        raise DataError(
+        raise BadValueError(
             f"{checked[2]} {values} in a batch of {name}. Correct the values, or leave them out.",
             reason=Reason.LABEL_OUT_OF_RANGE if checked[1] else Reason.INVALID_VALUE,
         ) from None

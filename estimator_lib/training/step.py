@@ -13,7 +13,7 @@ import functools
 import inspect
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,9 +28,9 @@ from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_me
 from estimator_lib.features.lookup import only_cpu
 from estimator_lib.inputs import datasets
 from estimator_lib.inputs.feed import Feed
-from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.specs import RESERVED_METRICS, EstimatorSpec, ModeKeys
 from estimator_lib.training import hooks as hooks_lib
-from estimator_lib.training import summaries
+from estimator_lib.training import metric_pairs, summaries
 
 _log = logging.getLogger(__name__)
 _XLA_STEPS = 5_000
@@ -47,13 +47,16 @@ class Form:
         fetches: Name to TensorSpec of the tensors that hooks and metric pairs need.
         pairs: Names of metrics that are (value, update op) pairs.
         metrics: Names of metric objects.
-        predictions: Structure of specs, in PREDICT.
+        hooked: Whether the model brings hooks for PREDICT.
+        idle: Whether it brings a train_op to another mode, where it must not run.
         variables: Names of the variables the mode uses.
     """
 
     fetches: Mapping[str, Any]
     pairs: tuple[str, ...]
     metrics: tuple[str, ...]
+    hooked: bool
+    idle: bool
     variables: tuple[str, ...]
     features: tuple[str, ...]
 
@@ -63,11 +66,13 @@ class Compiled:
     """A mode's compiled function, with what belongs to its trace.
 
     `over_chunk` is the same loop for `Feed.chunk_loop`, compiled by XLA, if there is one.
+    `run_with_hooks` also gives what the model's own prediction hooks ask for, if it has any.
     """
 
     form: Form
     run: Any
     over_chunk: Any = None
+    run_with_hooks: Any = None
     spec: dict[str, Any] = dataclasses.field(default_factory=dict)
     results: Callable[[], Any] | None = None
 
@@ -367,16 +372,21 @@ class TracedModel:
         compiled = Compiled(form=form, run=lambda: None)
         initial = _initial(form)
 
-        def replica_step(features: Any, labels: Any) -> tuple[Any, ...]:
+        def batch(features: Any, labels: Any) -> tuple[Any, ...]:
             with self.tracing(ModeKeys.EVAL):
                 spec = self.call(features, labels, ModeKeys.EVAL)
             compiled.spec["spec"] = spec
             compiled.spec["metrics"] = {n: (spec.eval_metric_ops or {})[n] for n in form.metrics}
             updates = [_op(m[1]) for m in (spec.eval_metric_ops or {}).values() if _is_pair(m)]
+            updates += _writes(compiled.spec["metrics"].values()) if form.idle else []
             with tf.control_dependencies(updates):
                 loss = tf.cast(tf.identity(spec.loss), tf.float32)
-                fetched = {k: tf.identity(v) for k, v in _fetches(spec, ModeKeys.EVAL).items()}
+                fetched = {
+                    k: tf.identity(v) for k, v in _fetches(spec, ModeKeys.EVAL, updates).items()
+                }
             return loss, _rows(features, labels), fetched
+
+        replica_step = _only_results(batch) if form.idle else batch
 
         def step(element: Any) -> tuple[Any, ...]:
             features, labels = datasets.split(element)
@@ -423,14 +433,27 @@ class TracedModel:
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
+        signature = _arguments(features_spec, None)[:1]
 
-        def run(features: Any) -> Any:
+
+        def batch(features: Any) -> Any:
+            with self.tracing(ModeKeys.PREDICT), tf.summary.record_if(False):
+                return self.call(features, None, ModeKeys.PREDICT).predictions
+
+        def batch_with_hooks(features: Any) -> Any:
             with self.tracing(ModeKeys.PREDICT), tf.summary.record_if(False):
                 spec = self.call(features, None, ModeKeys.PREDICT)
-            compiled.spec["spec"] = spec
-            return spec.predictions
+                compiled.spec["spec"] = spec
+                return spec.predictions, _fetches(spec, ModeKeys.PREDICT)
 
-        compiled.run = _function(input_signature=_arguments(features_spec, None)[:1])(run)
+        def made(one: Callable[..., Any]) -> Any:
+            one = _only_results(one) if form.idle else one
+            return _function(input_signature=signature)(one)
+
+        compiled.run = made(batch)
+        if form.hooked:
+            compiled.run_with_hooks = made(batch_with_hooks)
+            compiled.run_with_hooks.get_concrete_function()
         self._compiled[key] = compiled
         return compiled
 
@@ -449,8 +472,58 @@ def _function(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def _only_results(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that computes what `function` returns, and what that waits for.
+
+    As in a session, and unlike in a `tf.function`, other operations that it made do not run: so
+    a train_op that a model_fn makes in every mode trains in one only.
+    """
+
+    def call(*arguments: Any) -> Any:
+        flat = tf.nest.flatten(arguments, expand_composites=True)
+        given = [part for part in flat if part is not None]
+        made: dict[str, Any] = {}
+
+        def inner(*tensors: Any) -> Any:
+            parts = iter(tensors)
+            packed = [None if part is None else next(parts) for part in flat]
+            made["results"] = function(
+                *tf.nest.pack_sequence_as(arguments, packed, expand_composites=True)
+            )
+            return tf.nest.flatten(made["results"], expand_composites=True)
+
+        signature = [tf.TensorSpec(part.shape, part.dtype) for part in given]
+        wrapped = tf.compat.v1.wrap_function(inner, signature)
+        return tf.nest.pack_sequence_as(
+            made["results"], wrapped(*given), expand_composites=True
+        )
+
+    return call
+
+
+def _writes(metrics: Iterable[Any]) -> list[Any]:
+    """Returns the operations of the graph being traced that write the variables of metrics."""
+    graph = tf.compat.v1.get_default_graph()
+    own = {id(variable.handle) for metric in metrics for variable in map(variables.raw,
+           metric.variables)}  # fmt: skip
+    handles = {internal.op for external, internal in graph.captures if id(external) in own}
+    return [
+        operation
+        for operation in graph.get_operations()
+        if operation.type.startswith(("Assign", "ResourceScatter"))
+        and operation.inputs[0].op in handles
+    ]
+
+
 def _description(spec: EstimatorSpec, mode: str, store: variables.VariableStore) -> dict[str, Any]:
     metrics = spec.eval_metric_ops or {}
+    for name in metrics if mode == ModeKeys.EVAL else ():
+        if name in RESERVED_METRICS:
+            raise ConfigError(
+                f"Metric name {name!r} is reserved: evaluate() reports it itself. Rename the "
+                "metric.",
+                reason=Reason.CONFLICT,
+            )
     pairs = tuple(name for name, m in metrics.items() if isinstance(m, tuple | list))
     objects = tuple(name for name in metrics if name not in pairs)
     for name in objects:
@@ -460,13 +533,17 @@ def _description(spec: EstimatorSpec, mode: str, store: variables.VariableStore)
         for name, tensor in _fetches(spec, mode).items()
     }
     for name, spec_ in fetches.items():
-        if not spec_.shape.is_fully_defined():
+        if mode != ModeKeys.PREDICT and not spec_.shape.is_fully_defined():
             raise ConfigError(
                 f"Tensor {name!r} cannot be taken out of the loop: expected a static shape, "
                 f"got {spec_.shape}. Reduce it to a scalar, or set its shape.",
                 reason=Reason.UNSUPPORTED,
             )
-    return {"fetches": fetches, "pairs": pairs, "metrics": objects}
+    hooked = mode == ModeKeys.PREDICT and bool(spec.prediction_hooks)
+    idle = mode != ModeKeys.TRAIN and spec.train_op is not None
+    return {
+        "fetches": fetches, "pairs": pairs, "metrics": objects, "hooked": hooked, "idle": idle
+    }  # fmt: skip
 
 
 def _accepted(model_fn: Any) -> frozenset[str]:
@@ -499,19 +576,20 @@ def _replicated(strategy: Any, replica_step: Any, features: Any, labels: Any) ->
     return loss, rows, local
 
 
-def _fetches(spec: EstimatorSpec, mode: str) -> dict[str, Any]:
+def _fetches(spec: EstimatorSpec, mode: str, updates: Sequence[Any] = ()) -> dict[str, Any]:
     """The tensors that leave the loop: what hooks ask for and values of metric pairs."""
     found: dict[str, Any] = {}
-    if mode == ModeKeys.TRAIN:
-        hooks: tuple[Any, ...] = (*spec.training_hooks, *spec.training_chief_hooks)  # type: ignore[misc]
-    else:
-        hooks = tuple(spec.evaluation_hooks or ())
+    hooks: tuple[Any, ...] = {
+        ModeKeys.TRAIN: (*(spec.training_hooks or ()), *(spec.training_chief_hooks or ())),
+        ModeKeys.EVAL: tuple(spec.evaluation_hooks or ()),
+        ModeKeys.PREDICT: tuple(spec.prediction_hooks or ()),
+    }[mode]
     for hook in hooks_lib.check(hooks):
         for name, tensor in hook.tensors.items():
             found[name] = _named(spec, tensor) if isinstance(tensor, str) else tensor
     for name, metric in (spec.eval_metric_ops or {}).items():
         if _is_pair(metric) and mode == ModeKeys.EVAL:
-            found[f"metric/{name}"] = tf.convert_to_tensor(metric[0])
+            found[f"metric/{name}"] = metric_pairs.latest(metric[0], updates)
     return {name: tf.convert_to_tensor(tensor) for name, tensor in found.items()}
 
 
@@ -536,7 +614,8 @@ def _is_pair(metric: Any) -> bool:
 
 def _initial(form: Form) -> dict[str, Any]:
     return {
-        name: np.zeros(spec.shape.as_list(), spec.dtype.as_numpy_dtype)
+        name: np.full(spec.shape.as_list(), b"" if spec.dtype == tf.string else 0,
+                      object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype)
         for name, spec in form.fetches.items()
     }
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import pydantic
 from pydantic import Field
 
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, did_you_mean, quote
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
@@ -40,8 +40,13 @@ class Section(pydantic.BaseModel):
 def explain(
     error: pydantic.ValidationError, model: type[pydantic.BaseModel], where: str
 ) -> ConfigError:
+    """The ConfigError that lists all faults; one that an own check raised keeps its reason."""
+    faults = error.errors(include_url=False)
+    own = faults[0].get("ctx", {}).get("error") if len(faults) == 1 else None
+    if isinstance(own, EstimatorLibError):
+        return ConfigError(f"Configuration {where} is invalid: {own.message}", reason=own.reason)
     lines = []
-    for fault in error.errors(include_url=False):
+    for fault in faults:
         place = ".".join(str(p) for p in fault["loc"] if not _is_tag(p, fault)) or "(top level)"
         if fault["type"] == "extra_forbidden":
             known = _known_keys(model, fault["loc"][:-1])

@@ -1,0 +1,218 @@
+"""Programs of tf.estimator 2.15 with nothing but the import changed; numbers are 2.15's."""
+
+import math
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import estimator_lib as tf_estimator
+from estimator_lib.core.errors import ConfigError
+
+SCORES = np.array([0.2, 0.7, 0.4, 0.6, 0.9, 0.1, 0.8, 0.3], np.float32)
+LABELS = np.array([0, 1, 1, 0, 1, 0, 1, 1], np.float32)
+
+
+def scored(batch):
+    return lambda: tf.data.Dataset.from_tensor_slices(({"p": SCORES}, LABELS)).batch(batch)
+
+
+@pytest.mark.parametrize("batch", [3, 8])
+def test_metric_pairs_are_read_after_all_updates(batch, tmp_path):
+    metrics = tf.compat.v1.metrics
+
+    def model_fn(features, labels, mode):
+        hit = features["p"] > 0.5
+        precision, recall = metrics.precision(labels > 0, hit), metrics.recall(labels > 0, hit)
+        f1 = 2 * precision[0] * recall[0] / (precision[0] + recall[0])
+        pairs = {
+            "precision": precision,
+            "recall": recall,
+            "f1": (f1, tf.group(precision[1], recall[1])),
+            "hits": metrics.true_positives(labels > 0, hit),
+            "auc": metrics.auc(labels > 0, features["p"]),
+            "tag": (tf.constant("v1"), tf.no_op()),
+        }
+        return tf_estimator.EstimatorSpec(
+            mode, loss=tf.reduce_mean(features["p"]), eval_metric_ops=pairs
+        )
+
+    found = tf_estimator.Estimator(model_fn, str(tmp_path)).evaluate(scored(batch))
+    wanted = {"precision": 0.75, "recall": 0.6, "f1": 2 / 3, "hits": 3.0, "auc": 13 / 15}
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted, abs=2e-5)
+    assert found["tag"] == b"v1"
+
+
+def test_prediction_hooks_of_a_spec_run_and_get_their_tensors(tmp_path):
+    seen = []
+
+    class Hook(tf_estimator.SessionRunHook):
+        def __init__(self, doubled):
+            self.tensors = {"doubled": doubled}
+
+        def begin(self):
+            seen.append("begin")
+
+        def after_step(self, context):
+            seen.append(context.values["doubled"].tolist())
+
+        def end(self, context):
+            seen.append("end")
+
+    def model_fn(features, mode):
+        return tf_estimator.EstimatorSpec(
+            mode, predictions={"y": features["x"]}, prediction_hooks=[Hook(features["x"] * 2)]
+        )
+
+    model = tf_estimator.Estimator(model_fn, str(tmp_path))
+    list(model.predict(lambda: tf.data.Dataset.from_tensor_slices({"x": [1.0, 2.0, 3.0]}).batch(2)))
+    assert seen == ["begin", [2.0, 4.0], [6.0], "end"]
+
+
+@pytest.mark.parametrize("columns", [tf.feature_column, tf_estimator.feature_column])
+def test_normalizer_of_a_weight_column_acts(columns):
+    weight = columns.numeric_column("w", normalizer_fn=lambda value: value * 10.0)
+    features = {"w": tf.constant([[1.0], [3.0]])}
+    logits = tf.zeros((2, 1))
+    head = tf_estimator.RegressionHead(weight_column=weight)
+    loss = head.loss(tf.constant([[1.0], [2.0]]), logits, features, "train")
+    assert float(loss) == pytest.approx((10 * 1 + 30 * 4) / 2)
+    head = tf_estimator.BinaryClassHead(weight_column=weight)
+    loss = head.loss(tf.constant([[1], [0]]), logits, features, "train")
+    assert float(loss) == pytest.approx(math.log(2) * (10 + 30) / 2)
+
+
+def test_weight_column_that_is_a_column_is_parsed_as_it_says():
+    weight = tf.feature_column.numeric_column("w", default_value=2.0)
+    spec = tf_estimator.regressor_parse_example_spec([], "y", weight_column=weight)
+    assert spec["w"].default_value == (2.0,)
+
+
+def test_number_without_a_dimension_is_a_column(tmp_path):
+    column = tf.feature_column.numeric_column("fare", shape=())
+
+    def inputs():
+        rows = ({"fare": np.arange(8, dtype=np.float32)}, np.arange(8) % 2)
+        return tf.data.Dataset.from_tensor_slices(rows).batch(4)
+
+    model = tf_estimator.DNNLinearCombinedClassifier(
+        str(tmp_path),
+        linear_feature_columns=[column],
+        dnn_feature_columns=[column],
+        dnn_hidden_units=[2],
+    )
+    assert math.isfinite(model.train(inputs).evaluate(inputs)["loss"])
+    spec = tf_estimator.classifier_parse_example_spec([column], "y")
+    assert spec["fare"].shape == ()
+
+
+def test_train_op_made_in_every_mode_trains_only_in_training(tmp_path):
+    def model_fn(features, labels, mode):
+        weight = tf.compat.v1.get_variable("w", [], initializer=tf.zeros_initializer())
+        y = weight * features["p"]
+        loss = tf.reduce_mean((y - 1.0) ** 2)
+        trained = tf.compat.v1.train.GradientDescentOptimizer(0.1).minimize(
+            loss, global_step=tf.compat.v1.train.get_global_step()
+        )
+        mean = tf.keras.metrics.Mean("rows")
+        mean.update_state(features["p"])
+        pairs = {"mean": mean, "pair": tf.compat.v1.metrics.mean(features["p"])}
+        return tf_estimator.EstimatorSpec(
+            mode, predictions={"y": y}, loss=loss, train_op=trained, eval_metric_ops=pairs
+        )
+
+    model = tf_estimator.Estimator(model_fn, str(tmp_path))
+    model.train(scored(4), steps=2)
+    before = model.get_variable_value("w")
+    first = model.evaluate(scored(3))
+    assert first["mean"] == first["pair"] == pytest.approx(SCORES.mean())
+    assert model.evaluate(scored(3)) == first
+    rows = [row["y"] for row in model.predict(scored(3))]
+    np.testing.assert_allclose(rows, before * SCORES, rtol=1e-6)
+    model.train(scored(4), steps=1)
+    assert model.get_variable_value("global_step") == 3
+
+
+def test_specs_are_tuples():
+    spec = tf_estimator.TrainSpec(len, 5)
+    assert spec._replace(max_steps=7).max_steps == 7
+    assert tuple(spec) == (len, 5, (), ())
+    with pytest.raises(ValueError, match="max_steps"):
+        spec._replace(max_steps=-1)
+    assert tf_estimator.EstimatorSpec("infer", predictions=tf.constant([1.0]))[0] == "infer"
+    evaluation = tf_estimator.EvalSpec(len, every_steps=3)._replace(name="late")
+    assert evaluation.steps == 100
+    assert (evaluation.name, evaluation.every_steps, len(evaluation)) == ("late", 3, 7)
+    settings = tf_estimator.WarmStartSettings(b"/a")
+    assert settings[:2] == ("/a", ".*")
+    assert tf_estimator.VocabInfo("new", 3, 1, "old").axis == 0
+    features, fed, others = tf_estimator.export.ServingInputReceiver(
+        tf.constant([1.0]), tf.constant(["x"])
+    )
+    assert (list(features), list(fed), others) == (["feature"], ["input"], None)
+
+
+def test_errors_are_those_that_programs_catch():
+    with pytest.raises(TypeError) as mistyped:
+        tf_estimator.TrainSpec("no function")
+    assert type(mistyped.value).__name__ == "ConfigError"
+    assert isinstance(mistyped.value, ConfigError)
+    with pytest.raises(ValueError, match="both") as both:
+        tf_estimator.RunConfig(save_checkpoints_steps=5, save_checkpoints_secs=7)
+    assert not isinstance(both.value, TypeError)
+    head = tf_estimator.BinaryClassHead()
+    with pytest.raises(ValueError, match="labels"):
+        head.loss(None, tf.constant([[1.0]]), features={}, mode="eval")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="outside its range"):
+        head.loss(tf.constant([[2]]), tf.constant([[1.0]]), features={}, mode="eval")
+    assert issubclass(tf_estimator.NanLossDuringTrainingError, RuntimeError)
+
+
+BATCH_NORM = """
+import numpy as np, tensorflow as tf, sys
+import estimator_lib as tf_estimator
+v1 = tf.compat.v1
+x = (np.random.RandomState(0).randn(60, 2) + 10).astype("f")
+y = (x[:, 0] > 10).astype("f")
+
+def model_fn(features, labels, mode):
+    net = v1.layers.batch_normalization(
+        features["x"], training=mode == "train", momentum=0.5, name="bn"
+    )
+    logits = v1.layers.dense(net, 1, name="d")
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(
+        labels=tf.reshape(labels, [-1, 1]), logits=logits
+    )
+    loss = tf.reduce_mean(entropy)
+    train_op = None
+    if mode == "train":
+        with tf.control_dependencies(v1.get_collection(v1.GraphKeys.UPDATE_OPS)):
+            train_op = v1.train.GradientDescentOptimizer(0.5).minimize(
+                loss, global_step=v1.train.get_global_step()
+            )
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+def data(epochs):
+    return lambda: tf.data.Dataset.from_tensor_slices(({"x": x}, y)).repeat(epochs).batch(20)
+
+model = tf_estimator.Estimator(model_fn, sys.argv[1])
+model.train(data(None), steps=50)
+assert abs(model.get_variable_value("bn/moving_mean").mean() - 10) < 0.5
+fresh = tf_estimator.Estimator(model_fn, sys.argv[1])
+assert fresh.evaluate(data(1))["loss"] == model.evaluate(data(1))["loss"] < 0.3
+"""
+
+
+def test_moving_averages_of_layers_of_keras_2_are_variables_of_the_model(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(BATCH_NORM), str(tmp_path)],
+        env={**os.environ, "TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
