@@ -7,14 +7,17 @@ functions between calls; it reads a checkpoint only when a newer one exists.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import logging
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context as eager_context
 
 from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, quote
 from estimator_lib.export import saved_model
@@ -37,6 +40,23 @@ from estimator_lib.training.step import TracedModel
 from estimator_lib.variables import AVERAGE
 
 _log = logging.getLogger(__name__)
+_END = object()
+
+
+def _in_eager_mode(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a method run as usual where a program has a graph open or eager execution disabled.
+
+    Programs of TensorFlow 1 do so; an Estimator traces graphs of its own.
+    """
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if tf.executing_eagerly():
+            return method(*args, **kwargs)
+        with eager_context.eager_mode():
+            return method(*args, **kwargs)
+
+    return call
 
 
 class Estimator:
@@ -48,7 +68,7 @@ class Estimator:
         model_dir: Where checkpoints, summaries and exports go; a temporary directory if
             neither this nor the configuration names one.
         config: RunConfig.
-        params: Hyperparameters for model_fn and input_fn.
+        params: Hyperparameters for model_fn and input_fn: a dict, or any object.
         warm_start_from: A checkpoint, model directory or SavedModel path, or
             WarmStartSettings; used when model_dir has no checkpoint.
 
@@ -56,12 +76,13 @@ class Estimator:
         ConfigError: an argument is wrong.
     """
 
+    @_in_eager_mode
     def __init__(
         self,
         model_fn: Callable[..., EstimatorSpec],
         model_dir: str | None = None,
         config: RunConfig | None = None,
-        params: Mapping[str, Any] | None = None,
+        params: Any = None,
         warm_start_from: Any = None,
     ) -> None:
         if not callable(model_fn):
@@ -75,7 +96,7 @@ class Estimator:
                 reason=Reason.TYPE_MISMATCH,
             )
         self._config = _with_model_dir(config or RunConfig(), model_dir)
-        self._params = copy.deepcopy(dict(params or {}))
+        self._params = copy.deepcopy({} if params is None else params)
         self._warm_start = warm_start.settings(warm_start_from)
         self._user_model_fn = model_fn
         self._checkpoints = checkpoints.CheckpointDirectory(
@@ -101,7 +122,7 @@ class Estimator:
         return self._config
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Any:
         """A copy of the hyperparameters."""
         return copy.deepcopy(self._params)
 
@@ -122,6 +143,7 @@ class Estimator:
 
     # --- Train ----------------------------------------------------------------------------
 
+    @_in_eager_mode
     def train(
         self,
         input_fn: Callable[..., Any],
@@ -296,6 +318,7 @@ class Estimator:
         """Like `evaluate`, with the variables as they are now, whatever was saved."""
         return self._evaluate(input_fn, steps, hooks, None, name, in_memory=True)
 
+    @_in_eager_mode
     def _evaluate(
         self,
         input_fn: Callable[..., Any],
@@ -360,14 +383,13 @@ class Estimator:
         Yields:
             A dict of numpy values by name, or one value if the model has one prediction.
         """
+        found = self._predict(
+            input_fn, predict_keys, _checked(hooks or ()), checkpoint_path, yield_single_examples
+        )
+        following = _in_eager_mode(functools.partial(next, found, _END))
         with datasets.explained(input_fn):
-            yield from self._predict(
-                input_fn,
-                predict_keys,
-                _checked(hooks or ()),
-                checkpoint_path,
-                yield_single_examples,
-            )
+            while (prediction_ := following()) is not _END:
+                yield prediction_
 
     def _predict(
         self,
@@ -406,6 +428,7 @@ class Estimator:
         for hook in every_hook:
             hook.end(context)
 
+    @_in_eager_mode
     def predictor(
         self,
         features: Mapping[str, Any],
@@ -457,6 +480,7 @@ class Estimator:
             export_dir_base, receivers, assets_extra, as_text, checkpoint_path
         )
 
+    @_in_eager_mode
     def experimental_export_all_saved_models(
         self,
         export_dir_base: str,
@@ -469,12 +493,12 @@ class Estimator:
         signatures = []
         for mode, receiver_fn in input_receiver_fn_map.items():
             signatures.append(saved_model.Traced.of(self._model, mode, receiver_fn))
-        path = checkpoint_path or self.latest_checkpoint()
-        if path is None:
+        path = _text(checkpoint_path) or self.latest_checkpoint()
+        if path is None and self._warm_start is None:
             raise saved_model.no_checkpoint(self.model_dir)
         self._use(path, ModeKeys.PREDICT, tuple(self._model.store.saved()))
         return saved_model.write_timestamped(
-            export_dir_base, signatures, self._model, assets_extra or {}, as_text=as_text
+            os.fsdecode(export_dir_base), signatures, self._model, assets_extra or {}, as_text=as_text
         )
 
     # --- Checkpoints ----------------------------------------------------------------------
@@ -487,10 +511,12 @@ class Estimator:
         """Returns the newest checkpoint's path, or None."""
         return self._checkpoints.latest()
 
+    @_in_eager_mode
     def get_variable_names(self) -> list[str]:
         """Returns the names in the newest checkpoint."""
         return sorted(checkpoints.names(self._needed_checkpoint()))
 
+    @_in_eager_mode
     def get_variable_value(self, name: str) -> Any:
         """Returns a variable's value in the newest checkpoint as a numpy array."""
         return checkpoints.load_value(self._needed_checkpoint(), name)
@@ -563,8 +589,9 @@ class Estimator:
         self._synced |= set(targets)
         return loaded.path
 
-    def _use(self, path: str | None, mode: str, names: Sequence[str]) -> str | None:
-        """Brings the variables to the checkpoint at `path`, by default the newest."""
+    def _use(self, given: Any, mode: str, names: Sequence[str]) -> str | None:
+        """Brings the variables to the checkpoint at a path, by default the newest."""
+        path = _text(given)
         if path is None:
             return self._sync(self._load_if_newer(), mode, names)
         if self._stamp == checkpoints.stamp(warm_start.find(path)):
@@ -666,7 +693,7 @@ def with_model_fn(estimator: Estimator, model_fn: Callable[..., EstimatorSpec]) 
 
 
 def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
-    given = None if model_dir is None else str(model_dir)
+    given = None if model_dir is None else os.fsdecode(model_dir)
     if given == "":
         raise ConfigError(
             "Estimator.model_dir is empty: expected a path or None.", reason=Reason.INVALID_VALUE
@@ -678,11 +705,12 @@ def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
             reason=Reason.CONFLICT,
         )
     chosen = given or config.model_dir or tempfile.mkdtemp(prefix="estimator-")
-    if chosen == config.model_dir:
-        return config
-    copied = copy.copy(config)
-    object.__setattr__(copied, "model_dir", chosen)
-    return copied
+    return config if chosen == config.model_dir else config.replace(model_dir=chosen)
+
+
+def _text(path: Any) -> str | None:
+    """Returns a path, which may be bytes, as text."""
+    return None if path is None else os.fsdecode(path)
 
 
 def _saving(config: RunConfig, found: Sequence[hooks.Hook]) -> RunConfig:
@@ -690,10 +718,9 @@ def _saving(config: RunConfig, found: Sequence[hooks.Hook]) -> RunConfig:
     saver = next((h for h in found if isinstance(h, hooks.CheckpointSaverHook)), None)
     if saver is None:
         return config
-    copied = copy.copy(config)
-    object.__setattr__(copied, "save_checkpoints_steps", saver.every_steps)
-    object.__setattr__(copied, "save_checkpoints_secs", saver.save_secs)
-    return copied
+    return config.replace(
+        save_checkpoints_steps=saver.every_steps, save_checkpoints_secs=saver.save_secs
+    )
 
 
 def _saves(config: RunConfig) -> bool:

@@ -171,7 +171,7 @@ class MultiHead(_base.Head):
             return EstimatorSpec(
                 mode=mode, predictions=predictions, loss=loss, eval_metric_ops=found
             )
-        _base.summarize(loss, regularization_losses, self._key)
+        _base.summarize(loss, regularization_losses, str)
         return EstimatorSpec(
             mode=mode,
             predictions=predictions,
@@ -232,10 +232,13 @@ class MultiHead(_base.Head):
         mode: str | None,
     ) -> list[tf.Tensor]:
         by_head = self._labels_by_head(labels)
-        return [
+        found = [
             head.loss(by_head[name], parts[name], features, mode)
             for name, head in self._heads.items()
         ]
+        for name, loss in zip(self._heads, found, strict=True) if mode == ModeKeys.TRAIN else ():
+            _base.summarize(loss, None, lambda key, name=name: f"{key}/{name}")
+        return found
 
     def _total(
         self, parts: list[tf.Tensor], regularization_losses: Sequence[Any] | None

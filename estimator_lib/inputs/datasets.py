@@ -130,7 +130,7 @@ def call(
     input_fn: Callable[..., Any],
     *,
     mode: str,
-    params: Mapping[str, Any],
+    params: Any,
     config: Any,
     input_context: Any = None,
     first_batch: int = 0,

@@ -8,6 +8,7 @@ what it returns), once inside the loop that does the work. Loops run many steps 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import inspect
@@ -90,7 +91,7 @@ class TracedModel:
     def __init__(
         self,
         model_fn: Callable[..., EstimatorSpec],
-        params: Mapping[str, Any],
+        params: Any,
         config: Any,
         summary_dir: str,
     ) -> None:
@@ -109,7 +110,7 @@ class TracedModel:
 
     def call(self, features: Any, labels: Any, mode: str) -> EstimatorSpec:
         """Calls model_fn once, inside the current graph."""
-        given = {"mode": mode, "params": dict(self._params), "config": self._config}
+        given = {"mode": mode, "params": copy.copy(self._params), "config": self._config}
         arguments = {name: given[name] for name in given if name in self._accepted}
         if "labels" in self._accepted:
             arguments["labels"] = labels
