@@ -11,7 +11,7 @@ State is float64: sums stay exact over billions of examples. Results are float32
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,20 +97,7 @@ class Sums(Metric):
         return self.result()[self._index[name]]
 
 
-class _Pair:
-    """A metric as the pair (value, update op) that an EstimatorSpec of tf.estimator held.
-
-    For those who take specs apart in a graph of their own.
-    """
-
-    def __getitem__(self: Any, index: int) -> Any:
-        return (self.result, lambda: tf.group(*self.updates))[index]()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self[0], self[1]))
-
-
-class View(_Pair, Metric):
+class View(Metric):
     """A metric that reads another's state.
 
     Args:
@@ -140,7 +127,7 @@ def ratio(name: str, source: Sums, numerator: str, denominator: str) -> View:
     )
 
 
-class Mean(_Pair, Metric):
+class Mean(Metric):
     """The weighted mean of numbers."""
 
     def __init__(self, name: str = "mean") -> None:

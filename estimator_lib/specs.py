@@ -162,7 +162,28 @@ def _checked_metrics(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
             raise _mistyped(
                 f"eval_metric_ops[{name!r}]", "a metric object or a pair (value, update op)", metric
             )
-    return dict(metrics or {})
+    return {name: _pair_in_session(name, metric) for name, metric in (metrics or {}).items()}
+
+
+def _pair_in_session(name: str, metric: Any) -> Any:
+    """Returns a metric object as (value, update op) in a graph that a session will run."""
+    graph = tf.compat.v1.get_default_graph()
+    if tf.executing_eagerly() or graph.building_function or isinstance(metric, tuple | list):
+        return metric
+    updates = list(getattr(metric, "updates", ()))
+    if not updates:
+        raise _invalid(
+            f"eval_metric_ops[{name!r}]", "a metric whose update_state was called", metric
+        )
+    for update in updates:
+        _here(f"eval_metric_ops[{name!r}]", update)
+    for variable in metric.variables:
+        for collection in (
+            tf.compat.v1.GraphKeys.LOCAL_VARIABLES, tf.compat.v1.GraphKeys.METRIC_VARIABLES
+        ):  # fmt: skip
+            if not any(known is variable for known in graph.get_collection_ref(collection)):
+                graph.add_to_collection(collection, variable)
+    return metric.result(), tf.group(*updates)
 
 
 def _checked_exports(

@@ -100,7 +100,8 @@ def minimize_parts(
     }
     if len(made) == 1 and _updates_itself(made[0][0]):
         optimizer, owned = made[0]
-        return tf.group(*optimizer.get_updates(loss, owned))
+        updates = optimizer.get_updates(loss, owned)
+        return updates[0] if len(updates) == 1 else tf.group(*updates)
     trained = [v for _, owned in made for v in owned]
     gradients = iter(_gradients(loss, trained, dense) if trained else ())
     pairs_of = []
