@@ -329,7 +329,7 @@ def _read_tf_config(text: str | None) -> Mapping[str, Any]:
     if service is not None and not isinstance(service, dict):
         raise _invalid("TF_CONFIG service", "a JSON object", service, Reason.TYPE_MISMATCH)
     for part in ("type", "index") if cluster else ():
-        if part not in task:
+        if part not in task and kind != "evaluator":
             raise ConfigError(
                 f"TF_CONFIG has a cluster and no task.{part}: expected this process's own. Add it.",
                 reason=Reason.MISSING_VALUE,

@@ -137,6 +137,17 @@ def test_train_op_made_in_every_mode_trains_only_in_training(tmp_path):
     assert model.get_variable_value("global_step") == 3
 
 
+def test_metric_of_a_reserved_name_is_refused_by_evaluate(tmp_path):
+    def model_fn(features, mode):
+        loss = tf.reduce_mean(features["p"])
+        return tf_estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops={"loss": (loss, loss)})
+
+    with pytest.raises(ValueError, match="reserved"):
+        tf_estimator.Estimator(model_fn, str(tmp_path)).evaluate(
+            lambda: tf.data.Dataset.from_tensors({"p": SCORES})
+        )
+
+
 def test_specs_are_tuples():
     spec = tf_estimator.TrainSpec(len, 5)
     assert spec._replace(max_steps=7).max_steps == 7
@@ -170,6 +181,129 @@ def test_errors_are_those_that_programs_catch():
     with pytest.raises(tf.errors.InvalidArgumentError, match="outside its range"):
         head.loss(tf.constant([[2]]), tf.constant([[1.0]]), features={}, mode="eval")
     assert issubclass(tf_estimator.NanLossDuringTrainingError, RuntimeError)
+
+
+def fitted(path, inputs):
+    columns = [tf.feature_column.numeric_column(name) for name in ("x", "y")]
+    model = tf_estimator.LinearRegressor(columns, str(path))
+    return model.train(inputs).evaluate(inputs)
+
+
+def numbers():
+    x = np.arange(8, dtype=np.float32)
+    return tf.data.Dataset.from_tensor_slices(({"x": x}, x)).batch(4)
+
+
+def test_work_after_get_next_is_done_with_every_batch(tmp_path):
+    def inputs():
+        features, labels = tf.compat.v1.data.make_one_shot_iterator(numbers()).get_next()
+        features["y"] = features["x"] * 2
+        return features, labels + 1
+
+    def mapped():
+        return numbers().map(lambda f, label: ({**f, "y": f["x"] * 2}, label + 1))
+
+    assert fitted(tmp_path / "a", inputs) == fitted(tmp_path / "b", mapped)
+
+
+def test_estimators_run_inside_of_a_graph_that_a_program_has_open(tmp_path):
+    def inputs():
+        return numbers().map(lambda f, label: ({**f, "y": f["x"] * 2}, label))
+
+    with tf.Graph().as_default():
+        inside = fitted(tmp_path / "a", inputs)
+    assert inside == fitted(tmp_path / "b", inputs)
+
+
+def test_paths_may_be_bytes_and_a_warm_started_model_exports(tmp_path):
+    column = tf.feature_column.numeric_column("x")
+    old = tf_estimator.LinearRegressor([column], bytes(tmp_path / "old")).train(numbers)
+    new = tf_estimator.LinearRegressor(
+        [column], str(tmp_path / "new"), warm_start_from=bytes(tmp_path / "old")
+    )
+    serve = tf_estimator.export.build_parsing_serving_input_receiver_fn(
+        {"x": tf.io.FixedLenFeature([1], tf.float32)}
+    )
+    first = new.export_saved_model(bytes(tmp_path / "exports"), serve)
+    second = new.export_saved_model(os.path.join(first, b"again"), serve)
+    served = tf.saved_model.load(second.decode()).signatures["predict"]
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.append(2.0)
+    got = served(examples=tf.constant([example.SerializeToString()]))["predictions"]
+    weights = [old.get_variable_value(f"linear/linear_model/{n}") for n in
+               ("x/weights", "bias_weights")]  # fmt: skip
+    np.testing.assert_allclose(got, 2 * weights[0] + weights[1], rtol=1e-6)
+
+
+def test_checkpoints_hold_variables_by_their_names(tmp_path):
+    column = tf.feature_column.numeric_column("x")
+    model = tf_estimator.LinearRegressor([column], str(tmp_path)).train(numbers)
+    assert tf.train.load_variable(str(tmp_path), "global_step") == 2
+    np.testing.assert_array_equal(
+        tf.train.load_variable(str(tmp_path), "linear/linear_model/x/weights"),
+        model.get_variable_value("linear/linear_model/x/weights"),
+    )
+
+
+def test_run_config_takes_own_attributes_and_properties_of_subclasses():
+    class Config(tf_estimator.RunConfig):
+        @property
+        def model_dir(self):
+            return "of_the_cluster"
+
+    config = Config(save_summary_steps=7)
+    config.use_bf16 = True
+    assert config.replace(tf_random_seed=3).use_bf16
+    assert isinstance(config.replace(tf_random_seed=3), Config)
+    model = tf_estimator.Estimator(lambda features: None, config=config, params=object())
+    assert model.model_dir == "of_the_cluster"
+    with pytest.raises(AttributeError, match="replace"):
+        config.save_summary_steps = 8
+
+
+def test_logits_may_have_more_dimensions():
+    logits = tf.constant([[[1.0], [0.0]], [[2.0], [-1.0]]])
+    labels = tf.constant([[[1], [0]], [[1], [1]]])
+    head = tf_estimator.BinaryClassHead()
+    assert float(head.loss(labels, logits, features={}, mode="eval")) == pytest.approx(
+        0.6116496, abs=1e-6
+    )
+    assert head.predictions(logits)["probabilities"].shape == (2, 2, 2)
+    assert head.predictions(logits)["all_classes"].shape == (2, 2)
+    weighted = tf_estimator.BinaryClassHead(weight_column="w")
+    loss = weighted.loss(labels, logits, {"w": tf.constant([[1.0, 0.0], [0.0, 0.0]])}, "train")
+    assert float(loss) == pytest.approx(math.log1p(math.exp(-1)) / 4)
+    with pytest.raises(ValueError, match="wrong shape"):
+        weighted.loss(labels, logits, {"w": tf.ones((2, 1))}, "train")
+
+
+def test_head_of_a_user_needs_only_what_it_needed():
+    class Own(tf_estimator.Head):
+        name = None
+        logits_dimension = 1
+        loss_reduction = tf.losses.Reduction.SUM_OVER_BATCH_SIZE
+
+        def loss(self, labels, logits, features=None, mode=None, regularization_losses=None):
+            return tf.reduce_mean((labels - logits) ** 2)
+
+        def predictions(self, logits, keys=None):
+            return {"y": logits}
+
+        def metrics(self, regularization_losses=None):
+            return {}
+
+        def update_metrics(self, eval_metrics, features, logits, labels, mode=None,
+                           regularization_losses=None):  # fmt: skip
+            return eval_metrics
+
+    with pytest.raises(NotImplementedError, match="create_estimator_spec"):
+        Own().create_estimator_spec({}, "infer", tf.zeros((1, 1)))
+    assert Own().predictions(3) == {"y": 3}
+
+
+def test_reduction_of_auto_is_the_mean():
+    labels, logits = tf.constant([[1.0], [3.0]]), tf.zeros((2, 1))
+    assert float(tf_estimator.RegressionHead(loss_reduction="auto").loss(labels, logits)) == 5
 
 
 BATCH_NORM = """
