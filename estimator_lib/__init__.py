@@ -83,6 +83,7 @@ _SUBMODULES = {
     "experimental": "estimator_lib.experimental",
     "export": "estimator_lib.export",
     "feature_column": "estimator_lib.feature_column",
+    "gc": "estimator_lib.gc",
     "heads": "estimator_lib.heads",
     "inputs": "estimator_lib.inputs",
     "losses": "estimator_lib.losses",

@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import CheckpointError, Reason, StorageError
+from estimator_lib.errors import NotSavedError
 from estimator_lib.variables import GLOBAL_STEP
 
 _log = logging.getLogger(__name__)
@@ -174,8 +175,9 @@ def load_value(path: str, name: str) -> Any:
         CheckpointError: no such variable, or the checkpoint is damaged.
     """
     keys = names(path)
+    name = name.removesuffix(":0")
     if name not in keys:
-        raise CheckpointError(
+        raise NotSavedError(
             f"Checkpoint {path} has no variable {name!r}. It has: {', '.join(sorted(keys))}.",
             reason=Reason.UNKNOWN_NAME,
         )

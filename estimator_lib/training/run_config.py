@@ -288,8 +288,26 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
         # Its variables are placed by an own coordinator, which no training loop here runs.
         if isinstance(values[name], tf.distribute.experimental.ParameterServerStrategy):
             raise _invalid(name, "another strategy", type(values[name]).__name__)
+    if session is None:
+        values["session_config"] = _session_config(cluster)
     values["model_dir"] = _model_dir(values["model_dir"], cluster.get("model_dir"))
     return values
+
+
+def _session_config(cluster: Mapping[str, Any]) -> Any:
+    """What sessions of a cluster's tasks were configured with, for programs that look at it."""
+    task = cluster.get("task", {})
+    kind, number = task.get("type"), int(task.get("index", 0))
+    own = f"/job:worker/task:{number}" if kind == "worker" else f"/job:{kind}"
+    seen = {
+        **dict.fromkeys((*_CHIEF_ROLES, "worker"), ["/job:ps", own]),
+        "ps": ["/job:ps", "/job:worker", "/job:chief", "/job:master"],
+    }
+    if not cluster.get("cluster") or kind not in seen:
+        return None
+    made = tf.compat.v1.ConfigProto(allow_soft_placement=True, device_filters=seen[kind])
+    made.graph_options.rewrite_options.meta_optimizer_iterations = 1
+    return made
 
 
 def _takes_one(function: Any, argument: str) -> bool:
