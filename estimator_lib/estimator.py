@@ -36,6 +36,7 @@ from estimator_lib.training import (
 from estimator_lib.training.checkpoints import Loaded
 from estimator_lib.training.lease import Lease
 from estimator_lib.training.run_config import RunConfig
+from estimator_lib.training.session_hooks import SessionHook, is_for_sessions
 from estimator_lib.training.step import TracedModel
 from estimator_lib.variables import AVERAGE
 
@@ -199,7 +200,10 @@ class Estimator:
         first = _input_position(newest.engine if newest else self._engine, input_fn)
         feed = self._feed(input_fn, ModeKeys.TRAIN, strategy, first)
         expected = [n for n in (steps, max_steps, getattr(input_fn, "batches", None)) if n]
-        compiled = self._model.train_function(feed, strategy, min(expected, default=None))
+        user_hooks, for_sessions = _split_hooks(user_hooks)
+        compiled = self._model.train_function(
+            feed, strategy, min(expected, default=None), for_sessions
+        )
         self._sync(newest, ModeKeys.TRAIN, compiled.form.variables)
         _trace(compiled, feed)
         every_hook = self._train_hooks(user_hooks, compiled)
@@ -336,7 +340,8 @@ class Estimator:
             feed = self._feed(input_fn, ModeKeys.EVAL, strategy, 0)
             if steps is None and strategy is None:
                 datasets.refuse_endless(feed.dataset, input_fn, "evaluate()")
-            compiled = self._model.evaluate_function(feed, strategy)
+            own_hooks, for_sessions = _split_hooks(hooks or ())
+            compiled = self._model.evaluate_function(feed, strategy, for_sessions)
             path = None
             if not in_memory:
                 path = self._use(checkpoint_path, ModeKeys.EVAL, compiled.form.variables)
@@ -347,7 +352,7 @@ class Estimator:
                 feed,
                 batches=steps,
                 input_fn=input_fn,
-                hook_list=_checked((*(hooks or ()), *compiled.spec["spec"].evaluation_hooks)),
+                hook_list=_checked((*own_hooks, *compiled.spec["spec"].evaluation_hooks)),
                 model_dir=self.eval_dir(name),
                 call_s=self._config.max_call_secs,
             )
@@ -384,7 +389,11 @@ class Estimator:
             A dict of numpy values by name, or one value if the model has one prediction.
         """
         found = self._predict(
-            input_fn, predict_keys, _checked(hooks or ()), checkpoint_path, yield_single_examples
+            input_fn,
+            predict_keys,
+            _checked([SessionHook(h) if is_for_sessions(h) else h for h in hooks or ()]),
+            checkpoint_path,
+            yield_single_examples,
         )
         following = _in_eager_mode(functools.partial(next, found, _END))
         with datasets.explained(input_fn):
@@ -767,6 +776,12 @@ def _bad_steps(function: str, name: str, value: int) -> ConfigError:
 
 def _plus(start: int, steps: int | None) -> int | None:
     return None if steps is None else start + steps
+
+
+def _split_hooks(given: Sequence[Any]) -> tuple[list[Any], list[SessionHook]]:
+    """Returns hooks that the loop runs as they are, and those for sessions, adapted."""
+    own = [hook for hook in given if not is_for_sessions(hook)]
+    return own, [SessionHook(hook) for hook in given if is_for_sessions(hook)]
 
 
 def _checked(given: Sequence[Any]) -> tuple[hooks.Hook, ...]:

@@ -14,6 +14,7 @@ import functools
 import inspect
 import logging
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,7 @@ from estimator_lib.inputs.feed import Feed
 from estimator_lib.specs import RESERVED_METRICS, EstimatorSpec, ModeKeys
 from estimator_lib.training import hooks as hooks_lib
 from estimator_lib.training import metric_pairs, summaries
+from estimator_lib.training.session_hooks import SessionHook, is_for_sessions
 
 _log = logging.getLogger(__name__)
 _XLA_STEPS = 5_000
@@ -170,17 +172,19 @@ class TracedModel:
 
     # --- Building -------------------------------------------------------------------------
 
-    def build(self, mode: str, element_spec: Any, strategy: Any = None) -> Form:
+    def build(
+        self, mode: str, element_spec: Any, strategy: Any = None, given: Sequence[Any] = ()
+    ) -> Form:
         """Makes the variables that a mode needs, and returns the form of its results.
 
         The trace is of one replica without a strategy; its variables are then made anew for all
         replicas.
         """
-        key = (mode, _key(element_spec), id(strategy) if strategy else None)
+        key = (mode, _key(element_spec), id(strategy) if strategy else None, *map(id, given))
         if key in self._forms:
             return self._forms[key]
         store = self.store if strategy is None else variables.VariableStore()
-        form = self._built(mode, element_spec, store)
+        form = self._built(mode, element_spec, store, given)
         if strategy is not None and self.store.spread(store, strategy):
             # What was traced before holds the variables of one device.
             self._forms.clear()
@@ -188,7 +192,9 @@ class TracedModel:
         self._forms[key] = form
         return form
 
-    def _built(self, mode: str, element_spec: Any, store: variables.VariableStore) -> Form:
+    def _built(
+        self, mode: str, element_spec: Any, store: variables.VariableStore, given: Sequence[Any]
+    ) -> Form:
         found: dict[str, Any] = {}
         features_spec, labels_spec = datasets.split(element_spec)
 
@@ -196,6 +202,7 @@ class TracedModel:
             with self.tracing(mode, store) as trace:
                 variables.global_step()
                 spec = self.call(features, labels, mode)
+                spec = _with_adapters(spec, given, probing=True)
                 found.update(_description(spec, mode, store))
                 found["variables"] = tuple(trace.used)
             return tf.constant(0)
@@ -209,7 +216,11 @@ class TracedModel:
     # --- Training -------------------------------------------------------------------------
 
     def train_function(
-        self, feed: Feed, strategy: Any = None, steps: int | None = None
+        self,
+        feed: Feed,
+        strategy: Any = None,
+        steps: int | None = None,
+        given: Sequence[Any] = (),
     ) -> Compiled:
         """Returns the training functions `run` and `over_chunk`, for `Flow.run`.
 
@@ -217,13 +228,16 @@ class TracedModel:
             feed: The batches.
             strategy: Trains replicas.
             steps: How many are expected in the whole training; None if there is no end.
+            given: The caller's hooks for sessions, as `SessionHook`s.
 
         The result is a dict of tensors: `steps` (executed), `more` (the input has not ended),
         `finite` (all losses were), `loss` (the last), `loss_sum`, `rows`, and the fetches.
         """
-        form = self.build(ModeKeys.TRAIN, feed.element_spec, strategy)
-        xla = strategy is None and self._wants_xla(feed, steps)
-        key = (ModeKeys.TRAIN, feed.key, id(strategy) if strategy else None, xla)
+        form = self.build(ModeKeys.TRAIN, feed.element_spec, strategy, given)
+        xla = strategy is None and not given and self._wants_xla(feed, steps)
+        key = (
+            ModeKeys.TRAIN, feed.key, id(strategy) if strategy else None, xla, *map(id, given)
+        )  # fmt: skip
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
@@ -233,7 +247,7 @@ class TracedModel:
 
         def replica_step(features: Any, labels: Any, *, for_xla: bool = False) -> tuple[Any, ...]:
             with self.tracing(ModeKeys.TRAIN, xla=for_xla) as trace:
-                spec = self.call(features, labels, ModeKeys.TRAIN)
+                spec = _with_adapters(self.call(features, labels, ModeKeys.TRAIN), given)
                 compiled.spec["spec"] = spec
                 fetched = _fetches(spec, ModeKeys.TRAIN)
                 with tf.control_dependencies(_ops(spec.train_op)):
@@ -360,14 +374,16 @@ class TracedModel:
 
     # --- Evaluation -----------------------------------------------------------------------
 
-    def evaluate_function(self, feed: Feed, strategy: Any = None) -> Compiled:
+    def evaluate_function(
+        self, feed: Feed, strategy: Any = None, given: Sequence[Any] = ()
+    ) -> Compiled:
         """Returns the evaluation function `run(iterator, held, batches)` and `results()`.
 
         The result of `run` has `batches`, `more`, `loss_sum`, `rows` and the fetches; the
         metrics keep their state between calls, `results` reads it.
         """
-        form = self.build(ModeKeys.EVAL, feed.element_spec, strategy)
-        key = (ModeKeys.EVAL, feed.key, id(strategy) if strategy else None)
+        form = self.build(ModeKeys.EVAL, feed.element_spec, strategy, given)
+        key = (ModeKeys.EVAL, feed.key, id(strategy) if strategy else None, *map(id, given))
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
@@ -375,7 +391,7 @@ class TracedModel:
 
         def batch(features: Any, labels: Any) -> tuple[Any, ...]:
             with self.tracing(ModeKeys.EVAL):
-                spec = self.call(features, labels, ModeKeys.EVAL)
+                spec = _with_adapters(self.call(features, labels, ModeKeys.EVAL), given)
             compiled.spec["spec"] = spec
             compiled.spec["metrics"] = {n: (spec.eval_metric_ops or {})[n] for n in form.metrics}
             updates = [_op(m[1]) for m in (spec.eval_metric_ops or {}).values() if _is_pair(m)]
@@ -443,7 +459,7 @@ class TracedModel:
 
         def batch_with_hooks(features: Any) -> Any:
             with self.tracing(ModeKeys.PREDICT), tf.summary.record_if(False):
-                spec = self.call(features, None, ModeKeys.PREDICT)
+                spec = _with_adapters(self.call(features, None, ModeKeys.PREDICT), ())
                 compiled.spec["spec"] = spec
                 return spec.predictions, _fetches(spec, ModeKeys.PREDICT)
 
@@ -575,6 +591,43 @@ def _replicated(strategy: Any, replica_step: Any, features: Any, labels: Any) ->
     rows = strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None)
     local = {k: strategy.experimental_local_results(v)[0] for k, v in fetched.items()}
     return loss, rows, local
+
+
+def _with_adapters(
+    spec: EstimatorSpec, given: Sequence[Any], *, probing: bool = False
+) -> EstimatorSpec:
+    """Returns a spec whose hooks for sessions run in the loop, `given` ones among them."""
+    fields = {
+        ModeKeys.TRAIN: ("training_hooks", "training_chief_hooks"),
+        ModeKeys.EVAL: ("evaluation_hooks",),
+        ModeKeys.PREDICT: ("prediction_hooks",),
+    }[spec.mode]
+    found = {
+        field: [
+            SessionHook(hook) if is_for_sessions(hook) else hook for hook in getattr(spec, field)
+        ]
+        for field in fields
+    }
+    found[fields[0]] = [*given, *found[fields[0]]]
+    if any(isinstance(hook, SessionHook) for field in fields for hook in found[field]):
+        _name_in_graph(spec)
+    for hook in (hook for field in fields for hook in found[field]):
+        if isinstance(hook, SessionHook):
+            hook.trace(functools.partial(_named, spec), probing=probing)
+    return spec._replace(**found)
+
+
+def _name_in_graph(spec: EstimatorSpec) -> None:
+    """Lets hooks for sessions find the loss and the predictions by name, as in a graph."""
+    graph = tf.compat.v1.get_default_graph()
+    taken = {operation.name for operation in graph.get_operations()}
+    named = spec.predictions if isinstance(spec.predictions, Mapping) else {}
+    if spec.loss is not None:
+        named = {**named, "loss": spec.loss}
+    with graph.name_scope(None):
+        for name, tensor in named.items():
+            if isinstance(name, str) and name not in taken and re.fullmatch(r"\w[\w.-]*", name):
+                tf.identity(tensor, name=name)
 
 
 def _fetches(spec: EstimatorSpec, mode: str, updates: Sequence[Any] = ()) -> dict[str, Any]:

@@ -374,17 +374,6 @@ def test_profiles_are_written_for_tensorboard(tmp_path):
     assert all(path.stat().st_size > 0 for path in profiles)
 
 
-def test_hook_with_session_methods_is_refused(tmp_path):
-    class Old(tf_estimator.SessionRunHook):
-        def before_run(self, run_context):
-            return None
-
-    with pytest.raises(ConfigError, match="before_run"):
-        estimator(tmp_path).train(data(), hooks=[Old()])
-    with pytest.raises(ConfigError, match=r"Use estimator_lib\.StopAtStepHook"):
-        estimator(tmp_path).train(data(), hooks=[tf.compat.v1.train.StopAtStepHook(1)])
-
-
 def test_spec_hooks_fetch_tensors(tmp_path, caplog):
     caplog.set_level("INFO")
 

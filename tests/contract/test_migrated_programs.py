@@ -350,3 +350,45 @@ def test_moving_averages_of_layers_of_keras_2_are_variables_of_the_model(tmp_pat
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+class Seeing(tf_estimator.SessionRunHook):
+    def begin(self):
+        self.seen = []
+        self.step = tf.compat.v1.train.get_global_step()
+
+    def before_run(self, run_context):
+        return tf.compat.v1.train.SessionRunArgs({"step": self.step, "loss": "loss"})
+
+    def after_run(self, run_context, run_values):
+        self.seen.append((int(run_values.results["step"]), float(run_values.results["loss"])))
+
+    def end(self, session):
+        self.last = int(session.run(self.step))
+
+
+def test_hooks_for_sessions_run_around_every_step(tmp_path):
+    column = tf.feature_column.numeric_column("x")
+    model = tf_estimator.LinearRegressor([column], str(tmp_path))
+    train = tf.compat.v1.train
+    seeing = Seeing()
+    hooks = [seeing, train.StopAtStepHook(num_steps=3), train.LoggingTensorHook(["loss"], 1)]
+    model.train(lambda: numbers().repeat(), hooks=hooks, steps=10)
+    assert [step for step, _ in seeing.seen] == [0, 1, 2]
+    assert seeing.last == model.get_variable_value("global_step") == 3
+    evaluated = Seeing()
+    result = model.evaluate(numbers, hooks=[evaluated])
+    losses = [loss for _, loss in evaluated.seen]
+    assert np.mean(losses) == pytest.approx(float(result["loss"]))
+    list(model.predict(numbers, hooks=[train.SessionRunHook()]))
+
+
+def test_hook_that_feeds_a_session_is_refused(tmp_path):
+    class Feeding(tf.compat.v1.train.SessionRunHook):
+        def before_run(self, run_context):
+            return tf.compat.v1.train.SessionRunArgs(None, feed_dict={"x:0": 1.0})
+
+    column = tf.feature_column.numeric_column("x")
+    model = tf_estimator.LinearRegressor([column], str(tmp_path))
+    with pytest.raises(ConfigError, match="Feeding cannot run"):
+        model.train(numbers, hooks=[Feeding()])
