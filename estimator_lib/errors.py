@@ -5,7 +5,7 @@ Layer 1. `core.errors` has the others; it does not know TensorFlow.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
@@ -18,7 +18,7 @@ class _OfTensorFlow:
     message: str = ""
     _op: Any = None
     _node_def: Any = None
-    _experimental_payloads: Any = {}
+    _experimental_payloads: ClassVar[dict[str, Any]] = {}
 
     def __str__(self) -> str:
         return self.message

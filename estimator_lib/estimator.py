@@ -507,7 +507,11 @@ class Estimator:
             raise saved_model.no_checkpoint(self.model_dir)
         self._use(path, ModeKeys.PREDICT, tuple(self._model.store.saved()))
         return saved_model.write_timestamped(
-            os.fsdecode(export_dir_base), signatures, self._model, assets_extra or {}, as_text=as_text
+            os.fsdecode(export_dir_base),
+            signatures,
+            self._model,
+            assets_extra or {},
+            as_text=as_text,
         )
 
     # --- Checkpoints ----------------------------------------------------------------------

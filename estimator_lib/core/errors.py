@@ -82,7 +82,7 @@ class EstimatorLibError(Exception):
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         kind = cls
         if kwargs.get("reason") is Reason.TYPE_MISMATCH and not issubclass(cls, TypeError):
-            kind = _with_type_error(cls)
+            kind = _with_type_error(cls)  # type: ignore[arg-type]
         return super().__new__(kind, *args)
 
     def __init__(self, message: str, *, reason: Reason) -> None:

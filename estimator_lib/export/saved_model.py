@@ -89,7 +89,9 @@ class Traced:
             ]
             with tf.control_dependencies(updates):
                 made["tensors"] = {
-                    name: {key: tf.identity(value) for key, value in outputs.tensors(output).items()}
+                    name: {
+                        key: tf.identity(value) for key, value in outputs.tensors(output).items()
+                    }
                     for name, output in made["exports"].items()
                 }
             made["receiver"] = receiver

@@ -722,7 +722,9 @@ def checked(labels: tf.Tensor, good: tf.Tensor, head: str, expected: str) -> tf.
             )
         return labels
     if tf.get_static_value(tf.reduce_all(good)) is False:
-        raise BadValueError(f"{message} others. Correct the labels.", reason=Reason.LABEL_OUT_OF_RANGE)
+        raise BadValueError(
+            f"{message} others. Correct the labels.", reason=Reason.LABEL_OUT_OF_RANGE
+        )
     said = [f"LabelError: {message}", labels]
     with tf.control_dependencies(variables.require(good, lambda: said)):
         return tf.identity(labels)

@@ -237,7 +237,7 @@ class MultiHead(_base.Head):
             for name, head in self._heads.items()
         ]
         for name, loss in zip(self._heads, found, strict=True) if mode == ModeKeys.TRAIN else ():
-            _base.summarize(loss, None, lambda key, name=name: f"{key}/{name}")
+            _base.summarize(loss, None, self._heads[name]._key)
         return found
 
     def _total(

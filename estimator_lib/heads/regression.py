@@ -14,7 +14,6 @@ from estimator_lib.export.outputs import ExportOutput, RegressionOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
-
 _MORE = ("rmse", "mae", "r2")
 
 

@@ -282,6 +282,11 @@ def _mutable(result: Any) -> Any:
 def _standing_for_iterators(iterator: Any) -> Iterator[None]:
     """Lets every iterator of the first version that is made be `iterator`."""
     kinds = [tf.data.Dataset, tf.compat.v1.data.Dataset]
+
+    def stands(*arguments: Any, **options: Any) -> Any:
+        del arguments, options
+        return iterator
+
     known = [
         (module, name, getattr(module, name))
         for module, name in (
@@ -296,7 +301,7 @@ def _standing_for_iterators(iterator: Any) -> Iterator[None]:
     ]
     try:
         for module, name, _ in known:
-            setattr(module, name, lambda *args, **kwargs: iterator)
+            setattr(module, name, stands)
         yield
     finally:
         for module, name, original in known:

@@ -2,8 +2,8 @@
 
 Layer 3. `model.ckpt-<step>` with one entry per variable of the store under its name, as
 tf.estimator wrote them, beside the state file `checkpoint` that names the newest. Those of
-tf.estimator 2.15 and of `tf.train.Checkpoint` format are read as well. What belongs together is one file: the
-engine's own state (such as the position in the input) is an entry of the checkpoint.
+tf.estimator 2.15 and of `tf.train.Checkpoint` format are read as well. What belongs together is
+one file: the engine's own state (such as the position in the input) is an entry of the checkpoint.
 """
 
 from __future__ import annotations

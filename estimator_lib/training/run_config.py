@@ -300,7 +300,7 @@ def _session_config(cluster: Mapping[str, Any]) -> Any:
     kind, number = task.get("type"), int(task.get("index", 0))
     own = f"/job:worker/task:{number}" if kind == "worker" else f"/job:{kind}"
     seen = {
-        **dict.fromkeys((*_CHIEF_ROLES, "worker"), ["/job:ps", own]),
+        **{role: ["/job:ps", own] for role in (*_CHIEF_ROLES, "worker")},
         "ps": ["/job:ps", "/job:worker", "/job:chief", "/job:master"],
     }
     if not cluster.get("cluster") or kind not in seen:

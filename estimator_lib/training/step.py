@@ -452,7 +452,6 @@ class TracedModel:
         compiled = Compiled(form=form, run=lambda: None)
         signature = _arguments(features_spec, None)[:1]
 
-
         def batch(features: Any) -> Any:
             with self.tracing(ModeKeys.PREDICT), tf.summary.record_if(False):
                 return self.call(features, None, ModeKeys.PREDICT).predictions
@@ -511,9 +510,7 @@ def _only_results(function: Callable[..., Any]) -> Callable[..., Any]:
 
         signature = [tf.TensorSpec(part.shape, part.dtype) for part in given]
         wrapped = tf.compat.v1.wrap_function(inner, signature)
-        return tf.nest.pack_sequence_as(
-            made["results"], wrapped(*given), expand_composites=True
-        )
+        return tf.nest.pack_sequence_as(made["results"], wrapped(*given), expand_composites=True)
 
     return call
 
@@ -668,8 +665,11 @@ def _is_pair(metric: Any) -> bool:
 
 def _initial(form: Form) -> dict[str, Any]:
     return {
-        name: np.full(spec.shape.as_list(), b"" if spec.dtype == tf.string else 0,
-                      object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype)
+        name: np.full(
+            spec.shape.as_list(),
+            b"" if spec.dtype == tf.string else 0,
+            object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype,
+        )
         for name, spec in form.fetches.items()
     }
 

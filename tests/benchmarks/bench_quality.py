@@ -3,8 +3,8 @@
     python -m tests.benchmarks quality
 
 Prints the AUC on the other 20 % of our models beside their peers: wide and deep (Adagrad at 0.6)
-beside tf.estimator 2.15 with its default and with Adam (same columns, batches of 512, two passes for
-all), DCN and TabM (eight passes) beside LightGBM (300 trees of 63 leaves, rate 0.05). About ten
+beside tf.estimator 2.15 with its default and with Adam (same columns, batches of 512, two passes
+for all), DCN and TabM (eight passes) beside LightGBM (300 trees of 63 leaves, rate 0.05). About ten
 minutes. Figures of quality do not depend on the machine's load.
 """
 

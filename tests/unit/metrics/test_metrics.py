@@ -66,7 +66,9 @@ def test_areas_are_exact_also_for_rare_classes_and_with_weights(share, weighted)
     for curve, expected in (("ROC", roc / true[-1] / false[-1]), ("PR", pr)):
         ours = metrics.AUC(curve=curve)
         for part in np.array_split(np.arange(len(x)), 3):
-            ours.update_state(labels[part], scores[part], None if weights is None else weights[part])
+            ours.update_state(
+                labels[part], scores[part], None if weights is None else weights[part]
+            )
         np.testing.assert_allclose(ours.result(), expected, atol=1e-4)
 
 
