@@ -183,6 +183,20 @@ class Estimator:
             self._train(input_fn, hooks or (), steps, max_steps, saving_listeners or (), lease)
         return self
 
+    @_in_eager_mode
+    def begin(self, input_fn: Any, start: Callable[[Any, Mapping[str, Any]], None]) -> None:
+        """Lets a model that begins with its data set its variables before the first step.
+
+        Args:
+            input_fn: The input of the training that follows, which begins anew.
+            start: Called with a dataset of its batches and the variables by name.
+        """
+        with datasets.explained(input_fn):
+            batches = self._dataset(input_fn, ModeKeys.TRAIN, None, 0)
+            form = self._model.build(ModeKeys.TRAIN, batches.element_spec)
+            self._sync(None, ModeKeys.TRAIN, form.variables)
+            start(batches, self._model.store.variables)
+
     def _train(
         self,
         input_fn: Any,

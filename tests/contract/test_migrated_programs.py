@@ -392,3 +392,61 @@ def test_hook_that_feeds_a_session_is_refused(tmp_path):
     model = tf_estimator.LinearRegressor([column], str(tmp_path))
     with pytest.raises(ConfigError, match="Feeding cannot run"):
         model.train(numbers, hooks=[Feeding()])
+
+
+POINTS = np.arange(1, 11, dtype=np.float32).reshape(5, 2)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_clusters_are_chosen_over_several_batches_before_the_first_step(batch, tmp_path):
+    model = tf_estimator.KMeansClustering(
+        5, str(tmp_path), initial_clusters="random", use_mini_batch=True,
+        mini_batch_steps_per_iteration=100, seed=2,
+    )  # fmt: skip
+    model.train(lambda: tf.data.Dataset.from_tensor_slices(POINTS).batch(batch).repeat(), steps=1)
+    assert sorted(model.cluster_centers().tolist()) == POINTS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("initial", "points"), [("kmeans_plus_plus", 5), ("random", 4)], ids=["small batch", "few"]
+)
+def test_clusters_that_cannot_be_chosen_are_refused(initial, points, tmp_path):
+    model = tf_estimator.KMeansClustering(5, str(tmp_path), initial_clusters=initial)
+    with pytest.raises(ValueError, match=r"fewer points|has 4 points"):
+        model.train(lambda: tf.data.Dataset.from_tensor_slices(POINTS[:points]).batch(1), steps=1)
+
+
+WITHOUT_V2 = """
+import numpy as np, tensorflow as tf, sys
+tf.compat.v1.disable_v2_behavior()
+import estimator_lib as tf_estimator
+
+def data():
+    x = np.arange(8, dtype=np.float32).reshape(8, 1)
+    return tf.data.Dataset.from_tensor_slices(({"x": x}, x[:, 0])).batch(4)
+
+def model_fn(features, labels, mode):
+    x = features["x"]
+    y = tf.matmul(x, tf.compat.v1.get_variable("w", [x.shape[1].value, 1]))[:, 0]
+    loss = tf.compat.v1.losses.mean_squared_error(labels, y)
+    step = tf.compat.v1.train.get_global_step()
+    train_op = tf.compat.v1.train.GradientDescentOptimizer(0.01).minimize(loss, step)
+    return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+column = tf.feature_column.numeric_column("x")
+ready = tf_estimator.LinearRegressor([column], sys.argv[1] + "/a").train(data)
+assert abs(ready.evaluate(data)["average_loss"] - 4.8657) < 1e-3
+own = tf_estimator.Estimator(model_fn, sys.argv[1] + "/b").train(data)
+assert own.evaluate(data)["global_step"] == 2
+"""
+
+
+def test_program_that_disables_the_second_version_runs(tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(WITHOUT_V2), str(tmp_path)],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
