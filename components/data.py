@@ -19,7 +19,7 @@ class Files:
         patterns: Files or file patterns; relative ones start from the working directory.
         format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
         missing: Texts that stand for a missing value.
-        delimiter: Of CSV.
+        csv: How CSV is written: delimiter, quote, escape, decimal, thousands.
         types: Field -> "string", "int" or "float".
         encoding: Of CSV.
         lists: Field with several values -> what stands between them, or "".
@@ -30,7 +30,7 @@ class Files:
     patterns: Sequence[str]
     format: str | None = None
     missing: Sequence[str] = ("",)
-    delimiter: str = ","
+    csv: Mapping[str, str] = dataclasses.field(default_factory=dict)
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     encoding: str = "utf-8"
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -91,6 +91,20 @@ def validate(
     return looked, lines, any(line.startswith("error") for line in lines)
 
 
+def look(part: config.PreprocessPart, base_dir: pathlib.Path) -> int:
+    """Judges headers and first rows of a configuration's files, without TensorFlow and Beam.
+
+    Returns:
+        How many rows were seen.
+
+    Raises:
+        EstimatorLibError: see `transforms.first_look.check`.
+    """
+    from transforms import first_look
+
+    return first_look.check(part, str(base_dir))
+
+
 def preprocess(
     part: config.PreprocessPart,
     *,
@@ -135,7 +149,7 @@ def _computed(files: Files) -> tuple[Any, Any, Looked]:
         patterns,
         file_format=files.format,
         missing=files.missing,
-        delimiter=files.delimiter,
+        csv=files.csv,
         types=files.types,
         encoding=files.encoding,
         lists=files.lists,

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from components.quiet import startup_lines_hidden
 from estimator_lib.core.config import PredictPart
@@ -81,8 +81,10 @@ def score(
         StorageError: the output cannot be written.
     """
     from estimator_lib.core import files
+    from estimator_lib.export import retention
 
     version = newest_version(model)
+    retention.require_whole(version)
     local = [pattern for pattern in part.files if "://" not in pattern]
     files.expand(local, base_dir)
     with startup_lines_hidden():
@@ -99,7 +101,7 @@ def score_files(
     output: pathlib.Path,
     file_format: str | None = None,
     missing: Sequence[str] = ("",),
-    delimiter: str = ",",
+    csv: Mapping[str, str] | None = None,
     keep: Sequence[str] = (),
     encoding: str = "utf-8",
     skip_bad_rows: bool = False,
@@ -112,7 +114,7 @@ def score_files(
         output: A file whose name ends in .csv or .parquet, or a new directory.
         file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
         missing: Texts that stand for a missing value.
-        delimiter: Of CSV.
+        csv: How CSV is written: delimiter, quote, escape, decimal, thousands.
         keep: Input fields that go along.
         encoding: Of CSV, a text encoding of Python's.
         skip_bad_rows: Whether rows that cannot be read are left out; else they are refused.
@@ -131,7 +133,7 @@ def score_files(
                 "files": absolute,
                 "format": file_format or format_of(absolute[0]),
                 "missing": list(missing),
-                "delimiter": delimiter,
+                **(csv or {}),
                 "keep": list(keep),
                 "output": single or "parquet",
                 "encoding": encoding,

@@ -22,6 +22,7 @@ from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
+from estimator_lib.core.values import Logical
 from transforms import files, readers, runners
 from transforms.analysis import raise_first
 from transforms.problems import SHOWN, Problems
@@ -31,6 +32,7 @@ BATCH_ROWS = 8192
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
 _CONSTANT = ("all_classes", "all_class_ids")
 """Predictions that are the same for every row."""
+_REQUIRED = "Correct the record, or train with a default for the column."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,10 +122,9 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
     def _shard(self, task: Task) -> dict[str, Any]:
         model = served(self._version)
         label = _lineage(pathlib.Path(self._version)).get("label", {"kind": "heads", "heads": []})
-        classes = {
-            f"{head}/" if head else "": own["classes"]
-            for head, own in labels.heads(label).items()
-            if own["kind"] == "multilabel"
+        found = {
+            f"{head}/" if head else "": own
+            for head, own in labels.heads(labels.from_json(label)).items()
         }
         rows = left_out = 0
         problems = Problems()
@@ -137,7 +138,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if chunk.batch.num_rows:
                     table = pa.Table.from_batches([chunk.batch])
                     inputs = raw_rows.arrays(table.select(sorted(model.inputs)))
-                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS), classes))
+                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS), found))
                     rows += chunk.batch.num_rows
         return {
             "name": task.shard, "rows": rows, "left_out": left_out,
@@ -229,19 +230,23 @@ def _summary(
 
 
 def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
-    separators = _lineage(version).get("separators", {})
+    lineage = _lineage(version)
+    separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
             name=name,
             type=_TYPES[dtype],
             several=len(shape) > 1,
             separator=separators.get(name, ""),
+            logical=Logical(types[name]) if name in types else None,
+            required=name in lineage.get("required", ()),
+            action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
         for name, (dtype, shape) in sorted(served(str(version)).inputs.items())
     )
     return Layout(
         format=part.format,
-        delimiter=part.delimiter,
+        **part.dialect,
         missing=tuple(part.missing),
         fields=fields,
         texts=tuple(part.keep),
@@ -273,22 +278,23 @@ def _unread(rows: Rows) -> bool:
 
 
 def _columns(
-    rows: Rows, predictions: Mapping[str, Any], classes: Mapping[str, Sequence[str]]
+    rows: Rows, predictions: Mapping[str, Any], found: Mapping[str, labels.OneLabel]
 ) -> pa.Table:
     """Kept fields, then predictions; one of several numbers becomes several columns.
 
     Args:
         rows: What was scored.
         predictions: By name.
-        classes: Of multi-label heads, by what the names of their predictions begin with; their
-            columns are called by them.
+        found: Labels by what the names of their predictions begin with; columns of several
+            classes are called by their names.
     """
     columns: dict[str, Any] = dict(rows.texts)
     for name, values in sorted(predictions.items()):
         head, slash, key = name.rpartition("/")
-        named = classes.get(f"{head}{slash}", ())
-        if key in _CONSTANT or (key == "classes" and named):
+        label = found.get(f"{head}{slash}")
+        if key in _CONSTANT or (key == "classes" and isinstance(label, labels.MultiLabel)):
             continue
+        named = () if label is None or isinstance(label, labels.NumberLabel) else label.classes
         flat = values.reshape(len(values), -1)
         width = flat.shape[1]
         endings = named if len(named) == width else range(width)

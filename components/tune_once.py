@@ -1,46 +1,95 @@
 """One trial as a program, for a tuner that is not ours, such as Katib.
 
-    python -m components.tune_once --config JSON --prepared DIR --value NAME=VALUE ...
+    python -m components.tune_once
 
-The values come as texts; every evaluation is a line `metric=value` on standard output.
+What it does is in its environment, for tuners put a command into a shell's line, where blanks and
+quotation marks mean something else:
+
+    TUNE_CONFIG     a TunePart as JSON
+    TUNE_PREPARED   the directory that preprocess wrote
+    TUNE_VALUE_*    NAME=VALUE, one for each name of the search space
+
+Every evaluation is a line `TIME metric=value` on standard output.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import datetime
+import math
+import os
 import pathlib
 import sys
 import tempfile
-from collections.abc import Sequence
+import urllib.parse
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from components.steps.step import step
 from estimator_lib.core.config import Parameter, Tune, TunePart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
+CONFIG = "TUNE_CONFIG"
+PREPARED = "TUNE_PREPARED"
+VALUE = "TUNE_VALUE_"
+METRIC_LINE = r"^\S+ ([^\s=]+)=(-?[0-9.]+(?:e[+-]?[0-9]+)?)$"
+"""A line of standard output with a metric's name and value, and no other line of it."""
 
-def main(arguments: Sequence[str] | None = None) -> None:
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What the environment asks for."""
+
+    part: TunePart
+    values: Mapping[str, Any]
+    """By the names of the space."""
+    prepared: pathlib.Path
+    """What preprocess wrote."""
+
+
+def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> None:
     """Trains once; ends the process with the exit code of a step."""
-    parser = argparse.ArgumentParser(prog="components.tune_once", description=__doc__)
-    parser.add_argument("--config", required=True, help="a TunePart as JSON")
-    parser.add_argument(
-        "--prepared", required=True, type=pathlib.Path, help="what preprocess wrote"
-    )
-    parser.add_argument("--value", action="append", default=[], metavar="NAME=VALUE")
-    parsed = parser.parse_args(arguments)
+    argparse.ArgumentParser(
+        prog="components.tune_once",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
     with step():
-        part = TunePart.from_json(parsed.config)
-        values = read(part.tune, parsed.value)
+        asked = read_environment(environment)
         from components.steps.tune_trial import measure
 
+        metric = asked.part.tune.metric
         with tempfile.TemporaryDirectory() as folder:
-            examples, transform = (str(parsed.prepared / n) for n in ("examples", "transform"))
+            examples, transform = (str(asked.prepared / n) for n in ("examples", "transform"))
             work = pathlib.Path(folder) / "model"
-            last = measure(part, values, examples, transform, work, _tell(part.tune.metric))
-        _say(part.tune.metric, last)
+            last = measure(asked.part, asked.values, examples, transform, work, _tell(metric))
+        say(metric, last)
 
 
-def read(options: Tune, settings: Sequence[str]) -> dict[str, Any]:
+def read_environment(environment: Mapping[str, str]) -> Asked:
+    """Returns what the environment's variables ask for.
+
+    Raises:
+        ConfigError: one is missing, or a value is not of the search space.
+    """
+    for name in (CONFIG, PREPARED):
+        if not environment.get(name):
+            raise ConfigError(
+                f"The environment variable {name} is missing. Start a trial by what "
+                "`estimator-pipelines katib` writes.",
+                reason=Reason.MISSING_VALUE,
+            )
+    part = TunePart.from_json(environment[CONFIG])
+    settings = [text for name, text in environment.items() if name.startswith(VALUE)]
+    return Asked(
+        part=part,
+        values=read(part.tune, settings),
+        prepared=pathlib.Path(environment[PREPARED]),
+    )
+
+
+def read(options: Tune, settings: Iterable[str]) -> dict[str, Any]:
     """Returns values by the names of the space.
 
     Args:
@@ -63,7 +112,7 @@ def read(options: Tune, settings: Sequence[str]) -> dict[str, Any]:
     missing = sorted(set(options.space) - set(found))
     if missing:
         raise ConfigError(
-            f"The value of {missing[0]} is missing. Give --value {missing[0]}=VALUE.",
+            f"The value of {missing[0]} is missing. Give {VALUE}0={missing[0]}=VALUE.",
             reason=Reason.MISSING_VALUE,
         )
     return found
@@ -72,20 +121,17 @@ def read(options: Tune, settings: Sequence[str]) -> dict[str, Any]:
 def text(value: Any) -> str:
     """Returns a choice as one line of YAML, such as `[128, 64]` or `Adam`.
 
-    Raises:
-        ConfigError: it has a character that does not survive being put into a manifest.
+    A tuner puts it as it is into the JSON of a manifest, of which Kubernetes expands dollars. What
+    would mean something there is percent-encoded, so the texts of different choices differ.
     """
     import yaml
 
-    shown = yaml.safe_dump(value, default_flow_style=True, width=2**31).strip()
-    shown = shown.removesuffix("...").strip()
-    if any(mark in shown for mark in ('"', "\\", "\n")):
-        raise ConfigError(
-            f"Choice {quote(value)} cannot be given to another tuner: its text {quote(shown)} has "
-            "a quotation mark, backslash or line break. Use simpler values.",
-            reason=Reason.UNSUPPORTED,
-        )
-    return shown
+    shown = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=2**31)
+    shown = shown.removesuffix("\n...\n").removesuffix("\n")
+    return "".join(
+        urllib.parse.quote(mark, safe="") if mark in '%"\\$' or not mark.isprintable() else mark
+        for mark in shown
+    )
 
 
 def _value(name: str, parameter: Parameter, given: str) -> Any:
@@ -111,16 +157,21 @@ def _value(name: str, parameter: Parameter, given: str) -> Any:
 
 def _tell(metric: str) -> Any:
     def ask(_: int, value: float) -> bool:
-        _say(metric, value)
+        say(metric, value)
         return False
 
     return ask
 
 
-def _say(metric: str, value: float | None) -> None:
-    sys.stdout.write(f"{metric}={value}\n")
+def say(metric: str, value: float | None) -> None:
+    """Says one value; what is no number is said in words, which no tuner takes for one."""
+    now = datetime.datetime.now(datetime.UTC)
+    known = value is not None and math.isfinite(value)
+    said = f"{metric}={value}" if known else f"{metric} is {value}"
+    # With the time, for a tuner's latest value is the one with the latest time.
+    sys.stdout.write(f"{now:%Y-%m-%dT%H:%M:%S.%fZ} {said}\n")
     sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

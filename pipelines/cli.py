@@ -11,21 +11,31 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from pipelines import data_commands, models, reports
 from pipelines.cluster import commands as cluster_commands
+from pipelines.local_path import local_path
 
 INTERRUPTED = 130
+REFUSED = 3
+"""Exit code of a run that went well and whose model did not meet its bounds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 75, 130."""
+    """Runs one command and returns its exit code: 0, 2 for a user's mistake, 3, 75, 130."""
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.command(parsed) or 0)
     except EstimatorLibError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
+    except OSError as error:
+        if not storage.refused(error):
+            raise
+        found = storage.storage_error("use", error.filename or "a file", error)
+        sys.stderr.write(f"error: {found.message}\n")
+        return found.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted; nothing is broken. The same command goes on from here.\n")
         return INTERRUPTED
@@ -40,12 +50,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser(
-        "run", help="run a pipeline on this machine", description="Run a pipeline, no cluster."
+        "run",
+        help="run a pipeline on this machine",
+        description="Run a pipeline, no cluster. "
+        "The exit code is 0, 3 if the model was refused, 2 for a mistake, 75 to try again.",
     )
     _add_config(run)
     run.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=local_path,
         metavar="DIR",
         help="where everything goes (default: runs/NAME)",
     )
@@ -63,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Write the pipeline as KFP IR YAML.",
     )
     _add_config(compile_)
-    compile_.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="SPEC")
+    compile_.add_argument("-o", "--output", type=local_path, required=True, metavar="SPEC")
     compile_.add_argument(
         "--check", action="store_true", help="write nothing; fail if SPEC is not up to date"
     )
@@ -76,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "what `preprocess CONFIG -o DIR` wrote to the shared volume.",
     )
     _add_config(katib)
-    katib.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="MANIFEST")
+    katib.add_argument("-o", "--output", type=local_path, required=True, metavar="MANIFEST")
     katib.add_argument(
         "--prepared", metavar="DIR", help="there, as pods see it (default: MOUNT_PATH/prepared)"
     )
@@ -91,13 +104,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Score raw rows, on Beam, and write one row of predictions for each.",
     )
     predict.add_argument(
-        "model", type=pathlib.Path, help="a version directory, or the serving directory of them"
+        "model", type=local_path, help="a version directory, or the serving directory of them"
     )
     predict.add_argument("input", nargs="+", help="CSV, Parquet or TFRecord files, or patterns")
     predict.add_argument(
         "-o",
         "--output",
-        type=pathlib.Path,
+        type=local_path,
         required=True,
         help="one file (.csv, .parquet), or a directory that gets a Parquet file per input file",
     )
@@ -106,6 +119,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument(
         "--delimiter", default=",", metavar="CHARACTER", help="between the fields of CSV"
+    )
+    predict.add_argument(
+        "--csv",
+        action="append",
+        default=[],
+        type=data_commands.pair,
+        metavar="NAME=CHARACTER",
+        help="quote, escape, decimal or thousands of CSV (may be repeated)",
     )
     predict.add_argument("--encoding", default="utf-8", metavar="NAME", help="of CSV")
     predict.add_argument(
@@ -135,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=pathlib.Path, metavar="CONFIG", help="run configuration")
+    parser.add_argument("config", type=local_path, metavar="CONFIG", help="run configuration")
     parser.add_argument(
         "--set",
         action="append",
@@ -165,7 +186,7 @@ def _run(parsed: argparse.Namespace) -> int:
         )
     result = run.run(config, base_dir=parsed.config.parent, output=output, show=run.terminal)
     _say(summary.render(result))
-    return 0
+    return REFUSED if result.get("evaluation", {}).get("verdict") == "refused" else 0
 
 
 def _compile(parsed: argparse.Namespace) -> int:
@@ -206,7 +227,7 @@ def _predict(parsed: argparse.Namespace) -> int:
     scored = predict_job.score_files(
         parsed.input,
         file_format=parsed.format,
-        delimiter=parsed.delimiter,
+        csv={**dict(parsed.csv), "delimiter": parsed.delimiter},
         encoding=parsed.encoding,
         model=parsed.model,
         output=parsed.output,
@@ -222,6 +243,7 @@ def _predict(parsed: argparse.Namespace) -> int:
 
 
 def _check(parsed: argparse.Namespace) -> int:
+    from components import data
     from estimator_lib.core import config as configuration
     from estimator_lib.core import files
     from estimator_lib.evaluation.configured import check_metric_names
@@ -233,11 +255,14 @@ def _check(parsed: argparse.Namespace) -> int:
     run.schema_files(config, parsed.config.parent)
     base = parsed.config.parent
     found = files.expand_splits(definitions.local_patterns(config), base)
-    code_version.code_version(config.estimator.function, (base, pathlib.Path.cwd()))
+    code_version.code_version(definitions.functions(config), (base, pathlib.Path.cwd()))
+    learns = config.pipeline != "batch_prediction"  # which reads no training data
+    seen = data.look(config.preprocess_part(), base) if learns else 0
     counts = ", ".join(f"{len(f)} {split} files".replace("  ", " ") for split, f in found.items())
     if definitions.reads_elsewhere(config):
         counts = f"{counts or 'no files'} here, rows elsewhere not looked at"
-    _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}")
+    looked = f", first {seen:,} rows looked at" if seen else ""
+    _say(f"{parsed.config} is valid: {len(config.columns)} columns, {counts}{looked}")
     return 0
 
 

@@ -27,13 +27,15 @@ def compile_text(config: RunConfiguration) -> str:
     """
     from kfp import compiler
 
-    from pipelines import definitions, specification
+    from pipelines import cache, definitions, specification
     from pipelines.cluster import arguments
 
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "pipeline.yaml"
         try:
-            compiler.Compiler().compile(definitions.build(config), str(path))
+            pipeline = definitions.build(config)
+            cache.switch_off(pipeline.pipeline_spec)
+            compiler.Compiler().compile(pipeline, str(path))
         except EstimatorLibError:
             raise
         except (ValueError, TypeError) as error:

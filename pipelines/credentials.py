@@ -6,34 +6,84 @@ such as `password`. It reports where, and what kind, never the value itself.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 _SHAPES = {
-    "an AWS access key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "an AWS access key": r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----",
     "a GitHub token": r"\b(?:gh[pousr]_[0-9A-Za-z]{36,}|github_pat_[0-9A-Za-z_]{22,})",
     "a GitLab token": r"\bglpat-[0-9A-Za-z_-]{20,}",
     "a Google API key": r"\bAIza[0-9A-Za-z_-]{35}\b",
     "a Google OAuth token": r"\bya29\.[0-9A-Za-z_-]{20,}",
+    "a Google OAuth secret": r"\bGOCSPX-[0-9A-Za-z_-]{20,}|\b1//0[0-9A-Za-z_-]{30,}",
+    "an Azure storage key": r"\b(?:AccountKey|SharedAccessKey)\s*=\s*[0-9A-Za-z+/]{32,}={0,2}",
+    "a shared access signature": r"[?&]sig=[0-9A-Za-z%+/=_-]{32,}",
+    "an Azure client secret": r"(?<![\w~.])[\w~.]{3}8Q~[\w~.-]{31,}",
+    "an Alibaba access key": r"\bLTAI[0-9A-Za-z]{16,}\b",
+    "a Databricks token": r"\bdapi[0-9a-f]{32}\b",
+    "a DigitalOcean token": r"\bdo[opr]_v1_[0-9a-f]{64}\b",
+    "a Docker Hub token": r"\bdckr_pat_[0-9A-Za-z_-]{20,}",
+    "a package registry's token": r"\bnpm_[0-9A-Za-z]{36}\b|\bpypi-AgE[0-9A-Za-z_-]{40,}",
+    "a SendGrid key": r"\bSG\.[\w-]{16,}\.[\w-]{32,}",
     "a Slack token": r"\bxox[abeoprs]-[0-9A-Za-z-]{10,}",
+    "a webhook that holds its key": (
+        r"\bhooks\.slack\.com/(?:services|workflows)/\w+/\w+/\w+"
+        r"|\bdiscord(?:app)?\.com/api/webhooks/\d+/[\w-]{20,}"
+    ),
+    "a Vault token": r"\bhv[sbr]\.[0-9A-Za-z_-]{24,}",
     "a Hugging Face token": r"\bhf_[0-9A-Za-z]{30,}",
     "an API secret key": r"\bsk-(?=[a-zA-Z_-]*[0-9])[0-9A-Za-z_-]{20,}",
     "a live or test key": r"\b[rs]k_(?:live|test)_\w{16,}",
     "a JSON web token": r"\beyJ[0-9A-Za-z_-]{10,}\.eyJ[0-9A-Za-z_-]{10,}\.[0-9A-Za-z_-]*",
-    "a bearer token": r"\b[Bb]earer [0-9A-Za-z._~+/-]{20,}",
-    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"{}]+:[^\s/@'\"{}]+@",
+    "a bearer token": r"\b[Bb]earer\s+[0-9A-Za-z._~+/-]{20,}",
+    "basic authentication": r"\b[Bb]asic\s+(?=[A-Za-z+/]*[0-9])[0-9A-Za-z+/]{12,}={0,2}",
+    "a password in an address": (
+        r"\b[A-Za-z][A-Za-z0-9+.-]*://"
+        r"(?:[^\s/:@'\"{}]*:[^\s/@'\"{}]+|(?=[^@\s]*[0-9])[0-9A-Za-z_.~%-]{20,})@"
+    ),
+    "a password in a connection string": (
+        r"(?i)(?:^|[;\s?&'\"])(?:password|passwd|pwd)\s*=\s*"
+        r"(?!none\b|os\.)[^\s;&'\"{}()\[\],]{3,}(?=[;&\s'\"]|$)"
+    ),
+    "a value beside a name that stands for a secret": (
+        r"(?i)(?:secret|token|api[_-]?key|access[_-]?key|account[_-]?key|password|passwd)"
+        r"['\"]?\s*[=:]\s*['\"]?(?=[a-z+/_.-]*[0-9])(?=[0-9+/_.-]*[a-z])[0-9a-z+/_.=-]{16,}"
+    ),
 }
 _KNOWN = {kind: re.compile(shape) for kind, shape in _SHAPES.items()}
 _NAME = re.compile(
-    r"(?:^|[^a-z0-9])(?:password|passwd|pwd|secret|token|api_?key|access_?key|secret_?key|"
-    r"private_?key|credentials?)$",
-    re.IGNORECASE,
+    r"(?:password|passwd|passphrase|(?:^|_)(?:pwd|secret|token|api_?key|access_?key|secret_?key|"
+    r"account_?key|private_?key|signing_?key|encryption_?key|credentials?|connection_?string|"
+    r"conn_?str|auth|authorization|sas))_?\d*$"
 )
 _SHORTEST = 8
 """Values inside structures shorter than this say what a thing is ("string"), not what it holds."""
+_ENCODED = re.compile(r"[0-9A-Za-z+/_-]{32,}={0,2}")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a name, in any spelling such as dbPassword or DB_PASSWORD_2, stands for a secret."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
+    return _NAME.search(re.sub(r"[^a-z0-9]+", "_", words.lower())) is not None
+
+
+def kind_of(text: str) -> str | None:
+    """Returns the kind of credential that a text holds, as it is or in base64; None if none."""
+    for kind, known in _KNOWN.items():
+        if known.search(text):
+            return kind
+    for blob in _ENCODED.findall(text):
+        try:
+            inside = base64.b64decode(blob + "=" * (-len(blob) % 4), altchars=b"-_").decode("ascii")
+        except ValueError:
+            continue
+        if any(known.search(inside) for known in _KNOWN.values()):
+            return "a credential in base64"
+    return None
 
 
 def find(value: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -55,14 +105,15 @@ def _find(value: Any, place: str, name: str, shortest: int) -> Iterator[tuple[st
         for index, inner in enumerate(value):
             yield from _find(inner, f"{place}[{index}]", name, _SHORTEST)
     elif isinstance(value, str):
-        kinds = [kind for kind, shape in _KNOWN.items() if shape.search(value)]
-        if kinds:
-            yield place, kinds[0]
-        elif _NAME.search(name) and len(value) >= shortest and not value.startswith("{{"):
+        kind = kind_of(value)
+        if kind is not None:
+            yield place, kind
+        elif is_secret_name(name) and len(value) >= shortest:
+            # Also where a parameter is to fill it in: parameters are shown to everybody.
             yield place, "a value under a name that stands for a secret"
         elif value[:1] in ("{", "["):
             try:
                 inside = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             yield from _find(inside, place, name, _SHORTEST)

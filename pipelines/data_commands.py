@@ -6,9 +6,10 @@ Imports are made inside the commands, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
-import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
+
+from pipelines.local_path import local_path
 
 if TYPE_CHECKING:
     from components.data import Files, Looked
@@ -59,7 +60,7 @@ def add_commands(commands: Any) -> None:
         help="run the preprocess step alone",
         description="Read raw files and write examples, transform and statistics.",
     )
-    preprocess.add_argument("config", type=pathlib.Path, metavar="CONFIG", help="run configuration")
+    preprocess.add_argument("config", type=local_path, metavar="CONFIG", help="run configuration")
     preprocess.add_argument(
         "--set",
         action="append",
@@ -93,6 +94,14 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         help="a text that means missing, beside the empty one (may be repeated)",
     )
     parser.add_argument("--delimiter", default=",", metavar="CHARACTER", help="of CSV")
+    parser.add_argument(
+        "--csv",
+        action="append",
+        default=[],
+        type=pair,
+        metavar="NAME=CHARACTER",
+        help="quote, escape, decimal or thousands of CSV (may be repeated)",
+    )
     parser.add_argument("--encoding", default="utf-8", metavar="NAME", help="of CSV")
     parser.add_argument(
         "--list",
@@ -106,7 +115,7 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         "--type",
         action="append",
         default=[],
-        type=_pair,
+        type=pair,
         metavar="FIELD=TYPE",
         help="string, int or float, where the first rows do not tell (may be repeated)",
     )
@@ -123,10 +132,11 @@ def _add_beam(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _pair(text: str) -> tuple[str, str]:
+def pair(text: str) -> tuple[str, str]:
+    """Reads NAME=VALUE of a command line."""
     field, equals, kind = text.rpartition("=")
     if not (field and equals):
-        raise argparse.ArgumentTypeError(f"expected FIELD=TYPE, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
     return field, kind
 
 
@@ -144,7 +154,7 @@ def _files(parsed: argparse.Namespace) -> Files:
         patterns=parsed.files,
         format=parsed.format,
         missing=("", *(parsed.missing or ())),
-        delimiter=parsed.delimiter,
+        csv={**dict(parsed.csv), "delimiter": parsed.delimiter},
         types=dict(parsed.type),
         encoding=parsed.encoding,
         lists=dict(parsed.list),

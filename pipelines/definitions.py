@@ -32,6 +32,12 @@ def steps(config: RunConfiguration) -> tuple[Step, ...]:
     return found
 
 
+def functions(config: RunConfiguration) -> tuple[str | None, ...]:
+    """Returns the functions of the user's own that steps call, as module:function."""
+    own = config.preprocess.function if config.preprocess is not None else None
+    return (config.estimator.function, own)
+
+
 def patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:
     """Returns the patterns of the raw files that the chosen pipeline reads, by split."""
     if config.pipeline == "batch_prediction":

@@ -3,20 +3,43 @@
 Each trial is a Job that trains once on what `estimator-pipelines preprocess` wrote to the shared
 volume. Katib knows no successive halving for such Jobs: where the configuration asks for a pruner,
 trials that are worse than the median are ended early.
+
+What a trial is asked for is in its environment, and no text of a user is in its command: Katib
+joins a command's words with blanks to one line for `sh -c`, and adds to that line.
 """
 
 from __future__ import annotations
 
+import json
+import pathlib
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from components.image import IMAGE
+from components.tune_once import CONFIG, METRIC_LINE, PREPARED, VALUE
 from components.tune_once import text as choice_text
-from estimator_lib.core.config import Parameter, Placement, RunConfiguration, Tune, Volume
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.config import Cluster, Parameter, RunConfiguration, Tune, TunePart
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from pipelines import pods
 
 _CONTAINER = "trial"
+_COMMAND = ["python", "-m", "components.tune_once"]
+_REFERENCE = "${trialParameters."
+_SUFFIX = "-tune"
+_LONGEST_NAME = 40 - len(_SUFFIX)
+_LONGEST_VARIABLE = 128 * 1024
+"""Bytes of one variable with its name and end; Linux starts no program with a longer one."""
+_METRICS = "/var/log/katib"
+"""Where Katib mounts a volume of its own into a trial's pod."""
+_SEEDS = 2**32
+_KEPT_S = 3 * 24 * 3600
+"""How long an ended trial's Job and log are kept: over a weekend."""
+_FINAL = 2
+"""The exit code of a step that would fail again."""
+_PLACED = pods.PLACED | {"retries"}
+_OWN = (CONFIG, PREPARED, "KATIB_TRIAL_NAME")
 
 
 def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
@@ -27,7 +50,7 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
         prepared: Directory on the volume with what preprocess wrote; by default `prepared`.
 
     Raises:
-        ConfigError: a section is missing, or a choice does not fit into a manifest.
+        ConfigError: a section is missing, or Katib could not run what is asked for.
     """
     part = config.tune_part()
     volume = config.cluster.volume
@@ -38,14 +61,13 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
             reason=Reason.MISSING_VALUE,
         )
     options = part.tune
-    _check_placement(config)
-    command = [
-        "python", "-m", "components.tune_once", "--config", part.to_json(),
-        "--prepared", prepared or f"{volume.mount_path}/prepared",
-    ]  # fmt: skip
-    references = {name: f"p{number}" for number, name in enumerate(options.space)}
-    for name, short in references.items():
-        command += ["--value", f"{name}=${{trialParameters.{short}}}"]
+    _check_search(config.name, part)
+    _check_placement(config.cluster)
+    shorts = {parameter: f"p{number}" for number, parameter in enumerate(options.space)}
+    prepared = prepared or f"{volume.mount_path}/prepared"
+    job = _job(config, _asked(part, prepared, shorts))
+    _check_mounts(job, prepared)
+    _check_references(job, len(shorts))
     spec: dict[str, Any] = {
         "objective": {
             "type": "minimize" if options.direction == "min" else "maximize",
@@ -60,41 +82,144 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
         "parallelTrialCount": options.parallel,
         "maxTrialCount": options.trials,
         "maxFailedTrialCount": max(1, options.trials // 2),
-        "metricsCollectorSpec": {"collector": {"kind": "StdOut"}},
+        "metricsCollectorSpec": {
+            "collector": {"kind": "StdOut"},
+            # By default Katib reads neither auc/late nor precision@0.5, and ends at auc=nan.
+            "source": {"filter": {"metricsFormat": [METRIC_LINE]}},
+        },
         "parameters": [_parameter(name, space) for name, space in options.space.items()],
         "trialTemplate": {
+            # Else Katib deletes the Job of a trial that it stopped early before it has read the
+            # trial's metric, and waits for that for ever; of a failed trial the log would be lost.
+            "retain": True,
             "primaryContainerName": _CONTAINER,
             "trialParameters": [
-                {"name": short, "description": name, "reference": name}
-                for name, short in references.items()
+                {"name": short, "description": parameter, "reference": parameter}
+                for parameter, short in shorts.items()
             ],
-            "trialSpec": _job(config, command, volume),
+            "trialSpec": job,
         },
     }
     experiment = {
         "apiVersion": "kubeflow.org/v1beta1",
         "kind": "Experiment",
-        "metadata": {"name": f"{config.name}-tune"},
+        "metadata": {"name": f"{config.name}{_SUFFIX}"},
         "spec": spec,
     }
-    return yaml.safe_dump(experiment, sort_keys=False, width=100)
+    return yaml.dump(experiment, Dumper=_Quoting, sort_keys=False, width=100)
 
 
-def _check_placement(config: RunConfiguration) -> None:
-    """Refuses what the Job would not have: a step placed by half is placed wrongly."""
-    placement = config.cluster.placement("tune")
-    files = any(one.mount_path for one in (*placement.secrets, *placement.config_maps))
-    for name, given in (
-        ("disk", placement.disk),
-        ("affinity", placement.affinity),
-        ("mount_path of secrets and config_maps", files),
-    ):
-        if given:
-            raise ConfigError(
-                f"cluster.steps.tune has {name}, which trials of Katib cannot be given here. "
-                "Leave it out for the step tune, or add it to the manifest.",
-                reason=Reason.UNSUPPORTED,
+class _Quoting(yaml.SafeDumper):
+    """Quotes what Kubernetes reads otherwise than PyYAML: 1e-06 is a number there, y is true."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = "'" if re.match(r"[-+]?\.?[0-9]|[yYnN]$", data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Quoting.add_representer(str, _Quoting.represent_str)
+
+
+def _check_search(name: str, part: TunePart) -> None:
+    """Refuses a search that Katib would refuse, or would not search as it is written.
+
+    Args:
+        name: The configuration's.
+        part: What a trial reads.
+    """
+    options = part.tune
+    if len(name) > _LONGEST_NAME:
+        raise ConfigError(
+            f"Name {name} is too long for an Experiment of Katib: expected at most "
+            f"{_LONGEST_NAME} characters, got {len(name)}. Give a shorter name.",
+            reason=Reason.INVALID_VALUE,
+        )
+    if any(mark in "=;$" or mark.isspace() for mark in options.metric):
+        raise ConfigError(
+            f"tune.metric {quote(options.metric)} cannot be read by Katib: expected a name without "
+            "blanks, equals signs, semicolons and dollars. Name the label otherwise.",
+            reason=Reason.UNSUPPORTED,
+        )
+    if not 0 <= options.seed < _SEEDS:
+        raise ConfigError(
+            f"tune.seed is no seed of Katib: expected a number from 0 to {_SEEDS - 1}, got "
+            f"{options.seed}. Give another.",
+            reason=Reason.INVALID_VALUE,
+        )
+    received = TunePart.from_json(part.to_json()).tune.space
+    for parameter, space in options.space.items():
+        for ours, theirs in zip(space.extremes, received[parameter].extremes, strict=True):
+            if choice_text(ours) != choice_text(theirs):
+                raise ConfigError(
+                    f"tune.space {parameter!r} has the choice {quote(ours)}, which a trial would "
+                    f"receive as {quote(theirs)}. Use numbers, texts, lists and mappings.",
+                    reason=Reason.UNSUPPORTED,
+                )
+
+
+def _check_placement(cluster: Cluster) -> None:
+    """Refuses what a trial would not have: a step placed by half is placed wrongly."""
+    placement = cluster.placement("tune")
+    for name, field in type(placement).model_fields.items():
+        if name not in _PLACED and getattr(placement, name) != field.get_default():
+            raise _unplaced(name, "is not written for trials of Katib")
+    for variable in pods.variables(placement):
+        if variable["name"] in _OWN or variable["name"].startswith(VALUE):
+            raise _unplaced(
+                f"the environment variable {variable['name']}", "belongs to the trial itself"
             )
+
+
+def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    mounted = [one["mountPath"] for one in container["volumeMounts"]]
+    if _METRICS in mounted:
+        raise _unplaced(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
+    if not any(pathlib.PurePosixPath(prepared).is_relative_to(path) for path in mounted):
+        raise ConfigError(
+            f"Trials cannot read {quote(prepared)}: expected a directory below one that is mounted "
+            f"into them, {', '.join(mounted)}. Give --prepared as a pod sees it.",
+            reason=Reason.INVALID_VALUE,
+        )
+
+
+def _unplaced(what: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"cluster.steps.tune has {what}, which {why}. Leave it out for the step tune.",
+        reason=Reason.UNSUPPORTED,
+    )
+
+
+def _asked(part: TunePart, prepared: str, shorts: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables of a trial: what it is asked for, with Katib's references.
+
+    A dollar means something to Katib, which puts a trial's values into the template's text, and
+    to Kubernetes, which expands `$(NAME)`.
+    """
+    found = {CONFIG: part.to_json().replace("$", "\\u0024"), PREPARED: _plain(prepared)}
+    if len(f"{CONFIG}={found[CONFIG]}\0".encode()) > _LONGEST_VARIABLE:
+        raise ConfigError(
+            f"The configuration is too long for a trial's environment: expected at most "
+            f"{_LONGEST_VARIABLE // 1024} KiB. Move long lists, such as vocabularies, to files.",
+            reason=Reason.TOO_MANY_VALUES,
+        )
+    for number, (name, short) in enumerate(shorts.items()):
+        found[f"{VALUE}{number}"] = f"{_plain(name)}={_REFERENCE}{short}}}"
+    return found
+
+
+def _plain(text: str) -> str:
+    return text.replace("$", "$$")
+
+
+def _check_references(job: Mapping[str, Any], count: int) -> None:
+    """Refuses a text of the user that Katib would replace, or miss a value for."""
+    if json.dumps(job).count(_REFERENCE) != count:
+        raise ConfigError(
+            f"The trial's Job holds {_REFERENCE}...}} in a text of its own, which Katib would take "
+            "for a value of the search. Write that text otherwise.",
+            reason=Reason.UNSUPPORTED,
+        )
 
 
 def _early_stopping(options: Tune) -> dict[str, Any]:
@@ -114,80 +239,19 @@ def _parameter(name: str, space: Parameter) -> dict[str, Any]:
     return {"name": name, "parameterType": kind, "feasibleSpace": feasible}
 
 
-def _job(config: RunConfiguration, command: list[str], shared: Volume) -> dict[str, Any]:
+def _job(config: RunConfiguration, asked: Mapping[str, str]) -> dict[str, Any]:
     """The Job of a trial, placed as the configuration places the step tune."""
-    placement = config.cluster.placement("tune")
-    mounts = [shared, *placement.volumes]
-    container: dict[str, Any] = {
-        "name": _CONTAINER,
-        "image": placement.image or config.cluster.image or IMAGE,
-        "command": command,
-        **_some("env", _environment(placement)),
-        **_some("resources", _resources(placement)),
-        "volumeMounts": [
-            {"name": f"volume-{number}", "mountPath": volume.mount_path}
-            for number, volume in enumerate(mounts)
-        ],
-    }
-    pod = {
-        "restartPolicy": "Never",
-        **_some("serviceAccountName", config.cluster.service_account),
-        **_some("activeDeadlineSeconds", placement.timeout_s),
-        **_some("imagePullSecrets", [{"name": name} for name in placement.image_pull_secrets]),
-        **_some("nodeSelector", dict(placement.node_selector)),
-        **_some("tolerations", [_toleration(t) for t in placement.tolerations]),
-        "containers": [container],
-        "volumes": [
-            {"name": f"volume-{number}", "persistentVolumeClaim": {"claimName": volume.claim}}
-            for number, volume in enumerate(mounts)
-        ],
-    }
-    # A mesh's sidecar would go on after the trial, and the Job would never end.
-    metadata = {
-        "annotations": {"sidecar.istio.io/inject": "false"},
-        **_some("labels", dict(placement.labels)),
-    }
+    # A trial that Katib may stop early ends with 1 whatever happened, by the line it adds.
+    final = {"containerName": _CONTAINER, "operator": "In", "values": [_FINAL]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "spec": {
-            "backoffLimit": placement.retries,
-            "template": {"metadata": metadata, "spec": pod},
+            "backoffLimit": config.cluster.placement("tune").retries,
+            "ttlSecondsAfterFinished": _KEPT_S,
+            "podFailurePolicy": {"rules": [{"action": "FailJob", "onExitCodes": final}]},
+            "template": pods.template(
+                config.cluster, "tune", name=_CONTAINER, command=_COMMAND, environment=asked
+            ),
         },
-    }
-
-
-def _some(name: str, value: Any) -> dict[str, Any]:
-    return {name: value} if value else {}
-
-
-def _environment(placement: Placement) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"name": name, "value": value} for name, value in sorted(placement.env.items())
-    ]
-    for kind, sources in (
-        ("secretKeyRef", placement.secrets),
-        ("configMapKeyRef", placement.config_maps),
-    ):
-        for source in sources:
-            for key, name in sorted(source.env.items()):
-                reference = {"name": source.name, "key": key, **_some("optional", source.optional)}
-                found.append({"name": name, "valueFrom": {kind: reference}})
-    return found
-
-
-def _resources(placement: Placement) -> dict[str, Any]:
-    asked = {**_some("cpu", placement.cpu), **_some("memory", placement.memory)}
-    if placement.gpu is not None:
-        asked[placement.gpu_type] = str(placement.gpu)
-    return {"requests": dict(asked), "limits": dict(asked)} if asked else {}
-
-
-def _toleration(toleration: Any) -> dict[str, Any]:
-    return {
-        **_some("key", toleration.key),
-        "operator": toleration.operator,
-        **_some("value", toleration.value),
-        **_some("effect", toleration.effect),
-        **({} if toleration.seconds is None else {"tolerationSeconds": toleration.seconds}),
     }

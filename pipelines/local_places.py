@@ -11,7 +11,7 @@ from typing import Any
 
 from estimator_lib.core import places
 
-_OURS = "from components.steps import"
+_OURS = "from components.steps"
 """What the source of every component of ours holds."""
 
 

@@ -12,19 +12,40 @@ import argparse
 import datetime
 import json
 import pathlib
-import shutil
 import sys
 import tempfile
 from typing import Any
 
+import pydantic
+
 from estimator_lib.core import storage
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, DataError, Reason
+from pipelines.local_path import local_path
 
 LINEAGE = "lineage.json"
 
 
+class _Parent(pydantic.BaseModel, extra="allow", strict=True):
+    version: int | str
+
+
+class _Lineage(pydantic.BaseModel, extra="allow", strict=True):
+    """What is read of a lineage here; what is not named may be anything."""
+
+    step: int | None = None
+    parent: _Parent | None = None
+    metrics: dict[str, float | None] = {}
+    main_metric: str | None = None
+    data_fingerprint: str = ""
+    code_version: str = ""
+    again: int | None = None
+
+
 def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns what is known of every version, oldest first: version, path, published, lineage.
+    """Returns what is known of every version, oldest first.
+
+    Each has version, path, published, lineage, and damage: what is wrong with its files, or None
+    (sizes are compared; `require_whole` compares contents).
 
     Raises:
         ConfigError: the directory holds no version.
@@ -34,14 +55,16 @@ def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
     found = []
     for version in retention.versions(serving_dir):
         path = serving_dir / str(version)
-        published = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-        lineage = path / LINEAGE
+        with storage.storage_errors("read", path):
+            published = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+        lineage, damage = _read_lineage(path / LINEAGE)
         found.append(
             {
                 "version": version,
                 "path": str(path),
                 "published": published.isoformat(timespec="seconds"),
-                "lineage": json.loads(lineage.read_text()) if lineage.is_file() else {},
+                "lineage": lineage,
+                "damage": damage or retention.damage(path, deep=False),
             }
         )
     if not found:
@@ -51,6 +74,39 @@ def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
             reason=Reason.FILE_NOT_FOUND,
         )
     return found
+
+
+def _read_lineage(path: pathlib.Path) -> tuple[dict[str, Any], str | None]:
+    """Returns a version's lineage, and what is wrong with it."""
+    if not path.is_file():
+        return {}, None
+    try:
+        content = json.loads(path.read_bytes())
+        _Lineage.model_validate(content)
+    except (OSError, ValueError, RecursionError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pydantic.ValidationError):
+            fault = error.errors()[0]
+            first = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        return {}, f"{path} is damaged: {first}"
+    return content, None
+
+
+def require_whole(model: dict[str, Any]) -> None:
+    """Refuses a version that is not what was published.
+
+    Raises:
+        DataError: naming it, and what is wrong.
+    """
+    from estimator_lib.export import retention
+
+    damage = model["damage"] or retention.damage(model["path"])
+    if damage is not None:
+        raise DataError(
+            f"Version {model['version']} is damaged: {damage.rstrip('.')}. Give another version, "
+            "or publish it anew.",
+            reason=Reason.CORRUPT_FILE,
+        )
 
 
 def choose(models: list[dict[str, Any]], version: int | None, *, back: int = 0) -> dict[str, Any]:
@@ -79,14 +135,28 @@ def ancestors(models: list[dict[str, Any]], model: dict[str, Any]) -> list[dict[
     """Returns the published models whose weights a model comes from, parents first.
 
     One that is no longer kept is named by what its child knows of it, and ends the walk.
+
+    Raises:
+        DataError: a version descends from itself, or what an ancestor says of itself is damaged.
     """
     by_version = {known["version"]: known for known in models}
     found = []
+    line = [model["version"]]
     while parent := model["lineage"].get("parent"):
+        if parent["version"] in line:
+            line.append(parent["version"])
+            raise DataError(
+                f"The lineage of version {line[0]} is damaged: it descends from itself "
+                f"({' from '.join(map(str, line))}). Restore {LINEAGE} from a copy.",
+                reason=Reason.CORRUPT_FILE,
+            )
+        line.append(parent["version"])
         kept = by_version.get(parent["version"])
         if kept is None:
             found.append({**parent, "kept": False})
             break
+        if kept["damage"]:
+            require_whole(kept)
         found.append({"version": parent["version"], **_facts(kept)})
         model = kept
     return found
@@ -118,21 +188,25 @@ def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int
 
     Raises:
         ConfigError: there is no such version, or it is the newest already.
+        DataError: it is damaged.
+        StorageError: another process publishes there (`retryable`).
     """
     from estimator_lib.export import retention
 
-    models = read(serving_dir)
-    chosen = choose(models, version, back=1)
-    if chosen is models[-1]:
-        raise ConfigError(
-            f"Version {chosen['version']} is the newest already; it is what servers use.",
-            reason=Reason.CONFLICT,
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        copy = pathlib.Path(folder) / "model"
-        shutil.copytree(chosen["path"], copy)
+    read(serving_dir)  # refused before anything is written
+    with retention.publisher(serving_dir), tempfile.TemporaryDirectory() as folder:
+        models = read(serving_dir)
+        chosen = choose(models, version, back=1)
+        if chosen is models[-1]:
+            raise ConfigError(
+                f"Version {chosen['version']} is the newest already; it is what servers use.",
+                reason=Reason.CONFLICT,
+            )
+        require_whole(chosen)
+        copy = storage.make_directory(pathlib.Path(folder) / "model")
+        retention.copy_tree(pathlib.Path(chosen["path"]), copy)
         storage.write_json(copy / LINEAGE, {**chosen["lineage"], "again": chosen["version"]})
-        return chosen["version"], retention.publish(copy, serving_dir, keep=0)
+        return chosen["version"], retention.publish_held(copy, serving_dir, keep=0)
 
 
 def table(models: list[dict[str, Any]]) -> str:
@@ -142,13 +216,16 @@ def table(models: list[dict[str, Any]]) -> str:
         lineage = model["lineage"]
         name, value = _main_metric(lineage)
         metric = "" if value is None else f"{name} {value:.4f}"
-        again = f"  (version {lineage['again']} again)" if "again" in lineage else ""
+        step = lineage.get("step")
+        note = f"  (version {lineage['again']} again)" if "again" in lineage else ""
+        note += "  DAMAGED" if model["damage"] else ""
         lines.append(
-            f"{model['version']:>7}  {model['published']:<25}  {lineage.get('step', ''):>8}  "
+            f"{model['version']:>7}  {model['published']:<25}  {'' if step is None else step:>8}  "
             f"{metric:<16}  "
             f"{lineage.get('data_fingerprint', '')[:8]:<8}  "
-            f"{lineage.get('code_version', '')[:12]}{again}"
+            f"{lineage.get('code_version', '')[:12]}{note}"
         )
+    lines += [f"version {m['version']}: {m['damage']}" for m in models if m["damage"]]
     return "\n".join(lines)
 
 
@@ -162,7 +239,7 @@ def add_commands(commands: Any) -> None:
         ("rollback", "publish an older version again", _rollback),
     ):
         action = actions.add_parser(name, help=about)
-        action.add_argument("serving", type=pathlib.Path, help="serving directory of the versions")
+        action.add_argument("serving", type=local_path, help="serving directory of the versions")
         if name != "list":
             action.add_argument("--version", type=int, help="which version")
         action.set_defaults(command=command)
@@ -179,6 +256,7 @@ def _list(parsed: argparse.Namespace) -> None:
 def _show(parsed: argparse.Namespace) -> None:
     models = read(parsed.serving)
     chosen = choose(models, parsed.version)
+    require_whole(chosen)
     _say(json.dumps({**chosen, "ancestors": ancestors(models, chosen)}, indent=1))
 
 

@@ -27,7 +27,9 @@ _FACTOR = 2
 _A_DAY_S = 24 * 3600
 """What an attempt may wait for a node, such as one with GPUs, before it starts."""
 _NEVER_S = 10 * 365 * _A_DAY_S
+"""Longer than any step; Argo counts in nanoseconds, up to 292 years."""
 _RESOURCES = ("cpu", "memory", "gpu")
+_HEAVY = (*_RESOURCES, "disk", "shared_memory")
 
 
 def resources(cluster: Cluster, steps: Iterable[Step]) -> dict[str, str]:
@@ -93,14 +95,14 @@ def with_parameters(
     return pipeline
 
 
-def without_resources(cluster: Cluster, step: Step) -> Cluster:
-    """Returns `cluster` with only little asked for a step: its task handles a few lines."""
-    little = dict.fromkeys(("cpu", "memory", "gpu", "disk", "shared_memory"))
-    asked = cluster.placement(step).model_copy(update=little)
-    return cluster.model_copy(update={"steps": {**cluster.steps, step: asked}})
-
-
-def place(task: Any, step: Step, cluster: Cluster, values: Mapping[str, Any]) -> None:
+def place(
+    task: Any,
+    step: Step,
+    cluster: Cluster,
+    values: Mapping[str, Any],
+    *,
+    little: bool = False,
+) -> None:
     """Applies what the configuration says of one step to its task.
 
     Args:
@@ -108,16 +110,19 @@ def place(task: Any, step: Step, cluster: Cluster, values: Mapping[str, Any]) ->
         step: Its name in the configuration.
         cluster: The configuration's part.
         values: The pipeline's parameters of `resources`, by name, as KFP gave them.
+        little: Whether the task is one of the step's that handles a few lines: it needs none of
+            the step's resources.
     """
     from kfp import kubernetes
 
     placement = cluster.placement(step)
-    task.set_caching_options(True)
+    if little:
+        placement = placement.model_copy(update=dict.fromkeys(_HEAVY))
     _retry(task, placement)
     asked = {n: values.get(f"{step}_{n}", getattr(placement, n)) for n in _RESOURCES}
     # KFP hands only registered parameters down into conditions and exit handlers.
     task.register_pipeline_channels([values[k] for k in values if k.startswith(f"{step}_")])
-    _request(task, placement, asked, cluster.requests(step))
+    _request(task, placement, asked, cluster.requests(step, little=little))
     image = placement.image or cluster.image
     if image:
         task.set_container_image(image)
@@ -165,7 +170,7 @@ def longest_s(placement: Placement) -> int:
         return _NEVER_S
     attempts = placement.retries + 1
     pauses = BACKOFF_S * (_FACTOR**placement.retries - 1)
-    return attempts * (placement.timeout_s + _A_DAY_S) + pauses
+    return min(_NEVER_S, attempts * (placement.timeout_s + _A_DAY_S) + pauses)
 
 
 def _request(

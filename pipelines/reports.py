@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from estimator_lib.core import storage
+from pipelines.local_path import local_path
 
 
 def add_command(commands: Any) -> None:
@@ -27,7 +28,7 @@ def add_command(commands: Any) -> None:
         metavar="RUN_DIR|URI",
         help="output directory of a run, or an evaluate step's outputs, here or in a bucket",
     )
-    report.add_argument("--output", type=pathlib.Path, metavar="HTML", help="copy the page there")
+    report.add_argument("--output", type=local_path, metavar="HTML", help="copy the page there")
     report.add_argument("--open", action="store_true", help="open the page in a browser")
     report.set_defaults(command=_report)
 

@@ -109,7 +109,7 @@ def check(text: str, origin: str) -> Specification:
     pipeline, platform = _documents(text, origin)
     executors = pipeline.get("deploymentSpec", {}).get("executors", {})
     faults: list[EstimatorLibError] = []
-    faults += _credentials(pipeline, executors)
+    faults += _credentials(pipeline, executors, platform)
     faults += [
         ConfigError(f"{fault}.", reason=Reason.UNSUPPORTED)
         for fault in local_places.faults(pipeline)
@@ -177,7 +177,7 @@ def _documents(text: str, origin: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _credentials(
-    pipeline: Mapping[str, Any], executors: Mapping[str, Any]
+    pipeline: Mapping[str, Any], executors: Mapping[str, Any], platform: Mapping[str, Any]
 ) -> Iterator[EstimatorLibError]:
     found: list[tuple[str, str]] = []
     inputs = pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
@@ -192,12 +192,27 @@ def _credentials(
             found += credentials.find(container.get(part), f"{executor}.{part}")
     found += credentials.find(pipeline.get("root", {}).get("dag"), "root")
     found += credentials.find(pipeline.get("components"), "components")
+    # Names say nothing there: a Secret is named, and which of its keys.
+    for place, text in _texts(platform, "platforms.kubernetes"):
+        kind = credentials.kind_of(text)
+        found += [(place, kind)] if kind is not None else []
     for place, kind in dict(found).items():
         yield SecurityError(
             f"{place} holds {kind}. Keep it in a Secret of the cluster and name that under "
             "cluster.steps.<step>.secrets.",
             reason=Reason.SECRET,
         )
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, f"{place}.{name}")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, f"{place}[{index}]")
+    elif isinstance(value, str):
+        yield place, value
 
 
 def _images(executors: Mapping[str, Any]) -> Iterator[EstimatorLibError]:

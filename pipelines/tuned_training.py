@@ -118,13 +118,12 @@ def _search(config: RunConfiguration, inputs: dict[str, Any], resources: Any) ->
         task = tune(**inputs)
         placement.place(task, "tune", config.cluster, resources)
         return task
-    little = placement.without_resources(config.cluster, "tune")
     common = {name: inputs[name] for name in ("config", "code_version")}
     drawn = draw(**common)
-    placement.place(drawn, "tune", little, {})
+    placement.place(drawn, "tune", config.cluster, {}, little=True)
     with dsl.ParallelFor(drawn.output, parallelism=options.parallel, name="trials") as values:
         tried = trial(values=values, **inputs)
         placement.place(tried, "tune", config.cluster, resources)
     chosen = choose(results=dsl.Collected(tried.outputs["Output"]), **common)
-    placement.place(chosen, "tune", little, {})
+    placement.place(chosen, "tune", config.cluster, {}, little=True)
     return chosen

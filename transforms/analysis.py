@@ -17,9 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estimator_lib.core import errors, storage
+from estimator_lib.core import config, errors, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core.values import Logical, logical_of
+from transforms import labels as label_fields
 from transforms import object_store
+from transforms import values as physical
 from transforms.bounded_tokens import BoundedTokenCounts
 from transforms.lists import Lists
 from transforms.problems import Problem, Problems
@@ -44,6 +47,7 @@ class FieldAnalysis:
         numbers: Sums, of a numeric field.
         values: Counts of numbers, of a numeric field.
         tokens: Counts of texts, of a string field; exact if `every_token` was asked for.
+        kinds: What these texts are; see `values.kinds`.
         low: Smallest number; infinity without any.
         high: Largest number; minus infinity without any.
     """
@@ -62,6 +66,7 @@ class FieldAnalysis:
         self.tokens: TokenCounts | BoundedTokenCounts = (
             TokenCounts() if every_token or kind != "string" else BoundedTokenCounts()
         )
+        self.kinds: frozenset[Logical] = frozenset()
         self.low = float("inf")
         self.high = float("-inf")
 
@@ -94,16 +99,34 @@ class FieldAnalysis:
         if column.null_count == len(column):
             return
         counted = pc.value_counts(column.drop_null() if column.null_count else column)
-        values, counts = counted.field("values"), counted.field("counts")
+        distinct, counts = counted.field("values"), counted.field("counts")
         if self.type == "string":
-            self.tokens.add(values, counts)
+            self.tokens.add(distinct, counts)
+            self._add_kinds(physical.kinds(distinct) if self._open else self.kinds)
             return
-        numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        numbers = distinct.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         times = counts.to_numpy(zero_copy_only=False)
         self.low = min(self.low, float(numbers.min()))
         self.high = max(self.high, float(numbers.max()))
         self.numbers.add(numbers, times)
         self.values.add(numbers, times)
+
+    @property
+    def _open(self) -> bool:
+        """Whether further texts may change what kinds there are."""
+        return Logical.TEXT not in self.kinds
+
+    def _add_kinds(self, kinds: frozenset[Logical]) -> None:
+        """Adds kinds; `TEXT` alone is left once it is among them, for it decides."""
+        found = self.kinds | kinds
+        self.kinds = frozenset({Logical.TEXT}) if Logical.TEXT in found else found
+
+    def write_as(self, logical: Logical) -> None:
+        """Counts the texts in the canonical form of a type, as if they had been read so."""
+        if logical is Logical.TEXT:
+            return
+        for counts in (self.tokens, *self.sums.values(), *self.by_class.values()):
+            counts.rewrite(lambda texts: physical.canonical(texts, logical))
 
     def add_weights(self, name: str, column: pa.Array, weights: pa.Array) -> None:
         """Adds texts with their weights: one for each, or one for each row."""
@@ -152,6 +175,7 @@ class FieldAnalysis:
         self.numbers.merge(other.numbers)
         self.values.merge(other.values)
         self.tokens.merge(other.tokens)  # type: ignore[arg-type]
+        self._add_kinds(other.kinds)
 
     @property
     def every_token(self) -> bool:
@@ -189,28 +213,29 @@ class Ranking:
     Attributes:
         weighted: String field -> fields of weights.
         by_class: String fields to count by the class of the label.
-        label: Field of the label.
+        label: Whose classes these are, or None.
     """
 
     weighted: Mapping[str, tuple[str, ...]]
     by_class: Collection[str]
-    label: str
+    label: config.Label | None
 
     @classmethod
     def of(cls, source: Source) -> Ranking | None:
         """What a job's columns ask for; None if nothing."""
         if not (source.weighted or source.by_class):
             return None
-        field = source.class_field or ""
-        return cls(weighted=source.weighted, by_class=source.by_class, label=field)
+        return cls(weighted=source.weighted, by_class=source.by_class, label=source.class_label)
 
     def count(self, split: SplitAnalysis, batch: pa.RecordBatch) -> None:
         """Adds a batch to the fields of its split."""
         for name, weights in self.weighted.items():
             for weight in weights:
                 split.fields[name].add_weights(weight, batch.column(name), batch.column(weight))
-        for name in self.by_class:
-            split.fields[name].add_classes(batch.column(name), batch.column(self.label))
+        if self.label is not None and self.by_class:
+            classes = pa.array(label_fields.class_ids(self.label, batch))
+            for name in self.by_class:
+                split.fields[name].add_classes(batch.column(name), classes)
 
 
 class Analysis:
@@ -221,6 +246,7 @@ class Analysis:
         files: By name of the file.
         problems: Faults in records.
         failures: Errors that ended the reading of a file.
+        logical: Of string fields, once they are settled.
 
     Args:
         every_token: String fields whose distinct texts are all counted; the others are counted
@@ -242,6 +268,7 @@ class Analysis:
         self.files: dict[str, FileAnalysis] = {}
         self.problems = Problems()
         self.failures: list[tuple[str, str, str]] = []
+        self.logical: dict[str, Logical] = {}
 
     def add(self, chunk: Chunk) -> None:
         """Adds the rows of a chunk."""
@@ -268,7 +295,7 @@ class Analysis:
 
     def _add_slices(self, name: str, field: str, rows: SplitRows) -> None:
         """Adds the rows of each value of a field to a split of their own."""
-        texts = rows.texts[field]
+        texts = physical.canonical(rows.texts[field], None)
         for value in pc.unique(texts).to_pylist():
             chosen = rows.batch.filter(pc.equal(texts, value))
             split = self.splits.setdefault(slice_name(name, field, value), SplitAnalysis())
@@ -307,6 +334,23 @@ class Analysis:
         self.files.update(other.files)
         self.problems += other.problems
         self.failures += other.failures
+
+    def settle(self, known: Mapping[str, Logical]) -> None:
+        """Finds the logical type of every string field over all splits, and counts by it.
+
+        Args:
+            known: The types of fields whose texts have been read by them already.
+        """
+        kinds: dict[str, set[Logical]] = {}
+        for split in self.splits.values():
+            for name, field in split.fields.items():
+                if field.type == "string":
+                    kinds.setdefault(name, set()).update(field.kinds)
+        found = {name: logical_of(kinds[name]) for name in sorted(kinds.keys() - known.keys())}
+        for split in self.splits.values():
+            for name in found.keys() & split.fields.keys():
+                split.fields[name].write_as(found[name])
+        self.logical = {**found, **{name: known[name] for name in known.keys() & kinds.keys()}}
 
     def raise_if_faulty(self) -> None:
         """Raises the first failure, or one error for all faults in records.
@@ -354,6 +398,7 @@ class Analysis:
                         "level": level,
                         "low": field.low.hex(),
                         "high": field.high.hex(),
+                        "kinds": sorted(field.kinds),
                         "bounded": field.tokens.to_json()
                         if isinstance(field.tokens, BoundedTokenCounts)
                         else None,
@@ -429,6 +474,7 @@ class Analysis:
                 )
             field.numbers = ExactSums.from_json(entry["numbers"])
             field.low, field.high = float.fromhex(entry["low"]), float.fromhex(entry["high"])
+            field.kinds = frozenset(Logical(kind) for kind in entry["kinds"])
             rows = table.slice(int(ends[i]), int(ends[i + 1] - ends[i]))
             if entry["type"] == "string" and entry["bounded"] is not None:
                 field.tokens = BoundedTokenCounts.from_table(

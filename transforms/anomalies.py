@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from estimator_lib.core.errors import Reason, SchemaError
@@ -53,6 +54,9 @@ def validate(
     if not dataset.num_examples:
         result.data_missing = True
         return result
+    for fault in _size_faults(schema, dataset.num_examples):
+        _add(result, "(dataset)", *fault, _Info.ERROR)
+        del result.anomaly_info["(dataset)"].path.step[:]
     features = _by_name(dataset)
     domains = {domain.name: domain for domain in schema.string_domain}
     wanted = {f.name: f for f in schema.feature if expected(f, schema, environment)}
@@ -74,6 +78,85 @@ def validate(
             _compare(result, feature, stats, previous, "drift")
             _compare(result, feature, stats, serving, "skew")
     return result
+
+
+_JUDGED = frozenset(
+    (
+        "feature", "string_domain", "default_environment", "dataset_constraints",
+        "feature.name", "feature.type", "feature.presence", "feature.value_count",
+        "feature.shape", "feature.domain", "feature.int_domain", "feature.float_domain",
+        "feature.string_domain", "feature.bool_domain", "feature.distribution_constraints",
+        "feature.drift_comparator", "feature.skew_comparator", "feature.in_environment",
+        "feature.not_in_environment", "feature.lifecycle_stage", "feature.deprecated",
+        "feature.presence.min_count", "feature.presence.min_fraction",
+        "feature.value_count.min", "feature.value_count.max",
+        "feature.shape.dim", "feature.shape.dim.size", "feature.shape.dim.name",
+        "feature.int_domain.name", "feature.int_domain.min", "feature.int_domain.max",
+        "feature.int_domain.is_categorical", "feature.float_domain.name",
+        "feature.float_domain.min", "feature.float_domain.max",
+        "feature.string_domain.name", "feature.string_domain.value",
+        "feature.bool_domain.name", "feature.bool_domain.true_value",
+        "feature.bool_domain.false_value",
+        "feature.distribution_constraints.min_domain_mass",
+        "feature.drift_comparator.infinity_norm", "feature.skew_comparator.infinity_norm",
+        "feature.drift_comparator.infinity_norm.threshold",
+        "feature.skew_comparator.infinity_norm.threshold",
+        "feature.drift_comparator.jensen_shannon_divergence",
+        "feature.skew_comparator.jensen_shannon_divergence",
+        "feature.drift_comparator.jensen_shannon_divergence.threshold",
+        "feature.skew_comparator.jensen_shannon_divergence.threshold",
+        "string_domain.name", "string_domain.value",
+        "dataset_constraints.min_examples_count", "dataset_constraints.max_examples_count",
+    )
+)  # fmt: skip
+_REMARKS = frozenset(("annotation", "tfxio_properties"))
+"""What tells of a field without asking anything of its values."""
+
+
+def parsed_schema(data: bytes, path: str) -> Any:
+    """Returns a Schema from its text form.
+
+    Args:
+        data: The text, UTF-8.
+        path: Where it is from.
+
+    Raises:
+        SchemaError: it holds something else, or a constraint that is not judged.
+    """
+    try:
+        schema = text_format.Parse(data.decode(), schema_pb2.Schema())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise SchemaError(
+            f"Schema {path} cannot be read: expected a tensorflow_metadata Schema as text, got "
+            f"{str(error).rstrip('.')}. Correct the file.",
+            reason=Reason.INVALID_VALUE,
+        ) from error
+    if constraints := unjudged(schema):
+        raise SchemaError(
+            f"Schema {path} has constraints that are not judged: {', '.join(constraints)}. Remove "
+            "them, or judge the data by other means.",
+            reason=Reason.UNSUPPORTED,
+        )
+    return schema
+
+
+def unjudged(schema: Any) -> list[str]:
+    """Returns the constraints of a schema that `validate` would not judge, by field."""
+    return sorted(set(_unjudged(schema, "", "")))
+
+
+def _unjudged(message: Any, path: str, owner: str) -> Iterator[str]:
+    for descriptor, value in message.ListFields():
+        place = f"{path}{descriptor.name}"
+        if descriptor.name in _REMARKS:
+            continue
+        if place not in _JUDGED:
+            yield f"{descriptor.name} of {owner!r}" if owner else place
+            continue
+        several = value if not hasattr(value, "ListFields") else [value]
+        for item in several if descriptor.message_type is not None else ():
+            of = owner or (item.name if place == "feature" else "")
+            yield from _unjudged(item, f"{place}.", of)
 
 
 def describe(anomalies: Any) -> list[str]:
@@ -187,10 +270,47 @@ def _faults(feature: Any, stats: Any, rows: int, domains: Any) -> Iterator[_Faul
             f"Too few values: expected at least {feature.presence.min_count:,}, got {present:,}",
         )
     yield from _count_faults(feature, _common(stats))
+    yield from _bool_faults(feature, stats)
     if stats.WhichOneof("stats") == "string_stats":
         yield from _domain_faults(feature, stats.string_stats, domains)
     else:
         yield from _range_faults(feature, stats.num_stats)
+
+
+def _size_faults(schema: Any, rows: int) -> Iterator[_Fault]:
+    """Whether there are as many rows as the schema wants."""
+    wanted = schema.dataset_constraints
+    if wanted.HasField("min_examples_count") and rows < wanted.min_examples_count:
+        text = f"Too few rows: expected at least {wanted.min_examples_count:,}, got {rows:,}"
+        yield _Info.DATASET_LOW_NUM_EXAMPLES, "Low num examples in dataset.", text
+    if wanted.HasField("max_examples_count") and rows > wanted.max_examples_count:
+        text = f"Too many rows: expected at most {wanted.max_examples_count:,}, got {rows:,}"
+        yield _Info.DATASET_HIGH_NUM_EXAMPLES, "High num examples in dataset.", text
+
+
+def _bool_faults(feature: Any, stats: Any) -> Iterator[_Fault]:
+    """Whether a field has two values: 0 and 1, or the texts that stand for them."""
+    if feature.WhichOneof("domain_info") != "bool_domain":
+        return
+    domain = feature.bool_domain
+    texts = [text for text in (domain.true_value, domain.false_value) if text]
+    if stats.WhichOneof("stats") == "string_stats":
+        strange = sorted(set(_counts(stats.string_stats)) - set(texts))
+        if strange or stats.string_stats.unique > len(texts):
+            text = (
+                f"Values are not boolean: expected {' or '.join(map(repr, texts)) or 'none'}, got "
+                f"{', '.join(map(repr, strange[:5])) or 'more'}"
+            )
+            yield _Info.BOOL_TYPE_UNEXPECTED_STRING, "Unexpected string values", text
+        return
+    numbers = stats.num_stats
+    if stats.type == _Stats.INT and (numbers.min < 0 or numbers.max > 1):
+        text = f"Values are not boolean: expected 0 or 1, got {numbers.min:g} to {numbers.max:g}"
+        kind = _Info.BOOL_TYPE_SMALL_INT if numbers.min < 0 else _Info.BOOL_TYPE_BIG_INT
+        yield kind, "Out-of-range values", text
+    if stats.type == _Stats.FLOAT:
+        text = "Values are not boolean: expected 0 or 1, got numbers with a fraction"
+        yield _Info.BOOL_TYPE_INVALID_CONFIG, "Invalid configuration", text
 
 
 def _count_faults(feature: Any, common: Any) -> Iterator[_Fault]:

@@ -22,6 +22,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 from estimator_lib.core import config
 from estimator_lib.core.errors import DataError, Reason, SchemaError
 from transforms import bigquery_reader, object_store, runners
+from transforms import values as physical
 from transforms.files import InputFile
 from transforms.problems import Problems
 from transforms.rows import check_fields
@@ -113,7 +114,8 @@ def _plain(name: str, value: Any, title: str) -> Any:
                 "are not. Leave it out of the columns.",
                 reason=Reason.ENCODING,
             ) from error
-    return pa.scalar(value).cast(pa.string()).as_py()
+    text, _ = physical.plain(pa.array([value]))
+    return text[0].as_py()
 
 
 def _with_part(text: str, count: int) -> tuple[tuple[int, int], str]:

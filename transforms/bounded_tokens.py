@@ -15,7 +15,7 @@ may come in any order and any grouping.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,18 @@ class BoundedTokenCounts:
         self.missed += cut
         self._open = TokenCounts()
         self._sealed = True
+
+    def rewrite(self, written: Callable[[pa.Array], pa.Array]) -> None:
+        """Counts other texts instead; those that become equal are added up.
+
+        Beyond `LIMIT` the sample stays the one chosen by what was added.
+        """
+        self.seal()
+        exact = self.exact
+        for counts in (self._sample, self._frequent):
+            counts.rewrite(written)
+        if exact:
+            self._length = self._sample.total_length
 
     def _chosen(self, tokens: pa.Array) -> Array:
         return (hashes(tokens) >> np.uint64(64 - self.level)) == 0

@@ -2,9 +2,11 @@
 
 The one CSV parser of the project: RFC 4180 (quoted delimiters, doubled quotes, line breaks
 inside quotes), LF or CRLF, an optional UTF-8 byte order mark, gzip and zstd recognised by their
-first bytes. A file is read in blocks of whole records; a block is parsed by pyarrow with every
-field as text, then converted to the declared types at once. Only when a block is refused is it
-parsed again record by record, to say which line is at fault.
+first bytes. It reads what Python's csv reads with `strict`: a quote begins a quoted field where a
+field begins, and only there; behind the closing one the field ends. A file is read in blocks of
+whole records; a block is parsed by pyarrow with every field as text, then converted to the
+declared types at once. Where quotes stand is looked at before, all quotes of a block together;
+only a block with odd ones, or that pyarrow refuses, is gone through record by record.
 
 What counts as missing and as a number is said in `rows`.
 """
@@ -24,6 +26,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
@@ -35,11 +38,10 @@ from estimator_lib.core.errors import (
     did_you_mean,
     quote,
 )
+from transforms import values
 from transforms.files import InputFile, Part
 from transforms.problems import Problem, Problems
 from transforms.rows import (
-    FLOAT,
-    INT,
     Digested,
     Field,
     Layout,
@@ -90,21 +92,108 @@ class _Block:
     last: bool
 
 
-def _record_end(data: bytes) -> int:
-    """Where the last whole record of `data` ends; 0 if there is none.
+# --- Quotes --------------------------------------------------------------------------------------
 
-    `data` begins at a record, so a line break outside quotes has an even number of quotes
-    before it.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Quoting:
+    """Where the records of some bytes end, and what is wrong with their quotes.
+
+    Attributes:
+        end: Where the last whole record ends; 0 if there is none.
+        opened: Where a quote opens that is not closed; None if all are.
+        faults: Quoted fields with text behind them: where each opens, and where that text is.
     """
+
+    end: int
+    opened: int | None = None
+    faults: tuple[tuple[int, int], ...] = ()
+
+
+def _quoting(data: bytes, layout: Layout) -> _Quoting:
+    """Looks at the quotes of bytes that begin with a record."""
+    quote_char = layout.quote.encode()
+    if not quote_char or quote_char not in data:
+        masked = _masked(data, layout)
+        return _Quoting(end=masked.rfind(b"\n") + 1)
+    masked = _masked(data, layout)
+    return _alternating(masked, layout) or _scanned(masked, layout)
+
+
+def _masked(data: bytes, layout: Layout) -> bytes:
+    """The bytes with others, that mean nothing, in place of what is escaped."""
+    escape = layout.escape.encode()
+    if not escape or escape not in data:
+        return data
+    return re.sub(re.escape(escape) + rb"(?s:.)", b"xx", data)
+
+
+def _alternating(data: bytes, layout: Layout) -> _Quoting | None:
+    """Takes every second quote for a closing one; None if that is not what they are.
+
+    It is, if each of the others stands where a field begins or right behind a closing one (both
+    are then one quote of the text), and behind each closing one a field ends or such a quote is.
+    """
+    content = np.frombuffer(data, np.uint8)
+    mark = ord(layout.quote)
+    at = np.flatnonzero(content == mark)
+    ends = np.zeros(256, bool)
+    ends[[mark, 10, 13, *layout.delimiter.encode()]] = True
+    opening, closing = at[0::2], at[1::2]
+    before = content[opening - 1][1:] if len(opening) and opening[0] == 0 else content[opening - 1]
+    behind = content[closing[closing + 1 < len(content)] + 1]
+    if not (ends[before].all() and ends[behind].all()):
+        return None
+    opened = None
+    if len(at) % 2:
+        first = len(at) - 1
+        while first and at[first] - at[first - 1] == 1:
+            first -= 2  # the second half of a doubled quote
+        opened = int(at[first])
     end = data.rfind(b"\n") + 1
-    if b'"' not in data:
-        return end
-    quotes = data.count(b'"', 0, end)
-    while end and quotes % 2:
-        before = data.rfind(b"\n", 0, end - 1) + 1
-        quotes -= data.count(b'"', before, end)
-        end = before
-    return end
+    while end and (count := int(np.searchsorted(at, end))) % 2:
+        end = data.rfind(b"\n", 0, int(at[count - 1])) + 1
+    return _Quoting(end=end, opened=opened)
+
+
+def _scanned(data: bytes, layout: Layout) -> _Quoting:
+    """Goes through the quotes one by one."""
+    mark = layout.quote.encode()
+    begins = (b"\n", b"\r", layout.delimiter.encode())
+    quoted = re.compile(rb"%b[^%b]*(?:%b%b[^%b]*)*%b" % ((re.escape(mark),) * 6))
+    end = at = 0
+    faults: list[tuple[int, int]] = []
+    while (opens := data.find(mark, at)) >= 0:
+        if opens and data[opens - 1 : opens] not in begins:
+            at = opens + 1  # in a field that does not begin with it, it is text
+            continue
+        end = max(end, data.rfind(b"\n", at, opens) + 1)
+        field = quoted.match(data, opens)
+        if field is None:
+            return _Quoting(end=end, opened=opens, faults=tuple(faults))
+        at = field.end()
+        if at < len(data) and data[at : at + 1] not in begins:
+            faults.append((opens, at))
+            at += 1
+    return _Quoting(end=max(end, data.rfind(b"\n", at) + 1), faults=tuple(faults))
+
+
+def _record_ends(data: bytes, layout: Layout) -> Iterator[int]:
+    """Yields where each record of a block ends; quotes with text behind them do not count."""
+    masked = _masked(data, layout)
+    mark = layout.quote.encode()
+    pattern = rb"\r\n|\n|\r"
+    if mark and mark in masked:
+        q, d = re.escape(mark), re.escape(layout.delimiter.encode())
+        field = rb"(?:^|(?<=[\r\n])|(?<=%b))%b[^%b]*(?:%b%b[^%b]*)*%b" % ((d,) + (q,) * 6)
+        pattern = field + rb"|" + pattern
+    last = 0
+    for found in re.finditer(pattern, masked):
+        if found.group()[:1] in (b"\n", b"\r"):
+            last = found.end()
+            yield last
+    if last < len(data):
+        yield len(data)
 
 
 class _Recoded:
@@ -133,7 +222,7 @@ class _Recoded:
 
 
 def _blocks(
-    file: InputFile, summary: ReadSummary | None, block_bytes: int, encoding: str
+    file: InputFile, summary: ReadSummary | None, block_bytes: int, layout: Layout
 ) -> Iterator[_Block]:
     """Yields the file's bytes in blocks of whole records; the first begins with the header."""
     digested = Digested(stream(file), wanted=summary is not None)
@@ -142,8 +231,8 @@ def _blocks(
     with io.BufferedReader(digested, 1 << 20) as raw:
         try:
             source = _decompressed(raw)
-            if codecs.lookup(encoding).name != "utf-8":
-                source = _Recoded(source, file, encoding)
+            if codecs.lookup(layout.encoding).name != "utf-8":
+                source = _Recoded(source, file, layout.encoding)
             first = True
             while True:
                 chunk = source.read(block_bytes)
@@ -153,14 +242,15 @@ def _blocks(
                 data = carry + chunk if carry else chunk
                 if not chunk:
                     break
-                end = _record_end(data)
+                quoting = _quoting(data, layout)
+                end = quoting.end
                 carry = data[end:]
                 if end:
                     block = _Block(data=data[:end], line=line, last=False)
                     line += block.data.count(b"\n")
                     yield block
                 elif len(carry) > MAX_RECORD_BYTES:
-                    raise _unclosed(file, line).as_error()
+                    raise _too_long(file, data, line, quoting).as_error()
         except _DAMAGED as error:
             raise _corrupt(file, error) from error
         except OSError as error:
@@ -205,7 +295,7 @@ def divide(file: InputFile, layout: Layout, part_bytes: int) -> list[InputFile]:
     mark = len(codecs.BOM_UTF8) if beginning.startswith(codecs.BOM_UTF8) else 0
     header, at, parts = b"", 0, []
     try:
-        for block in _blocks(file, None, part_bytes, layout.encoding):
+        for block in _blocks(file, None, part_bytes, layout):
             size = len(block.data) + (0 if at else mark)
             part = Part(begin=at, end=at + size, line=block.line, header=header)
             if not at:
@@ -219,7 +309,21 @@ def divide(file: InputFile, layout: Layout, part_bytes: int) -> list[InputFile]:
     return parts if header.endswith(b"\n") else [file]
 
 
+_OTHER_FILES = {
+    b"PK\x03\x04": "an Excel workbook (.xlsx) or another zip file",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)",
+    b"PAR1": "a Parquet file",
+}
+
+
 def _without_mark(file: InputFile, data: bytes) -> bytes:
+    for magic, kind in _OTHER_FILES.items():
+        if data.startswith(magic):
+            raise DataError(
+                f"File {file.name} is no CSV: expected lines of text, got {kind}. "
+                + ("Set data.format to parquet." if magic == b"PAR1" else "Save it as CSV."),
+                reason=Reason.CORRUPT_FILE,
+            )
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise DataError(
             f"File {file.name} is not UTF-8: expected UTF-8 text, got UTF-16 at {file.name}:1. "
@@ -232,31 +336,133 @@ def _without_mark(file: InputFile, data: bytes) -> bytes:
 # --- The slow parser: exact places --------------------------------------------------------------
 
 
-def _records(data: bytes, line: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line, fields) of every record that is not an empty line."""
+def _records(data: bytes, line: int, layout: Layout) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line, fields) of every record that is not an empty line, quoted well or not."""
+    for start, raw in _raw_records(data, line, layout):
+        yield start, _fields(raw, layout, strict=False)
+
+
+def _raw_records(data: bytes, line: int, layout: Layout) -> Iterator[tuple[int, bytes]]:
+    begin = 0
+    for end in _record_ends(data, layout):
+        raw = data[begin:end]
+        if raw.strip(b"\r\n"):
+            yield line, raw
+        line += raw.count(b"\n") + raw.count(b"\r") - raw.count(b"\r\n")
+        begin = end
+
+
+def _fields(raw: bytes, layout: Layout, *, strict: bool) -> list[str]:
+    """The fields of one record.
+
+    Raises:
+        csv.Error: `strict`, and its quotes are not well placed.
+    """
     before = csv.field_size_limit(sys.maxsize)
     try:
-        text = data.decode(errors="surrogateescape")  # of what is no text, see `_diagnose`
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
-        start = line
-        for record in reader:
-            if record:
-                yield start, record
-            start = line + reader.line_num
+        text = raw.decode(errors="surrogateescape")  # of what is no text, see `_diagnose`
+        reader = csv.reader(
+            io.StringIO(text, newline=""),
+            delimiter=layout.delimiter,
+            quotechar=layout.quote or None,
+            escapechar=layout.escape or None,
+            quoting=csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE,
+            strict=strict,
+        )
+        return next(reader, [])
     finally:
         csv.field_size_limit(before)
 
 
-def _unclosed(file: InputFile, line: int) -> Problems:
-    problem = Problem(
+def _unclosed(file: InputFile, line: int, layout: Layout) -> Problem:
+    mark = layout.quote
+    return Problem(
         file=file.name,
         line=line,
         field="",
         text="Record has an unclosed quote: expected a closing quote, got the end of the file",
-        action='Close the quote, or double quotes that are part of the text ("").',
+        action=f"Close the quote, or double quotes that are part of the text ({mark}{mark}).",
         reason=Reason.RECORD_MALFORMED,
     )
-    return Problems.of([problem])
+
+
+def _ends_escaped(data: bytes, layout: Layout) -> bool:
+    """Whether an escape has nothing behind it but the end of the file."""
+    masked, escape = _masked(data, layout), layout.escape.encode()
+    if not escape or escape not in data:
+        return False
+    return masked.endswith(escape) or (data.endswith(b"\n") and not masked.endswith(b"\n"))
+
+
+def _nothing_escaped(file: InputFile, line: int) -> Problem:
+    return Problem(
+        file=file.name,
+        line=line,
+        field="",
+        text="Record ends in an escape: expected the character that is escaped, got the end of the "
+        "file",
+        action="Complete the record.",
+        reason=Reason.RECORD_MALFORMED,
+    )
+
+
+def _too_long(file: InputFile, data: bytes, line: int, quoting: _Quoting) -> Problems:
+    """What is wrong with a record longer than any should be."""
+    opened = quoting.opened or 0
+    return Problems.of(
+        [
+            Problem(
+                file=file.name,
+                line=line + data.count(b"\n", 0, opened),
+                field="",
+                text=f"Record is longer than {MAX_RECORD_BYTES >> 20} MiB: expected its end, got "
+                + ("a quote that is not closed" if quoting.opened is not None else "one line"),
+                action="Close the quote, or divide the record.",
+                reason=Reason.RECORD_MALFORMED,
+            )
+        ]
+    )
+
+
+def _text_behind_quote(
+    file: InputFile, block: _Block, layout: Layout, fault: tuple[int, int]
+) -> tuple[Problem, bool]:
+    """What is wrong with a quoted field, and whether it takes several lines."""
+    opens, behind = fault
+    line = block.line + block.data.count(b"\n", 0, opens)
+    closed = line + block.data.count(b"\n", opens, behind)
+    found = block.data[behind : behind + 12].splitlines()[0].decode(errors="replace")
+    place = f" on line {closed:,}" if closed > line else ""
+    mark = layout.quote
+    problem = Problem(
+        file=file.name,
+        line=line,
+        field="",
+        text="Record has text behind a closing quote, or an unclosed quote: expected "
+        f"{quote(layout.delimiter)} or the end of the line behind it, got {quote(found)}{place}",
+        action=f"Double quotes that are part of the text ({mark}{mark}), or say by data.escape "
+        "what stands before them.",
+        reason=Reason.RECORD_MALFORMED,
+    )
+    return problem, closed > line
+
+
+def _quote_problems(file: InputFile, layout: Layout, block: _Block) -> tuple[Problems, bool]:
+    """Faults of a block's quotes; and whether nobody knows what they swallow."""
+    quoting = _quoting(block.data, layout)
+    found: list[Problem] = []
+    for fault in quoting.faults:
+        problem, several = _text_behind_quote(file, block, layout, fault)
+        found.append(problem)
+        if several:  # what follows is read inside out
+            return Problems.of(found, kept=layout.listed), True
+    if quoting.opened is not None:
+        line = block.line + block.data.count(b"\n", 0, quoting.opened)
+        found.append(_unclosed(file, line, layout))
+    elif block.last and _ends_escaped(block.data, layout):
+        line = block.line + block.data.rstrip(b"\n").count(b"\n")
+        found.append(_nothing_escaped(file, line))
+    return Problems.of(found, kept=layout.listed), quoting.opened is not None
 
 
 def _encoding_problem(file: InputFile, block: _Block) -> Problem | None:
@@ -282,23 +488,10 @@ def _encoding_problem(file: InputFile, block: _Block) -> Problem | None:
             f"Text is not valid: expected UTF-8, got {found} at byte {position - start + 1} "
             "of the line"
         ),
-        action="Convert the file to UTF-8 without NUL bytes.",
+        action="Convert the file to UTF-8 without NUL bytes, or say by data.encoding what it is, "
+        "such as cp1252.",
         reason=Reason.ENCODING,
     )
-
-
-def _ends_in_quotes(data: bytes, delimiter: str) -> int | None:
-    """The line offset of the last record if its quote is never closed, else None."""
-    offset, last = 0, 0
-    for last, _ in _records(data, 0, delimiter):
-        offset = last
-    text = b"".join(data.splitlines(keepends=True)[offset:]).decode()
-    try:
-        list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        if "unexpected end of data" in str(error):
-            return offset
-    return None
 
 
 # --- Header ---------------------------------------------------------------------------------------
@@ -311,7 +504,7 @@ def read_header(file: InputFile, layout: Layout) -> list[str]:
         DataError: the file cannot be read, is empty or is not text.
         SchemaError: a name appears twice.
     """
-    block = next(_blocks(file, None, HEADER_BYTES, layout.encoding))
+    block = next(_blocks(file, None, HEADER_BYTES, layout))
     header, _ = _header(file, block, layout)
     return header
 
@@ -319,13 +512,13 @@ def read_header(file: InputFile, layout: Layout) -> list[str]:
 def _header(file: InputFile, block: _Block, layout: Layout) -> tuple[list[str], int]:
     """The names, and the number of lines they take."""
     beginning = block.data[:HEADER_BYTES]
-    beginning = beginning[: _record_end(beginning)] or block.data
+    beginning = beginning[: _quoting(beginning, layout).end] or block.data
     # Where other records at fault are left out, only the header itself must be text.
     checked = beginning.partition(b"\n")[0] if layout.quarantine else block.data
     fault = _encoding_problem(file, dataclasses.replace(block, data=checked))
     if fault is not None:
         raise Problems.of([fault]).as_error()
-    records = _records(beginning, 1, layout.delimiter)
+    records = _records(beginning, 1, layout)
     first = next(records, None)
     if first is None:
         raise DataError(
@@ -356,6 +549,20 @@ def _without_lines(data: bytes, lines: int) -> bytes:
 def check_header(file: InputFile, header: Sequence[str], wanted: Sequence[str]) -> list[Problem]:
     """Returns a problem for every wanted field that the header lacks."""
     lacking = [name for name in wanted if name not in header]
+    if len(header) == 1 and len(lacking) == len(wanted):
+        for other in (";", "\t", "|", ","):
+            if set(header[0].split(other)) >= set(wanted) and other in header[0]:
+                return [
+                    Problem(
+                        file=file.name,
+                        line=1,
+                        field=lacking[0],
+                        text="File has another delimiter: expected several fields, got one: "
+                        f"{quote(header[0])}",
+                        action=f"Set data.delimiter to {other!r}.",
+                        reason=Reason.FIELD_MISSING,
+                    )
+                ]
     if wanted and len(lacking) == len(wanted):
         return [
             Problem(
@@ -390,8 +597,8 @@ def infer_types(
 
     A field without any value is a string.
     """
-    block = next(_blocks(file, None, 1 << 20, layout.encoding))
-    records = _records(block.data, 1, layout.delimiter)
+    block = next(_blocks(file, None, 1 << 20, layout))
+    records = _records(block.data, 1, layout)
     _, header = next(records, (0, []))
     sample = [record for _, (_, record) in zip(range(rows), records, strict=False)]
     found = {}
@@ -399,12 +606,7 @@ def infer_types(
         at = header.index(name)
         texts = [r[at].strip(" \t") for r in sample if len(r) == len(header)]
         texts = [t for t in texts if t and t not in layout.missing]
-        if texts and all(INT.fullmatch(t) for t in texts):
-            found[name] = "int"
-        elif texts and all(FLOAT.fullmatch(t) for t in texts):
-            found[name] = "float"
-        else:
-            found[name] = "string"
+        found[name] = values.narrowest(pa.array(texts, pa.string())) if texts else "string"
     return found
 
 
@@ -431,7 +633,7 @@ def read_rows(
         SchemaError: the header is wrong. Faults in records do not raise: see `Rows.problems`.
     """
     header: list[str] | None = None
-    for block in _blocks(file, summary, block_bytes, layout.encoding):
+    for block in _blocks(file, summary, block_bytes, layout):
         if header is None:
             header, lines = _header(file, block, layout)
             Problems.of(check_header(file, header, layout.names)).raise_if_any()
@@ -448,19 +650,22 @@ def _parse(file: InputFile, header: list[str], layout: Layout, block: _Block) ->
         if layout.quarantine:
             return _without_bad(file, header, layout, block)
         return no_rows(layout, Problems.of([fault]))
-    if block.last and block.data.count(b'"') % 2:
-        offset = _ends_in_quotes(block.data, layout.delimiter)
-        if offset is not None:
-            if layout.quarantine:  # nobody knows which records are in the quotes
-                raise _unclosed(file, block.line + offset).as_error()
-            return no_rows(layout, _unclosed(file, block.line + offset))
+    problems, swallowing = _quote_problems(file, layout, block)
+    if problems.total:
+        if not layout.quarantine:
+            return no_rows(layout, problems)
+        if swallowing:  # nobody knows which records are in the quotes
+            raise problems.as_error()
+        return _without_bad(file, header, layout, block)
     try:
         table = pyarrow.csv.read_csv(
             pa.BufferReader(block.data),
             read_options=pyarrow.csv.ReadOptions(column_names=header),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.delimiter,
-                newlines_in_values=b'"' in block.data,
+                quote_char=layout.quote or False,
+                escape_char=layout.escape or False,
+                newlines_in_values=_multiline(block.data, layout),
                 ignore_empty_lines=len(header) > 1,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
@@ -483,6 +688,12 @@ def _parse(file: InputFile, header: list[str], layout: Layout, block: _Block) ->
     return typed_rows(file, layout, columns, _lines(header, layout, block, columns))
 
 
+def _multiline(data: bytes, layout: Layout) -> bool:
+    """Whether a line break may be part of a text."""
+    marks = (layout.quote.encode(), layout.escape.encode())
+    return any(mark and mark in data for mark in marks)
+
+
 def _lines(
     header: list[str], layout: Layout, block: _Block, columns: Mapping[str, pa.Array]
 ) -> Callable[[int], int]:
@@ -492,7 +703,7 @@ def _lines(
     def line_of(row: int) -> int:
         if not lines:
             single = len(header) == 1
-            found = [n for n, _ in _records(block.data, block.line, layout.delimiter)]
+            found = [n for n, _ in _records(block.data, block.line, layout)]
             rows = len(next(iter(columns.values())))
             lines.extend(found if not single else range(block.line, block.line + rows))
         return lines[row]
@@ -521,8 +732,17 @@ def _diagnose(
     good: list[tuple[int, list[str]]] = []
     bad: list[Problem] = []
     total = 0
-    for line, record in _records(block.data, block.line, layout.delimiter):
-        fault = _record_fault(record, len(header))
+    for line, raw in _raw_records(block.data, block.line, layout):
+        try:
+            record = _fields(raw, layout, strict=True)
+            fault = _record_fault(record, len(header))
+        except csv.Error as error:
+            fault = (
+                f"Record has quotes out of place: expected them as in RFC 4180, got {error}",
+                "Double quotes that are part of the text, or say by data.escape what stands "
+                "before them.",
+                Reason.RECORD_MALFORMED,
+            )
         if fault is None:
             good.append((line, record))
             continue

@@ -25,6 +25,7 @@ from transforms import (
     schema_policy,
     statistics,
     statistics_page,
+    values,
 )
 from transforms.problems import Problems
 from transforms.rows import Field, Layout
@@ -35,11 +36,7 @@ _SUFFIXES = {
     ".tfrecord": "tfrecord",
     ".tfrecords": "tfrecord",
 }
-_PATTERNS = {
-    "int": r"^[+-]?[0-9]{1,18}$",
-    "float": r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$",
-}
-"""What texts of a type look like, the narrowest type first."""
+_WIDTHS = ("int", "float", "string")
 NAME = "data"
 """What the statistics call the files, which are not split."""
 
@@ -80,7 +77,7 @@ def find(
     base_dir: str = ".",
     file_format: str | None = None,
     missing: Sequence[str] = ("",),
-    delimiter: str = ",",
+    csv: Mapping[str, str] | None = None,
     encoding: str = "utf-8",
     types: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
@@ -93,7 +90,8 @@ def find(
         base_dir: Directory that relative patterns start from and stay below.
         file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
         missing: Texts that stand for a missing value.
-        delimiter: Of CSV.
+        csv: How CSV is written: delimiter, quote, escape, decimal, thousands, as in a run
+            configuration.
         encoding: Of CSV, a text encoding of Python's.
         types: Field -> "string", "int" or "float"; others are the narrowest that fit all rows.
         lists: Field with several values per record -> what stands between them in a text, or
@@ -108,7 +106,8 @@ def find(
     encoding = _known(encoding)
     inputs = files.find({NAME: patterns}, base_dir)
     name = file_format or _format_of(inputs[0].name)
-    layout = Layout(format=name, missing=tuple(missing), delimiter=delimiter, encoding=encoding)
+    dialect = config.csv_dialect(csv or {}).dialect
+    layout = Layout(format=name, missing=tuple(missing), encoding=encoding, **dialect)
     reader = readers.reader(name)
     names = reader.read_header(inputs[0], layout)
     given = dict(types or {})
@@ -176,21 +175,15 @@ def _narrowest_types(
     The first rows are not enough: rainfall is 0 for days and then 0.01.
     """
     as_text = dataclasses.replace(layout, fields=tuple(Field(name=n, type="string") for n in names))
-    fitting = {name: dict(_PATTERNS) for name in names}
-    seen: set[str] = set()
+    found: dict[str, int] = {}
     for file in inputs:
         for rows in csv_reader.read_rows(file, as_text):
-            for name, patterns in fitting.items():
-                texts = pc.utf8_trim(rows.batch.column(name).drop_null(), " \t") if patterns else ()
-                if len(texts):
-                    seen.add(name)
-                for kind in list(patterns) if len(texts) else ():
-                    if not pc.all(pc.match_substring_regex(texts, patterns[kind])).as_py():
-                        del patterns[kind]
-    return {
-        name: next(iter(patterns)) if patterns and name in seen else "string"
-        for name, patterns in fitting.items()
-    }
+            for name in names:
+                texts = rows.batch.column(name).drop_null()
+                if len(texts) and found.get(name) != len(_WIDTHS) - 1:
+                    width = _WIDTHS.index(values.narrowest(pc.utf8_trim(texts, " \t")))
+                    found[name] = max(found.get(name, 0), width)
+    return {name: _WIDTHS[found[name]] if name in found else "string" for name in names}
 
 
 def _format_of(name: str) -> str:

@@ -21,6 +21,8 @@ from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import storage
+from estimator_lib.core.values import Logical
+from estimator_lib.features.texts import canonical as texts_of
 from estimator_lib.features.transform import FeatureTransform
 from transforms import records, statistics, tensors, user_function
 
@@ -54,6 +56,9 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         user: A `user_function.UserGraph` that makes fields of raw ones, before the columns.
         derived: Field that it gives -> type.
         along: Those that are features as they are.
+        logical: Raw field -> what its texts are, which are brought into their canonical form.
+        required: Fields that every row must have; rows without, and infinite numbers of any
+            field, are refused. None refuses nothing, for rows that are checked already.
     """
 
     def __init__(
@@ -65,6 +70,8 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         user: Any | None = None,
         derived: Mapping[str, str] | None = None,
         along: Iterable[str] = (),
+        logical: Mapping[str, Logical] | None = None,
+        required: Iterable[str] | None = None,
     ) -> None:
         super().__init__(name="transform")
         columns = tuple(columns)
@@ -75,20 +82,46 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         self._lists = {name: sources[name] for name in sorted(list_features(columns, fields))}
         self._user = user
         self._along = tuple(along)
+        self._logical = {n: kind for n, kind in (logical or {}).items() if n in raw_fields}
+        self._required = None if required is None else frozenset(required)
         specification = {n: tensors.spec(n, kind) for n, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
             self._transform, input_signature=[specification], autograph=False
         )
 
     def _transform(self, raw: Mapping[str, Any]) -> dict[str, Any]:
+        texts = {name: texts_of(raw[name], kind) for name, kind in self._logical.items()}
+        raw = {**raw, **texts}
         if self._user is not None:
             raw = {**raw, **self._user(raw)}
+        if self._required is not None:
+            needed = self._required
+            raw = {name: _checked(name, one, name in needed) for name, one in raw.items()}
         features = dict(self.features(raw))
         features |= {name: _numbers(raw[name]) for name in self._along}
         for name, column in self._lists.items():
             source = raw[next(iter(fc.raw_fields([column])))]
             features[name] = _as_sparse(column, features[name], source)
         return features
+
+
+def _checked(name: str, values: Any, required: bool) -> Any:
+    """A number that the columns can take, or the error of the request that has another."""
+    if not isinstance(values, tf.Tensor) or values.dtype == tf.string:
+        return values
+    if values.dtype.is_floating:
+        fine = tf.math.is_finite(values) if required else ~tf.math.is_inf(values)
+    elif required:
+        fine = values != fc.MISSING_INT
+    else:
+        return values
+    found = "is missing or not finite" if required else "is not finite"
+    message = (
+        f"Field {name!r} {found}: expected a number{' in every row' if required else ''}. Give the "
+        f"value{', or train with a default for its column' if required else ''}."
+    )
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(fine), [message])]):
+        return tf.identity(values)
 
 
 def _numbers(values: Any) -> Any:
@@ -121,48 +154,44 @@ def num_buckets(columns: Iterable[fc.Column]) -> dict[str, int | None]:
     }
 
 
-def content_digest(
-    columns: Mapping[str, fc.Column],
-    raw_fields: Mapping[str, str],
-    derived: records.Derived | None = None,
-) -> str:
+def content_digest(columns: Mapping[str, fc.Column], source: records.Source) -> str:
     """Returns what two transforms have in common exactly when they do the same.
 
     The bytes of a SavedModel differ from one process to the next; this does not.
     """
-    described = description(columns, raw_fields)
-    if derived is not None:
-        described["function"] = derived.digest
+    described = description(columns, source.raw_fields, source.logical)
+    if source.derived is not None:
+        described["function"] = source.derived.digest
     text = storage.canonical_json(described)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def description(columns: Mapping[str, fc.Column], raw_fields: Mapping[str, str]) -> dict[str, Any]:
+def description(
+    columns: Mapping[str, fc.Column],
+    raw_fields: Mapping[str, str],
+    logical: Mapping[str, Logical],
+) -> dict[str, Any]:
     """Returns what `columns.json` holds."""
     return {
         "columns": {name: fc.to_json(column) for name, column in columns.items()},
         "raw_fields": dict(sorted(raw_fields.items())),
+        "types": {name: logical[name] for name in sorted(raw_fields.keys() & logical.keys())},
     }
 
 
 def write_transform(
-    directory: pathlib.Path,
-    columns: Mapping[str, fc.Column],
-    raw_fields: Mapping[str, str],
-    derived: records.Derived | None = None,
-    along: Mapping[str, str] | None = None,
+    directory: pathlib.Path, columns: Mapping[str, fc.Column], source: records.Source
 ) -> None:
     """Writes the transform graph, both schemas, the vocabularies and `columns.json`.
 
     Args:
         directory: An empty staging directory.
         columns: Resolved columns by their names in the run configuration.
-        raw_fields: Raw field -> type, for every field that a column or the function reads.
-        derived: A learned function, whose fields columns may read.
-        along: Fields of it that are features as they are -> type.
+        source: How the rows are read: raw fields, what their texts are, a learned function.
     """
+    raw_fields, derived = source.raw_fields, source.derived
     given = derived.outputs if derived is not None else {}
-    features = dict(along or {})
+    features = dict(source.along)
     vocabularies = {
         column.name: column.vocabulary
         for column in fc.walk(columns.values())
@@ -181,6 +210,8 @@ def write_transform(
         user=user_function.UserGraph(derived.directory, derived.inputs) if derived else None,
         derived=given,
         along=features,
+        logical=source.logical,
+        required=fc.required_fields(columns),
     )
     tf.saved_model.save(
         module,
@@ -199,7 +230,7 @@ def write_transform(
         ("transformed_metadata", transformed),
     ):
         storage.write_text(directory / folder / "schema.pbtxt", text_format.MessageToString(schema))
-    storage.write_json(directory / "columns.json", description(columns, raw_fields))
+    storage.write_json(directory / "columns.json", description(columns, raw_fields, source.logical))
 
 
 def _asset_name(name: str) -> str:

@@ -19,7 +19,7 @@ from transforms.analysis import Analysis
 from transforms.files import InputFile
 from transforms.records import Source
 
-VERSION = 3
+VERSION = 4
 """Changes with the meaning of an analysis, and makes all keys new."""
 
 

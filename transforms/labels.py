@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estimator_lib.core import config
+from estimator_lib.core import config, labels
 from estimator_lib.core.errors import Reason
 from transforms.lists import Lists
 from transforms.rows import Field
+
+if TYPE_CHECKING:
+    from transforms.analysis import FieldAnalysis
 
 Array = np.ndarray[Any, Any]
 
@@ -22,14 +25,18 @@ def fields(label: config.Label) -> dict[str, Field]:
     if label.values is not None:
         return {}
     limits: dict[str, Any] = {"type": "float"}
-    if label.kind != "number":
+    if label.class_names is not None:
+        limits = {"type": "string"}
+    elif label.kind != "number":
         limits = {
             "type": "int",
             "low": 0,
-            "high": label.classes - 1,
+            "high": label.classes - 1 if isinstance(label.classes, int) else 1,
             "category": True,
             "reason": Reason.LABEL_OUT_OF_RANGE,
         }
+        if label.kind == "class":
+            limits["action"] = "Correct the value, or name the classes: classes: [no, yes]."
     return {name: Field(name=name, role="Label", **limits) for name in label.raw_fields}
 
 
@@ -45,6 +52,10 @@ def absent(label: config.Label, batch: pa.RecordBatch) -> dict[str, Array]:
 
 def unlisted(label: config.Label, batch: pa.RecordBatch) -> dict[int, str]:
     """Returns the rows with a value that is none of the label's classes, and the first such."""
+    if label.class_names is not None:
+        texts, ids = batch.column(label.field), class_ids(label, batch)
+        known = texts.is_null().to_numpy(zero_copy_only=False) | (ids >= 0)
+        return {int(row): texts[int(row)].as_py() for row in np.flatnonzero(~known)[::-1]}
     if label.values is None:
         return {}
     values, parents, classes = _classes(label, batch)
@@ -52,10 +63,13 @@ def unlisted(label: config.Label, batch: pa.RecordBatch) -> dict[int, str]:
     return {int(parents[at]): values[int(at)].as_py() for at in strange[::-1]}
 
 
-def columns(labels: Mapping[str, config.Label], batch: pa.RecordBatch) -> dict[str, pa.Array]:
+def columns(by_head: Mapping[str, config.Label], batch: pa.RecordBatch) -> dict[str, pa.Array]:
     """Returns the columns of the examples that hold labels, as `core.labels` names them."""
     found: dict[str, pa.Array] = {}
-    for label in labels.values():
+    for label in by_head.values():
+        if label.class_names is not None:
+            found[str(label.field)] = pa.array(class_ids(label, batch))
+            continue
         if label.values is None:
             found |= {name: batch.column(name) for name in label.raw_fields}
             continue
@@ -64,6 +78,30 @@ def columns(labels: Mapping[str, config.Label], batch: pa.RecordBatch) -> dict[s
         hot[classes[classes >= 0], parents[classes >= 0]] = 1
         found |= {name: pa.array(row) for name, row in zip(label.columns, hot, strict=True)}
     return found
+
+
+def class_ids(label: config.Label, batch: pa.RecordBatch) -> Array:
+    """Returns the class of every row, int64 `[rows]`; -1 for a text that is none, or no label."""
+    column = batch.column(label.field)
+    if label.class_names is None:
+        return pc.fill_null(column, -1).to_numpy(zero_copy_only=False)
+    encoded = column.dictionary_encode()
+    ids = labels.class_ids(encoded.dictionary.to_pylist(), label.class_names)
+    at = pc.fill_null(encoded.indices, len(ids)).to_numpy(zero_copy_only=False)
+    return np.array([*ids, -1], np.int64)[at]
+
+
+def class_totals(label: config.Label, field: FieldAnalysis) -> Mapping[int, int]:
+    """Returns how many rows each class has, by its id; those without any are left out."""
+    if label.class_names is None:
+        values, times = field.values.values()
+        return {int(value): int(count) for value, count in zip(values, times, strict=True)}
+    table = field.tokens.to_table()
+    ids = labels.class_ids(table["token"].to_pylist(), label.class_names)
+    found: dict[int, int] = {}
+    for at, count in zip(ids, table["count"].to_pylist(), strict=True):
+        found[at] = found.get(at, 0) + int(count)
+    return dict(sorted(found.items()))
 
 
 def _classes(label: config.Label, batch: pa.RecordBatch) -> tuple[pa.Array, Array, Array]:

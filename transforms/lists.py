@@ -30,7 +30,8 @@ class Lists:
     @classmethod
     def of(cls, column: pa.Array) -> Lists:
         """Takes a list column apart; a null row has no values."""
-        if pa.types.is_fixed_size_list(column.type):
+        kind = column.type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
             column = column.cast(pa.list_(column.type.value_type))
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
         return cls(

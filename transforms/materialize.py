@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, labels, manifest, storage
+from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.inputs import tfrecord
 from estimator_lib.inputs.parquet import row_count
@@ -433,7 +433,7 @@ def _changed(file: InputFile) -> DataError:
 
 def _schema(source: records.Source, transform: BatchTransform) -> pa.Schema:
     fields = [*transform.dtypes.items(), *((n, _plain(k)) for n, k in source.along.items())]
-    held = labels.columns(config.described(source.labels))
+    held = config.described(source.labels).columns
     fields += [(name, pa.from_numpy_dtype(dtype)) for name, dtype in held.items()]
     if source.weight is not None:
         fields.append((source.weight, pa.float32()))

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from estimator_lib.core.errors import DataError, Reason, SchemaError
+from transforms import values
 from transforms.files import InputFile, Part
 from transforms.problems import Problems
 from transforms.rows import (
@@ -20,8 +22,6 @@ from transforms.rows import (
     Rows,
     Stretch,
     check_fields,
-    is_list,
-    readable,
     stored_rows,
 )
 
@@ -44,15 +44,7 @@ def read_header(file: InputFile, layout: Layout) -> list[str]:
 def infer_types(file: InputFile, names: Sequence[str], layout: Layout) -> dict[str, str]:  # noqa: ARG001 - one signature for all readers
     """Returns int, float or string for each field, as the file's schema has it."""
     with _opened(file) as parquet:
-        return {name: _kind(parquet.schema_arrow.field(name).type) for name in names}
-
-
-def _kind(kind: pa.DataType) -> str:
-    if is_list(kind):
-        return f"{_kind(kind.value_type)}[]"
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return "int"
-    return "float" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else "string"
+        return {name: values.type_of(parquet.schema_arrow.field(name).type) for name in names}
 
 
 def read_rows(
@@ -66,15 +58,48 @@ def read_rows(
         Problems.of(check_fields(file, schema.names, layout.names)).raise_if_any()
         _check_types(file, schema, layout)
         groups = range(parquet.num_row_groups)
+        deprecated = _deprecated(parquet, layout.names)
         for group in groups if file.part is None else groups[file.part.begin : file.part.end]:
             before = 0
             batches = parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=layout.names)
+            if deprecated:
+                batches = _within_years(file, batches, group, deprecated)
             while (batch := _next(file, batches, group, before)) is not None:
                 yield _batch_rows(file, layout, batch, group, before)
                 before += batch.num_rows
             expected = parquet.metadata.row_group(group).num_rows
             if before != expected:
                 raise _damaged(file, f"{before:,} of {expected:,} rows of row group {group}")
+
+
+def _deprecated(parquet: pq.ParquetFile, names: Sequence[str]) -> list[str]:
+    """The wanted columns of INT96 timestamps, which Arrow reads as nanoseconds."""
+    columns = [parquet.schema.column(i) for i in range(len(parquet.schema))]
+    return [c.path for c in columns if c.physical_type == "INT96" and c.path in names]
+
+
+def _within_years(
+    file: InputFile, batches: Iterator[pa.RecordBatch], group: int, names: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Batches with the moments that nanoseconds of 64 bits cannot hold, which would wrap.
+
+    The same values are read as microseconds too, and taken from there where the two disagree:
+    then as texts.
+    """
+    with _opened(file, int96="us") as coarse:
+        others = coarse.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(names))
+        for batch, other in zip(batches, others, strict=True):
+            for name in names:
+                fine, wide = batch.column(name), other.column(name)
+                floored = pc.floor_temporal(fine, unit="microsecond").cast(pa.timestamp("us"))
+                same = pc.equal(floored, wide)
+                if pc.all(same, min_count=0).as_py():
+                    continue
+                (exact, _), (plain, _) = values.plain(fine), values.plain(wide)
+                at = batch.schema.get_field_index(name)
+                text = pc.if_else(same, exact, plain)
+                batch = batch.set_column(at, name, text)
+            yield batch
 
 
 def _batch_rows(
@@ -100,10 +125,12 @@ def _next(
         raise _damaged(file, found) from error
 
 
-def _opened(file: InputFile) -> pq.ParquetFile:
+def _opened(file: InputFile, *, int96: str | None = None) -> pq.ParquetFile:
     stream = file.open()
     try:
-        return pq.ParquetFile(stream, page_checksum_verification=True)
+        return pq.ParquetFile(
+            stream, page_checksum_verification=True, coerce_int96_timestamp_unit=int96
+        )
     except (pa.ArrowException, OSError) as error:
         stream.close()
         raise _damaged(file, _short(error)) from error
@@ -131,8 +158,10 @@ def _check_types(file: InputFile, schema: pa.Schema, layout: Layout) -> None:
                 reason=Reason.DUPLICATE,
             )
         kind = schema.field(places[0]).type if places else pa.string()
-        if not readable(kind, several=name in layout.lists):
-            advice = "Declare it under data.fields" if is_list(kind) else "Flatten the column"
+        if not values.readable(kind, several=name in layout.lists):
+            advice = (
+                "Declare it under data.fields" if values.is_list(kind) else "Flatten the column"
+            )
             raise SchemaError(
                 f"Field {name!r} cannot be read: expected one text or number per row, got "
                 f"{kind} in {file.name}. {advice}.",

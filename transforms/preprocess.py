@@ -22,7 +22,7 @@ import apache_beam as beam
 from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, manifest, storage
+from estimator_lib.core import config, labels, manifest, storage
 from estimator_lib.core.errors import (
     DataError,
     EstimatorLibError,
@@ -30,8 +30,10 @@ from estimator_lib.core.errors import (
     StorageError,
 )
 from estimator_lib.core.progress import Progress
+from estimator_lib.core.values import Logical
 from transforms import (
     files,
+    first_look,
     graph,
     incremental,
     materialize,
@@ -46,9 +48,9 @@ from transforms import (
     statistics,
     statistics_page,
 )
+from transforms import labels as label_fields
 from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, Ranking, raise_first
-from transforms.problems import Problems
-from transforms.rows import Layout, ReadSummary
+from transforms.rows import ReadSummary
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
@@ -142,25 +144,31 @@ def run(
     columns = config.build_columns(part.columns)
     with contextlib.ExitStack() as commits:
         part, inputs = _inputs(commits, part, columns, base_dir, runner_options)
+        part = first_look.learned_classes(part, inputs)
+        _show_classes(part)
         derived = _derived(commits, part, inputs, policy, runner_options, analysis_cache)
         source = _source(part, columns, inputs, derived)
+        if derived is not None:
+            source = source.resolved(derived.logical)
         if policy is not None:
             source = policy.held(source)
         parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
         analysis = analyse(parts, source, runner_options, analysis_cache)
+        source = source.resolved(analysis.logical)
         quarantined = quarantine.check(analysis, part.data)
         _require_rows(analysis, splits.names(part.data.split))
         computed = {
             name: statistics.dataset_statistics(name, split)
             for name, split in _in_order(analysis).items()
         }
+        statistics.add_common_histograms(computed, _in_order(analysis))
         anomalies = policy.judge(computed) if policy is not None else {}
-        resolved = resolution.resolve(columns, analysis, source.class_field)
+        resolved = resolution.resolve(columns, analysis, source.class_label)
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(object_store.committed(examples_dir))
         _write_transform(commits, transform_dir, resolved, source)
         writer = commits.enter_context(object_store.committed(statistics_dir))
-        label = config.described(part.heads)
+        label = labels.to_json(config.described(part.heads))
         schema = statistics.infer_schema(
             analysis.splits["train"],
             labels=[field for own in part.heads.values() for field in own.raw_fields],
@@ -213,6 +221,16 @@ def _inputs(
     return part, bigquery_snapshot.take(table, wanted, directory, runner_options)
 
 
+def _show_classes(part: config.PreprocessPart) -> None:
+    """Says which classes a label has, where they are called by name."""
+    for head, label in part.heads.items():
+        found = label.described()
+        if isinstance(found, labels.ClassLabel) and not found.numbered:
+            told = ", ".join(found.classes)
+            positive = f"; positive: {found.positive}" if found.positive is not None else ""
+            Progress("label").line(f"label  {head or found.field}: {told}{positive}")
+
+
 def _in_order(analysis: Analysis) -> dict[str, Any]:
     return {name: analysis.splits[name] for name in config.SPLITS if name in analysis.splits}
 
@@ -225,7 +243,7 @@ def _source(
 ) -> records.Source:
     """Settles how the files are read, and refuses files whose header does not fit."""
     provisional = records.source(part, columns, {}, derived)
-    _report_extra(_checked_headers(inputs, provisional.layout))
+    _report_extra(first_look.require_fields(inputs, provisional.layout))
     given = {**part.data.kinds, **(derived.outputs if derived is not None else {})}
     open_fields = [f for f in records.indicator_only(columns.values()) if f not in given]
     if not open_fields:
@@ -233,19 +251,6 @@ def _source(
     reader = readers.reader(part.data.format)
     inferred = reader.infer_types(inputs[0], open_fields, provisional.layout)
     return records.source(part, columns, inferred, derived)
-
-
-def _checked_headers(
-    inputs: Sequence[files.InputFile], layout: Layout
-) -> list[tuple[files.InputFile, list[str]]]:
-    reader = readers.reader(layout.format)
-    headers = [(file, reader.read_header(file, layout)) for file in inputs]
-    Problems.of(
-        problem
-        for file, header in headers
-        for problem in readers.check_header(layout.format, file, header, layout.names)
-    ).raise_if_any()
-    return headers
 
 
 def _derived(
@@ -262,7 +267,12 @@ def _derived(
     from transforms import user_function
 
     source = records.source(part, {}, {})
-    _checked_headers(inputs, source.layout)
+    first_look.require_fields(inputs, source.layout)
+    if policy is not None:
+        source = policy.held(source)
+    # What texts are decides how the function is given them, so it must be known before.
+    parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
+    seen = analyse(parts, source, runner_options, cache)
     fields = {
         name: part.data.kinds[name] + ("[]" if name in part.data.fields else "")
         for name in part.preprocess.fields
@@ -271,7 +281,7 @@ def _derived(
     return user_function.learn(
         part.preprocess.function,
         inputs,
-        policy.held(source) if policy is not None else source,
+        source.resolved(seen.logical),
         fields,
         directory,
         runner_options=runner_options,
@@ -279,10 +289,10 @@ def _derived(
     )
 
 
-def _report_extra(headers: Sequence[tuple[files.InputFile, list[str]]]) -> None:
+def _report_extra(headers: Mapping[files.InputFile, Sequence[str]]) -> None:
     """Says once which fields only some of the files have; nothing reads them."""
-    first = set(headers[0][1])
-    different = {name for _, header in headers for name in first ^ set(header)}
+    first, *others = [set(header) for header in headers.values()]
+    different = {name for header in others for name in first ^ header}
     if different:
         _LOG.warning("Fields in some files only, and not used: %s.", ", ".join(sorted(different)))
 
@@ -311,8 +321,21 @@ def analyse(
     """Reads all files and returns what there is to know about them.
 
     Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`. With a
-    `cache` directory, files whose analysis it holds are not parsed.
+    `cache` directory, files whose analysis it holds are not parsed. What the texts of a field are
+    is settled, over all files, and they are counted as such.
     """
+    analysis = _merged(inputs, source, runner_options, cache)
+    made = {field.name: Logical.TEXT for field in source.outputs.fields}
+    analysis.settle({**made, **source.logical})
+    return analysis
+
+
+def _merged(
+    inputs: Sequence[files.InputFile],
+    source: records.Source,
+    runner_options: Sequence[str],
+    cache: str | None,
+) -> Analysis:
     threads = runners.threads(runner_options)
     merged = Analysis()
     fresh: list[files.InputFile] = []
@@ -466,7 +489,7 @@ def _write_examples(
     output: str,
     runner_options: Sequence[str],
 ) -> None:
-    described = storage.canonical_json(graph.description(resolved, source.features))
+    described = storage.canonical_json(graph.description(resolved, source.features, source.logical))
     kept = {name: file.kept for name, file in analysis.files.items()}
     threads = runners.threads(runner_options)
     total = sum(split.kept for split in analysis.splits.values())
@@ -516,29 +539,31 @@ def _write_examples(
         "splits": by_split,
         "raw_eval": raw_shards,
         "features": materialize.features_of(resolved.values(), source.features, source.along),
-        "label": config.described(source.labels),
+        "label": labels.to_json(config.described(source.labels)),
         "weight": source.weight,
         "keep": list(source.keep),
         "raw_fields": dict(sorted(source.raw_fields.items())),
+        "types": dict(sorted(source.logical.items())),
+        "required": sorted(fc.required_fields(resolved)),
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
         "counts": _counts(analysis, source.labels),
         "data_fingerprint": analysis.fingerprint,
         "inputs": {name: file.sha256 for name, file in sorted(analysis.files.items())},
-        "transform_content": graph.content_digest(resolved, source.raw_fields, source.derived),
+        "transform_content": graph.content_digest(resolved, source),
     }
 
 
-def _counts(analysis: Analysis, labels: Mapping[str, config.Label]) -> dict[str, Any]:
-    """Rows read, kept and skipped per split, with the rows of every class, by head if several."""
+def _counts(analysis: Analysis, by_head: Mapping[str, config.Label]) -> dict[str, Any]:
+    """Rows read, kept and skipped per split, with those of every class by its name, by head."""
     counts: dict[str, Any] = {}
     for name, split in _in_order(analysis).items():
         counts[name] = {"read": split.read, "kept": split.kept, "skipped": split.skipped}
         found = {}
-        for head, label in labels.items():
-            if label.kind == "class":
-                classes, times = split.fields[str(label.field)].values.values()
-                pairs = zip(classes, times, strict=True)
-                found[head] = {str(int(value)): int(count) for value, count in pairs}
+        for head, label in by_head.items():
+            described = label.described()
+            if isinstance(described, labels.ClassLabel):
+                totals = label_fields.class_totals(label, split.fields[described.field])
+                found[head] = {described.classes[at]: count for at, count in totals.items()}
         if found:
             counts[name]["label"] = found.get("", found)
     return counts
@@ -586,7 +611,7 @@ def _write_transform(
     A SavedModel's bytes differ each time it is written, so a retried step could otherwise not
     commit what it committed before.
     """
-    content = graph.content_digest(resolved, source.raw_fields, source.derived)
+    content = graph.content_digest(resolved, source)
     finished = manifest.whole(directory, object_store.of(directory))
     if finished is not None:
         if finished.metadata.get("content") == content:
@@ -597,9 +622,7 @@ def _write_transform(
             reason=Reason.ALREADY_EXISTS,
         )
     writer = commits.enter_context(object_store.committed(directory))
-    graph.write_transform(
-        writer.directory, resolved, source.raw_fields, source.derived, source.along
-    )
+    graph.write_transform(writer.directory, resolved, source)
     writer.kind = "transform"
     writer.metadata = {"content": content}
 

@@ -17,17 +17,15 @@ from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-import pyarrow.compute as pc
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from transforms import anomalies, dataset, records, statistics
+from transforms import anomalies, dataset, records, statistics, values
 from transforms.analysis import Analysis, AnalysisFn
 from transforms.files import InputFile
 from transforms.lists import Lists
 from transforms.problems import Problems
 from transforms.records import Chunk, Source, SplitRows
-from transforms.rows import is_list
 
 
 class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
@@ -42,7 +40,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
         base_dir: Directory that relative patterns start from and stay below.
         file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
         missing: Texts that stand for a missing value.
-        delimiter: Of CSV.
+        csv: How CSV is written, as in a run configuration; such as {"delimiter": ";"}.
         types: Field -> "string", "int" or "float", where the first rows do not tell.
         lists: Field with several values per record -> what stands between them in a text, or "".
 
@@ -57,7 +55,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
         base_dir: str = ".",
         file_format: str | None = None,
         missing: Sequence[str] = ("",),
-        delimiter: str = ",",
+        csv: Mapping[str, str] | None = None,
         types: Mapping[str, str] | None = None,
         lists: Mapping[str, str] | None = None,
     ) -> None:
@@ -68,7 +66,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
             base_dir=base_dir,
             file_format=file_format,
             missing=missing,
-            delimiter=delimiter,
+            csv=csv,
             types=types,
             lists=lists,
         )
@@ -128,15 +126,16 @@ def _analysis(batch: pa.RecordBatch, name: str, every_token: frozenset[str]) -> 
 
 def _typed(column: pa.Array) -> pa.Array:
     """A column as string, int64 or float64, or lists of them; NaN is missing."""
-    if is_list(column.type):
-        lists = Lists.of(column)
-        return lists.holding(_typed(lists.values)).to_arrow()
-    if pa.types.is_integer(column.type) or pa.types.is_boolean(column.type):
-        return column.cast(pa.int64())
-    if pa.types.is_floating(column.type):
-        numbers = column.cast(pa.float64())
-        return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
-    return column.cast(pa.string())
+    plain, _ = values.plain(column)
+    if pa.types.is_list(plain.type):
+        lists = Lists.of(plain)
+        return lists.holding(_whole(lists.values)).to_arrow()
+    return _whole(plain)
+
+
+def _whole(column: pa.Array) -> pa.Array:
+    is_boolean = pa.types.is_boolean(column.type)
+    return column.cast(pa.int8()).cast(pa.int64()) if is_boolean else column
 
 
 def _statistics(analysis: Analysis, name: str) -> Any:

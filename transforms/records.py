@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.values import Logical
 from transforms import labels as label_fields
 from transforms import readers, splits
 from transforms.files import InputFile
@@ -31,6 +32,8 @@ class Derived(Protocol):
     def outputs(self) -> Mapping[str, str]: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def logical(self) -> Mapping[str, Logical]: ...
 
     def apply(self, batch: pa.RecordBatch) -> Mapping[str, pa.Array]:
         """Returns the outputs for the rows."""
@@ -76,9 +79,18 @@ class Source:
     slices: tuple[str, ...] = ()
 
     @property
-    def class_field(self) -> str | None:
-        """The field whose classes may rank vocabularies: that of the only label with classes."""
-        found = [label.field for label in self.labels.values() if label.kind == "class"]
+    def logical(self) -> dict[str, Logical]:
+        """The logical types of string fields, as far as they are known."""
+        return {f.name: f.logical for f in self.layout.fields if f.logical is not None}
+
+    def resolved(self, logical: Mapping[str, Logical]) -> Source:
+        """Returns the source with texts read as what they are."""
+        return dataclasses.replace(self, layout=self.layout.resolved(logical))
+
+    @property
+    def class_label(self) -> config.Label | None:
+        """The label whose classes may rank vocabularies: the only one with classes."""
+        found = [label for label in self.labels.values() if label.kind == "class"]
         return found[0] if len(found) == 1 else None
 
     @property
@@ -172,6 +184,7 @@ def source(
     known = {**part.data.kinds, **{name: kind.removesuffix("[]") for name, kind in given.items()}}
     several = {*lists, *(name for name, kind in given.items() if kind.endswith("[]"))}
     features = feature_types(columns.values(), known, inferred, several)
+    fc.check_field_names(name for name in features if name not in given)
     _check_given(features, given)
     fields = {
         name: _feature_field(name, kind, part, columns)
@@ -183,6 +196,8 @@ def source(
     for name, kind in part.data.kinds.items():
         if name not in features:
             fields[name] = Field(name=name, type=kind)
+    for name in part.data.as_written:
+        fields[name] = dataclasses.replace(fields[name], logical=Logical.TEXT)
     for name, declared in lists.items():
         separator = declared.separator or ""
         fields[name] = dataclasses.replace(fields[name], several=True, separator=separator)
@@ -215,7 +230,7 @@ def source(
         fields[weight] = dataclasses.replace(amount, low=max(amount.low or 0, 0))
     layout = Layout(
         format=part.data.format,
-        delimiter=part.data.delimiter,
+        **part.data.dialect,
         missing=tuple(part.data.missing),
         encoding=part.data.encoding,
         quarantine=part.data.on_bad_rows == "quarantine",
@@ -246,7 +261,12 @@ def source(
         features=features,
         keep=tuple(part.keep),
         keep_raw=part.keep_raw,
-        every_token=frozenset(key for key, _ in vocabularies),
+        every_token=frozenset(
+            [
+                *(key for key, _ in vocabularies),
+                *(str(label.field) for label in part.heads.values() if label.class_names),
+            ]
+        ),
         weighted={
             name: tuple(sorted({v.weight for key, v in vocabularies if key == name and v.weight}))
             for name in sorted({key for key, v in vocabularies if v.weight})
@@ -256,7 +276,7 @@ def source(
         outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
         along=along,
     )
-    if found.by_class and found.class_field is None:
+    if found.by_class and found.class_label is None:
         kinds = ", ".join(repr(label.kind) for label in part.heads.values())
         raise ConfigError(
             "A vocabulary is ranked by mutual information, which needs one label of kind 'class', "
@@ -285,6 +305,7 @@ def _outputs(
                 high=ids.buckets - 1 if ids is not None else None,
                 role="Output of preprocess.function",
                 action="Correct the function, or the column that reads it.",
+                logical=Logical.TEXT,
             )
         )
     return Layout(missing=(), fields=tuple(fields), quarantine=layout.quarantine)
@@ -342,40 +363,8 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
     ):
         if source.derived is not None:
             rows = extended(file, source.outputs, rows, source.derived.apply(rows.batch))
-        batch, problems = rows.batch, rows.problems
-        skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
-        needed = []
-        for head, label in source.labels.items():
-            place = f"labels.{head}" if head else "label"
-            for field, absent in label_fields.absent(label, batch).items():
-                if label.missing == "skip":
-                    skip |= absent
-                else:
-                    advice = f"Correct the row, or set {place}.missing to skip."
-                    needed.append(("Label", field, absent, advice))
-        if source.weight is not None:
-            absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
-            needed.append(
-                ("Weight", source.weight, absent, "Correct the row, or leave the weight away.")
-            )
-        for role, field, absent, advice in needed:
-            text = f"{role} {field!r} is missing: expected a value, got none"
-            texts = dict.fromkeys(np.flatnonzero(absent & ~skip).tolist(), text)
-            problems += _faults(file, source, rows, field, texts, advice, Reason.MISSING_VALUE)
-            bad[list(texts)] = True
-        for label in source.labels.values():
-            listed = quote(list(label.values or ()), 60)
-            texts = {
-                row: f"Label {label.field!r} has an unknown class: expected one of {listed}, got "
-                f"{quote(value)}"
-                for row, value in label_fields.unlisted(label, batch).items()
-                if not skip[row]
-            }
-            advice = "Correct the value, or list it under the label's values."
-            problems += _faults(
-                file, source, rows, str(label.field), texts, advice, Reason.LABEL_OUT_OF_RANGE
-            )
-            bad[list(texts)] = True
+        checked = judged(file, source, rows)
+        skip, bad, problems = checked.skip, checked.bad, checked.problems
         by_split = {}
         assigned = splits.assign(source.split, rows.texts, file.split)
         unplaced = assigned.pop(splits.UNPLACED, None)
@@ -388,6 +377,61 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
             if count:
                 by_split[name] = _chosen(rows, chosen & ~skip, count)
         yield Chunk(by_split=by_split, problems=problems)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Which rows have what they must have.
+
+    Attributes:
+        skip: Rows left out for want of a label, `[rows]`.
+        bad: Rows at fault, `[rows]`.
+        problems: The faults, those of reading included.
+    """
+
+    skip: np.ndarray[Any, Any]
+    bad: np.ndarray[Any, Any]
+    problems: Problems
+
+
+def judged(file: InputFile, source: Source, rows: Rows) -> Judged:
+    """Returns which rows lack a label or weight, or have a label that is no class."""
+    batch, problems = rows.batch, rows.problems
+    skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)
+    needed = []
+    for head, label in source.labels.items():
+        place = f"labels.{head}" if head else "label"
+        for field, absent in label_fields.absent(label, batch).items():
+            if label.missing == "skip":
+                skip |= absent
+            else:
+                advice = f"Correct the row, or set {place}.missing to skip."
+                needed.append(("Label", field, absent, advice))
+    if source.weight is not None:
+        absent = batch.column(source.weight).is_null().to_numpy(zero_copy_only=False)
+        needed.append(
+            ("Weight", source.weight, absent, "Correct the row, or leave the weight away.")
+        )
+    for role, field, absent, advice in needed:
+        text = f"{role} {field!r} is missing: expected a value, got none"
+        texts = dict.fromkeys(np.flatnonzero(absent & ~skip).tolist(), text)
+        problems += _faults(file, source, rows, field, texts, advice, Reason.MISSING_VALUE)
+        bad[list(texts)] = True
+    for label in source.labels.values():
+        place = "values" if label.values is not None else "classes"
+        listed = quote(list(label.values or label.class_names or ()), 60)
+        texts = {
+            row: f"Label {label.field!r} has an unknown class: expected one of {listed}, got "
+            f"{quote(value)}"
+            for row, value in label_fields.unlisted(label, batch).items()
+            if not skip[row]
+        }
+        advice = f"Correct the value, or list it under the label's {place}."
+        problems += _faults(
+            file, source, rows, str(label.field), texts, advice, Reason.LABEL_OUT_OF_RANGE
+        )
+        bad[list(texts)] = True
+    return Judged(skip=skip, bad=bad, problems=problems)
 
 
 def _chosen(rows: Rows, keep: np.ndarray[Any, Any], read: int) -> SplitRows:

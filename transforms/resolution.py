@@ -11,7 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import Reason
+from estimator_lib.core import config
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.values import Logical, canonical
+from transforms import labels as label_fields
 from transforms.analysis import WEIGHT_UNIT, Analysis, FieldAnalysis
 from transforms.informativeness import adjusted_mutual_information
 from transforms.problems import Problem, Problems
@@ -25,14 +28,14 @@ MAX_DISTINCT = 10_000_000
 
 
 def resolve(
-    columns: Mapping[str, fc.Column], analysis: Analysis, label: str | None = None
+    columns: Mapping[str, fc.Column], analysis: Analysis, label: config.Label | None = None
 ) -> dict[str, fc.Column]:
     """Returns the columns with everything learned from the train split in its place.
 
     Args:
         columns: As declared.
         analysis: Of all splits.
-        label: Field of the label.
+        label: The label whose classes may rank vocabularies.
 
     Raises:
         DataError: values are missing where a column has no default, a field has no value at
@@ -46,47 +49,74 @@ def resolve(
     # A column that others are made of is met several times.
     Problems.of(list(dict.fromkeys(found))).raise_if_any()
     train = analysis.splits["train"].fields
-    classes = train.get(label or "")
+    classes = None
+    if label is not None:
+        classes = label_fields.class_totals(label, train[str(label.field)])
+    logical = analysis.logical
     return {
-        name: fc.resolve(column, lambda field, part: _learned(train[field], part, classes))
+        name: fc.resolve(
+            column,
+            lambda field, part: _learned(train[field], part, classes, logical.get(field)),
+            lambda field, listed: _written(field, listed, logical.get(field)),
+        )
         for name, column in columns.items()
     }
 
 
+def _written(field: str, listed: tuple[Any, ...], logical: Logical | None) -> tuple[Any, ...]:
+    """Listed values of a vocabulary in the form that the field's texts have."""
+    if logical is None:
+        return listed
+    found = tuple(canonical(one, logical) if isinstance(one, str) else one for one in listed)
+    if len(set(found)) < len(set(listed)):
+        twice = sorted({str(one) for one in found if found.count(one) > 1})[0]
+        alike = [one for one, text in zip(listed, found, strict=True) if text == twice]
+        raise ConfigError(
+            f"Vocabulary of field {field!r} lists one value twice: {quote(alike)} are all "
+            f"{logical} {twice!r}. List it once, or declare the field as text under data.types.",
+            reason=Reason.DUPLICATE,
+        )
+    return found
+
+
 def vocabulary(
-    field: FieldAnalysis, part: fc.Vocabulary, label: FieldAnalysis | None
+    field: FieldAnalysis,
+    part: fc.Vocabulary,
+    classes: Mapping[int, int] | None,
+    logical: Logical | None = None,
 ) -> tuple[str, ...]:
     """Returns the reserved values, then the others as they are ranked, ties by their bytes.
 
     Args:
         field: Where the values are.
         part: What is wanted of them.
-        label: The label, where its classes rank the values.
+        classes: Rows of each class of the label, where these rank the values.
+        logical: What the field's texts are, so that reserved values are written alike.
     """
     assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
     top_k = None if part.top_k is None else part.top_k + len(part.reserved)
     if part.informative:
-        assert label is not None, "see records.source"  # noqa: S101
-        tokens = _informative(field, label, top_k, part.min_count)
+        assert classes is not None, "see records.source"  # noqa: S101
+        tokens = _informative(field, classes, top_k, part.min_count)
     elif part.weight is not None:
         least = int(np.ceil(part.min_count / WEIGHT_UNIT)) if part.min_count > 1 else 1
         tokens = field.sums[part.weight].ordered(top_k, least)["token"].to_pylist()
     else:
         tokens = field.tokens.ordered(top_k, part.min_count)["token"].to_pylist()
-    reserved = set(part.reserved)
-    others = [token for token in tokens if token not in reserved][: part.top_k]
-    return (*part.reserved, *others)
+    first = [canonical(text, logical or Logical.TEXT) for text in part.reserved]
+    others = [token for token in tokens if token not in set(first)][: part.top_k]
+    return (*first, *others)
 
 
 def _informative(
-    field: FieldAnalysis, label: FieldAnalysis, top_k: int | None, min_count: int
+    field: FieldAnalysis, classes: Mapping[int, int], top_k: int | None, min_count: int
 ) -> list[str]:
     assert isinstance(field.tokens, TokenCounts), "see Source.every_token"  # noqa: S101
-    classes, totals = label.values.values()
+    totals = np.array(list(classes.values()))
     table = field.tokens.ordered(min_count=min_count)
     joint = np.zeros((table.num_rows, len(classes)), np.int64)
     for at, one in enumerate(classes):
-        counts = field.by_class.get(int(one))
+        counts = field.by_class.get(one)
         if counts is not None:
             seen = counts.to_table()
             found = pc.index_in(table["token"], seen["token"])
@@ -97,21 +127,43 @@ def _informative(
     return ranked["token"].take(order[:top_k] if top_k is not None else order).to_pylist()
 
 
-def _learned(field: FieldAnalysis, part: Any, label: FieldAnalysis | None) -> Any:
+def _learned(
+    field: FieldAnalysis, part: Any, classes: Mapping[int, int] | None, logical: Logical | None
+) -> Any:
     match part:
         case fc.Vocabulary():
-            return vocabulary(field, part, label)
+            return vocabulary(field, part, classes, logical)
         case fc.Moments():
-            return fc.ZScore(mean=field.numbers.mean, stddev=field.numbers.stddev)
+            return moments(field)
         case fc.Quantiles():
-            return boundaries(field, part.buckets)
+            return boundaries(field, part.buckets, ends=part.ends)
     return field.numbers.mean
 
 
-def boundaries(field: FieldAnalysis, buckets: int) -> tuple[float, ...]:
-    """Returns distinct ascending boundaries, as float32 for that is what they are compared to."""
-    inner = np.clip(field.values.quantiles(buckets), field.low, field.high)
-    return tuple(float(value) for value in np.unique(inner.astype(np.float32)))
+def boundaries(field: FieldAnalysis, buckets: int, *, ends: bool = False) -> tuple[float, ...]:
+    """Returns distinct ascending boundaries, as float32 for that is what they are compared to.
+
+    Args:
+        field: Where the numbers are.
+        buckets: How many parts.
+        ends: Whether the smallest and the largest number are boundaries too.
+    """
+    cuts = np.clip(field.values.boundaries(buckets), field.low, field.high)
+    if ends:
+        cuts = np.concatenate([[field.low], cuts, [field.high]])
+    return tuple(float(value) for value in np.unique(cuts.astype(np.float32)))
+
+
+def moments(field: FieldAnalysis) -> fc.ZScore:
+    """Returns mean and standard deviation, so that float32 numbers give scores of order 1.
+
+    A deviation smaller than the steps between float32 numbers of that size would make large
+    scores of nothing but rounding; the step takes its place.
+    """
+    mean, stddev = field.numbers.mean, field.numbers.stddev
+    step = max(abs(field.low), abs(field.high)) * float(np.finfo(np.float32).eps)
+    least = max(step, float(np.finfo(np.float32).tiny))
+    return fc.ZScore(mean=mean, stddev=max(stddev, least) if stddev > 0 else 0.0)
 
 
 def _unlearnable(name: str, column: fc.Column, analysis: Analysis) -> list[Problem]:

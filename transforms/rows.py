@@ -1,16 +1,17 @@
 """Records of any file format -> typed Arrow record batches, by one set of rules.
 
 A text is missing only if it is one of the declared tokens; an empty text of a string field is
-always missing, for nothing downstream tells the two apart. Numbers written as text are written
-as in Python, without "_", "nan", "inf" or "0x"; they must be finite as float32 (int fields: as
-int64). Formats with types of their own (Parquet, tf.Example) follow the same rules: null and NaN
-are missing, a whole number is the same value whether it is stored as an integer or a float, and
-a number read as text is written without a fraction if it has none.
+always missing, for nothing downstream tells the two apart. A token that is a number is missing
+however it is written. Numbers written as text are written as in Python, without "_", "nan", "inf"
+or "0x", or are booleans; they must be finite as float32 (int fields: whole, as int64). Formats
+with types of their own (Parquet, tf.Example) follow the same rules: null and NaN are missing. What
+a value's text and number are says `core.values`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import hashlib
 import io
 import re
@@ -21,8 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from estimator_lib.core import values as grammar
 from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import Reason, did_you_mean, quote
+from estimator_lib.core.values import Logical
+from transforms import values
 from transforms.files import InputFile
 from transforms.lists import Lists
 from transforms.problems import SHOWN, Problem, Problems
@@ -33,6 +37,8 @@ FLOAT_LIMIT = float(np.finfo(np.float32).max)
 
 Array = np.ndarray[Any, Any]
 
+_NO_NUMBER = "\ue000"
+"""Before a text that is no number, though it looks like one."""
 INT = re.compile(r"[+-]?\d+", re.ASCII)
 FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
@@ -47,8 +53,7 @@ class Field:
 
     Attributes:
         name: Its name in the header.
-        type: "string", "int" or "float"; `category` reads an integral float such as "1.0" as
-            an integer too.
+        type: "string", "int" or "float".
         low: Smallest value allowed, or None.
         high: Largest value allowed, or None.
         category: Whether the number is a class.
@@ -59,6 +64,8 @@ class Field:
         action: What to do about a value at fault, where it is none of the file's own.
         values: The texts it may have; None allows any.
         required: Whether every record must have a value.
+        logical: Of a string field, what its values are, once that is known: they are written in
+            their canonical form. `TEXT` leaves them as they are; so does None.
     """
 
     name: str
@@ -73,6 +80,7 @@ class Field:
     action: str = ""
     values: tuple[str, ...] | None = None
     required: bool = False
+    logical: Logical | None = None
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -86,7 +94,11 @@ class Layout:
     """How records are written, and which fields are wanted of them.
 
     Attributes:
-        delimiter: One character between fields.
+        delimiter: One character between fields of CSV.
+        quote: One character around texts of CSV that hold a delimiter; "" for none.
+        escape: One character of CSV before one that is text; "" for none.
+        decimal: What stands before the fraction of a number in CSV.
+        thousands: What stands between its thousands; "" for nothing.
         missing: Texts that stand for a missing value.
         format: "csv", "parquet" or "tfrecord".
         fields: Fields to convert to their types.
@@ -98,6 +110,10 @@ class Layout:
     """
 
     delimiter: str = ","
+    quote: str = '"'
+    escape: str = ""
+    decimal: str = "."
+    thousands: str = ""
     missing: tuple[str, ...] = ("",)
     fields: tuple[Field, ...] = ()
     texts: tuple[str, ...] = ()
@@ -110,6 +126,16 @@ class Layout:
     def listed(self) -> int:
         """How many faults are listed at most."""
         return QUARANTINED if self.quarantine else SHOWN
+
+    def resolved(self, logical: Mapping[str, Logical]) -> Layout:
+        """Returns the layout with the logical types of string fields."""
+        fields = tuple(
+            dataclasses.replace(field, logical=logical[field.name])
+            if field.type == "string" and field.name in logical
+            else field
+            for field in self.fields
+        )
+        return dataclasses.replace(self, fields=fields)
 
     @property
     def lists(self) -> frozenset[str]:
@@ -280,11 +306,12 @@ def typed_rows(
                 for r in unequal[: layout.listed]
             ]
             problems += Problems.of(found, total=len(unequal), kept=layout.listed)
-    separators = {field.name: field.separator for field in layout.fields}
+    known = {field.name: field for field in layout.fields}
     texts = {}
     for name in layout.texts:
-        text = _as_text(columns[name], separators.get(name, ""))
-        missing = pc.is_in(text, value_set=tokens.missing_or_empty)
+        field = known.get(name, Field(name=name, type="string"))
+        text = _as_text(tokens.plain(columns[name], number=False), field)
+        missing = tokens.among(text)
         texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text).fill_null("")
     batch = pa.RecordBatch.from_pydict(typed)
     whole = Rows(batch=batch, texts=texts, problems=problems, line_of=line_of, where=where)
@@ -367,36 +394,101 @@ def _nulls(column: pa.Array) -> Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Tokens:
-    """Texts that stand for a missing value."""
+    """Texts that stand for a missing value; those that are numbers also in their one form."""
 
     missing: pa.Array
     missing_or_empty: pa.Array
+    narrow: pa.Array
+    numbers: pa.Array
+    decimal: str
+    thousands: str
 
     @classmethod
     def of(cls, layout: Layout) -> _Tokens:
+        given = sorted(filter(None, layout.missing))
+        kinds = {token: grammar.narrow(token) for token in given}
+        numbers = [grammar.to_number(token) for token in given]
         return cls(
             missing=pa.array(sorted(layout.missing), pa.string()),
             missing_or_empty=pa.array(sorted({*layout.missing, ""}), pa.string()),
+            narrow=pa.array(
+                sorted({text for kind, text in kinds.values() if kind is not Logical.TEXT}),
+                pa.string(),
+            ),
+            numbers=pa.array([float(n) for n in numbers if n is not None], pa.float64()),
+            decimal=layout.decimal,
+            thousands=layout.thousands,
         )
+
+    def plain(self, column: pa.Array, *, number: bool) -> pa.Array:
+        """Texts with their numbers as Python writes them.
+
+        Args:
+            column: Of any type; only texts are written in a way of their own.
+            number: Whether they must be numbers: 1.5 is none where fractions follow a comma.
+        """
+        if not pa.types.is_string(column.type) or (self.decimal, self.thousands) == (".", ""):
+            return column
+        point, between = re.escape(self.decimal), re.escape(self.thousands)
+        first = "[0-9]" if number else "[1-9]"  # a text 007,5 is none
+        whole = f"0|{first}[0-9]*"
+        if between:
+            whole += rf"|{first}[0-9]{{0,2}}(?:{between}[0-9]{{3}})+"
+        sign = "[+-]?" if number else "-?"
+        pattern = rf"^{sign}(?:(?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+        bare = pc.replace_substring(column, self.thousands, "") if self.thousands else column
+        written = pc.replace_substring(bare, self.decimal, ".")
+        other = column
+        if number:
+            marked = pc.binary_join_element_wise(pa.scalar(_NO_NUMBER), column, "")
+            looks = pc.match_substring_regex(column, r"^[ \t]*[+-]?[.0-9]")
+            other = pc.if_else(looks, marked, column)
+        return pc.if_else(pc.match_substring_regex(column, pattern), written, other)
+
+    def among(self, text: pa.Array) -> pa.Array:
+        """Which texts of a string field are missing."""
+        missing = pc.is_in(text, value_set=self.missing_or_empty)
+        if not len(self.narrow):
+            return missing
+        alike = pc.is_in(values.canonical(text, None), value_set=self.narrow)
+        return pc.or_(missing, alike)
+
+    def without(self, numbers: pa.Array) -> pa.Array:
+        """Numbers with null for those that stand for a missing value."""
+        if not len(self.numbers):
+            return numbers
+        missing = pc.is_in(numbers.cast(pa.float64(), safe=False), value_set=self.numbers)
+        return pc.if_else(missing, pa.scalar(None, numbers.type), numbers)
 
 
 def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
     """Brings values to the field's type; with those that do not fit it."""
     if field.type == "string":
-        text = _as_text(column)
-        missing = pc.is_in(text, value_set=tokens.missing_or_empty)
-        text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
-        if field.values is None:
-            return text, []
-        domain = pa.array([*field.values, None], pa.string())
-        known = pc.is_in(text, value_set=domain).to_numpy(zero_copy_only=False)
-        return text, [] if known.all() else [("domain", np.flatnonzero(~known))]
+        text = _as_text(tokens.plain(column, number=False), field)
+        text = pc.if_else(tokens.among(text), pa.scalar(None, pa.string()), text)
+        return text, _outside(field, text)
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
-        numbers, faults = _parsed(field, pc.if_else(missing, pa.scalar(None), column))
+        text = pc.if_else(missing, pa.scalar(None), column)
+        numbers, faults = _parsed(field, tokens.plain(text, number=True))
     else:
+        if pa.types.is_boolean(column.type):
+            column = column.cast(pa.int8()).cast(pa.int64())
         numbers, faults = _converted(field, column)
-    return _checked(field, numbers, faults)
+    return _checked(field, tokens.without(numbers), faults)
+
+
+def _outside(field: Field, text: pa.Array) -> _Faults:
+    """Texts that are not in the domain, whatever they are written as."""
+    if field.values is None:
+        return []
+    domain = pa.array([*field.values, None], pa.string())
+    known = pc.is_in(text, value_set=domain)
+    if not pc.all(known, min_count=0).as_py():
+        alike = pc.is_in(values.canonical(text, None), value_set=values.canonical(domain, None))
+        known = pc.or_(known, alike)
+    unknown = np.flatnonzero(~known.to_numpy(zero_copy_only=False))
+    return [("domain", unknown)] if len(unknown) else []
 
 
 def _split(column: pa.Array, field: Field, tokens: _Tokens) -> pa.Array:
@@ -426,17 +518,15 @@ def _without(rows: Rows, bad: Array) -> Rows:
     )
 
 
-def _as_text(column: pa.Array, separator: str = "") -> pa.Array:
-    """Texts of a column; a whole number is written without a fraction, several are joined."""
+def _as_text(column: pa.Array, field: Field) -> pa.Array:
+    """Texts of a column, as the field's logical type has them; several are joined."""
     if pa.types.is_list(column.type):
         lists = Lists.of(column)
-        texts = lists.holding(_as_text(lists.values).fill_null("")).to_arrow()
-        return pc.binary_join(texts, separator or " ")
-    if not pa.types.is_floating(column.type):
-        return column.cast(pa.string())
-    whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
-    as_int = pc.if_else(whole, column, pa.scalar(None, pa.float64())).cast(pa.int64())
-    return pc.if_else(whole, as_int.cast(pa.string()), column.cast(pa.string()))
+        texts = lists.holding(_as_text(lists.values, field).fill_null("")).to_arrow()
+        return pc.binary_join(texts, field.separator or " ")
+    text = values.texts(column)
+    logical = field.logical if field.type == "string" else Logical.REAL
+    return text if logical is None else values.canonical(text, logical)
 
 
 def stored_rows(
@@ -460,7 +550,7 @@ def stored_rows(
     plain: dict[str, pa.Array] = {}
     bad: list[Array] = []
     for name in layout.names:
-        plain[name], wrong = _plain(columns[name])
+        plain[name], wrong = values.plain(columns[name])
         if len(wrong):
             bad.append(wrong)
             found = [
@@ -499,64 +589,6 @@ def stored_rows(
     )
 
 
-def is_list(kind: pa.DataType) -> bool:
-    """Whether a field of this Arrow type holds several values per record."""
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
-
-
-def readable(kind: pa.DataType, *, several: bool = False) -> bool:
-    """Whether a field of this Arrow type holds one text or number per record, or `several`."""
-    if several and is_list(kind):
-        return readable(kind.value_type)
-    if pa.types.is_dictionary(kind):
-        return readable(kind.value_type)
-    return not pa.types.is_nested(kind) and not isinstance(kind, pa.BaseExtensionType)
-
-
-def _plain(column: pa.Array) -> tuple[pa.Array, Array]:
-    """A column as string, int64 or float64 with NaN as null; and the rows that are no text."""
-    kind = column.type
-    none = np.zeros(0, np.int64)
-    if is_list(kind):
-        lists = Lists.of(column)
-        values, wrong = _plain(lists.values)
-        return lists.holding(values).to_arrow(), lists.parents[wrong]
-    if pa.types.is_dictionary(kind):
-        return _plain(column.dictionary_decode())
-    if pa.types.is_floating(kind):
-        numbers = column.cast(pa.float64())
-        return pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers), none
-    if pa.types.is_boolean(kind):
-        return column.cast(pa.int8()).cast(pa.int64()), none
-    if pa.types.is_integer(kind) and kind != pa.uint64():
-        return column.cast(pa.int64()), none
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or _is_text(kind)):
-        return column.cast(pa.string()), none  # dates, decimals: as they are written
-    raw = column.cast(pa.large_binary()).cast(pa.binary())
-    wrong = pc.fill_null(pc.match_substring(raw, b"\0"), False).to_numpy(zero_copy_only=False)
-    try:
-        text = raw.cast(pa.string())
-    except pa.ArrowInvalid:
-        decoded = [_decoded(value) for value in raw.to_pylist()]
-        wrong = wrong | np.array([value is False for value in decoded])
-        text = pa.array([value or None for value in decoded], pa.string())
-    return text, np.flatnonzero(wrong)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _decoded(value: bytes | None) -> str | bool | None:
-    """The text; None if there is none, False if it is not one."""
-    try:
-        return None if value is None else value.decode()
-    except UnicodeDecodeError:
-        return False
-
-
 def check_fields(file: InputFile, found: Sequence[str], wanted: Sequence[str]) -> list[Problem]:
     """Returns a problem for every wanted field that a file lacks."""
     lacking = [name for name in wanted if name not in found]
@@ -584,7 +616,13 @@ def _parsed(field: Field, text: pa.Array) -> tuple[pa.Array, _Faults]:
     try:
         if target == pa.int64() and pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
             raise pa.ArrowInvalid("hexadecimal")
-        numbers = pc.cast(text, target)
+        try:
+            numbers = pc.cast(text, target)
+        except pa.ArrowInvalid:
+            if target != pa.int64():
+                raise
+            # pandas writes integers with a gap among them as 1.0.
+            numbers = pc.cast(pc.replace_substring_regex(text, r"\.0+$", ""), target)
         if target == pa.int64() and pc.min(numbers).as_py() == MISSING_INT:
             raise pa.ArrowInvalid("the integer that stands for a missing value")
     except pa.ArrowInvalid:
@@ -655,25 +693,37 @@ def _numbers_one_by_one(
 ) -> tuple[pa.Array, np.ndarray[Any, Any]]:
     """Converts by the grammar itself, once per distinct text; returns also the rows refused."""
     encoded = text.dictionary_encode()
-    grammar = INT if target == pa.int64() else FLOAT
-    convert: Callable[[str], Any] = int if target == pa.int64() else float
-    values: list[Any] = []
-    refused: list[bool] = []
-    for token in encoded.dictionary.to_pylist():
-        trimmed = token.strip(" \t")
-        value = convert(trimmed) if grammar.fullmatch(trimmed) else None
-        if target == pa.int64() and value is not None and not MISSING_INT < value < 2**63:
-            value = None
-        if target == pa.float64() and trimmed.lower().lstrip("+-") in ("inf", "infinity", "nan"):
-            value = float("inf")
-        values.append(value)
-        refused.append(value is None)
-    indices = encoded.indices
-    if not values:
+    convert = _whole_number if target == pa.int64() else _real_number
+    found = [convert(token.strip(" \t")) for token in encoded.dictionary.to_pylist()]
+    if not found:
         return pa.nulls(len(text), target), np.array([], np.int64)
-    numbers = pa.array(values, target).take(indices)
-    wrong = pc.fill_null(pa.array(refused).take(indices), False)
+    numbers = pa.array(found, target).take(encoded.indices)
+    refused = pa.array([value is None for value in found]).take(encoded.indices)
+    wrong = pc.fill_null(refused, False)
     return numbers, np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
+
+
+def _whole_number(text: str) -> int | None:
+    """The integer that a text is, such as 7, 7.0 or true; None if it is none that fits."""
+    if FLOAT.fullmatch(text):
+        if not abs(float(text)) <= 2.0**63:
+            return None
+        number: decimal.Decimal | None = decimal.Decimal(text)
+    else:
+        number = grammar.to_number(text)
+    if number is None or number != number.to_integral_value():
+        return None
+    return int(number) if MISSING_INT < number < 2**63 else None
+
+
+def _real_number(text: str) -> float | None:
+    """The number that a text is; infinite if it says so, None if it is none."""
+    if FLOAT.fullmatch(text):
+        return float(text)
+    if text.lower().lstrip("+-") in ("inf", "infinity", "nan"):
+        return float("inf")
+    number = grammar.to_number(text)
+    return None if number is None else float(number)
 
 
 def _value_problem(
@@ -733,7 +783,7 @@ def _missing_problem(file: InputFile, field: Field, line: int, where: str) -> Pr
         line=line,
         field=field.name,
         text=f"{field.role} {field.name!r} is missing: expected a value in every record",
-        action="Correct the record, or the presence in the schema.",
+        action=field.action or "Correct the record, or the presence in the schema.",
         reason=Reason.MISSING_VALUE,
         where=where,
     )

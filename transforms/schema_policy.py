@@ -10,12 +10,11 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from estimator_lib.core import config, manifest, storage
-from estimator_lib.core.errors import DataError, Reason, SchemaError
+from estimator_lib.core.errors import DataError, Reason
 from transforms import anomalies, object_store
 from transforms.records import Source
 from transforms.rows import Field
@@ -148,16 +147,9 @@ def read_schema(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         DataError: there is no such file.
-        SchemaError: it holds something else.
+        SchemaError: it holds something else, or a constraint that is not judged.
     """
-    try:
-        return text_format.Parse(_read(path).decode(), schema_pb2.Schema())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise SchemaError(
-            f"Schema {path} cannot be read: expected a tensorflow_metadata Schema as text, got "
-            f"{str(error).rstrip('.')}. Correct the file.",
-            reason=Reason.INVALID_VALUE,
-        ) from error
+    return anomalies.parsed_schema(_read(path), os.fspath(path))
 
 
 def read_statistics(path: str | os.PathLike[str]) -> Any:

@@ -12,7 +12,7 @@ boundaries reproducible.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -193,6 +193,31 @@ class NumberCounts:
         ranks = [i * int(ends[-1]) // parts for i in range(1, parts)]
         return [float(values[i]) for i in np.searchsorted(ends, ranks, side="right")]
 
+    def boundaries(self, parts: int) -> list[float]:
+        """Returns at most parts - 1 distinct inner boundaries that keep heavy values apart.
+
+        Those of `quantiles` where these are distinct. A value that fills a part by itself, such as
+        the zeros of a number that is mostly 0, would take several of them: it gets a part of its
+        own instead, and the other values share the rest.
+        """
+        values, counts = self.values()
+        plain = self.quantiles(parts)
+        if len(set(plain)) == len(plain):
+            return plain
+        heavy = counts * parts >= counts.sum()
+        first = {float(values[0])}  # nothing lies below it
+        behind = np.flatnonzero(heavy) + 1
+        begins = {float(value) for value in values[heavy]} - first
+        ends = {float(value) for value in values[behind[behind < len(values)]]}
+        cuts = begins | ends if len(begins | ends) < parts else begins
+        left = parts - 1 - len(cuts)
+        others, times = values[~heavy], np.cumsum(counts[~heavy])
+        if left > 0 and len(others):
+            ranks = [i * int(times[-1]) // (left + 1) for i in range(1, left + 1)]
+            found = others[np.searchsorted(times, ranks, side="right")]
+            cuts |= {float(value) for value in found} - first
+        return sorted(cuts)[: parts - 1] or sorted(set(plain))
+
     @property
     def rank_error(self) -> float:
         """The largest share of all values in one interval; 0.0 while counts are exact."""
@@ -247,6 +272,19 @@ class TokenCounts:
         """Adds what the other has seen."""
         for table in other._tables:
             self._push(table)
+
+    def rewrite(self, written: Callable[[pa.Array], pa.Array]) -> None:
+        """Counts other texts instead; those that become equal are added up."""
+        table = self._compact()
+        texts = table["token"].combine_chunks()
+        if isinstance(texts, pa.ChunkedArray):
+            texts = pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], texts.type)
+        texts = texts.cast(pa.string())
+        changed = written(texts)
+        if changed is not texts:
+            tokens = changed.cast(pa.large_string())
+            self._tables = [_summed(pa.table({"token": tokens, "count": table["count"]}))]
+            self._compact()
 
     def _push(self, table: pa.Table) -> None:
         self._tables.append(table)

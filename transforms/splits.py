@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from estimator_lib.core import config
+from estimator_lib.core.values import Logical
+from transforms import values
 
 Array = np.ndarray[Any, Any]
 
@@ -42,7 +44,7 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
 
     Args:
         split: The declaration.
-        texts: The fields that decide, as written, string `[rows]`.
+        texts: The fields that decide, string `[rows]`; what they are written as does not matter.
         file_split: The split of the file the rows come from; "" where rows decide.
 
     Returns:
@@ -51,6 +53,7 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
     """
     if file_split:
         return {file_split: None}
+    texts = {name: _key(texts[name]) for name in split.fields}
     if split.hash is not None:
         held_out = hashed_fraction([texts[name] for name in split.hash.key]) < (
             split.hash.eval_fraction
@@ -62,14 +65,18 @@ def assign(split: config.Split, texts: Mapping[str, pa.Array], file_split: str) 
     text = texts[split.column.field]
     result = {}
     rest = np.ones(len(text), bool)
-    for name, values in (("eval", split.column.eval), ("validation", split.column.validation)):
-        if values:
-            chosen = pc.is_in(text, value_set=pa.array(values, pa.string())).to_numpy(
-                zero_copy_only=False
-            )
+    for name, given in (("eval", split.column.eval), ("validation", split.column.validation)):
+        if given:
+            listed = _key(pa.array(given, pa.string()))
+            chosen = pc.is_in(text, value_set=listed).to_numpy(zero_copy_only=False)
             result[name] = chosen & rest
             rest &= ~chosen
     return {"train": rest, **result}
+
+
+def _key(texts: pa.Array) -> pa.Array:
+    """Texts in a form that depends on nothing but the value, for fields are settled later."""
+    return values.canonical(values.canonical(texts, None), Logical.REAL)
 
 
 def _by_time(split: config.TimeSplit, text: pa.Array) -> dict[str, Any]:

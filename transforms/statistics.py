@@ -10,11 +10,15 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from transforms.analysis import FieldAnalysis, SplitAnalysis
+from transforms.sketches import NumberCounts
 
 TOP_VALUES = 20
 RANKS = 200
 EQUAL_WIDTHS = 40
 QUANTILES = 20
+COMMON = "beside the other splits"
+"""The name of a histogram on bins that all splits share."""
+COMMON_BINS = 24
 MAX_DOMAIN = 100
 """A string field with at most this many distinct values gets a domain in the schema."""
 
@@ -35,6 +39,60 @@ def dataset_statistics(name: str, split: SplitAnalysis) -> Any:
         else:
             _numeric(feature.num_stats, analysis)
     return result
+
+
+def add_common_histograms(computed: Mapping[str, Any], splits: Mapping[str, SplitAnalysis]) -> None:
+    """Adds to every number a histogram on bins that all splits share, for exact comparison.
+
+    A value that is frequent enough to fill a bin has one of its own; the others are cut into bins
+    of about equal count over all splits. What is counted is exact, so that the distance of two
+    splits on these bins is at most the one over their distinct values.
+
+    Args:
+        computed: What `dataset_statistics` gave, by split; each proto is added to.
+        splits: What it was given, by split.
+    """
+    shared: dict[str, Mapping[str, list[tuple[float, float, float]]]] = {}
+    for name in {name for split in splits.values() for name in split.fields}:
+        fields = {s: split.fields[name] for s, split in splits.items() if name in split.fields}
+        if all(field.type != "string" for field in fields.values()):
+            shared[name] = _on_common_bins({s: field.values for s, field in fields.items()})
+    for split, proto in computed.items():
+        for feature in proto.datasets[0].features:
+            buckets = shared.get(feature.path.step[0], {}).get(split)
+            if buckets:
+                custom = feature.custom_stats.add(name=COMMON)
+                for low, high, count in buckets:
+                    custom.histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
+
+
+def _on_common_bins(
+    several: Mapping[str, NumberCounts],
+) -> dict[str, list[tuple[float, float, float]]]:
+    pooled = NumberCounts()
+    for counts_of in several.values():
+        pooled.merge(counts_of)
+    level, keys, counts = pooled.to_arrays()
+    if not len(keys):
+        return {}
+    values, _ = pooled.values()
+    heavy = counts * COMMON_BINS >= counts.sum()
+    rest = np.where(heavy, 0, counts)
+    share = (np.cumsum(rest) - rest) * COMMON_BINS // max(int(rest.sum()), 1)
+    begins = heavy | np.concatenate([[True], heavy[:-1]]) | (np.diff(share, prepend=-1) > 0)
+    bins = np.cumsum(begins) - 1
+    first = np.flatnonzero(begins)
+    last = np.concatenate([first[1:], [len(keys)]]) - 1
+    found = {}
+    for split, counts_of in several.items():
+        own_level, own_keys, own = counts_of.to_arrays()
+        at = np.searchsorted(keys, own_keys >> (level - own_level))
+        heights = np.bincount(bins[at], weights=own, minlength=len(first))
+        found[split] = [
+            (float(low), float(high), float(height))
+            for low, high, height in zip(values[first], values[last], heights, strict=True)
+        ]
+    return found
 
 
 def _common(stats: Any, analysis: FieldAnalysis) -> None:
@@ -66,14 +124,13 @@ def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     stats.num_zeros = analysis.zeros
     stats.min, stats.max = analysis.low, analysis.high
     stats.median = min(max(analysis.values.quantiles(2)[0], stats.min), stats.max)
-    edges = np.linspace(stats.min, stats.max, EQUAL_WIDTHS + 1)
-    heights, _ = np.histogram(values, bins=edges if stats.min < stats.max else 1, weights=counts)
+    widths = EQUAL_WIDTHS if stats.min < stats.max else 1
+    edges = np.linspace(stats.min, stats.max, widths + 1)
+    # Not np.histogram, which refuses numbers so close that edges fall together. Middles of
+    # intervals may lie past the extremes.
+    at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, widths - 1)
     standard = stats.histograms.add(type=statistics_pb2.Histogram.STANDARD)
-    if stats.min == stats.max:
-        edges = np.array([stats.min, stats.max])
-    inside = int(heights.sum())
-    heights[0] += int(counts.sum()) - inside  # middles of intervals may lie past the extremes
-    _add_buckets(standard, edges, heights)
+    _add_buckets(standard, edges, np.bincount(at, weights=counts, minlength=widths))
     cuts = [stats.min, *analysis.values.quantiles(QUANTILES), stats.max]
     quantiles = stats.histograms.add(type=statistics_pb2.Histogram.QUANTILES)
     _add_buckets(quantiles, cuts, [analysis.elements / QUANTILES] * QUANTILES)

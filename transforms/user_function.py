@@ -33,6 +33,7 @@ from estimator_lib.core.errors import (
     StorageError,
     quote,
 )
+from estimator_lib.core.values import Logical
 from transforms import incremental, object_store, records, runners, tensors
 from transforms.files import InputFile
 from transforms.lists import Lists
@@ -50,12 +51,14 @@ class Derived:
         inputs: Raw field -> type.
         outputs: Field it gives -> type.
         digest: Equal for equal functions that learned from equal rows.
+        logical: What the texts are that it was given.
     """
 
     directory: str
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     digest: str
+    logical: Mapping[str, Logical]
 
     def apply(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         """Returns the outputs for the rows, null = missing.
@@ -270,6 +273,7 @@ def learn(
         inputs=dict(fields),
         outputs=graph.outputs(),
         digest=hashlib.sha256(storage.canonical_json(described).encode()).hexdigest(),
+        logical=source.logical,
     )
 
 

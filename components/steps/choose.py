@@ -6,9 +6,9 @@ import json
 
 from kfp import dsl
 
-from components.search import Trial
 from components.steps.tune import write
 from estimator_lib.core.config import TunePart
+from estimator_lib.tuning.search import Trial
 
 
 def run(

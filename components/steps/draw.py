@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from components import search
 from estimator_lib.core import storage
 from estimator_lib.core.config import TunePart
+from estimator_lib.tuning import search
 
 
 def run(config: str, code_version: str) -> list[str]:

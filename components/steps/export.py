@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-import shutil
 import tempfile
 from typing import Any
 
 import pyarrow.parquet as pq
 from kfp import dsl
 
-from components import warm_start
 from components.steps import model as artifact
 from components.steps import raw_rows
 from estimator_lib.core import manifest, storage
@@ -23,6 +21,7 @@ from estimator_lib.evaluation.predictions import served_name
 from estimator_lib.export import parity, retention
 from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
 from estimator_lib.inputs.parquet import examples_input
+from estimator_lib.training import carry_over
 
 
 def run(
@@ -42,8 +41,9 @@ def run(
 
         part = Export.from_json(config)
         trained = artifact.open_model(model.path, transform.path, examples.path)
-        _require_blessing(verdict, evaluation.path, trained.digest)
-        _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
+        _require_blessing(verdict, evaluation.path, trained.digest, examples.path)
+        if _published(serving_dir, trained.digest) is None:
+            _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
         lineage = {
             **_lineage(trained, examples.path, transform.path, evaluation.path),
             "code_version": code_version,
@@ -58,20 +58,25 @@ def run(
             exported = trained.estimator.export_saved_model(
                 folder,
                 build_transformed_serving_input_receiver_fn(transform.path),
-                assets_extra=warm_start.carried(model.path, transform.path),
+                assets_extra=carry_over.carried(model.path, transform.path),
                 checkpoint_path=trained.checkpoint,
             ).decode()
-            storage.write_json(pathlib.Path(exported) / warm_start.LINEAGE, lineage)
+            storage.write_json(pathlib.Path(exported) / carry_over.LINEAGE, lineage)
             checker.check(exported, rows, expected, part.tolerance)
             count = len(next(iter(rows.values())))
             Progress("export").line(
                 f"export  {count:,} raw rows score in a fresh process as they did in training"
             )
-            published = retention.publish(exported, serving_dir, part.keep_versions)
+            with retention.publisher(serving_dir):
+                # Looked at again: nobody else publishes from here on.
+                published = _published(serving_dir, trained.digest)
+                if published is None:
+                    _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
+                    published = retention.publish_held(exported, serving_dir, part.keep_versions)
             with manifest.committed_artifact(saved_model.path) as writer:
                 writer.kind = "saved_model"
                 writer.metadata.update(lineage, published=published, checked_rows=count)
-                shutil.copytree(exported, writer.directory, dirs_exist_ok=True)
+                retention.copy_tree(pathlib.Path(exported), writer.directory)
     digest = manifest.read(saved_model.path).digest
     saved_model.framework = "tensorflow"
     saved_model.metadata.update(digest=digest, published=published, **_shown(lineage))
@@ -82,21 +87,30 @@ def _shown(lineage: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in lineage.items() if name != "files" and value is not None}
 
 
-def _require_blessing(verdict: str, evaluation_dir: str, model: str) -> None:
-    """Refuses a model that was not blessed, whatever the pipeline's condition said."""
+def _require_blessing(verdict: str, evaluation_dir: str, model: str, examples_dir: str) -> None:
+    """Refuses a model that was not blessed, whatever the pipeline's condition said.
+
+    The evaluation must be whole, and be of this model and of these examples.
+    """
+    manifest.verify(evaluation_dir, deep=True)
     found = manifest.read(evaluation_dir, kind="evaluation").metadata
-    if verdict != "blessed" or found["verdict"] != "blessed":
-        raise ExportError(
-            f"The model is not published: its verdict is {found['verdict']!r}, expected "
-            "'blessed'. Its report says why.",
-            reason=Reason.CONFLICT,
-        )
-    if found["model"] != model:
-        raise ExportError(
-            f"The evaluation is of another model: expected {model[:12]}, got "
-            f"{found['model'][:12]}. Evaluate this one.",
-            reason=Reason.DIGEST_MISMATCH,
-        )
+    told = _evaluation(evaluation_dir).get("verdict")
+    for said in (verdict, found.get("verdict"), told):
+        if said != "blessed":
+            raise ExportError(
+                f"The model is not published: its verdict is {said!r}, expected 'blessed'. Its "
+                "report says why.",
+                reason=Reason.CONFLICT,
+            )
+    examples = manifest.read(examples_dir, kind="examples").digest
+    for what, expected in (("model", model), ("examples", examples)):
+        got = found.get(what)
+        if got != expected:
+            raise ExportError(
+                f"The evaluation is of another {what}: expected {expected[:12]}, got "
+                f"{str(got)[:12]}. Evaluate this one.",
+                reason=Reason.DIGEST_MISMATCH,
+            )
 
 
 def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) -> None:
@@ -116,6 +130,19 @@ def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) ->
             f"{versions[-1]} is serving in {serving_dir}. Run again, with that as the champion.",
             reason=Reason.CONFLICT,
         )
+
+
+def _published(serving_dir: str, model: str) -> str | None:
+    """Returns the newest version if it is this model, whole: an attempt that died published it."""
+    newest = retention.newest(serving_dir) if serving_dir else None
+    if newest is None:
+        return None
+    try:
+        lineage = json.loads((pathlib.Path(newest) / carry_over.LINEAGE).read_text())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(lineage, dict) and lineage.get("model") == model
+    return newest if same and retention.damage(newest) is None else None
 
 
 def _compared_with(evaluation_dir: str) -> Any:
@@ -149,6 +176,8 @@ def _lineage(
         "rows": {name: split["rows"] for name, split in prepared.metadata["splits"].items()},
         "files": prepared.metadata["inputs"],
         "separators": prepared.metadata["separators"],
+        "types": prepared.metadata["types"],
+        "required": prepared.metadata["required"],
     }
 
 

@@ -82,7 +82,7 @@ def build_estimator(
     given = {} if warm_start_from is None else {"warm_start_from": warm_start_from}
     if declared.function is not None:
         return _call(declared.function, ready, run_config, declared.args, given)
-    name, label = str(declared.name), examples["label"]
+    name, label = str(declared.name), labels.from_json(examples["label"])
     constructors.check_complete(name, declared.args)
     constructors.check_label(name, declared.args, label)
     arguments = constructors.bind_columns(declared.args, ready)
@@ -92,8 +92,9 @@ def build_estimator(
         arguments["head"] = head_of(label, examples["weight"], weights)
     if "weight_column" in accepted and examples["weight"] is not None:
         arguments.setdefault("weight_column", examples["weight"])
-    if label["kind"] == "class" and "n_classes" in accepted:
-        arguments.setdefault("n_classes", label["classes"])
+    if isinstance(label, labels.ClassLabel) and "n_classes" in accepted:
+        arguments.setdefault("n_classes", len(label.classes))
+        arguments.setdefault("label_vocabulary", labels.ClassNames(label.classes))
     return getattr(estimator_lib, name)(config=run_config, **arguments, **given)
 
 
@@ -111,19 +112,19 @@ def head_of(
         weights: How much the loss of each of several labels counts, where not 1.
         name: The head's.
     """
-    if label["kind"] == "heads":
-        several = labels.heads(label)
-        parts = [head_of(own, weight_column, {}, n) for n, own in several.items()]
-        return heads.MultiHead(parts, [weights.get(n, 1.0) for n in several])
+    if isinstance(label, labels.SeveralLabels):
+        parts = [head_of(own, weight_column, {}, n) for n, own in label.heads.items()]
+        return heads.MultiHead(parts, [weights.get(n, 1.0) for n in label.heads])
     given: dict[str, Any] = {"weight_column": weight_column, "name": name}
-    if label["kind"] == "multilabel":
-        classes = label["classes"]
-        return heads.MultiLabelHead(len(classes), label_vocabulary=classes, **given)
-    if label["kind"] == "number":
+    if isinstance(label, labels.NumberLabel):
         return heads.RegressionHead(**given)
-    if label["classes"] == 2:
+    classes = len(label.classes)
+    if isinstance(label, labels.MultiLabel):
+        return heads.MultiLabelHead(classes, label_vocabulary=label.classes, **given)
+    given["label_vocabulary"] = labels.ClassNames(label.classes)
+    if classes == 2:
         return heads.BinaryClassHead(**given)
-    return heads.MultiClassHead(label["classes"], **given)
+    return heads.MultiClassHead(classes, **given)
 
 
 def _call(
@@ -166,7 +167,7 @@ def open_model(model_dir: str, transform_dir: str, examples_dir: str) -> Trained
     Raises:
         PipelineError: the model was trained on another transform.
     """
-    found = manifest.verify(model_dir)
+    found = manifest.verify(model_dir, deep=True)
     declaration = json.loads((pathlib.Path(model_dir) / DECLARATION).read_text())
     transform = manifest.read(transform_dir, kind="transform").digest
     if declaration["transform"] != transform:

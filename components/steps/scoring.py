@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +66,8 @@ def score(
             input_fn, checkpoint_path=checkpoint, yield_single_examples=False
         )
     ]
-    label, weight, keep = metadata["label"], metadata["weight"], metadata["keep"]
+    label, weight = labels.from_json(metadata["label"]), metadata["weight"]
+    keep = metadata["keep"]
     held = list(labels.columns(label))
     columns = [*held, *([weight] if weight else []), *(f"raw.{field}" for field in keep)]
     files = [pathlib.Path(examples_dir) / f for f in metadata["splits"][split]["files"]]
@@ -112,6 +114,7 @@ def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
             "remove evaluate.changes and evaluate.slice_changes for one run.",
             reason=Reason.FIELD_MISSING,
         )
+    _require_same_classes(model_dir, metadata["label"])
     batches = []
     for name in metadata["raw_eval"]:
         for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
@@ -126,3 +129,27 @@ def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
                     reason=Reason.CONFLICT,
                 ) from error
     return joined(batches)
+
+
+def _require_same_classes(model_dir: str, described: Mapping[str, Any]) -> None:
+    """Refuses a serving model whose classes are others, or in another order."""
+    lineage = pathlib.Path(model_dir) / "lineage.json"
+    if not lineage.exists():
+        return
+    known = json.loads(lineage.read_text()).get("label")
+    theirs = labels.heads(labels.from_json(known)) if known else {}
+    for head, own in labels.heads(labels.from_json(described)).items():
+        other = theirs.get(head)
+        if (
+            isinstance(own, labels.ClassLabel)
+            and isinstance(other, labels.ClassLabel)
+            and len(own.classes) == len(other.classes)
+            and own.classes != other.classes
+        ):
+            raise ConfigError(
+                f"The serving model {model_dir} cannot be compared: its classes of {own.field!r} "
+                f"are {', '.join(other.classes)}, expected {', '.join(own.classes)}. Give "
+                "label.classes in that order, or remove evaluate.changes and "
+                "evaluate.slice_changes for one run.",
+                reason=Reason.CONFLICT,
+            )

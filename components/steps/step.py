@@ -6,18 +6,22 @@ import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.quiet import startup_lines_hidden
-from estimator_lib.core import environment, places
-from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
+from estimator_lib.core import environment, places, storage
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
 
 ERROR_MARK = "error: "
 """Begins the lines on standard output that say why a step failed."""
+VERDICT_MARK = "verdict: "
+"""Begins the line on standard output that says what an evaluation decided, and why."""
 FAILURE = "RUN_FAILURE"
 """Environment variable that tells the exit handler why the run failed, where the runner knows."""
 PAUSE_S = 10.0
@@ -66,14 +70,49 @@ def step() -> Iterator[None]:
     """
     logging.getLogger().setLevel(logging.WARNING)
     try:
-        _use_scratch()
-        yield
+        with _told_to_end():
+            _use_scratch()
+            yield
     except EstimatorLibError as error:
         sys.stdout.writelines(f"{ERROR_MARK}{line}\n" for line in error.message.split("\n"))
         sys.stdout.flush()
         raise SystemExit(error.exit_code) from error
+    except OSError as error:
+        # Libraries write too, such as temporary files on a disk that is full.
+        if not storage.refused(error):
+            raise
+        found = storage.storage_error("use", error.filename or tempfile.gettempdir(), error)
+        sys.stdout.write(f"{ERROR_MARK}{found.message}\n")
+        sys.stdout.flush()
+        raise SystemExit(found.exit_code) from error
     except KeyboardInterrupt as error:
         raise SystemExit(130) from error
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Makes SIGTERM an error that asks to run again; a second one ends the process at once.
+
+    Training notes it itself, and saves first.
+    """
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        error = PipelineError(
+            "The step was asked to end by SIGTERM. Run it again; nothing half-written is left.",
+            reason=Reason.INTERRUPTED,
+        )
+        error.retryable = True
+        raise error
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _use_scratch() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 from kfp import dsl
 
 import estimator_lib
-from components import warm_start
 from components.steps import model as artifact
 from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
@@ -20,7 +19,7 @@ from estimator_lib.core.config import TrainPart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 from estimator_lib.export import retention
 from estimator_lib.inputs.parquet import examples_input
-from estimator_lib.training import devices, history
+from estimator_lib.training import carry_over, devices, history
 from estimator_lib.training.checkpoints import step_of
 from estimator_lib.training.early_stopping import MetricStoppingHook
 
@@ -42,23 +41,26 @@ def run(
 ) -> None:
     """Runs the step; see `components.train`."""
     part = TrainPart.from_json(config)
-    prepared = manifest.verify(examples.path)
+    prepared = manifest.verify(examples.path, deep=True)
     serving = retention.newest(champion) if part.train.warm_start else None
     parents = {
         "examples": prepared.digest,
-        "transform": manifest.verify(transform.path).digest,
+        "transform": manifest.verify(transform.path, deep=True).digest,
         "code_version": code_version,
-        **({"parent": warm_start.parent(serving)} if serving else {}),
+        **({"parent": carry_over.parent(serving)} if serving else {}),
     }
     columns = artifact.read_columns(transform.path)
     identity = storage.canonical_json([config, parents])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     with tempfile.TemporaryDirectory() as scratch:
-        work = storage.make_directory(pathlib.Path(checkpoint_root or scratch) / key)
-        checkpoint, step, metrics = fit(
-            part, columns, examples.path, prepared.metadata, work, serving
-        )
-        with manifest.committed_artifact(model.path) as writer:
+        work = pathlib.Path(checkpoint_root or scratch) / key
+        with (
+            storage.leased(work, storage.WORK_LEASE, what="Working directory"),
+            manifest.committed_artifact(model.path) as writer,
+        ):
+            checkpoint, step, metrics = fit(
+                part, columns, examples.path, prepared.metadata, work, serving
+            )
             writer.kind = artifact.KIND
             for path in sorted(work.glob(f"{checkpoint}.*")):
                 storage.copy(path, writer.directory / path.name)
@@ -117,7 +119,7 @@ def fit(
     )
     start = None
     if serving is not None:
-        start = warm_start.settings(serving, columns, part.estimator, str(work / "warm_start"))
+        start = carry_over.settings(serving, columns, part.estimator, str(work / "warm_start"))
     estimator = artifact.build_estimator(part, columns, metadata, config, start)
     progress = estimator_lib.ProgressHook(total)
     hooks: list[Any] = [progress]
@@ -152,7 +154,7 @@ def fit(
         epochs=None,
     )
     validation = "validation" if "validation" in metadata["splits"] else "eval"
-    with warm_start.explained(serving, estimator):
+    with carry_over.explained(serving, estimator):
         metrics, _ = estimator_lib.train_and_evaluate(
             estimator,
             estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),
@@ -164,8 +166,9 @@ def fit(
         )
     if options.early_stopping is not None:
         check_metric(estimator, options.early_stopping.metric, "train.early_stopping.metric")
-    for head, label in labels.heads(metadata["label"]).items() if options.calibration else ():
-        if label["kind"] == "class":
+    by_head = labels.heads(labels.from_json(metadata["label"]))
+    for head, label in by_head.items() if options.calibration else ():
+        if isinstance(label, labels.ClassLabel):
             estimator = estimator_lib.calibrate(
                 estimator,
                 examples_input(examples_dir, validation, batch_size=BATCH_ROWS),

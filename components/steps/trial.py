@@ -10,11 +10,11 @@ import tempfile
 
 from kfp import dsl
 
-from components.search import Trial
 from components.steps.tune_trial import measure
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.errors import ConfigError, EstimatorLibError
+from estimator_lib.tuning.search import Trial
 
 
 def run(

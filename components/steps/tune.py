@@ -10,11 +10,11 @@ from typing import Any
 
 from kfp import dsl
 
-from components import search
 from components.steps.tune_trial import Forked
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.progress import Progress
+from estimator_lib.tuning import search
 
 KEPT_SEARCHES = 3
 """How many searches' working directories stay below study_root, newest first."""
@@ -32,10 +32,10 @@ def run(
 ) -> str:
     """Runs the step; see `components.tune`."""
     part = TunePart.from_json(config)
-    prepared = manifest.verify(examples.path)
+    prepared = manifest.verify(examples.path, deep=True)
     parents = {
         "examples": prepared.digest,
-        "transform": manifest.verify(transform.path).digest,
+        "transform": manifest.verify(transform.path, deep=True).digest,
         "code_version": code_version,
     }
     identity = storage.canonical_json([config, parents])
@@ -48,14 +48,17 @@ def run(
         )
     with tempfile.TemporaryDirectory() as scratch:
         searches = pathlib.Path(study_root or scratch) / "searches"
-        work = storage.make_directory(searches / key)
-        with Forked(part, examples.path, transform.path, work) as runner:
+        work = searches / key
+        with (
+            storage.leased(work, storage.WORK_LEASE, what="Working directory"),
+            Forked(part, examples.path, transform.path, work) as runner,
+        ):
             runner.check()
             options = part.tune.model_copy(update={"parallel": runner.parallel})
             found = search.run(
                 options, runner, work, tell=lambda t: progress.line(search.line(t, options))
             )
-        storage.touch(work)
+            storage.touch(work)
         storage.keep_newest(searches, keep=KEPT_SEARCHES)
     return write(part, found, parents, best, trials, metrics)
 

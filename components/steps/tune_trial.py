@@ -22,7 +22,6 @@ from typing import Any, NoReturn, Self
 import tensorflow as tf
 
 import estimator_lib
-from components.search import Ended, Evaluated
 from components.steps import model as artifact
 from components.steps.train import check_metric, fit
 from estimator_lib.core import manifest, storage
@@ -36,6 +35,7 @@ from estimator_lib.core.errors import (
     quote,
 )
 from estimator_lib.training.early_stopping import MetricStoppingHook
+from estimator_lib.tuning.search import Ended, Evaluated
 
 _PR_SET_PDEATHSIG = 1
 

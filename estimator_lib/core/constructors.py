@@ -80,6 +80,8 @@ def check_arguments(
                 )
     for argument, value in arguments.items():
         if not argument.endswith(_COLUMN_ARGUMENT):
+            if name is not None:
+                _check_value(argument, value)
             continue
         if not isinstance(value, list):
             raise ConfigError(
@@ -87,12 +89,92 @@ def check_arguments(
                 reason=Reason.TYPE_MISMATCH,
             )
         for column in value:
-            if column not in columns:
+            if not isinstance(column, str) or column not in columns:
                 raise ConfigError(
                     f"estimator.args.{argument}: column {quote(column)} is not declared under "
                     f"columns.{did_you_mean(str(column), columns)}",
                     reason=Reason.UNKNOWN_NAME,
                 )
+
+
+_WIDEST = 1 << 20
+
+
+def _check_value(argument: str, value: Any) -> None:
+    """Refuses what no ready-made Estimator takes, before one is built."""
+
+    def width(given: Any) -> bool:
+        return isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _WIDEST
+
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    widths = isinstance(value, list) and all(width(given) for given in value)
+    if argument == "label_vocabulary":
+        raise ConfigError(
+            "estimator.args.label_vocabulary: the classes are the label's. Remove it, and give "
+            "label.classes.",
+            reason=Reason.CONFLICT,
+        )
+    if argument.endswith("units") and not (widths or (argument == "units" and width(value))):
+        expected = f"a list of integers from 1 to {_WIDEST:,}"
+    elif argument.endswith("dropout") and not (value is None or (number and 0 <= value < 1)):
+        expected = "a number of at least 0 and less than 1, or null"
+    elif argument.endswith("activation_fn") and not isinstance(value, str | None):
+        expected = "the name of a function, such as relu"
+    else:
+        return
+    raise ConfigError(
+        f"estimator.args.{argument}: expected {expected}, got {quote(value)}.",
+        reason=Reason.INVALID_VALUE,
+    )
+
+
+def check_kinds(
+    name: str | None, arguments: Mapping[str, Any], columns: Mapping[str, fc.Column]
+) -> None:
+    """Refuses columns of a kind that a ready-made Estimator does not read, and one listed twice.
+
+    Args:
+        name: Class name, a known one; None for a user's own function.
+        arguments: As in the configuration, checked by `check_arguments`.
+        columns: The declared columns by their name in the file.
+
+    Raises:
+        ConfigError: naming the argument and the column.
+    """
+    for argument, value in arguments.items():
+        if name is not None and argument.endswith(_COLUMN_ARGUMENT):
+            _check_kinds(name, argument, {column: columns[column] for column in value}, len(value))
+
+
+def _check_kinds(name: str, argument: str, columns: Mapping[str, fc.Column], listed: int) -> None:
+    if not columns or len({column.name for column in columns.values()}) < listed:
+        names = ", ".join(repr(column.name) for column in columns.values())
+        raise ConfigError(
+            f"estimator.args.{argument}: expected at least one column, and each once, got "
+            f"{listed} that read {names or 'nothing'}. List others, or remove one.",
+            reason=Reason.DUPLICATE if columns else Reason.MISSING_VALUE,
+        )
+    sequences = argument.startswith("sequence")
+    linear = argument.startswith("linear") or name.startswith("Linear")
+    for own, column in columns.items():
+        fault = ""
+        if not linear and not isinstance(column, fc.DenseColumn):
+            fault = (
+                "which gives categories: this model reads numbers. Declare an embedding or an "
+                f"indicator of {own!r} and list that"
+            )
+        elif sequences and not fc.is_sequence(column):
+            fault = (
+                "which has no positions: expected a sequence_numeric column, or an embedding or "
+                "indicator of a sequence. List it under context_feature_columns"
+            )
+        elif not sequences and fc.is_sequence(column):
+            fault = "which has positions. Use an RNN model, or a column without them"
+        if fault:
+            raise ConfigError(
+                f"estimator.args.{argument}: column {own!r} is a {column.kind} column, {fault}.",
+                reason=Reason.TYPE_MISMATCH,
+            )
 
 
 def check_complete(name: str | None, given: Collection[str]) -> None:
@@ -130,12 +212,13 @@ def check_label(name: str | None, arguments: Mapping[str, Any], label: labels.La
     if takes_head(name):
         _check_heads(name, arguments.get(HEAD_WEIGHTS, {}), label)
         return
-    kind = label["kind"]
-    if kind in ("heads", "multilabel"):
+    kind = _KINDS[type(label)]
+    if isinstance(label, labels.SeveralLabels | labels.MultiLabel):
         family = name.removesuffix("Classifier").removesuffix("Regressor")
         general = [f"{family}Estimator"] if takes_head(f"{family}Estimator") else []
-        general += ["MMoEEstimator"] if kind == "heads" else []
-        what = f"labels has {len(label['heads'])}" if kind == "heads" else "label is multilabel"
+        several = isinstance(label, labels.SeveralLabels)
+        general += ["MMoEEstimator"] if several else []
+        what = f"labels has {len(labels.heads(label))}" if several else "label is multilabel"
         raise ConfigError(
             f"estimator.name {name} learns one label of kind class or number, but {what}. Use "
             f"{' or '.join(general) or 'DNNEstimator'}.",
@@ -151,13 +234,22 @@ def check_label(name: str | None, arguments: Mapping[str, Any], label: labels.La
                 f"{other}, or set label.kind to {wanted}.",
                 reason=Reason.CONFLICT,
             )
-    classes = arguments.get("n_classes", label["classes"])
-    if kind == "class" and classes != label["classes"]:
+    count = len(label.classes) if isinstance(label, labels.ClassLabel) else None
+    classes = arguments.get("n_classes", count)
+    if count is not None and classes != count:
         raise ConfigError(
-            f"estimator.args.n_classes is {classes}, but label.classes is {label['classes']}. "
-            "Make them agree.",
+            f"estimator.args.n_classes is {quote(classes)}, but label has {count} classes. Make "
+            "them agree.",
             reason=Reason.CONFLICT,
         )
+
+
+_KINDS = {
+    labels.ClassLabel: "class",
+    labels.NumberLabel: "number",
+    labels.MultiLabel: "multilabel",
+    labels.SeveralLabels: "heads",
+}
 
 
 def takes_head(name: str) -> bool:
@@ -166,7 +258,7 @@ def takes_head(name: str) -> bool:
 
 
 def _check_heads(name: str, weights: Any, label: labels.Label) -> None:
-    several = label["kind"] == "heads"
+    several = isinstance(label, labels.SeveralLabels)
     if name.startswith("MMoE") and not several:
         raise ConfigError(
             f"estimator.name {name} learns several labels, but there is one. Use DNNEstimator, or "

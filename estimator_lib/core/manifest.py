@@ -21,6 +21,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import tempfile
 import time
@@ -29,7 +30,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import DataError, Reason, StorageError
+from estimator_lib.core.errors import DataError, Reason, StorageError, quote
 
 NAME = "manifest.json"
 ATTEMPT = "attempt-"
@@ -151,24 +152,38 @@ def finished(
     """
     path = f"{directory}/{NAME}"
     try:
-        data = store.read(path) if store is not None else pathlib.Path(path).read_bytes()
-    except FileNotFoundError:
+        with storage.storage_errors("read", path):
+            data = store.read(path) if store is not None else pathlib.Path(path).read_bytes()
+    except StorageError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
         data = None
     if data is None:
         return None
     try:
         content = json.loads(data)
         return Manifest(
-            kind=content["kind"],
-            files={name: FileEntry(**entry) for name, entry in content["files"].items()},
-            metadata=content["metadata"],
-            directory=content.get("directory", ""),
+            kind=_typed(content["kind"], str),
+            files={name: _entry(**entry) for name, entry in content["files"].items()},
+            metadata=_typed(content["metadata"], dict),
+            directory=_typed(content.get("directory", ""), str),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"Manifest {path} is damaged: {error}. Run the step that writes it again.",
             reason=Reason.CORRUPT_FILE,
         ) from error
+
+
+def _entry(size: Any, sha256: Any, rows: Any = None) -> FileEntry:
+    known = None if rows is None else _typed(rows, int)
+    return FileEntry(size=_typed(size, int), sha256=_typed(sha256, str), rows=known)
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"expected {kind.__name__}, got {quote(value)}")
+    return value
 
 
 def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
@@ -180,14 +195,18 @@ def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
     manifest = read(directory)
     for name, entry in manifest.files.items():
         path = storage.safe_join(directory, name)
-        if not path.is_file() or path.stat().st_size != entry.size:
-            found = f"{path.stat().st_size} bytes" if path.is_file() else "no file"
+        with storage.storage_errors("read", path):
+            size = path.stat().st_size if path.is_file() else None
+        if size != entry.size:
+            found = "no file" if size is None else f"{size} bytes"
             raise DataError(
                 f"Artifact file {path} is not what its manifest lists: expected "
                 f"{entry.size} bytes, got {found}. Run the step that writes it again.",
                 reason=Reason.CORRUPT_FILE,
             )
-        if deep and storage.sha256_file(path) != entry.sha256:
+        with storage.storage_errors("read", path):
+            same = not deep or storage.sha256_file(path) == entry.sha256
+        if not same:
             raise DataError(
                 f"Artifact file {path} has changed since it was written: its SHA-256 is not "
                 f"{entry.sha256[:12]}... Run the step that writes it again.",
@@ -217,19 +236,23 @@ def committed_artifact(
             yield writer
         return
     final = pathlib.Path(target)
-    try:
-        with storage.staged_directory(final, replace=not (final / NAME).exists()) as staged:
-            writer = ArtifactWriter(staged)
-            yield writer
-            # Looked at again: another attempt may have finished while this one worked.
-            if _is_there(final, writer.finish(), read(final) if (final / NAME).exists() else None):
-                raise _SameContentError
-    except _SameContentError:
-        return
+    with storage.staging(final.parent, final.name) as staged:
+        writer = ArtifactWriter(staged.path)
+        yield writer
+        made = writer.finish()
+        # Looked at only now: another attempt may have finished while this one worked.
+        while not _is_there(final, made, whole(final)) and not staged.commit(final):
+            _clear(final)
 
 
-class _SameContentError(Exception):
-    """Leaves the staging block without a commit: the target holds this content already."""
+def _clear(final: pathlib.Path) -> None:
+    """Removes what a killed attempt left in place of an artifact.
+
+    One at a time: while what was left is there nobody can commit, so that nothing finished goes.
+    """
+    with storage.leased(final.parent, f".{final.name}.clearing", what="Artifact in", wait_s=30):
+        if os.path.lexists(final) and whole(final) is None:
+            storage.remove(final)
 
 
 def _is_there(target: object, manifest: Manifest, found: Manifest | None) -> bool:

@@ -4,7 +4,9 @@ Layer 0. Three promises hold for everything written through it:
 
 * a name becomes visible only when its content is complete (staged, fsynced, renamed);
 * a directory is committed once, by renaming a staging directory beside it;
-* nothing outside the directory it was given is touched (`safe_join`).
+* nothing outside the directory it was given is touched (`safe_join`);
+* nothing that another process may be writing is deleted: staging and working directories have
+  an owner (`leases`), and only what is proved dead is swept.
 
 Third-party writers (SavedModel, checkpoints, Beam sinks) write into a staging directory that
 this module hands out and commits. Object stores, which rename nothing, are reached through an
@@ -20,13 +22,27 @@ import json
 import os
 import pathlib
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Protocol
 
+from estimator_lib.core import leases
 from estimator_lib.core.errors import Reason, SecurityError, StorageError, quote
 
 STAGING_MARK = ".attempt-"
+DEAD_S = 86_400.0
+"""What has no owner, and did not change for so long, is dead."""
+_FINAL = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR)
+"""Errors that come again when the same is tried again."""
+_OWNER = ".owner"
+_DEAD = f"{STAGING_MARK}dead-"
+_SILENT_S = 3600.0
+"""An owner on another machine is dead after this; who comes back sooner finds its work."""
+WORK_LEASE, TRAINER_LEASE = ".step", ".trainer"
+"""Names of the leases in a working directory: of the step it belongs to, of what trains there."""
+_COMMITS = 100
+_POLL_S = 0.05
 
 
 def is_uri(path: str | os.PathLike[str]) -> bool:
@@ -60,16 +76,40 @@ class ObjectStore(Protocol):
 
 @contextlib.contextmanager
 def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns an OSError inside the block into a StorageError that names `action` and `path`."""
+    """Turns an OSError inside the block into a StorageError that names `action` and `path`.
+
+    It is `retryable` unless the same must fail again: no permission, a read-only file system.
+    """
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise StorageError(
-            f"Cannot {action} {os.fspath(path)}: {error.strerror or error}."
-            + (" Free some space and run again." if full else ""),
-            reason=Reason.NO_SPACE if full else Reason.IO,
-        ) from error
+        raise storage_error(action, path, error) from error
+
+
+def refused(error: OSError) -> bool:
+    """Whether the file system refused, rather than that a program asked for what is not there."""
+    return error.errno in (
+        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+        errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE,
+    )  # fmt: skip
+
+
+def storage_error(action: str, path: str | os.PathLike[str], error: OSError) -> StorageError:
+    """Returns the StorageError for an OSError."""
+    cause, advice, reason = error.strerror or str(error), "", Reason.IO
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            reason, advice = Reason.NO_SPACE, " Free some space and run again."
+        case errno.EACCES | errno.EPERM:
+            reason = Reason.PERMISSION
+            advice = f" User {os.getuid()}, group {os.getgid()} must be allowed to."
+        case errno.EROFS:
+            reason, advice = Reason.PERMISSION, " Mount it writable, or give another directory."
+        case errno.ESTALE | errno.ENOTCONN | errno.ENODEV:
+            advice = " Its volume is away; run again when it is mounted."
+    found = StorageError(f"Cannot {action} {os.fspath(path)}: {cause}.{advice}", reason=reason)
+    found.retryable = error.errno not in _FINAL
+    return found
 
 
 def safe_join(root: str | os.PathLike[str], *parts: str) -> pathlib.Path:
@@ -158,13 +198,117 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Deletes a file or a directory tree; a missing one is fine."""
+    """Deletes a file or a directory tree; a missing one is fine.
+
+    A directory loses its name first, so that no half of it is ever found under it.
+    """
     target = pathlib.Path(path)
-    with storage_errors("delete", target):
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+    with storage_errors("delete", target), contextlib.suppress(FileNotFoundError):
+        if not target.is_dir() or target.is_symlink():
+            target.unlink()
+            return
+        _delete_tree(_put_aside(target))
+
+
+def _put_aside(path: pathlib.Path) -> pathlib.Path:
+    """Renames a directory to a name that says that anyone may delete it."""
+    aside = path.with_name(f".{path.name.lstrip('.')}{_DEAD}{uuid.uuid4().hex}")
+    os.rename(path, aside)
+    return aside
+
+
+def _delete_tree(path: pathlib.Path) -> None:
+    """Deletes a directory that several processes may be deleting."""
+
+    def missing_is_fine(_: Any, __: Any, info: Any) -> None:
+        if not isinstance(info[1], FileNotFoundError):
+            raise info[1]
+
+    shutil.rmtree(path, onerror=missing_is_fine)
+
+
+class Staged:
+    """A staging directory: fill `path`, then `commit` it under a name beside it."""
+
+    def __init__(self, path: pathlib.Path, lease: leases.Lease) -> None:
+        self.path = path
+        self._lease = lease
+        self._identity = _identity(path)
+
+    def commit(self, target: pathlib.Path, *, replace: bool = False) -> bool:
+        """Gives the directory its name; returns False if something else has it.
+
+        Args:
+            target: Beside the staging directory.
+            replace: Whether what has the name is removed.
+
+        Raises:
+            StorageError: the file system refused, or another process took this one for dead.
+        """
+        with storage_errors("commit", target):
+            sync_tree(self.path)
+            for _ in range(_COMMITS):
+                # A directory of this name that another process made anew is not ours.
+                if not self._lease.is_held() or _identity(self.path) != self._identity:
+                    raise StorageError(
+                        f"Cannot commit {target}: its staging directory was taken for left over, "
+                        "for this process was silent for too long. Run again.",
+                        reason=Reason.LEASED,
+                    )
+                if not replace and os.path.lexists(target):
+                    return False
+                try:
+                    os.rename(self.path, target)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                        raise
+                    if not replace:
+                        return False
+                    remove(target)
+                    continue
+                _sync_directory(target.parent)
+                return True
+        raise StorageError(
+            f"Cannot commit {target}: other processes write it again and again. Run again.",
+            reason=Reason.LEASED,
+        )
+
+
+def _identity(path: pathlib.Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def staging(parent: str | os.PathLike[str], name: str) -> Iterator[Staged]:
+    """Yields an empty staging directory below `parent`, gone after the block if not committed.
+
+    It has an owner, so that `sweep_staging` finds what a killed process left and nothing else.
+
+    Args:
+        parent: Where it will be committed; made if missing.
+        name: What it is, for people who find it.
+    """
+    folder = make_directory(parent)
+    path = folder / f".{name.lstrip('.')}{STAGING_MARK}{uuid.uuid4().hex}"
+    lease = leases.Lease(f"{path}{_OWNER}")
+    with storage_errors("create directory", path):
+        lease.take()
+        try:
+            path.mkdir()
+        except OSError:
+            lease.release()
+            raise
+    try:
+        yield Staged(path, lease)
+    finally:
+        with contextlib.suppress(OSError):  # what is left is swept
+            _delete_tree(path)
+        with contextlib.suppress(OSError):
+            lease.release()
 
 
 @contextlib.contextmanager
@@ -184,36 +328,80 @@ def staged_directory(
         StorageError: the file system refused, or `target` exists and `replace` is False.
     """
     final = pathlib.Path(target)
-    make_directory(final.parent)
-    staged = final.with_name(f".{final.name}{STAGING_MARK}{uuid.uuid4().hex}")
-    with storage_errors("create directory", staged):
-        staged.mkdir()
-    try:
-        yield staged
-        with storage_errors("commit", final):
-            sync_tree(staged)
-            if final.exists():
-                if not replace:
-                    raise FileExistsError(errno.EEXIST, "it exists already", str(final))
-                old = final.with_name(f".{final.name}{STAGING_MARK}old-{uuid.uuid4().hex}")
-                os.rename(final, old)
-                os.rename(staged, final)
-                shutil.rmtree(old)
-            else:
-                os.rename(staged, final)
-            _sync_directory(final.parent)
-    finally:
-        if staged.exists():
-            shutil.rmtree(staged, ignore_errors=True)
+    with staging(final.parent, final.name) as staged:
+        yield staged.path
+        if not staged.commit(final, replace=replace):
+            raise StorageError(f"Cannot commit {final}: it exists already.", reason=Reason.IO)
 
 
 def sweep_staging(parent: str | os.PathLike[str]) -> list[pathlib.Path]:
-    """Removes what killed attempts left directly below `parent`; returns what it removed."""
+    """Removes what dead processes left directly below `parent`; returns what it removed.
+
+    What has no owner, such as the files of an older release, is dead after a day.
+    """
     folder = pathlib.Path(parent)
-    left = list(folder.glob(f".*{STAGING_MARK}*")) if folder.is_dir() else []
-    for path in left:
-        remove(path)
-    return left
+    found = sorted(folder.glob(f".*{STAGING_MARK}*")) if folder.is_dir() else []
+    removed = []
+    for path in found:
+        if path.name.endswith(_OWNER):
+            staged = path.with_name(path.name.removesuffix(_OWNER))
+            if staged.exists() or leases.living(path, _SILENT_S) is not None:
+                continue
+        elif _DEAD not in path.name and not _left(path):
+            continue
+        with storage_errors("delete", path), contextlib.suppress(FileNotFoundError):
+            if path.is_dir() and not path.is_symlink():
+                # Its name goes first: from here on the owner, should it live, cannot commit.
+                _delete_tree(path if _DEAD in path.name else _put_aside(path))
+            else:
+                path.unlink()
+            pathlib.Path(f"{path}{_OWNER}").unlink(missing_ok=True)
+            removed.append(path)
+    return removed
+
+
+def _left(path: pathlib.Path) -> bool:
+    """Whether a staging directory or file belongs to nobody who lives."""
+    owner = pathlib.Path(f"{path}{_OWNER}")
+    if owner.exists():
+        return leases.living(owner, _SILENT_S) is None
+    return leases.silent_s(path) > DEAD_S
+
+
+@contextlib.contextmanager
+def leased(
+    directory: str | os.PathLike[str], name: str, *, what: str, wait_s: float = 0.0
+) -> Iterator[leases.Lease]:
+    """Holds a directory for this process during the block; it is made if missing.
+
+    Args:
+        directory: The directory.
+        name: Of the lease's file there.
+        what: How messages call the directory, such as "Serving directory".
+        wait_s: How long to wait for another process.
+
+    Raises:
+        StorageError: another process holds it (`retryable`), or the file system refused.
+    """
+    lease = leases.Lease(pathlib.Path(directory) / name)
+    deadline = time.monotonic() + wait_s
+    while True:
+        make_directory(directory)
+        with storage_errors("write", lease.path), contextlib.suppress(FileNotFoundError):
+            holder = lease.take()
+            if holder is None:
+                break
+            if time.monotonic() > deadline:
+                raise StorageError(
+                    f"{what} {directory} is in use by {holder}. Try again when it has ended.",
+                    reason=Reason.LEASED,
+                )
+        time.sleep(_POLL_S)
+    try:
+        yield lease
+    finally:
+        with contextlib.suppress(OSError):  # it is taken over when this process has ended
+            lease.release()
 
 
 def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
@@ -229,11 +417,36 @@ def write_stream(path: str | os.PathLike[str], source: IO[bytes]) -> None:
 
 
 def keep_newest(parent: str | os.PathLike[str], *, keep: int) -> None:
-    """Removes all but the `keep` most recently changed directories below `parent`."""
-    folders = [path for path in pathlib.Path(parent).iterdir() if path.is_dir()]
-    folders.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in folders[keep:]:
-        remove(path)
+    """Removes all but the `keep` newest working directories below `parent` that nobody uses.
+
+    Only directories named by a key are looked at (`is_key`); what a living process holds, by a
+    lease there or in a directory below, stays.
+    """
+    folders = []
+    for path in pathlib.Path(parent).iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if is_key(path.name) and path.is_dir() and not path.is_symlink():
+                folders.append((path.stat().st_mtime_ns, path))
+    for _, path in sorted(folders, reverse=True)[keep:]:
+        try:
+            # Held while it goes, so that nobody begins there in between.
+            with leased(path, WORK_LEASE, what="Working directory"):
+                if not _used(path, but=WORK_LEASE):
+                    remove(path)
+        except StorageError as error:
+            if error.reason is not Reason.LEASED:
+                raise
+
+
+def _used(folder: pathlib.Path, *, but: str) -> bool:
+    """Whether a living process holds a working directory, or one below it."""
+    found = {path for name in (WORK_LEASE, TRAINER_LEASE) for path in folder.rglob(name)}
+    return any(leases.living(path, _SILENT_S) is not None for path in found - {folder / but})
+
+
+def is_key(name: str) -> bool:
+    """Whether a name is such as steps give their working directories."""
+    return len(name) == 16 and set(name) <= set("0123456789abcdef")
 
 
 def touch(path: str | os.PathLike[str]) -> None:

@@ -19,19 +19,19 @@ def problem(label: labels.Label, wanted: Evaluate) -> Problem:
         label: As `core.labels` describes it.
         wanted: Says whether the predictions are quantiles.
     """
-    kind = label["kind"]
-    if kind == "heads":
-        heads = {name: problem(own, wanted) for name, own in labels.heads(label).items()}
-        return Problem(task="multihead", heads=heads)
-    if kind == "multilabel":
-        return Problem(task="multilabel", classes=tuple(label["classes"]))
-    if kind == "number" and wanted.quantiles:
-        return Problem(task="quantile", quantiles=tuple(wanted.quantiles))
-    if kind == "number":
-        return Problem(task="regression")
-    if label["classes"] == 2:
-        return Problem(task="binary")
-    return Problem(task="multiclass", classes=tuple(map(str, range(label["classes"]))))
+    match label:
+        case labels.SeveralLabels():
+            heads = {name: problem(own, wanted) for name, own in label.heads.items()}
+            return Problem(task="multihead", heads=heads)
+        case labels.MultiLabel():
+            return Problem(task="multilabel", classes=label.classes)
+        case labels.NumberLabel() if wanted.quantiles:
+            return Problem(task="quantile", quantiles=tuple(wanted.quantiles))
+        case labels.NumberLabel():
+            return Problem(task="regression")
+    if len(label.classes) == 2:
+        return Problem(task="binary", classes=() if label.numbered else label.classes)
+    return Problem(task="multiclass", classes=label.classes)
 
 
 def check_metric_names(config: RunConfiguration) -> None:
@@ -41,7 +41,7 @@ def check_metric_names(config: RunConfiguration) -> None:
         ConfigError: naming the nearest metric.
     """
     wanted, label = config.evaluate, described(config.heads)
-    kinds = [own["kind"] for own in labels.heads(label).values()]
+    kinds = [own.kind for own in config.heads.values()]
     if wanted.quantiles and "number" not in kinds:
         raise ConfigError(
             f"evaluate.quantiles is given, but the kind of label is {' and '.join(kinds)}: only "

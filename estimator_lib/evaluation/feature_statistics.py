@@ -25,7 +25,8 @@ class FeatureStatistics(TypedDict):
 
     Numbers that do not apply, or that the file does not hold, are None. `histogram` has
     `[low, high, rows]` per interval, `top` has `[value, rows]`, most frequent first, and
-    `quantiles` has ascending values at equal steps from the minimum to the maximum.
+    `quantiles` has ascending values at equal steps from the minimum to the maximum. `common` is a
+    histogram whose intervals are those of the other splits; empty where none was written.
     """
 
     name: str
@@ -43,6 +44,7 @@ class FeatureStatistics(TypedDict):
     quantiles: list[float]
     histogram: list[tuple[float, float, float]]
     top: list[tuple[str, float]]
+    common: list[tuple[float, float, float]]
 
 
 class FeatureComparison(TypedDict):
@@ -121,7 +123,8 @@ def compare(splits: Mapping[str, Sequence[FeatureStatistics]]) -> list[FeatureCo
 def shift(one: FeatureStatistics, other: FeatureStatistics) -> float | None:
     """Total variation distance between two splits of a feature, missing values included.
 
-    Of a number it is measured on a common grid of intervals; of a text on the listed top
+    Of a number it is measured on the intervals that both were counted on, where statistics have
+    such, else on a common grid over which each histogram is spread; of a text on the listed top
     values, everything else counting as one value. None where there is nothing to compare.
     """
     if one["type"] != other["type"] or not one["rows"] or not other["rows"]:
@@ -130,10 +133,13 @@ def shift(one: FeatureStatistics, other: FeatureStatistics) -> float | None:
     if one["type"] == "number":
         if not one["histogram"] or not other["histogram"]:
             return None
-        edges = common_edges([one, other])
-        for feature in (one, other):
-            counts = rebin(feature["histogram"], edges)
-            masses.append({str(i): float(c) for i, c in enumerate(counts)})
+        alike = [(low, high) for low, high, _ in one["common"]]
+        if alike and alike == [(low, high) for low, high, _ in other["common"]]:
+            heights = [[rows for _, _, rows in feature["common"]] for feature in (one, other)]
+        else:
+            edges = common_edges([one, other])
+            heights = [rebin(f["histogram"], edges).tolist() for f in (one, other)]
+        masses = [{str(i): float(c) for i, c in enumerate(counts)} for counts in heights]
     else:
         if not one["top"] or not other["top"]:
             return None
@@ -242,6 +248,7 @@ def _feature(feature: Any) -> FeatureStatistics:
         quantiles=[],
         histogram=[],
         top=[],
+        common=[],
     )
     if numeric:
         if present:
@@ -255,6 +262,7 @@ def _feature(feature: Any) -> FeatureStatistics:
         # count keep them.
         lost = heaviest > sum(count for _, _, count in standard) / 2
         result["histogram"] = quantiles if quantiles and (lost or not standard) else standard
+        result["common"] = next((_buckets(c.histogram) for c in feature.custom_stats), [])
         if quantiles:
             result["quantiles"] = [quantiles[0][0], *(high for _, high, _ in quantiles)]
     else:

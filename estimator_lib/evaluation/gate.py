@@ -1,12 +1,14 @@
 """Bounds and the verdict; pure decisions, layer 3.
 
 The verdict fails closed: it is "blessed" only when at least one bound was given and every one of
-them was checked against a defined metric and held. A slice whose metric is undefined misses its
-bound; a bound on slices that met no slice leaves the model not evaluated.
+them was checked against a defined metric and held. What is missing, NaN or infinite holds no bound,
+and neither does an interval that does not contain its value. A slice whose metric is undefined
+misses its bound; a bound on slices that met no slice leaves the model not evaluated.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from estimator_lib.core import config
@@ -22,6 +24,7 @@ from estimator_lib.evaluation.results import (
 
 _BOUNDS: tuple[Bound, ...] = ("min", "max")
 _NAMED_SLICES = 3
+_NOT_MEASURED = Metric(value=None, reason="it was not measured")
 
 
 def check(
@@ -40,14 +43,14 @@ def check(
     """
     found = []
     for name, threshold in wanted.thresholds.items():
-        found += [_whole(name, "value", *bound, overall[name]) for bound in _limits(threshold)]
+        found += [_whole(name, "value", *bound, _of(overall, name)) for bound in _limits(threshold)]
     for name, threshold in wanted.slice_thresholds.items():
         pairs = _measured(name, slices, threshold, wanted, changes=False)
         found += [_sliced(name, "slice_value", threshold, *b, pairs) for b in _limits(threshold)]
     if comparison is None or not comparison.comparable:
         return found
     for name, change in wanted.changes.items():
-        metric = comparison.changes[name]
+        metric = _of(comparison.changes, name)
         for bound, limit in _limits(change):
             found.append(_whole(name, "change", bound, limit, metric, confident=change.confident))
     for name, threshold in wanted.slice_changes.items():
@@ -75,9 +78,39 @@ def decide(
             return "not_evaluated", (
                 "Changes against the serving model are bounded, but no model is serving.",
             )
+    unseen = _unchecked(checks, comparison, wanted)
+    if unseen:
+        return "not_evaluated", unseen
     if not checks:
         return "not_evaluated", ("No thresholds are given, so nothing was checked.",)
     return "blessed", tuple(c.reason for c in checks)
+
+
+def _unchecked(
+    checks: Sequence[Check], comparison: Comparison | None, wanted: config.Evaluate
+) -> tuple[str, ...]:
+    """Bounds that nobody looked at."""
+    done = {(c.kind, c.metric, c.bound) for c in checks}
+    sections: list[tuple[CheckKind, Mapping[str, config.Threshold]]] = [
+        ("value", wanted.thresholds), ("slice_value", wanted.slice_thresholds),
+    ]  # fmt: skip
+    if comparison is not None:
+        sections += [("change", wanted.changes), ("slice_change", wanted.slice_changes)]
+    return tuple(
+        f"The {bound}imum of {_named(name, kind)} was not checked."
+        for kind, section in sections
+        for name, given in section.items()
+        for bound, _ in _limits(given)
+        if (kind, name, bound) not in done
+    )
+
+
+def _of(metrics: Mapping[str, Metric], name: str) -> Metric:
+    """Returns a metric with a value that is a number, or the reason why it has none."""
+    found = metrics.get(name, _NOT_MEASURED)
+    if found.value is None or math.isfinite(found.value):
+        return found
+    return Metric(value=None, reason=f"it is {found.value}")
 
 
 def _of_slices(found: Check) -> bool:
@@ -92,8 +125,7 @@ def _limits(given: config.Threshold) -> Iterator[tuple[Bound, float]]:
 
 
 def _holds(bound: Bound, limit: float, actual: float | None) -> bool:
-    # A comparison with NaN never holds.
-    if actual is None:
+    if actual is None or not math.isfinite(actual) or not math.isfinite(limit):
         return False
     return actual >= limit if bound == "min" else actual <= limit
 
@@ -131,7 +163,7 @@ def _whole(
     actual = metric.value
     if confident:
         # The end of the interval that is nearest to the bound decides.
-        actual = metric.low if bound == "min" else metric.high
+        actual = (metric.low if bound == "min" else metric.high) if _has_interval(metric) else None
         what = f"the 95% {'lower' if bound == 'min' else 'upper'} end of the {what}"
         ends = " interval" if metric.value is not None else ""
     passed = _holds(bound, limit, actual)
@@ -160,7 +192,7 @@ def _measured(
     """The slices that a bound is about, each with the metric that it bounds."""
     rows = asked.min_rows or wanted.min_slice_rows
     large = [part for part in slices if part.rows >= rows]
-    return [(part, (part.changes if changes else part.metrics)[name]) for part in large]
+    return [(part, _of(part.changes if changes else part.metrics, name)) for part in large]
 
 
 def _sliced(
@@ -210,6 +242,15 @@ def _sliced(
 
 
 def _slice_holds(metric: Metric, bound: Bound, limit: float, beyond_chance: bool) -> bool:
-    if beyond_chance and metric.low is not None and metric.high is not None:
+    if beyond_chance and _has_interval(metric):
         return _holds(bound, limit, metric.high if bound == "min" else metric.low)
     return _holds(bound, limit, metric.value)
+
+
+def _has_interval(metric: Metric) -> bool:
+    """Whether a metric has a value with an interval around it."""
+    low, value, high = metric.low, metric.value, metric.high
+    if low is None or value is None or high is None:
+        return False
+    slack = 1e-9 * (1 + abs(value))  # ends are cut to what the metric can be, the value is not
+    return math.isfinite(low) and math.isfinite(high) and low - slack <= value <= high + slack

@@ -46,8 +46,8 @@ class Problem:
 
     Attributes:
         task: Which kind of model.
-        classes: Names of the classes of a multi-class or of the labels of a multi-label model;
-            by default their numbers.
+        classes: Names of the classes of a binary or multi-class model, or of the labels of a
+            multi-label model; by default their numbers. Of two classes the last is the positive.
         quantiles: Levels of a quantile model, ascending, as many as it predicts.
         heads: What each head of a multi-head model predicts, by the head's name.
     """

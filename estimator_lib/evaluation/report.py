@@ -34,6 +34,7 @@ def render(report: ReportInput) -> str:
     sections = (
         report_head.header(report),
         report_head.verdict(found),
+        report_head.cautions(found),
         report_head.tiles(report),
         report_parts.against_serving(report),
         report_figures.quality(report),

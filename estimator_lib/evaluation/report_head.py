@@ -61,6 +61,14 @@ def verdict(found: Evaluation) -> str:
     )
 
 
+def cautions(found: Evaluation) -> str:
+    """What should make one doubt the numbers; nothing if there is nothing."""
+    if not found.cautions:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in found.cautions)
+    return f'<section class="cautions"><h2>Look at this first</h2><ul>{items}</ul></section>'
+
+
 def _check_line(check: Check) -> str:
     mark = '<b class="yes">✓</b>' if check.passed else '<b class="no">✕</b>'
     what = escape(title_of(check.metric))

@@ -195,6 +195,7 @@ class Evaluation:
         checks: Every bound that was given.
         verdict: "blessed", "refused" or "not_evaluated".
         reasons: Why, at least one sentence.
+        cautions: What should make one doubt the numbers; see `cautions`.
         replicates: Bootstrap replicates behind the intervals; at most 100 of them for a slice.
         comparison: With the serving model, if one was given.
         model: Name or version of the evaluated model.
@@ -219,6 +220,7 @@ class Evaluation:
     checks: tuple[Check, ...] = ()
     verdict: Verdict = "not_evaluated"
     reasons: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     replicates: int = 0
     comparison: Comparison | None = None
     model: str = ""

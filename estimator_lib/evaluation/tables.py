@@ -97,7 +97,7 @@ def table(
     _check_labels(y, fits, "0 or 1" if classes == 2 else f"a class from 0 to {classes - 1}")
     _check_probabilities(p)
     if problem.task == "binary":
-        return _BinaryTable(y, p, w)
+        return _BinaryTable(y, p, w, problem.classes)
     return _MulticlassTable(y, p, w, problem.classes)
 
 
@@ -255,8 +255,9 @@ def _common_reason(rows: int, weight: float, not_finite: int) -> str | None:
 class _BinaryTable:
     cost = 1
 
-    def __init__(self, y: Floats, p: Floats, w: Floats) -> None:
+    def __init__(self, y: Floats, p: Floats, w: Floats, classes: tuple[str, ...] = ()) -> None:
         self.metric_names = names(Problem(task="binary"))
+        self.classes = classes
         finite = np.isfinite(p)
         scores = np.where(finite, p, 0.5)
         self.order = np.argsort(-scores, kind="stable")
@@ -301,7 +302,9 @@ class _BinaryTable:
                 "probability", p, {"negative": negative, "positive": positive}, step=0.05
             ),
             confusion=ConfusionMatrix(
-                classes=("0", "1"), counts=tuple(tuple(row) for row in counts), threshold=0.5
+                classes=self.classes or ("0", "1"),
+                counts=tuple(tuple(row) for row in counts),
+                threshold=0.5,
             ),
         )
 

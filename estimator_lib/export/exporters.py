@@ -274,7 +274,7 @@ def _takes(function: Any, names: Sequence[str]) -> bool:
 
 
 def _undefined(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and not math.isfinite(value))
+    return not isinstance(value, int | float) or not math.isfinite(value)
 
 
 def _kept(name: str, keep: int | None) -> int | None:

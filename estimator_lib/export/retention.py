@@ -1,20 +1,34 @@
 """Numbered versions of a model below one directory: which are there, which comes next.
 
 Layer 3. A version becomes visible by one rename and is never overwritten. Deleting never
-touches the newest version.
+touches the newest version. Who publishes holds the directory, so that what is asked before (which
+version is serving, is this model published already) is still so when the version appears.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from estimator_lib.core import manifest, places, storage
-from estimator_lib.core.errors import ExportError, Reason, StorageError
+from estimator_lib.core.errors import (
+    DataError,
+    EstimatorLibError,
+    ExportError,
+    Reason,
+    StorageError,
+)
 
-_ATTEMPTS = 10
+MODEL = "saved_model.pb"
+_NUMBER = re.compile("0|[1-9][0-9]{0,17}")
+"""As servers name versions; others, such as 007 or numbers in other scripts, are no versions."""
+_COMMITS = 100
+_PUBLISHER = ".publisher"
+_WAIT_S = 60.0
 
 
 def versions(directory: str | os.PathLike[str]) -> list[int]:
@@ -27,8 +41,15 @@ def versions(directory: str | os.PathLike[str]) -> list[int]:
     folder = pathlib.Path(directory)
     if not folder.is_dir():
         return []
-    found = [p for p in folder.iterdir() if p.name.isdigit() and (p / "saved_model.pb").exists()]
-    return sorted(int(p.name) for p in found)
+    with storage.storage_errors("read", folder):
+        found = [p.name for p in folder.iterdir() if _is_version(p)]
+    return sorted(int(name) for name in found)
+
+
+def _is_version(path: pathlib.Path) -> bool:
+    """Whether a path is a version: a directory itself, for what a link shows may change."""
+    named = _NUMBER.fullmatch(path.name) is not None
+    return named and not path.is_symlink() and (path / MODEL).is_file()
 
 
 def newest(directory: str | os.PathLike[str]) -> str | None:
@@ -42,7 +63,7 @@ def newest(directory: str | os.PathLike[str]) -> str | None:
     name = os.fspath(directory)
     places.require_local("champion", name)
     root = pathlib.Path(name)
-    if not name or (root / "saved_model.pb").is_file():
+    if not name or (root / MODEL).is_file():
         return name or None
     found = versions(root)
     return str(root / str(found[-1])) if found else None
@@ -52,7 +73,7 @@ def _taken(directory: pathlib.Path) -> list[int]:
     """Every numeric name, whole or not: none may be used again."""
     if not directory.is_dir():
         return []
-    return [int(p.name) for p in directory.iterdir() if p.name.isdigit()]
+    return [int(p.name) for p in directory.iterdir() if _NUMBER.fullmatch(p.name)]
 
 
 def next_version(directory: str | os.PathLike[str], at_least: int = 1) -> int:
@@ -82,17 +103,34 @@ def commit(
     places.require_local("serving_dir", os.fspath(directory))
     parent = storage.make_directory(directory)
     storage.sweep_staging(parent)
-    for attempt in range(_ATTEMPTS):
+    with storage.staging(parent, "version") as staged:
+        fill(staged.path)
+        return _number(staged, parent, at_least)
+
+
+def _number(staged: storage.Staged, parent: pathlib.Path, at_least: int = 1) -> pathlib.Path:
+    """Commits under the next number; others may take numbers in the meantime."""
+    for _ in range(_COMMITS):
         target = parent / str(next_version(parent, at_least))
-        try:
-            with storage.staged_directory(target) as staged:
-                fill(staged)
+        if staged.commit(target):
             return target
-        except StorageError:
-            # Another process took this number in the meantime.
-            if not target.exists() or attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError  # the loop returns or raises
+    raise StorageError(
+        f"No version could be published below {parent}: others take every number. Run again.",
+        reason=Reason.LEASED,
+    )
+
+
+@contextlib.contextmanager
+def publisher(serving_dir: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds a serving directory during the block: nobody else publishes there or cleans up.
+
+    Raises:
+        StorageError: another process holds it for longer than a publication takes (`retryable`).
+        ConfigError: `serving_dir` is a URI.
+    """
+    places.require_local("serving_dir", os.fspath(serving_dir))
+    with storage.leased(serving_dir, _PUBLISHER, what="Serving directory", wait_s=_WAIT_S):
+        yield
 
 
 def publish(
@@ -109,24 +147,54 @@ def publish(
         The new version's directory.
 
     Raises:
-        ExportError: `staged_dir` is no SavedModel.
+        ExportError: `staged_dir` is no SavedModel, or holds links.
+        StorageError: others publish there all the time, or the file system refused.
         ConfigError: `serving_dir` is a URI.
     """
+    with publisher(serving_dir):
+        return publish_held(staged_dir, serving_dir, keep)
+
+
+def publish_held(
+    staged_dir: str | os.PathLike[str], serving_dir: str | os.PathLike[str], keep: int = 5
+) -> str:
+    """Does what `publish` does, for a caller that is the directory's `publisher` already."""
     source = pathlib.Path(staged_dir)
-    if not (source / "saved_model.pb").exists():
+    if not (source / MODEL).is_file():
         raise ExportError(
-            f"Directory {source} is not a SavedModel: it has no saved_model.pb. Export again.",
+            f"Directory {source} is not a SavedModel: it has no {MODEL}. Export again.",
             reason=Reason.FILE_NOT_FOUND,
         )
 
     def fill(target: pathlib.Path) -> None:
-        ignore = shutil.ignore_patterns(manifest.NAME)
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=ignore)
+        copy_tree(source, target)
         manifest.write(target, kind="model")
 
     target = commit(serving_dir, fill)
     clean(serving_dir, keep)
     return str(target)
+
+
+def copy_tree(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies a model's files, without its manifest.
+
+    Raises:
+        ExportError: it holds a link or something that is no file: it is not ours to follow.
+        StorageError: a file went away or the file system refused.
+    """
+    with storage.storage_errors("copy", source):
+        for path in sorted(source.rglob("*")):
+            name = path.relative_to(source)
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
+                raise ExportError(
+                    f"Model {source} holds {name}, which is a link or no plain file. Put the file "
+                    "itself there.",
+                    reason=Reason.UNSUPPORTED,
+                )
+            if path.is_dir():
+                storage.make_directory(target / name)
+            elif str(name) != manifest.NAME:
+                shutil.copyfile(path, storage.make_directory((target / name).parent) / name.name)
 
 
 def clean(
@@ -154,6 +222,37 @@ def clean(
         if len(removed) >= spare:
             break
         if version not in safe:
+            # Its name goes first, so that no server loads half of it.
             storage.remove(pathlib.Path(directory) / str(version))
             removed.append(version)
     return removed
+
+
+def require_whole(version_dir: str | os.PathLike[str]) -> None:
+    """Refuses a published version that is not what was published.
+
+    Raises:
+        DataError: naming it, and what is wrong.
+    """
+    fault = damage(version_dir)
+    if fault is not None:
+        raise DataError(
+            f"Published model {os.fspath(version_dir)} is damaged: {fault} Publish a whole one: "
+            "estimator-pipelines models rollback.",
+            reason=Reason.CORRUPT_FILE,
+        )
+
+
+def damage(version_dir: str | os.PathLike[str], *, deep: bool = True) -> str | None:
+    """Returns what is wrong with a published version, or None; one without a manifest passes.
+
+    Exporters of `train_and_evaluate`, and other programs, publish without one.
+    """
+    version = pathlib.Path(version_dir)
+    if not (version / manifest.NAME).is_file():
+        return None
+    try:
+        manifest.verify(version, deep=deep)
+    except EstimatorLibError as error:
+        return error.message
+    return None

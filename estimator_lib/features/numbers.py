@@ -6,7 +6,6 @@ Learning, arXiv 2203.05556.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -47,18 +46,16 @@ def embedded(column: fc.PiecewiseLinearColumn | fc.PeriodicColumn, values: tf.Te
 
 
 def piecewise_linear(values: tf.Tensor, edges: tuple[float, ...]) -> tf.Tensor:
-    """Returns the share of the way through each bin, float32 `[batch, len(edges) - 1]`.
+    """Returns the share of the way through each bin, in [0, 1], float32 `[batch, bins]`.
 
     Args:
         values: float32 `[batch, 1]`.
         edges: Ascending, at least two.
     """
-    low = tf.constant(edges[:-1], tf.float32)
-    widths = tf.constant([b - a for a, b in itertools.pairwise(edges)], tf.float32)
-    bins = len(edges) - 1
-    least = tf.constant([-math.inf] + [0.0] * (bins - 1), tf.float32)
-    most = tf.constant([1.0] * (bins - 1) + [math.inf], tf.float32)
-    return tf.clip_by_value((values - low) / widths, least, most)
+    low, high = tf.constant(edges[:-1], tf.float32), tf.constant(edges[1:], tf.float32)
+    # Clipped first and taken by half, so that no two float32 numbers are too far apart.
+    inside = tf.minimum(tf.maximum(values, low), high) * 0.5 - low * 0.5
+    return tf.math.divide_no_nan(inside, high * 0.5 - low * 0.5)
 
 
 def _normal(stddev: float) -> Any:

@@ -30,6 +30,8 @@ from estimator_lib.features.upstream import FedCrossedColumn
 _CROSS_HASH_KEY = 0xDECAFCAFFE
 """What tf.feature_column hashes crosses with when no hash_key is given."""
 
+_WIDE = 1e37
+
 _Ids = tuple[tf.Tensor, tf.Tensor]
 """Ids and, for each, whether there was a value: int64 and bool, `[batch]` or `[batch, n]`."""
 
@@ -406,6 +408,8 @@ def _z_score(score: fc.ZScore, numbers: tf.Tensor) -> tf.Tensor:
     if score.stddev == 0:
         # Not zeros: a missing value stays NaN, so that it is seen.
         return (numbers - score.mean) * 0.0
+    if score.stddev > _WIDE:  # the difference of two large numbers may be no float32
+        return numbers / score.stddev - score.mean / score.stddev
     return (numbers - score.mean) / score.stddev
 
 

@@ -26,6 +26,7 @@ from estimator_lib import metrics as metric_library
 from estimator_lib import optimizers, variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
+from estimator_lib.core.labels import ClassNames
 from estimator_lib.errors import BadValueError
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.losses import LossReduction
@@ -734,7 +735,8 @@ class LabelVocabulary:
     """Turns label texts into class ids and back.
 
     Args:
-        vocabulary: The classes in the order of their ids; None means labels are ids already.
+        vocabulary: The classes in the order of their ids; None, or `core.labels.ClassNames`, means
+            labels are ids already.
         n_classes: How many classes there are.
         head: Named in errors.
     """
@@ -744,6 +746,7 @@ class LabelVocabulary:
         self.texts: list[str] | None = None
         self.n_classes = n_classes
         self._shared_table: Any = None
+        self._of_ids = vocabulary is None or isinstance(vocabulary, ClassNames)
         if vocabulary is None:
             return
         if isinstance(vocabulary, str) or len(vocabulary) != n_classes:
@@ -756,7 +759,7 @@ class LabelVocabulary:
 
     def ids(self, labels: tf.Tensor) -> tf.Tensor:
         """Returns int64 ids; a text outside the vocabulary gets -1."""
-        if self.texts is None:
+        if self._of_ids:
             if labels.dtype == tf.string:
                 raise DataError(
                     f"{self._head} got string labels: expected class ids. Give label_vocabulary.",
@@ -777,7 +780,7 @@ class LabelVocabulary:
 
     def expected(self) -> str:
         """Says which labels are right."""
-        if self.texts is not None:
+        if not self._of_ids:
             return f"one of {quote(self.texts)}"
         return f"an integer from 0 to {self.n_classes - 1}"
 

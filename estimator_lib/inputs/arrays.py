@@ -6,8 +6,12 @@ is no part of the cost of a step.
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import hashlib
 import math
+import numbers
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -15,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
+from estimator_lib.core.values import narrow
 from estimator_lib.inputs import lists
 from estimator_lib.inputs.datasets import InputSource
 from estimator_lib.inputs.feed import Feed
@@ -314,14 +319,63 @@ def _plain(array: Any, name: str) -> Any:
         raise DataError(
             f"Array {name!r} has no rows: expected shape [rows, ...].", reason=Reason.TYPE_MISMATCH
         )
-    if found.dtype.kind in "OU":
-        return np.asarray(found, dtype=object)
-    return found
+    if found.dtype.kind == "M":
+        distinct, places = np.unique(np.datetime_as_string(found), return_inverse=True)
+        texts = ["" if text == "NaT" else narrow(str(text))[1] for text in distinct]
+        return np.array(texts, object)[places].reshape(found.shape)
+    if found.dtype.kind == "U":
+        return found.astype(object)
+    return _objects(found, name) if found.dtype == object else found
+
+
+def _objects(array: Any, name: str) -> Any:
+    """An array of Python objects as texts ("" is missing), or as numbers if all are (NaN is)."""
+    kinds = set(map(type, array.ravel().tolist()))
+    if kinds <= {str} or kinds <= {bytes}:
+        return array
+    listed = [None if _is_missing(value) else value for value in array.ravel().tolist()]
+    kinds = {type(value) for value in listed if value is not None}
+    if kinds and all(issubclass(kind, numbers.Real | decimal.Decimal) for kind in kinds):
+        plain = [math.nan if value is None else float(value) for value in listed]
+        return np.array(plain).reshape(array.shape)
+    texts = np.empty(len(listed), object)
+    texts[:] = ["" if value is None else _text(value, name) for value in listed]
+    return texts.reshape(array.shape)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN or what pandas has for a missing one."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and math.isnan(value)
+
+
+_WRITTEN = (
+    datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, numbers.Real, uuid.UUID,
+    np.bool_,
+)  # fmt: skip
+
+
+def _text(value: Any, name: str) -> Any:
+    """A value of an array of texts: as it is, or in the one form of its kind."""
+    if isinstance(value, str | bytes):
+        return value
+    if isinstance(value, _WRITTEN):
+        return narrow(str(value))[1]
+    raise DataError(
+        f"Array {name!r} has a value of another kind: expected texts, numbers, dates or None, got "
+        f"{quote(value)} of type {type(value).__name__}. Convert the column.",
+        reason=Reason.TYPE_MISMATCH,
+    )
 
 
 def _digest(columns: Arrays) -> str:
     digest = hashlib.sha256()
     for name, array in sorted(columns.items()):
         digest.update(f"{name}{array.shape}{array.dtype}".encode())
-        digest.update(repr(array[:100].tolist()).encode())
+        if isinstance(array, np.ndarray) and not array.dtype.hasobject:
+            digest.update(np.ascontiguousarray(array).data)
+            continue
+        for first in range(0, len(array), BLOCK_ROWS):
+            digest.update(repr(array[first : first + BLOCK_ROWS].tolist()).encode())
     return digest.hexdigest()[:16]

@@ -250,7 +250,7 @@ def examples_input(
                 f"Examples file {path} is missing. Run preprocess again.",
                 reason=Reason.FILE_NOT_FOUND,
             )
-    label = listed.metadata["label"]
+    label = labels.from_json(listed.metadata["label"])
     weight = listed.metadata.get("weight")
     columns = {
         name: spec["dtype"] + (lists.LIST if spec.get("list") else "")

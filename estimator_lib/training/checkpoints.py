@@ -14,7 +14,6 @@ import logging
 import pathlib
 import re
 import time
-import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -306,16 +305,14 @@ class CheckpointDirectory:
             try:
                 self._write({**variables, _ENGINE_KEY: state}, step)
                 break
-            except (tf.errors.OpError, OSError) as error:
-                if attempt == _SAVE_ATTEMPTS:
+            except (tf.errors.OpError, OSError, StorageError) as error:
+                found = _refusal(error, self.prefix(step))
+                if attempt == _SAVE_ATTEMPTS or not found.retryable:
                     size = sum(_bytes(v) for v in variables.values())
-                    full = isinstance(error, tf.errors.ResourceExhaustedError)
-                    raise StorageError(
-                        f"Checkpoint {self.prefix(step)} cannot be written: "
-                        f"{_first_line(error)}; it needs about {size:,} bytes. The older "
-                        "checkpoints are intact.",
-                        reason=Reason.NO_SPACE if full else Reason.IO,
-                    ) from error
+                    found.message += (
+                        f" It needs about {size:,} bytes. The older checkpoints are intact."
+                    )
+                    raise found from error
                 time.sleep(0.1 * 4**attempt)
         self._write_state(step)
         self._clean(step)
@@ -327,22 +324,18 @@ class CheckpointDirectory:
         Each variable has its name as key, as in checkpoints of tf.estimator: whoever reads
         those reads these.
         """
-        folder = self.directory / f".ckpt-{step}{storage.STAGING_MARK}{uuid.uuid4().hex}"
-        try:
-            prefix = folder / f"{_PREFIX}{step}"
-            folder.mkdir()
+        storage.sweep_staging(self.directory)
+        with storage.staging(self.directory, f"ckpt-{step}") as staged:
             tf.raw_ops.SaveV2(
-                prefix=str(prefix),
+                prefix=str(staged.path / f"{_PREFIX}{step}"),
                 tensor_names=list(content),
                 shape_and_slices=[""] * len(content),
                 tensors=[tf.convert_to_tensor(value) for value in content.values()],
             )
-            storage.sync_tree(folder)
-            files = sorted(folder.iterdir(), key=lambda p: p.suffix == ".index")
+            storage.sync_tree(staged.path)
+            files = sorted(staged.path.iterdir(), key=lambda p: p.suffix == ".index")
             for path in files:
                 path.replace(self.directory / path.name)
-        finally:
-            storage.remove(folder)
 
     def _write_state(self, step: int) -> None:
         steps = [s for s in self.steps() if s != step] + [step]
@@ -438,6 +431,21 @@ def restore(
             ", ".join(anew),
         )
     return missing
+
+
+def _refusal(error: Exception, path: str) -> StorageError:
+    """Returns what the file system, or TensorFlow on its behalf, refused."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, OSError):
+        return storage.storage_error("write checkpoint", path, error)
+    full = isinstance(error, tf.errors.ResourceExhaustedError)
+    found = StorageError(
+        f"Cannot write checkpoint {path}: {_first_line(error)}.",
+        reason=Reason.NO_SPACE if full else Reason.IO,
+    )
+    found.retryable = not isinstance(error, tf.errors.PermissionDeniedError)
+    return found
 
 
 def _castable(value: Any, variable: Any) -> bool:

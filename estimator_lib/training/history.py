@@ -90,6 +90,6 @@ def plain(metrics: Mapping[str, Any]) -> dict[str, Any]:
             return int(item)
         if isinstance(item, np.floating | float):
             return float(item) if math.isfinite(item) else None
-        return str(item)
+        return None if item is None else str(item)
 
     return {str(name): value(item) for name, item in metrics.items()}

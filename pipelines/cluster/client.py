@@ -12,23 +12,28 @@ import dataclasses
 import datetime
 import hashlib
 import io
+import ipaddress
 import json
 import os
 import pathlib
 import tempfile
 import urllib.parse
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from components import workflow
+from components.workflow import Step, Workflow
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
+from pipelines import cache
 from pipelines.cluster import arguments
 from pipelines.specification import Specification
 
 HOST = "KF_PIPELINES_ENDPOINT"
 TOKEN = "ESTIMATOR_PIPELINES_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_FILE = "ESTIMATOR_PIPELINES_TOKEN_FILE"  # noqa: S105 - the variable's name
+PLAIN_HTTP = "ESTIMATOR_PIPELINES_TOKEN_OVER_HTTP"
 _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 60.0
 _PAGE = 100
@@ -43,12 +48,15 @@ class Address:
         host: Its address, such as https://kubeflow.example/pipeline.
         namespace: The profile that runs belong to, for servers of many users; else "".
         token: Sent as bearer token; never shown.
+        token_file: Where the token is read from, again for each request, for a cluster replaces it
+            before it expires; None where it comes from a variable, or there is none.
         certificate: File with the certificates to trust; None for the system's.
     """
 
     host: str
     namespace: str = ""
     token: str | None = dataclasses.field(default=None, repr=False)
+    token_file: str | None = None
     certificate: str | None = None
 
 
@@ -72,7 +80,8 @@ def address(
 
     Raises:
         ConfigError: there is no host, or it is malformed; the token file cannot be read.
-        SecurityError: the host holds a password.
+        SecurityError: the host holds a password, or a token would go over plain http to another
+            machine and nobody asked for it.
     """
     variables = os.environ if environment is None else environment
     host = host or variables.get(HOST, "")
@@ -92,13 +101,14 @@ def address(
             f"Host {host!r} is invalid: expected http://... or https://...",
             reason=Reason.INVALID_VALUE,
         )
-    path = token_file or variables.get(TOKEN_FILE)
-    token = (_read_token(path) if path else variables.get(TOKEN, "")).strip()
-    if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise ConfigError(
-            f"The token {f'in {path} ' if path else ''}is invalid: expected one word of plain "
-            "characters.",
-            reason=Reason.INVALID_VALUE,
+    path = token_file or variables.get(TOKEN_FILE) or None
+    token = _read_token(path) if path else _checked_token(variables.get(TOKEN, ""))
+    elsewhere = parts.scheme == "http" and not _is_this_machine(parts.hostname)
+    if token and elsewhere and variables.get(PLAIN_HTTP) != "1":
+        raise SecurityError(
+            f"The token is not sent to {host}: anybody on the way could read it. Use https, or set "
+            f"{PLAIN_HTTP}=1 where the network is trusted.",
+            reason=Reason.SECRET,
         )
     if certificate is not None and not os.path.isfile(certificate):
         raise ConfigError(
@@ -108,39 +118,36 @@ def address(
         host=host.rstrip("/"),
         namespace=namespace,
         token=token or None,
+        token_file=path,
         certificate=certificate,
     )
 
 
+def _is_this_machine(hostname: str) -> bool:
+    try:
+        return ipaddress.ip_address(hostname).is_loopback
+    except ValueError:
+        return hostname == "localhost" or hostname.endswith(".localhost")
+
+
+def _checked_token(text: str, origin: str = "") -> str:
+    token = text.strip()
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError(
+            f"The token {origin}is invalid: expected one word of plain characters.",
+            reason=Reason.INVALID_VALUE,
+        )
+    return token
+
+
 def _read_token(path: str) -> str:
     try:
-        return pathlib.Path(path).read_text(encoding="ascii")
+        return _checked_token(pathlib.Path(path).read_text(encoding="ascii"), f"in {path} ")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not plain text"
         raise ConfigError(
             f"Token file {path} cannot be read: {reason}.", reason=Reason.FILE_NOT_FOUND
         ) from error
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
-    """One task of a run.
-
-    Attributes:
-        name: As the server calls it.
-        state: Such as RUNNING, SUCCEEDED, FAILED, SKIPPED.
-        pod: Its pod, or the server's name for its node.
-        children: Pods or nodes of the tasks that belong to it.
-        error: What the server says went wrong, or "".
-    """
-
-    name: str
-    state: str
-    started: datetime.datetime | None = None
-    ended: datetime.datetime | None = None
-    pod: str = ""
-    children: tuple[str, ...] = ()
-    error: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,7 +157,7 @@ class Run:
     Attributes:
         id: The server's.
         name: What people call it.
-        state: Such as PENDING, RUNNING, SUCCEEDED, FAILED, CANCELED.
+        state: Such as PENDING, RUNNING, SUCCEEDED, FAILED, or CANCELED if it was terminated.
         schedule: Id of the schedule that started it, or "".
         parameters: As they were sent.
         error: What the server says went wrong, or "".
@@ -163,7 +170,6 @@ class Run:
     finished: datetime.datetime | None = None
     schedule: str = ""
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    tasks: tuple[Task, ...] = ()
     error: str = ""
 
 
@@ -194,8 +200,10 @@ class Connection:
 
     def __init__(self, where: Address) -> None:
         self.where = where
+        self._many_users = False
         with self.errors(f"connect to {where.host}"):
             self.client = _client(where)
+        self._many_users = bool(self.client.health.multi_user)
 
     @contextlib.contextmanager
     def errors(self, action: str) -> Iterator[None]:
@@ -208,7 +216,7 @@ class Connection:
             with contextlib.redirect_stdout(io.StringIO()):
                 yield
         except kfp_server_api.ApiException as error:
-            raise _explain(error.status, error.reason, error.body, action, self.where) from error
+            raise self._explain(error.status, error.reason, error.body, action) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise _retryable(
                 f"Cannot {action}: {self.where.host} does not answer ({_cause(error)}). Check the "
@@ -240,7 +248,8 @@ class Connection:
             experiment: The group of runs it goes to; by default the pipeline's name.
             service_account: That runs the pods; by default the installation's.
             pipeline_root: Where artifacts go; by default the installation's bucket.
-            caching: False computes every step anew; None leaves it to the pipeline.
+            caching: Whether steps may be taken from the cluster's cache; None leaves it to the
+                pipeline. See `pipelines.cache` for the steps that run always.
 
         Raises:
             ConfigError: the parameters are wrong; nothing was sent.
@@ -256,14 +265,13 @@ class Connection:
             now = datetime.datetime.now(datetime.UTC)
             name = f"{specification.name} {now:%Y-%m-%d %H:%M:%S}"
         group = self.experiment(experiment or specification.name)
-        with self.errors("submit the run"), package(specification) as path:
+        with self.errors("submit the run"), package(specification, checked, caching) as path:
             answer = self.client.run_pipeline(
                 experiment_id=group,
                 job_name=name,
                 pipeline_package_path=path,
                 params=checked,
                 pipeline_root=pipeline_root,
-                enable_caching=caching,
                 service_account=service_account,
             )
         run = _run(answer)
@@ -280,7 +288,7 @@ class Connection:
         return f"{self.where.host}/#/runs/details/{run_id}"
 
     def runs(self, *, limit: int | None = None, name: str | None = None) -> list[Run]:
-        """Returns runs, newest first, without their tasks.
+        """Returns runs, newest first.
 
         Args:
             limit: At most how many; None for all.
@@ -298,7 +306,7 @@ class Connection:
         return [_run(item) for item in found]
 
     def run(self, run: str) -> Run:
-        """Returns one run with its tasks, by its id, or by its name: then the newest.
+        """Returns one run by its id, or by its name: then the newest.
 
         Raises:
             PipelineError: there is no such run.
@@ -321,21 +329,52 @@ class Connection:
         with self.errors(f"read run {run}"):
             return _run(self.client.get_run(named[0].id))
 
-    def log(self, run_id: str, pod: str) -> str:
-        """Returns what a pod has written so far.
+    def workflow(self, run_id: str) -> Workflow:
+        """Returns what a run's steps did.
+
+        It comes from the v1beta1 API: what v2beta1 says of tasks cannot be told from it.
 
         Raises:
-            PipelineError: the server no longer has it.
+            PipelineError: the server keeps no Workflow, or none that can be read.
         """
-        path = f"/apis/v1alpha1/runs/{urllib.parse.quote(run_id, safe='')}/nodes/{pod}/log"
-        with self.errors(f"read the log of {pod}"):
-            # The one address outside v2beta1, which has none for logs; the generated client has
-            # no method for it, but sends the token and reports errors as for any other.
-            api = self.client.runs.api_client
-            answer = api.call_api(
+        action = f"read the steps of run {run_id}"
+        text = self._get(f"/apis/v1beta1/runs/{_quoted(run_id)}", action)
+        try:
+            manifest = json.loads(text)["pipeline_runtime"]["workflow_manifest"]
+            return workflow.read(manifest)
+        except (ValueError, KeyError, TypeError) as error:
+            raise PipelineError(
+                f"Cannot {action}: {self.where.host} keeps no Workflow of it.",
+                reason=Reason.UNSUPPORTED,
+            ) from error
+
+    def log(self, run_id: str, step: Step) -> str:
+        """Returns what the last attempt of a step has written.
+
+        Raises:
+            PipelineError: the server does not have it.
+        """
+        action = f"read the log of step {step.name}"
+        node = step.attempts[-1].node
+        # The one address outside v1beta1 and v2beta1, which have none for logs.
+        path = f"/apis/v1alpha1/runs/{_quoted(run_id)}/nodes/{_quoted(node)}/log"
+        text = self._get(path, action)
+        problem = workflow.log_error(text)
+        if problem:
+            raise PipelineError(
+                f"Cannot {action}: {self.where.host} says: {_short(problem)}.",
+                reason=Reason.FILE_NOT_FOUND,
+            )
+        return text
+
+    def _get(self, path: str, action: str) -> str:
+        """What the server answers at an address that the generated client has no method for."""
+        with self.errors(action):
+            # It sends the token and reports errors as for any other.
+            answer = self.client.runs.api_client.call_api(
                 path,
                 "GET",
-                header_params={"Accept": "text/plain"},
+                header_params={"Accept": "*/*"},
                 auth_settings=["Bearer"],
                 response_type=None,
                 _preload_content=False,
@@ -343,10 +382,45 @@ class Connection:
             )
             content: bytes = answer.read()
             if answer.status != 200:
-                raise _explain(
-                    answer.status, answer.reason, content.decode(), f"read {pod}", self.where
-                )
+                raise self._explain(answer.status, answer.reason, content, action)
             return content.decode("utf-8", "replace")
+
+    def _configured(self) -> Mapping[str, str]:
+        client = getattr(self, "client", None)
+        return client.runs.api_client.configuration.api_key if client is not None else {}
+
+    def _explain(self, status: int, reason: str, body: Any, action: str) -> PipelineError:
+        # A proxy may answer with what it was sent; a token's file may hold another one by now.
+        sent = {self.where.token, *self._configured().values()}
+        said = _said(body, [token for token in sent if token]) or reason
+        host = self.where.host
+        if status in (401, 403):
+            return PipelineError(
+                f"Cannot {action}: {host} refused access ({status} {said}). {self._let_in()}",
+                reason=Reason.PERMISSION,
+            )
+        if status == 404:
+            return PipelineError(
+                f"Cannot {action}: {host} does not know it (404 {said}).",
+                reason=Reason.UNKNOWN_NAME,
+            )
+        text = f"Cannot {action}: {host} answered {status} {said}."
+        if status in _RETRYABLE:
+            return _retryable(f"{text} Try again later.", Reason.UNREACHABLE)
+        if status == 400 and self._many_users and not self.where.namespace:
+            text += " It has many users: give --namespace."
+            return PipelineError(text, reason=Reason.MISSING_VALUE)
+        return PipelineError(text, reason=Reason.INVALID_VALUE)
+
+    def _let_in(self) -> str:
+        """What to do about a token that was refused, or not sent."""
+        if not self.where.token:
+            return f"No token was sent; set {TOKEN_FILE} or {TOKEN}."
+        source = f"in {self.where.token_file}" if self.where.token_file else f"of {TOKEN}"
+        return (
+            f"The token {source} may have expired, be of another audience (Kubeflow's is "
+            "pipelines.kubeflow.org), or of an account without this right."
+        )
 
 
 def fingerprint(specification: Specification, parameters: Mapping[str, Any], *more: Any) -> str:
@@ -356,11 +430,22 @@ def fingerprint(specification: Specification, parameters: Mapping[str, Any], *mo
 
 
 @contextlib.contextmanager
-def package(specification: Specification) -> Iterator[str]:
-    """Gives the specification as a file, which is the form the client takes."""
+def package(
+    specification: Specification, parameters: Mapping[str, Any], caching: bool | None
+) -> Iterator[str]:
+    """Gives what is sent as a file, which is the form the client takes.
+
+    Args:
+        specification: The compiled pipeline.
+        parameters: The run's.
+        caching: As of `Connection.submit`.
+    """
+    text = specification.text
+    if caching is not None:
+        text = cache.choose(specification, parameters, on=caching)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "pipeline.yaml")
-        storage.write_text(path, specification.text)
+        storage.write_text(path, text)
         yield path
 
 
@@ -414,6 +499,8 @@ def _client(where: Address) -> Any:
             namespace=where.namespace or "kubeflow",
             ssl_ca_cert=where.certificate,
         )
+    if where.token_file:
+        client.runs.api_client.configuration.refresh_api_key_hook = _refresh(where.token_file)
     # The constructor asks only where no profile is known yet.
     if client.get_kfp_healthz().multi_user is None:
         # A proxy's login page, which the client takes for an answer without content.
@@ -425,34 +512,35 @@ def _client(where: Address) -> Any:
     return client
 
 
-def _explain(status: int, reason: str, body: Any, action: str, where: Address) -> PipelineError:
-    said = _said(body) or reason
-    if status in (401, 403):
-        missing = "" if where.token else f" No token was sent; set {TOKEN_FILE} or {TOKEN}."
-        return PipelineError(
-            f"Cannot {action}: {where.host} refused access ({status} {said}).{missing}",
-            reason=Reason.PERMISSION,
-        )
-    if status == 404:
-        return PipelineError(
-            f"Cannot {action}: {where.host} does not know it (404 {said}).",
-            reason=Reason.UNKNOWN_NAME,
-        )
-    text = f"Cannot {action}: {where.host} answered {status} {said}."
-    if status in _RETRYABLE:
-        return _retryable(f"{text} Try again later.", Reason.UNREACHABLE)
-    return PipelineError(text, reason=Reason.INVALID_VALUE)
+def _refresh(path: str) -> Callable[[Any], None]:
+    def refresh(configuration: Any) -> None:
+        # A file that is just being replaced: the token that was read last may still do.
+        with contextlib.suppress(ConfigError):
+            configuration.api_key["authorization"] = _read_token(path)
+            configuration.api_key_prefix["authorization"] = "Bearer"
+
+    return refresh
 
 
-def _said(body: Any) -> str:
-    """The message in a server's answer, in one short line."""
+def _said(body: Any, tokens: Iterable[str] = ()) -> str:
+    """The message in a server's answer, in one short line without the tokens."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
+    for token in tokens:
+        text = text.replace(token, "***")
     with contextlib.suppress(ValueError):
         content = json.loads(text)
         if isinstance(content, dict):
-            text = str(content.get("error") or content.get("message") or text)
-    line = " ".join(text.split())
+            text = str(content.get("message") or content.get("error") or text)
+    return _short(text)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= 300 else f"{line[:297]}..."
+
+
+def _quoted(text: str) -> str:
+    return urllib.parse.quote(text, safe="")
 
 
 def _retryable(text: str, reason: Reason) -> PipelineError:
@@ -470,36 +558,24 @@ def _cause(error: BaseException) -> str:
 
 
 def _run(answer: Any) -> Run:
-    details = answer.run_details
     runtime = answer.runtime_config
     return Run(
         id=answer.run_id,
         name=answer.display_name or "",
-        state=answer.state or "PENDING",
+        state=_state(answer),
         created=answer.created_at,
         finished=_ended(answer.finished_at),
         schedule=answer.recurring_run_id or "",
         parameters=dict((runtime and runtime.parameters) or {}),
-        tasks=tuple(_task(item) for item in (details and details.task_details) or ()),
-        error=_message(answer.error),
+        error=(answer.error.message or "") if answer.error else "",
     )
 
 
-def _task(answer: Any) -> Task:
-    children = answer.child_tasks or ()
-    return Task(
-        name=answer.display_name or answer.task_id or "",
-        state=answer.state or "PENDING",
-        started=answer.start_time,
-        ended=_ended(answer.end_time),
-        pod=answer.pod_name or answer.task_id or "",
-        children=tuple(child.pod_name or child.task_id for child in children),
-        error=_message(answer.error),
-    )
-
-
-def _message(error: Any) -> str:
-    return (error.message or "") if error else ""
+def _state(answer: Any) -> str:
+    """Servers say FAILED in the end of a run that was terminated; before that, CANCELING."""
+    state = answer.state or "PENDING"
+    earlier = {past.state for past in answer.state_history or ()}
+    return "CANCELED" if state == "FAILED" and "CANCELING" in earlier else state
 
 
 def _ended(time: datetime.datetime | None) -> datetime.datetime | None:

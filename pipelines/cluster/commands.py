@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from estimator_lib.core.config import RunConfiguration
-    from pipelines.cluster.client import Connection, Run, Task
+    from pipelines.cluster.client import Connection, Run
     from pipelines.specification import Specification
 
 _LISTED = 20
@@ -62,7 +62,10 @@ def add_commands(commands: Any) -> None:
     logs = actions.add_parser("logs", help="print what a step has written")
     logs.add_argument("run", metavar="RUN", help="id or name of a run")
     logs.add_argument(
-        "step", nargs="?", metavar="STEP", help="by default the one that failed, else the last"
+        "step",
+        nargs="*",
+        metavar="STEP",
+        help="as `runs show` calls it; by default the one that failed, else the last",
     )
     _finish(logs, _runs_logs)
 
@@ -103,7 +106,8 @@ def _add_submit(commands: Any) -> None:
         action=argparse.BooleanOptionalAction,
         default=None,
         help="take unchanged steps from the cache (default: where data_fingerprint is given; the "
-        "cluster itself does not see that files on a volume have changed)",
+        "cluster itself does not see that files on a volume have changed); steps that publish, or "
+        "read the newest served model, run always",
     )
     submit.add_argument(
         "--wait",
@@ -225,20 +229,20 @@ def _wait(server: Connection, run: Run) -> int:
         _say(f"\nThe run goes on; look at it with `runs show {run.id}`.")
         return 130
     code = waiting.exit_code(ended)
+    said = runs.sentence(ended)
     if code:
-        bad = runs.failed(ended)
-        said = _last_word(server, ended, bad) if bad else None
-        reason = said or (bad and bad.error) or ended.error or "no reason given"
-        sys.stderr.write(f"error: {bad.name if bad else ended.name} failed: {reason}\n")
+        said = said or f"run {run.name} {runs.state(ended.run)}"
+        sys.stderr.write("\n".join(filter(None, (f"error: {said}", ended.missing))) + "\n")
+    elif said:
+        _say(said)
     return code
 
 
 def _caching(asked: bool | None, spec: Specification, parameters: dict[str, Any]) -> bool | None:
-    """Whether steps may come from the cache; None leaves it to the pipeline."""
+    """Whether steps may come from the cache; None leaves it to a pipeline that is not ours."""
     if asked is None and _FINGERPRINT in spec.parameters:
-        given = parameters.get(_FINGERPRINT, spec.parameters[_FINGERPRINT].default)
-        return None if given else False
-    return False if asked is False else None
+        return bool(parameters.get(_FINGERPRINT, spec.parameters[_FINGERPRINT].default))
+    return asked
 
 
 def _schedule_apply(parsed: argparse.Namespace) -> int:
@@ -296,45 +300,28 @@ def _runs_list(parsed: argparse.Namespace) -> int:
 
 
 def _runs_show(parsed: argparse.Namespace) -> int:
-    from pipelines.cluster import runs
+    from pipelines.cluster import inspection, runs
 
     server = _connect(parsed)
-    run = server.run(parsed.run)
-    bad = runs.failed(run)
-    said = _last_word(server, run, bad) if bad else None
-    _say(runs.show(run, _now(), said))
+    _say(runs.show(inspection.inspect(server, server.run(parsed.run)), _now()))
     return 0
-
-
-def _last_word(server: Connection, run: Run, task: Task) -> str | None:
-    """What a failed step of ours said: the server only knows its exit code."""
-    from components.steps.step import ERROR_MARK
-    from estimator_lib.core.errors import PipelineError
-    from pipelines.cluster import runs
-
-    try:
-        log = server.log(run.id, runs.pod(run, task))
-    except PipelineError:
-        return None
-    found = [line for line in log.splitlines() if line.startswith(ERROR_MARK)]
-    return found[-1].removeprefix(ERROR_MARK) if found else None
 
 
 def _runs_logs(parsed: argparse.Namespace) -> int:
     from estimator_lib.core.errors import PipelineError
-    from pipelines.cluster import runs
+    from pipelines.cluster import inspection
 
     server = _connect(parsed)
     run = server.run(parsed.run)
-    pod = runs.pod(run, runs.choose(run, parsed.step))
+    workflow = server.workflow(run.id)
+    step = inspection.choose(run, workflow, " ".join(parsed.step) or None)
     try:
-        sys.stdout.write(server.log(run.id, pod))
+        sys.stdout.write(server.log(run.id, step))
     except PipelineError as error:
         if error.retryable:
             raise
-        namespace = parsed.namespace or "kubeflow"
+        command = inspection.kubectl(workflow, step)
         raise PipelineError(
-            f"{error.message} If the pod is still there: kubectl logs -n {namespace} {pod} -c main",
-            reason=error.reason,
+            f"{error.message} While its pod is there, this shows it: {command}", reason=error.reason
         ) from error
     return 0

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 
-from estimator_lib.core.errors import PipelineError, Reason, did_you_mean
-from pipelines.cluster.client import Run, Task
+from components.workflow import Outcome, State, Step
+from pipelines.cluster import inspection
+from pipelines.cluster.client import Run
+from pipelines.cluster.inspection import Inspection
 from pipelines.cluster.schedules import Existing
-
-_INTERNAL = ("root", "executor")
-_ENDED_BADLY = ("FAILED", "SYSTEM_ERROR", "CANCELED")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -38,96 +37,79 @@ def listing(runs: Sequence[Run], now: datetime.datetime) -> str:
     if not runs:
         return "no runs"
     rows = [
-        (run.name, run.state.lower(), _when(run.created), _took(run.created, run.finished, now),
+        (run.name, state(run), _when(run.created), _took(run.created, run.finished, now),
          "schedule" if run.schedule else "", run.id)
         for run in runs
     ]  # fmt: skip
     return table(("NAME", "STATE", "STARTED (UTC)", "TOOK", "BY", "ID"), rows)
 
 
-def steps(run: Run) -> list[Task]:
-    """Returns the tasks that people declared, by start; Kubeflow's own are left out.
-
-    Kubeflow lists a driver beside each task and an executor below it; they are shown only where
-    one failed and no declared task did.
-    """
-    ordered = sorted(run.tasks, key=lambda t: (t.started is None, t.started or t.name, t.name))
-    declared = [t for t in ordered if not _internal(t)]
-    if not any(t.state in _ENDED_BADLY for t in declared):
-        declared += [t for t in ordered if _internal(t) and t.state in _ENDED_BADLY]
-    return declared
-
-
-def failed(run: Run) -> Task | None:
-    """Returns the task that made a run fail: the first failed one with none below it."""
-    bad = [task for task in steps(run) if task.state in _ENDED_BADLY]
-    pods = {task.pod for task in bad}
-    leaves = [task for task in bad if not pods & set(task.children)]
-    return next(iter(leaves or bad), None)
-
-
-def pod(run: Run, task: Task) -> str:
-    """Returns the pod that did a task's work: its executor's, if it has one, else its own."""
-    by_pod = {one.pod: one for one in run.tasks}
-    queue, seen = [task], set()
-    while queue:
-        one = queue.pop(0)
-        if one.name == "executor":
-            return one.pod
-        seen.add(one.pod)
-        queue += [by_pod[c] for c in one.children if c in by_pod and c not in seen]
-    return task.pod
-
-
-def choose(run: Run, name: str | None) -> Task:
-    """Returns the task of that name; by default the failed one, else the last that started.
-
-    Raises:
-        PipelineError: there is no such task, or none has started.
-    """
-    found = steps(run)
-    if name is None:
-        task = failed(run) or next((t for t in reversed(found) if t.started), None)
-        if task is None:
-            raise PipelineError(
-                f"Run {run.name!r} has started no step yet. Try again later.",
-                reason=Reason.EMPTY_INPUT,
-            )
-        return task
-    for task in (*found, *run.tasks):
-        if task.name == name:
-            return task
-    raise PipelineError(
-        f"Run {run.name!r} has no step {name!r}.{did_you_mean(name, {t.name for t in found})}",
-        reason=Reason.UNKNOWN_NAME,
-    )
-
-
-def show(run: Run, now: datetime.datetime, said: str | None = None) -> str:
-    """Returns everything about one run.
+def show(found: Inspection, now: datetime.datetime) -> str:
+    """Returns everything about one run, and what to type next.
 
     Args:
-        run: The run with its tasks.
+        found: What is known about it.
         now: The time, in UTC.
-        said: What the failed step itself said went wrong, from its log, if known.
     """
+    run = found.run
     lines = [
         f"run       {run.name}",
         f"id        {run.id}",
-        f"state     {run.state.lower()}",
+        f"state     {state(run)}",
         f"started   {_when(run.created)} UTC",
         f"took      {_took(run.created, run.finished, now)}",
     ]
-    found = steps(run)
-    if found:
-        rows = [(t.name, t.state.lower(), _took(t.started, t.ended, now)) for t in found]
-        lines += ["", table(("STEP", "STATE", "TOOK"), rows)]
-    bad = failed(run)
-    if bad is not None:
-        lines += ["", f"{bad.name} failed: {said or bad.error or run.error or 'no reason given'}"]
-    elif run.error:
-        lines += ["", f"error: {run.error}"]
-    return "\n".join(lines)
+    if found.workflow is not None and found.workflow.steps:
+        rows = [
+            (step.name, step.state, str(len(step.attempts) or ""), _worked(step, now))
+            for step in found.workflow.steps
+        ]
+        lines += ["", table(("STEP", "STATE", "ATTEMPTS", "TOOK"), rows)]
+    said = [text for text in (sentence(found), _others(found), found.missing, _next(found)) if text]
+    return "\n".join([*lines, *([""] if said else []), *said])
+
+
+def state(run: Run) -> str:
+    """Returns a run's state as people say it."""
+    said = {"CANCELED": "terminated", "CANCELING": "being terminated"}
+    return said.get(run.state, run.state.lower())
+
+
+def sentence(found: Inspection) -> str:
+    """Returns how a run ended, and why; "" where its state says it all."""
+    if found.conclusion.outcome not in (Outcome.SUCCEEDED, Outcome.UNFINISHED):
+        return found.conclusion.sentence
+    told = found.run.error or found.conclusion.reason
+    return f"run {found.run.name} {state(found.run)}: {told}" if told else ""
+
+
+def _others(found: Inspection) -> str:
+    """What Kubeflow says about further steps that failed, or have not ended."""
+    steps = found.workflow.steps if found.workflow else ()
+    open_ = (State.FAILED, State.PENDING, State.RUNNING)
+    told = [s for s in steps if s.state in open_ and s.message and s != found.conclusion.step]
+    return "\n".join(f"{step.name}, {step.state}: {step.message}" for step in told)
+
+
+def _next(found: Inspection) -> str:
+    """The one command that tells more."""
+    workflow, step = found.workflow, found.conclusion.step
+    if workflow is None:
+        return ""
+    if step is None:
+        step = next((s for s in workflow.steps if s.state is State.RUNNING), None)
+    if found.conclusion.outcome is Outcome.REFUSED:
+        judges = [s for s in workflow.steps if s.attempts and not s.handler]
+        step = judges[-1] if judges else None
+    if step is None or not step.attempts or found.conclusion.outcome is Outcome.TERMINATED:
+        return ""
+    if found.missing or step.state is State.RUNNING:
+        return f"next      {inspection.kubectl(workflow, step)}"
+    return f"next      estimator-pipelines runs logs {found.run.id} {step.name}"
+
+
+def _worked(step: Step, now: datetime.datetime) -> str:
+    return _took(step.started, step.ended, now) if step.attempts else ""
 
 
 def schedules(found: Sequence[Existing], now: datetime.datetime) -> str:
@@ -145,10 +127,6 @@ def schedules(found: Sequence[Existing], now: datetime.datetime) -> str:
         )  # fmt: skip
     header = ("NAME", "TRIGGER", "STATE", "NEXT (UTC)", "AT ONCE", "CATCH-UP", "MADE BY")
     return table(header, rows)
-
-
-def _internal(task: Task) -> bool:
-    return task.name in _INTERNAL or task.name.endswith("-driver")
 
 
 def _when(time: datetime.datetime | None) -> str:

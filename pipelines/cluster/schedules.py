@@ -192,7 +192,8 @@ def _restore(server: client.Connection, old: Existing) -> None:
 
 
 def _create(server: client.Connection, want: Wanted, experiment: str, *, enabled: bool) -> None:
-    with server.errors(f"create schedule {want.name}"), client.package(want.specification) as path:
+    sent = client.package(want.specification, want.parameters, want.declared.caching)
+    with server.errors(f"create schedule {want.name}"), sent as path:
         server.client.create_recurring_run(
             experiment_id=experiment,
             job_name=want.name,
@@ -205,7 +206,6 @@ def _create(server: client.Connection, want: Wanted, experiment: str, *, enabled
             pipeline_package_path=path,
             pipeline_root=want.pipeline_root,
             service_account=want.service_account,
-            enable_caching=None if want.declared.caching else False,
             enabled=enabled,
         )
 

@@ -1,11 +1,15 @@
-"""A Kubeflow Pipelines server for tests: speaks the v2beta1 API on 127.0.0.1, runs nothing.
+"""A Kubeflow Pipelines server for tests: answers on 127.0.0.1 as KFP 2.17.0 does, runs nothing.
 
 Tests of code that submits runs or applies schedules use it as ours do:
 
     with FakeServer() as server:
-        connection = cluster.Connection(cluster.address(server.host))
+        connection = client.Connection(client.address(server.host))
         submission = connection.submit(specification, {})
-        server.finish(submission.run.id, "FAILED", tasks=[...])
+        server.finish(submission.run.id, "FAILED", workflow=manifest)
+
+What steps did is in the run's Argo Workflow, as on a real server; without one, only the run's own
+state is known. A log that is not there is answered with status 200 and an error in JSON, as a
+real server does.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import json
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import yaml
@@ -26,6 +30,7 @@ from estimator_lib.core.errors import ConfigError, Reason
 
 _API = "/apis/v2beta1"
 _EPOCH = "1970-01-01T00:00:00Z"
+_GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13, 501: 12, 503: 14}
 
 
 def pipeline(
@@ -101,22 +106,27 @@ class FakeServer:
 
     Args:
         token: The bearer token that it asks for; None lets everyone in.
+        many_users: Whether lists are of one profile each, which must be named.
 
     Attributes:
         host: Its address.
+        token: As given; a test may change it.
         requests: What it received, in order.
-        runs: Its runs by id, as JSON.
+        runs: Its runs by id, as JSON of the v2beta1 API.
+        workflows: The Argo Workflow of a run by its id, as JSON text.
         schedules: Its recurring runs by id, as JSON.
-        logs: What pods have written, by name.
+        logs: What pods have written, by their node in the Workflow.
     """
 
-    def __init__(self, *, token: str | None = None) -> None:
+    def __init__(self, *, token: str | None = None, many_users: bool = False) -> None:
         self.requests: list[Request] = []
         self.runs: dict[str, dict[str, Any]] = {}
+        self.workflows: dict[str, str] = {}
         self.schedules: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, str] = {}
+        self.token = token
+        self._many_users = many_users
         self._experiments: dict[str, dict[str, Any]] = {}
-        self._token = token
         self._failures: list[tuple[str, str, int, str]] = []
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
@@ -145,27 +155,24 @@ class FakeServer:
         self._failures.append((method, pattern, status, message))
 
     def finish(
-        self,
-        run_id: str,
-        state: str,
-        *,
-        tasks: Sequence[Mapping[str, Any]] = (),
-        error: str = "",
-        seconds: int = 60,
+        self, run_id: str, state: str, *, workflow: str = "", error: str = "", seconds: int = 60
     ) -> None:
-        """Ends a run.
+        """Has a run come to a state, usually its last.
 
         Args:
             run_id: The run.
             state: Such as SUCCEEDED or FAILED.
-            tasks: Its task details as the API gives them: display_name, state, pod_name...
+            workflow: Its Argo Workflow then, as JSON text; else it stays as it is.
             error: What the server says went wrong.
             seconds: How long it took.
         """
         run = self.runs[run_id]
         run["state"] = state
-        run["finished_at"] = _time(_second(run["created_at"]) + seconds)
-        run["run_details"] = {"task_details": [{"run_id": run_id, **task} for task in tasks]}
+        run["state_history"].append({"update_time": run["created_at"], "state": state})
+        if state not in ("PENDING", "RUNNING", "CANCELING"):
+            run["finished_at"] = _time(_second(run["created_at"]) + seconds)
+        if workflow:
+            self.workflows[run_id] = workflow
         if error:
             run["error"] = {"code": 13, "message": error}
 
@@ -190,32 +197,33 @@ class FakeServer:
         """Returns status and content of the answer to one request."""
         with self._lock:
             self.requests.append(request)
-            if self._token is not None and request.token != self._token:
-                return 401, {"error": "Unauthorized"}
+            if self.token is not None and request.token != self.token:
+                return _refusal(401, "Request unauthenticated with error")
             for failure in self._failures:
                 method, pattern, status, message = failure
                 if request.method == method and re.search(pattern, request.path):
                     self._failures.remove(failure)
-                    return status, {"error": message, "code": 13, "message": message}
+                    return _refusal(status, message)
             try:
                 return 200, self._dispatch(request)
             except _RefusedError as error:
-                return error.status, {"error": str(error), "message": str(error)}
+                return _refusal(error.status, str(error))
 
     def _dispatch(self, request: Request) -> Any:
         log = re.fullmatch(r"/apis/v1alpha1/runs/([^/]+)/nodes/([^/]+)/log", request.path)
         if log:
-            if log[2] not in self.logs:
-                raise _RefusedError(404, f"pod {log[2]} not found")
-            return self.logs[log[2]]
+            return self.logs.get(log[2]) or json.dumps(_no_log(log[1], log[2]))
+        one = re.fullmatch(r"/apis/v1beta1/runs/([^/]+)", request.path)
+        if one and request.method == "GET":
+            return self._run_v1(one[1])
         path = request.path.removeprefix(_API)
         routes: dict[tuple[str, str], Callable[..., Any]] = {
-            ("GET", "/healthz"): lambda: {"multi_user": False, "tag_name": "fake"},
-            ("GET", "/experiments"): lambda: _page(self._experiments, "experiments", request),
+            ("GET", "/healthz"): lambda: {"multi_user": self._many_users, "tag_name": "2.17.0"},
+            ("GET", "/experiments"): lambda: self._page(self._experiments, "experiments", request),
             ("POST", "/experiments"): lambda: self._create_experiment(request.body),
-            ("GET", "/runs"): lambda: _page(self.runs, "runs", request),
+            ("GET", "/runs"): lambda: self._page(self.runs, "runs", request),
             ("POST", "/runs"): lambda: self._create_run(request.body),
-            ("GET", "/recurringruns"): lambda: _page(self.schedules, "recurringRuns", request),
+            ("GET", "/recurringruns"): lambda: self._page(self.schedules, "recurringRuns", request),
             ("POST", "/recurringruns"): lambda: self._create_schedule(request.body),
         }
         if (request.method, path) in routes:
@@ -233,7 +241,7 @@ class FakeServer:
         }
         place = kinds[kind]
         if key not in place:
-            raise _RefusedError(404, f"{kind} {key} not found")
+            raise _RefusedError(404, f"Failed to get one of {kind}: {key} not found")
         match method, kind, verb:
             case "GET", _, None:
                 return place[key]
@@ -243,10 +251,38 @@ class FakeServer:
                 place[key]["status"] = f"{verb.upper()}D" if verb else ""
                 place[key]["mode"] = str(verb).upper()
             case "POST", "runs", "terminate":
-                place[key]["state"] = "CANCELED"
+                self.finish(key, "CANCELING")
             case _:
                 raise _RefusedError(404, f"{kind} has no {method} {verb}")
         return {}
+
+    def _page(
+        self, place: Mapping[str, dict[str, Any]], field: str, request: Request
+    ) -> dict[str, Any]:
+        """One page of a list, filtered by equality and sorted by creation, as the server does."""
+        if self._many_users and not request.query.get("namespace"):
+            text = "Invalid input error: A run cannot have an empty namespace in multi-user mode"
+            raise _RefusedError(400, text)
+        items = list(place.values())
+        if request.query.get("sort_by") == "created_at desc":
+            items.reverse()
+        for predicate in json.loads(request.query.get("filter") or "{}").get("predicates", []):
+            value = predicate.get("string_value", predicate.get("stringValue"))
+            items = [item for item in items if item.get(predicate["key"]) == value]
+        start = int(request.query.get("page_token") or 0)
+        end = start + int(request.query.get("page_size") or 10)
+        page: dict[str, Any] = {field: items[start:end], "total_size": len(items)}
+        if end < len(items):
+            page["next_page_token"] = str(end)
+        return page
+
+    def _run_v1(self, key: str) -> dict[str, Any]:
+        """A run as the older API has it, which keeps its Workflow; only that is here."""
+        if key not in self.runs:
+            raise _RefusedError(404, f"Failed to get a v1beta1 run: Run {key} not found")
+        runtime = {"workflow_manifest": self.workflows[key]} if key in self.workflows else {}
+        run = {"id": key, "name": self.runs[key].get("display_name", "")}
+        return {"run": run, "pipeline_runtime": runtime}
 
     def _create_experiment(self, body: dict[str, Any]) -> dict[str, Any]:
         key = f"experiment-{next(self._ids)}"
@@ -260,6 +296,7 @@ class FakeServer:
             **body,
             "run_id": key,
             "state": "RUNNING",
+            "state_history": [{"update_time": _time(number), "state": "RUNNING"}],
             "created_at": _time(number),
             "finished_at": _EPOCH,
         }
@@ -312,20 +349,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-def _page(place: Mapping[str, dict[str, Any]], field: str, request: Request) -> dict[str, Any]:
-    """One page of a list, filtered by equality and sorted by creation, as the server does."""
-    items = list(place.values())
-    if request.query.get("sort_by") == "created_at desc":
-        items.reverse()
-    for predicate in json.loads(request.query.get("filter") or "{}").get("predicates", []):
-        value = predicate.get("string_value", predicate.get("stringValue"))
-        items = [item for item in items if item.get(predicate["key"]) == value]
-    start = int(request.query.get("page_token") or 0)
-    end = start + int(request.query.get("page_size") or 10)
-    page: dict[str, Any] = {field: items[start:end], "total_size": len(items)}
-    if end < len(items):
-        page["next_page_token"] = str(end)
-    return page
+def _refusal(status: int, message: str) -> tuple[int, dict[str, Any]]:
+    return status, {"code": _GRPC_CODES.get(status, 2), "message": message, "details": []}
+
+
+def _no_log(run_id: str, node: str) -> dict[str, str]:
+    message = f'Failed to read logs for run {run_id}: pods "{node}" not found'
+    return {"error_message": message, "error_details": f"{message}\nInternalServerError"}
 
 
 def _time(second: int) -> str:

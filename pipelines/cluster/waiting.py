@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-import re
 import time
 from collections.abc import Callable
 
 from estimator_lib.core.errors import PipelineError
-from pipelines.cluster import runs
-from pipelines.cluster.client import Connection, Run
+from pipelines.cluster import inspection, runs
+from pipelines.cluster.client import Connection
+from pipelines.cluster.inspection import Inspection
 
 EVERY_S = 10.0
 """Seconds between two looks."""
@@ -17,11 +16,11 @@ PATIENCE = 30
 """How often in a row the server may fail to answer: five minutes."""
 RETRY = 75
 _ENDED = frozenset(("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED"))
-_ASKS_FOR_RETRY = re.compile(rf"exit code:? {RETRY}\b", re.IGNORECASE)
+"""Exit code with which a step asks to be tried again."""
 
 
-def follow(server: Connection, run_id: str, show: Callable[[str], None]) -> Run:
-    """Returns a run when it has ended.
+def follow(server: Connection, run_id: str, show: Callable[[str], None]) -> Inspection:
+    """Returns what is known about a run when it has ended.
 
     Args:
         server: Where it runs.
@@ -35,7 +34,7 @@ def follow(server: Connection, run_id: str, show: Callable[[str], None]) -> Run:
     away = 0
     while True:
         try:
-            run = server.run(run_id)
+            found = inspection.inspect(server, server.run(run_id))
             away = 0
         except PipelineError as error:
             away += 1
@@ -43,34 +42,31 @@ def follow(server: Connection, run_id: str, show: Callable[[str], None]) -> Run:
                 raise
             time.sleep(EVERY_S)
             continue
-        for line in _news(run, told):
+        for line in _news(found, told):
             show(line)
-        if run.state in _ENDED:
-            return run
+        if found.run.state in _ENDED:
+            return found
         time.sleep(EVERY_S)
 
 
-def exit_code(run: Run) -> int:
+def exit_code(found: Inspection) -> int:
     """Returns 0 for a run that succeeded, 75 for one whose step asked for a retry, else 2."""
-    if run.state == "SUCCEEDED":
+    if found.run.state == "SUCCEEDED":
         return 0
-    bad = runs.failed(run)
-    said = f"{bad.error if bad else ''} {run.error}"
-    return RETRY if _ASKS_FOR_RETRY.search(said) else 2
+    return RETRY if found.conclusion.exit_code == RETRY else 2
 
 
-def _news(run: Run, told: dict[str, str]) -> list[str]:
+def _news(found: Inspection, told: dict[str, str]) -> list[str]:
     """Returns a line for each state that is not in `told` yet, and puts it there."""
-    now = datetime.datetime.now(datetime.UTC)
-    lines = []
-    states = [(task.name, task.state, task.started, task.ended) for task in runs.steps(run)]
-    for name, state, started, ended in [*states, (run.name, run.state, run.created, run.finished)]:
+    run, lines = found.run, []
+    steps = found.workflow.steps if found.workflow else ()
+    states = [(one.name, str(one.state), one.started, one.ended) for one in steps]
+    for name, state, started, ended in [
+        *states,
+        (f"run {run.name}", runs.state(run), run.created, run.finished),
+    ]:
         if told.get(name) != state:
             told[name] = state
-            took = (
-                f" after {runs.duration((ended - started).total_seconds())}"
-                if (started and ended and ended <= now and state in _ENDED)
-                else ""
-            )
-            lines.append(f"{name}: {state.lower()}{took}")
+            took = runs.duration((ended - started).total_seconds()) if started and ended else ""
+            lines.append(f"{name}: {state}{f' after {took}' if took else ''}")
     return lines

@@ -22,7 +22,14 @@ from typing import Any
 from components.steps.step import ERROR_MARK, FAILURE
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.environment import RETRIES
-from estimator_lib.core.errors import DataError, EstimatorLibError, PipelineError
+from estimator_lib.core.errors import (
+    DataError,
+    EstimatorLibError,
+    PipelineError,
+    SecurityError,
+    StorageError,
+)
+from estimator_lib.export import retention
 from pipelines.local.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
@@ -57,7 +64,11 @@ class _Session:
         environment = {RETRIES: str(_RETRIES), **(env_vars or {})}
         if self.failure is not None:  # this one does not depend on it: the exit handler
             environment[FAILURE] = f"{self.failed_step}: {self.failure}"
-        code, failure = self._attempt(name, rest, environment, log)
+        try:
+            code, failure = self._attempt(name, rest, environment, log)
+        except OSError as error:
+            failure = storage.storage_error("run a step with", error.filename or log, error)
+            code = failure.exit_code
         if self.failure is None:
             self.failure, self.failed_step = failure, name
         return code
@@ -166,8 +177,12 @@ def execute(
                 return key
 
             def get(self, key: str) -> dict[str, Any] | None:
-                found: dict[str, Any] | None = super().get(key)
-                if found is None or not all(_is_whole(value) for value in found.values()):
+                try:
+                    found: dict[str, Any] | None = super().get(key)
+                    whole = found is not None and all(map(_is_whole, found.values()))
+                except (OSError, ValueError, LookupError, TypeError, AttributeError):
+                    return None  # what lies there is no entry of this cache
+                if found is None or not whole:
                     return None
                 self.outputs[self.names[key]] = found
                 session.from_cache(self.names[key])
@@ -175,7 +190,8 @@ def execute(
 
             def put(self, key: str, outputs: dict[str, Any]) -> None:
                 self.outputs[self.names[key]] = outputs
-                super().put(key, outputs)
+                with storage.storage_errors("write", store):
+                    super().put(key, outputs)
 
         store = str(output / "cache")
         local.init(
@@ -207,18 +223,18 @@ def execute(
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether a cached output may be used again."""
+    """Whether a cached output may be used again: every file is read once a run, about 1 GB/s."""
     path = getattr(value, "path", None)
     if path is None:
         return True
     published = value.metadata.get("published")
-    if published and not os.path.isdir(published):
+    if published and (not os.path.isdir(published) or retention.damage(published) is not None):
         return False
     if not os.path.isdir(path):
         return os.path.exists(path)
     try:
-        manifest.verify(path)
-    except DataError:
+        manifest.verify(path, deep=True)
+    except (DataError, SecurityError, StorageError):
         return False
     return True
 

@@ -53,7 +53,7 @@ def run(
     check_metric_names(config)
     inputs = files.expand_splits(definitions.local_patterns(config), base_dir)
     search = (base_dir.resolve(), pathlib.Path.cwd())
-    version = code_version(config.estimator.function, search)
+    version = code_version(definitions.functions(config), search)
     raw = [path for paths in inputs.values() for path in paths]
     judged_by = schema_files(config, base_dir)
     output = output.resolve()
@@ -160,14 +160,17 @@ def _tuned(outputs: Mapping[str, pathlib.Path]) -> dict[str, Any]:
 def _lease(output: pathlib.Path) -> Iterator[None]:
     """Holds `output` for one run; the kernel gives it up when the process dies."""
     storage.make_directory(output)
-    with open(output / ".lock", "a", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise PipelineError(
-                f"Another run is using {output}. Wait for it, or give another --output.",
-                reason=Reason.LEASED,
-            ) from error
+    path = output / ".lock"
+    with contextlib.ExitStack() as held:
+        with storage.storage_errors("lock", path):
+            lock = held.enter_context(open(path, "a", encoding="utf-8"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise PipelineError(
+                    f"Another run is using {output}. Wait for it, or give another --output.",
+                    reason=Reason.LEASED,
+                ) from error
         yield
 
 

@@ -3,8 +3,7 @@
 A KFP step is a program of its own; started from nothing, each would spend about ten seconds on
 imports. This server pays them once per run, while the pipeline is being compiled, and each step
 is forked from it: isolated as before (own memory, own TensorFlow runtime, own exit code), but
-warm. It is started with `python -m pipelines.local.step_server SOCKET MODULE...` and ends when its
-standard input is closed.
+warm. `warm_steps` starts it; it ends when its standard input is closed.
 
 One connection is one step. The client sends a JSON request with two file descriptors (standard
 output, standard error) and receives one JSON reply when the step's process has ended. When the
@@ -32,12 +31,19 @@ _REQUEST_LIMIT = 16 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
 
-def main() -> None:
-    """Imports what was asked for, then serves until standard input is closed."""
-    path, modules = sys.argv[1], sys.argv[2:]
+def main(request: str) -> None:
+    """Imports what was asked for, then serves until standard input is closed.
+
+    Args:
+        request: JSON with the socket's `address`, the `modules` to import, and the `path` that
+            modules are found in which are not installed; it never comes before those that are.
+    """
+    asked = json.loads(request)
+    path, modules = asked["address"], asked["modules"]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the steps get it and decide
     for module in modules:
         importlib.import_module(module)
+    sys.path.extend(asked["path"])
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
     listener.listen()
@@ -135,7 +141,3 @@ def _receive(connection: socket.socket, size: int) -> bytes:
             os._exit(1)
         parts += part
     return bytes(parts)
-
-
-if __name__ == "__main__":
-    main()

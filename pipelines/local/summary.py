@@ -28,6 +28,7 @@ def render(result: Mapping[str, Any]) -> str:
         *_row("tuned", _tuned(result["tuned"]) if "tuned" in result else ""),
         *_row("metrics", _metrics(evaluation)),
         *_row("verdict", _verdict(evaluation)),
+        *_row("warnings", "\n".join(evaluation.get("cautions", ()))),
         *_row("report", _short(result["report"])),
         *_row("model", _short(result["model"]) if result["model"] else "not published"),
         *_row("took", _took(result)),

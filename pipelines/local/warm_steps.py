@@ -28,6 +28,11 @@ PRELOAD = (
 """What steps import; named here as text, for this process imports none of it."""
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}
 """Start-up lines of TensorFlow and gRPC say nothing to a user; errors still come as exceptions."""
+_ROOT = pathlib.Path(__file__).parents[2]
+_START = (
+    "import sys; sys.path.append(sys.argv[1]); "
+    "from pipelines.local.step_server import main; main(sys.argv[2])"
+)
 _START_TIMEOUT_S = 180.0
 _CONNECT_ATTEMPTS = 100
 
@@ -38,7 +43,7 @@ class WarmSteps:
     Args:
         log: File for what the server itself says.
         modules: What it imports before the first step.
-        path: Directories put in front of the steps' module search path.
+        path: Directories that steps find modules in which are installed nowhere.
     """
 
     def __init__(
@@ -51,11 +56,12 @@ class WarmSteps:
         self._log = log
         self._folder = tempfile.mkdtemp(prefix="steps-")
         self._address = os.path.join(self._folder, "socket")
-        search = [*path, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**_QUIET, **os.environ, "PYTHONPATH": os.pathsep.join(search)}
+        environment = {**_QUIET, **os.environ}
+        request = json.dumps({"address": self._address, "modules": [*modules], "path": [*path]})
         with open(log, "ab") as sink:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-m", "pipelines.local.step_server", self._address, *modules],
+                # Not -m, which puts the current directory before Python's own modules.
+                [sys.executable, "-P", "-c", _START, str(_ROOT), request],
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import os
 import pathlib
 
 import numpy as np
@@ -286,6 +287,7 @@ def test_publish_numbers_versions_and_keeps_the_newest(tmp_path):
     assert [pathlib.Path(p).name for p in paths] == ["1", "2", "3"]
     assert retention.versions(serving) == [2, 3]
     (serving / ".9.attempt-left").mkdir()
+    os.utime(serving / ".9.attempt-left", (0, 0))
     (serving / "7").mkdir()
     assert pathlib.Path(retention.publish(staged, serving)).name == "8"
     assert not (serving / ".9.attempt-left").exists()

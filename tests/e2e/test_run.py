@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
+from components import workflow
 from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import EstimatorLibError
@@ -140,10 +141,12 @@ def test_a_model_parameter_reruns_train_onwards(finished, project, server):
 def test_a_refused_model_is_not_published(finished, project, server):
     output, _, _ = finished
     before = sorted(path.name for path in (output / "serving").iterdir())
-    again, _ = execute(project, output, server, "evaluate.thresholds.auc.min=0.999")
+    again, shown = execute(project, output, server, "evaluate.thresholds.auc.min=0.999")
     assert again["cached"] == ["preprocess", "train"]
     assert again["evaluation"]["verdict"] == "refused"
     assert again["model"] is None
+    said = workflow.read_log("\n".join(line.strip() for line in shown)).verdict
+    assert said == f"refused: {' '.join(again['evaluation']['reasons'])}"
     assert sorted(path.name for path in (output / "serving").iterdir()) == before
 
 
@@ -164,6 +167,24 @@ def test_a_removed_model_is_published_again(finished, project, server, tmp_path)
     again, _ = execute(project, tmp_path, server, *settings)
     assert "export" not in again["cached"]
     assert pathlib.Path(again["model"], "saved_model.pb").is_file()
+
+
+def test_interrupted_publication_makes_no_second_version(project, server, tmp_path):
+    """Fault 30: the version was there, the record of it was not; so the step ran again."""
+    first, _ = execute(project, tmp_path, server, "train.epochs=2")
+    (exported,) = tmp_path.glob("artifacts/**/saved_model")
+    (exported / manifest.NAME).unlink()
+    again, _ = execute(project, tmp_path, server, "train.epochs=2")
+    assert "export" not in again["cached"]
+    assert again["model"] == first["model"]
+    assert [p.name for p in (tmp_path / "serving").iterdir()] == [pathlib.Path(first["model"]).name]
+    # Damage is seen, and the same weights are published anew.
+    weights = next((pathlib.Path(first["model"]) / "variables").glob("*.data*"))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    third, _ = execute(project, tmp_path, server, "train.epochs=2")
+    assert third["model"] != first["model"]
 
 
 def test_predict_scores_rows_never_seen(finished, tmp_path, capsys):

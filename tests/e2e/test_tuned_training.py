@@ -5,11 +5,14 @@ import pathlib
 
 import numpy as np
 import pytest
+import yaml
 
 from components import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import EstimatorLibError
+from pipelines import katib
 from pipelines.local import run, summary
+from tests import katib_trial
 
 CONFIG = """
 name: small
@@ -114,19 +117,30 @@ def test_interrupted_search_goes_on_and_finds_the_same(searched, project, warm_s
     assert [line for line in shown if line.startswith("  trial ")] == trials
 
 
-def test_a_trial_is_also_a_program_that_another_tuner_can_start(searched, project, capsys):
+def test_a_trial_of_katib_ends_where_ours_ends(searched, project, capsys, tmp_path):
     result, _ = searched
-    prepared = pathlib.Path(result["report"]).parent.glob("artifacts/*/preprocess")
-    part = configuration.load(project / "config.yaml").tune_part()
-    command = ["--config", part.to_json(), "--prepared", str(next(prepared))]
-    tune_once.main([*command, "--value", f"{RATE}=0.5"])
-    said = [line for line in capsys.readouterr().out.splitlines() if "=" in line]
-    assert [line.partition("=")[0] for line in said] == ["average_loss"] * 3
-    assert float(said[-1].partition("=")[2]) == pytest.approx(result["tuned"]["value"], rel=1e-4)
+    (prepared,) = pathlib.Path(result["report"]).parent.glob("artifacts/*/preprocess")
+    placed = f"cluster.volume={{claim: c, mount_path: '{prepared.parent}'}}"
+    config = configuration.load(project / "config.yaml", [placed])
+    experiment = yaml.safe_load(katib.manifest(config, str(prepared)))
+    made = katib_trial.job(experiment, {RATE: "0.5"})
+    ended = katib_trial.run(made, tmp_path, katib_trial.python(tmp_path))
+    assert (ended.code, ended.completed) == (0, True), ended.said
+    found = katib_trial.collected(experiment, ended.said)
+    assert found == sorted(found)
+    assert len(found) == 3
+    assert found[-1][1] == pytest.approx(result["tuned"]["value"], rel=1e-4)
+
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    environment = {one["name"]: one["value"] for one in container["env"]}
     with pytest.raises(SystemExit) as caught:
-        tune_once.main([*command, "--value", f"{RATE}=0.7"])
+        tune_once.main(environment={**environment, "TUNE_VALUE_0": f"{RATE}=0.7"})
     assert caught.value.code == 2
     assert "expected one of 1.0e-05, 0.5, got '0.7'" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        tune_once.main(environment={})
+    assert caught.value.code == 2
+    assert "TUNE_CONFIG is missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_several_workers_give_the_same_bytes(tmp_path, expected, mode):
 def test_other_block_sizes_give_the_same_bytes(tmp_path, expected, monkeypatch, block_bytes):
     read_rows = csv_reader.read_rows
 
-    def smaller(file, layout, *, summary=None):
+    def smaller(file, layout, *, summary=None, **_):
         return read_rows(file, layout, summary=summary, block_bytes=block_bytes)
 
     monkeypatch.setattr(csv_reader, "read_rows", smaller)

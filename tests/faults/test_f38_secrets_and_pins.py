@@ -1,5 +1,11 @@
-"""Fault 38: no secret, nothing unpinned and no chance gets into a specification."""
+"""Fault 38: no secret, nothing unpinned and no chance gets into a specification.
 
+Fails when `credentials` forgets a shape or a spelling of a name, when `specification` does not look
+at a place, or when `client` sends a token where it can be read, or repeats it.
+"""
+
+import base64
+import json
 import pathlib
 import subprocess
 import sys
@@ -8,8 +14,8 @@ import pytest
 import yaml
 
 from estimator_lib.core import config as configuration
-from estimator_lib.core.errors import ConfigError, Reason, SecurityError
-from pipelines import compiling, specification
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, SecurityError
+from pipelines import compiling, credentials, specification
 from pipelines.cluster import arguments, client, testing
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
@@ -37,6 +43,96 @@ def test_secret_is_refused_when_compiling_and_not_repeated(setting, place):
     assert place in caught.value.message
     assert KEY not in caught.value.message
     assert "hunter2" not in caught.value.message
+
+
+ACCOUNT_KEY = "Zm9v" * 21 + "YQ=="
+SECRETS = [
+    "postgres://app:s3cret@db/x", "POSTGRES://app:s3cret@db/x", "redis://:hunter22@cache:6379",
+    "mongodb+srv://u:p%40ss@cluster.example/db", "https://" + "a1" * 12 + "@git.example/x",
+    "Server=db;User Id=sa;Password=hunter2;", "host=db dbname=x password=hunter2",
+    "jdbc:postgresql://db/x?user=app&password=hunter2",
+    "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=" + ACCOUNT_KEY,
+    "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKey=" + ACCOUNT_KEY[:44],
+    "https://a.blob.core.windows.net/c/b?sv=2024&sig=" + "a%2B1" * 10,
+    "abc8Q~" + "x1" * 17, "AIza" + "b" * 35, "GOCSPX-" + "c" * 28, "ya29." + "d" * 30,
+    "ASIA" + "ABCDEFGH12345678", "LTAI" + "e1" * 10, "dapi" + "0123456789abcdef" * 2,
+    "Authorization: Basic " + base64.b64encode(b"user:hunter22").decode(),
+    "Bearer " + "f1" * 20, "hvs." + "g" * 30, "npm_" + "h" * 36, "dckr_pat_" + "i" * 27,
+    "https://hooks.slack.com/services/" + "T0/B0/abcdef", "export API_KEY=" + "j1" * 10,
+    "--token " + KEY, '{"deep": [{"er": "' + KEY + '"}]}', "--api-key=" + "k2" * 10,
+    "-----BEGIN PGP PRIVATE KEY" + " BLOCK-----", "-----BEGIN OPENSSH PRIVATE KEY" + "-----",
+    base64.b64encode(b'{"private_key": "-----BEGIN PRIVATE KEY' + b'-----"}').decode(),
+]  # fmt: skip
+NAMES = [
+    "PASSWORD", "DB_PASSWORD", "dbPassword", "MYSQL_ROOT_PASSWORD", "PGPASSWORD_1", "apiKey",
+    "OPENAI_API_KEY", "client-secret", "awsSecretAccessKey", "AWS_SESSION_TOKEN", "SLACK_TOKEN2",
+    "DATABASE_CONNECTION_STRING", "connectionString", "AZURE_STORAGE_SAS", "HTTP_AUTHORIZATION",
+    "service.credentials", "SSH_PASSPHRASE", "encryption_key",
+]  # fmt: skip
+HARMLESS = [
+    ("MODEL", "gs://bucket/models/1"), ("OOV", "[UNK]"), ("URL", "https://host:8080/a@b"),
+    ("tokens", "4096"), ("max_tokens", "4096000000"), ("PYTHONPATH", "/a/b:/c/d"),
+    ("DIGEST", "sha256:" + "0123456789abcdef" * 4), ("monkey", "bananas and more"),
+    ("secretName", "name-of-a-secret"), ("author", "somebody else"), ("SEED", "12345678901234567"),
+    ("QUERY", "SELECT * FROM t WHERE password IS NULL"), ("BASIC", "basic understanding of it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secret_is_found_wherever_it_is_and_under_any_name(secret):
+    places = {
+        "as it is": secret,
+        "in a text": f"run --with '{secret}' now",
+        "in a list": ["a", secret],
+        "in a structure": {"a": {"b": secret}},
+        "in JSON": json.dumps({"a": [secret]}),
+        "after a template": "{{$.inputs.parameters['x']}} " + secret,
+    }
+    for place, value in places.items():
+        assert list(credentials.find(value, "ANYTHING")), place
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_value_under_the_name_of_a_secret_is_one_however_it_is_spelled(name):
+    for value in ("hunter2", "{{$.inputs.parameters['x']}}", "{{hidden}}hunter2"):
+        assert list(credentials.find(value, name)), value
+
+
+@pytest.mark.parametrize(("name", "value"), HARMLESS)
+def test_what_is_no_secret_is_let_through(name, value):
+    assert list(credentials.find(value, f"exec-train.env.{name}")) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda first, second: first["root"]["inputDefinitions"]["parameters"].update(
+            x={"parameterType": "STRING", "defaultValue": KEY}
+        ),
+        lambda first, second: container(first)["env"].append({"name": "A", "value": KEY}),
+        lambda first, second: container(first)["env"].append(
+            {"name": "DB_PASSWORD", "value": "{{$.inputs.parameters['config']}}"}
+        ),
+        lambda first, second: container(first)["args"].append(f"--key={KEY}"),
+        lambda first, second: container(first)["command"].append(KEY),
+        lambda first, second: second["platforms"]["kubernetes"]["deploymentSpec"]["executors"][
+            "exec-train"
+        ].update(podMetadata={"annotations": {"note": KEY}}),
+    ],
+    ids=["default", "env", "env by parameter", "args", "command", "annotation"],
+)
+def test_secret_anywhere_in_a_specification_is_refused_and_not_repeated(change):
+    first, second = yaml.safe_load_all(compiled())
+    container(first).setdefault("env", [])
+    change(first, second)
+    with pytest.raises(SecurityError) as caught:
+        specification.check(yaml.safe_dump_all([first, second]), "spec")
+    assert caught.value.reason is Reason.SECRET
+    assert KEY not in caught.value.message
+
+
+def container(pipeline):
+    return pipeline["deploymentSpec"]["executors"]["exec-train"]["container"]
 
 
 def test_refused_specification_is_not_written(tmp_path):
@@ -67,6 +163,40 @@ def test_token_of_the_server_is_in_no_request_body_and_no_error():
         with pytest.raises(Exception, match="forbidden") as caught:
             connection.submit(spec, {})
         assert WORD not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "sent"),
+    [
+        ("https://kubeflow.example", True), ("http://localhost:8080", True),
+        ("http://127.0.0.1", True), ("http://[::1]:80", True), ("http://x.localhost", True),
+        ("http://kubeflow.example", False), ("http://10.0.0.1", False),
+        ("http://localhost.example", False), ("http://127.0.0.1.example", False),
+        ("HTTP://kubeflow.example", False), ("http://0.0.0.0", False),
+    ],
+)  # fmt: skip
+def test_token_goes_over_plain_http_to_this_machine_only_unless_asked(host, sent):
+    variables = {client.TOKEN: WORD}
+    if not sent:
+        with pytest.raises(SecurityError, match=client.PLAIN_HTTP) as caught:
+            client.address(host, environment=variables)
+        assert WORD not in caught.value.message
+        assert client.address(host, environment={}).token is None
+        variables[client.PLAIN_HTTP] = "1"
+    assert client.address(host, environment=variables).token == WORD
+
+
+def test_token_that_a_server_answers_with_is_not_repeated():
+    spec = specification.check(testing.pipeline({"data": ("STRING", "")}), "spec")
+    with testing.FakeServer(token=WORD) as server:
+        connection = client.Connection(
+            client.address(server.host, environment={client.TOKEN: WORD})
+        )
+        for status in (400, 403, 404, 500):
+            server.fail("POST", "/runs$", status, f"bad header: Bearer {WORD}")
+            with pytest.raises(EstimatorLibError, match="bad header") as caught:
+                connection.submit(spec, {})
+            assert WORD not in str(caught.value)
 
 
 @pytest.mark.parametrize("image", ["python", "python:latest", "registry.example:5000/python"])

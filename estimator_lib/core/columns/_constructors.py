@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -103,7 +104,8 @@ def bucketized_column(
         cuts = boundaries
     else:
         cuts = tuple(float(b) for b in boundaries)
-        if not cuts or any(not a < b for a, b in itertools.pairwise(cuts)):
+        ordered = all(a < b for a, b in itertools.pairwise(cuts))
+        if not cuts or not ordered or any(math.isnan(cut) for cut in cuts):
             raise invalid(
                 f"bucketized_column of {source_column.name!r}",
                 "boundaries",
@@ -380,13 +382,15 @@ def piecewise_linear_embedding(
     """A number as how far it is through each of several bins, float32 `[batch, width]`.
 
     Of the bins between neighbouring boundaries, those below the number give 1, those above 0
-    and its own the share of the way through; the first and the last bin go on as lines. Fewer
-    than two boundaries (a nearly constant field) give one bin of width 1. With `dimension`, a
-    layer of that width with relu follows. A missing number gives zeros.
+    and its own the share of the way through: every value is between 0 and 1, also for numbers
+    before the first boundary and behind the last. Fewer than two boundaries (a constant field)
+    give one bin. With `dimension`, a layer of that width with relu follows. A missing number
+    gives zeros.
 
     Args:
         source_column: A `numeric_column` of one number without normalizer.
-        boundaries: Sorted and distinct numbers, or `Quantiles(buckets=n)` to learn them.
+        boundaries: Sorted numbers, distinct as float32, or `Quantiles(buckets=n)` to learn them:
+            smallest and largest number of the train split, and n - 1 between them.
         dimension: Width of the layer; None leaves it out.
 
     References: Gorishniy et al., arXiv 2203.05556 (PLE, and PLE-LR with dimension).
@@ -396,12 +400,19 @@ def piecewise_linear_embedding(
         raise invalid(
             "piecewise_linear_embedding", "source_column", "no normalizer", source_column.name
         )
-    cuts = boundaries
-    if not isinstance(boundaries, Quantiles):
+    cuts: Any
+    if isinstance(boundaries, Quantiles):
+        cuts = dataclasses.replace(boundaries, ends=True)
+    else:
         cuts = bucketized_column(source_column, boundaries).boundaries
+        if not all(_float32(a) < _float32(b) for a, b in itertools.pairwise(cuts)):
+            raise invalid(
+                "piecewise_linear_embedding", "boundaries", "numbers distinct as float32",
+                boundaries,
+            )  # fmt: skip
     return PiecewiseLinearColumn(
         source_column=source_column,
-        boundaries=cuts,  # type: ignore[arg-type]
+        boundaries=cuts,
         dimension=_dimension("piecewise_linear_embedding", dimension),
     )
 
@@ -434,6 +445,14 @@ def periodic_embedding(
         scale=float(scale),
         dimension=_dimension("periodic_embedding", dimension),
     )
+
+
+def _float32(number: float) -> float:
+    """The nearest float32; infinity beyond."""
+    try:
+        return float(struct.unpack("f", struct.pack("f", number))[0])
+    except OverflowError:
+        return math.copysign(math.inf, number)
 
 
 def _one_number(constructor: str, column: object) -> None:

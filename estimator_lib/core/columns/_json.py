@@ -3,56 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
+import typing
 from collections.abc import Mapping
 from typing import Any
 
+from estimator_lib.core.columns import _kinds
 from estimator_lib.core.columns._kinds import (
-    BucketIdsColumn,
-    BucketizedColumn,
     Column,
-    CrossedColumn,
-    EmbeddingColumn,
-    HashedColumn,
-    IdentityColumn,
-    IndicatorColumn,
     Mean,
-    MissingIndicatorColumn,
     Moments,
-    NumericColumn,
-    PeriodicColumn,
-    PiecewiseLinearColumn,
     Quantiles,
-    SequenceCategoricalColumn,
-    SequenceNumericColumn,
-    SharedEmbeddingColumn,
     Vocabulary,
-    VocabularyColumn,
-    WeightedColumn,
     ZScore,
 )
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 _LEARNED: dict[str, type] = {c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)}
 _KINDS: dict[str, type[Column]] = {
-    c.kind: c
-    for c in (
-        NumericColumn,
-        MissingIndicatorColumn,
-        BucketizedColumn,
-        VocabularyColumn,
-        HashedColumn,
-        IdentityColumn,
-        BucketIdsColumn,
-        CrossedColumn,
-        IndicatorColumn,
-        EmbeddingColumn,
-        SharedEmbeddingColumn,
-        WeightedColumn,
-        PiecewiseLinearColumn,
-        PeriodicColumn,
-        SequenceCategoricalColumn,
-        SequenceNumericColumn,
-    )
+    declared.kind: declared
+    for declared in vars(_kinds).values()
+    if isinstance(declared, type) and issubclass(declared, Column) and "kind" in vars(declared)
 }
 
 
@@ -88,27 +60,66 @@ def from_json(content: Mapping[str, Any]) -> Column:
     Raises:
         ConfigError: an unknown kind or field.
     """
+    try:
+        return _column(content)
+    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        raise ConfigError(
+            f"Column {quote(content)} cannot be read: {error}. Make the artifact again.",
+            reason=Reason.INVALID_VALUE,
+        ) from error
 
-    def value(item: Any) -> Any:
-        if isinstance(item, Mapping):
-            if "column" in item:
-                return from_json(item["column"])
-            arguments = {k: v for k, v in item.items() if k != "learned"}
-            return _LEARNED[item["learned"]](**arguments)
-        if isinstance(item, list):
-            return tuple(value(part) for part in item)
-        return item
 
-    kind = content.get("kind")
-    if kind not in _KINDS:
+def _column(content: Mapping[str, Any]) -> Column:
+    kind = content["kind"] if isinstance(content, Mapping) and "kind" in content else None
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ConfigError(
             f"Column kind {quote(kind)} is unknown.{did_you_mean(str(kind), _KINDS)}",
             reason=Reason.UNKNOWN_NAME,
         )
-    fields = {name: value(item) for name, item in content.items() if name != "kind"}
-    try:
-        return _KINDS[kind](**fields)
-    except TypeError as error:
-        raise ConfigError(
-            f"Column of kind {kind!r} cannot be read: {error}.", reason=Reason.INVALID_VALUE
-        ) from error
+    return _made(_KINDS[kind], {name: item for name, item in content.items() if name != "kind"})
+
+
+def _value(item: Any) -> Any:
+    if isinstance(item, Mapping):
+        if "column" in item:
+            return _column(item["column"])
+        learned = item["learned"]
+        return _made(_LEARNED[learned], {k: v for k, v in item.items() if k != "learned"})
+    return tuple(map(_value, item)) if isinstance(item, list) else item
+
+
+def _made(declared: Any, content: Mapping[str, Any]) -> Any:
+    """Returns an object of a dataclass, its fields held to their types."""
+    given = {name: _value(item) for name, item in content.items()}
+    hints = _hints(declared)
+    for name, item in given.items():
+        if name not in hints:
+            raise TypeError(f"{declared.__name__} has no {name!r}")
+        if not _fits(item, hints[name]):
+            raise TypeError(f"{name} of {declared.__name__} cannot be {quote(item)}")
+    return declared(**given)
+
+
+@functools.cache
+def _hints(declared: Any) -> dict[str, Any]:
+    return {
+        name: hint
+        for name, hint in typing.get_type_hints(declared).items()
+        if typing.get_origin(hint) is not typing.ClassVar
+    }
+
+
+def _fits(item: Any, hint: Any) -> bool:
+    """Whether a value is of a type; functions are none that a file can hold."""
+    origin, members = typing.get_origin(hint), typing.get_args(hint)
+    if hint is None or hint is type(None):
+        return item is None
+    if hint is float:
+        return isinstance(item, int | float) and not isinstance(item, bool)
+    if hint is int:
+        return isinstance(item, int) and not isinstance(item, bool)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(item, member) for member in members)
+    if origin is tuple:
+        return isinstance(item, tuple) and all(_fits(part, members[0]) for part in item)
+    return isinstance(hint, type) and isinstance(item, hint)

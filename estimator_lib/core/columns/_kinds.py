@@ -56,9 +56,14 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantiles:
-    """Open: boundaries that cut the train split into `buckets` parts of equal size."""
+    """Open: boundaries that cut the train split into `buckets` parts of equal size.
+
+    A value that fills more than a part has one of its own, and the others share the rest. With
+    `ends` the smallest and the largest number are boundaries as well.
+    """
 
     buckets: int
+    ends: bool = False
 
     def __post_init__(self) -> None:
         if self.buckets < 2:
@@ -354,7 +359,8 @@ class PiecewiseLinearColumn(DenseColumn):
         """The bins' boundaries, at least two."""
         cuts = _resolved(self, self.boundaries, Quantiles)
         first = cuts[0] if cuts else 0.0
-        return cuts if len(cuts) > 1 else (first, first + 1.0)
+        # float32 has no number between large ones and the next integer.
+        return cuts if len(cuts) > 1 else (first, first + max(1.0, abs(first)))
 
     @property
     def width(self) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import keyword
 import math
-from collections.abc import Callable, Container, Iterable, Iterator
+import re
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from estimator_lib.core.columns._checks import invalid
@@ -35,7 +37,7 @@ from estimator_lib.core.columns._kinds import (
     VocabularyColumn,
     WeightedColumn,
 )
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, Reason, quote
 
 ColumnT = TypeVar("ColumnT", bound=Column)
 
@@ -55,6 +57,21 @@ def walk(columns: Iterable[Column]) -> Iterator[Column]:
 
     for column in columns:
         yield from visit(column)
+
+
+def required_fields(columns: Mapping[str, Column]) -> dict[str, str]:
+    """Returns the fields that every row must have, each with the name of a column that says so.
+
+    A number without a default has none: a model would make NaN of it, or a constant.
+
+    Args:
+        columns: By the names they are declared under.
+    """
+    return {
+        column.key: name
+        for name, column in columns.items()
+        if isinstance(column, NumericColumn) and column.default_value is None
+    }
 
 
 def raw_fields(columns: Iterable[Column]) -> dict[str, str]:
@@ -91,6 +108,48 @@ def raw_fields(columns: Iterable[Column]) -> dict[str, str]:
                     if isinstance(part, str):
                         add(part, "string", column)
     return {field: "float" if kind == "any" else kind for field, (kind, _) in found.items()}
+
+
+_INPUT = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+_LONGEST_INPUT = 200
+
+
+def check_field_names(fields: Iterable[str]) -> None:
+    """Refuses raw fields that a served model could not have as inputs.
+
+    TensorFlow calls an input of a SavedModel as its field, and limits how it may be called.
+
+    Args:
+        fields: What columns, or a function before them, read.
+
+    Raises:
+        ConfigError: naming the field and why it cannot be.
+    """
+    known: dict[str, str] = {}
+    for field in fields:
+        strange = sorted(
+            {character for character in field if not _INPUT.fullmatch(f"a{character}")}
+        )
+        if len(field) > _LONGEST_INPUT:
+            why = f"it has {len(field)} characters: expected at most {_LONGEST_INPUT}"
+        elif strange:
+            why = (
+                f"it has {', '.join(map(repr, strange))}: expected letters a-z, digits, _ . - and /"
+            )
+        elif not _INPUT.fullmatch(field):
+            why = "it does not begin with a letter or digit"
+        elif keyword.iskeyword(field) or field == "self":
+            why = "Python keeps the word for itself"
+        else:
+            twin = known.setdefault(re.sub(r"\W", "_", field.lower()), field)
+            if twin == field:
+                continue
+            why = f"it is too like {twin!r}: case and signs do not tell inputs apart"
+        raise ConfigError(
+            f"Field {quote(field)} cannot be an input of a served model, for {why}. Rename it in "
+            "the data.",
+            reason=Reason.INVALID_VALUE,
+        )
 
 
 def check_list_fields(columns: Iterable[Column], lists: Container[str]) -> None:
@@ -202,13 +261,18 @@ def open_parts(column: Column) -> list[tuple[str, Vocabulary | Moments | Quantil
     return []
 
 
-def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
+def resolve(
+    column: ColumnT,
+    learned: Callable[[str, Any], Any],
+    given: Callable[[str, tuple[Any, ...]], tuple[Any, ...]] = lambda _, listed: listed,
+) -> ColumnT:
     """Returns `column` with every open part, its parents' included, replaced.
 
     Args:
         column: Any column.
         learned: Called with (field, open part); returns a tuple of values for a Vocabulary,
             a ZScore for Moments, boundaries for Quantiles and a float for Mean.
+        given: Called with (field, values) of a vocabulary that is listed; returns the values.
     """
 
     def close(field: str, part: Any) -> Any:
@@ -227,20 +291,27 @@ def resolve(column: ColumnT, learned: Callable[[str, Any], Any]) -> ColumnT:
                 default_value=close(column.key, column.default_value),
             )
         case VocabularyColumn():
-            values = close(column.key, column.vocabulary)
+            listed = column.vocabulary
+            values = (
+                given(column.key, listed)
+                if isinstance(listed, tuple)
+                else close(column.key, listed)
+            )
             changed = dataclasses.replace(column, vocabulary=tuple(values))
         case BucketizedColumn() | PiecewiseLinearColumn():
-            source = resolve(column.source_column, learned)
+            source = resolve(column.source_column, learned, given)
             cuts = close(column.source_column.key, column.boundaries)
             changed = dataclasses.replace(column, source_column=source, boundaries=tuple(cuts))
         case PeriodicColumn():
-            source = resolve(column.source_column, learned)
+            source = resolve(column.source_column, learned, given)
             changed = dataclasses.replace(column, source_column=source)
         case IndicatorColumn() | EmbeddingColumn() | WeightedColumn() | SequenceCategoricalColumn():
-            inner = resolve(column.categorical_column, learned)
+            inner = resolve(column.categorical_column, learned, given)
             changed = dataclasses.replace(column, categorical_column=inner)
         case CrossedColumn():
-            keys = tuple(k if isinstance(k, str) else resolve(k, learned) for k in column.keys)
+            keys = tuple(
+                k if isinstance(k, str) else resolve(k, learned, given) for k in column.keys
+            )
             changed = dataclasses.replace(column, keys=keys)
     return cast(ColumnT, changed)
 

@@ -30,12 +30,15 @@ from estimator_lib.core.config._columns import (
     IndicatorSpec,
     MissingIndicatorSpec,
     NumericSpec,
+    PeriodicSpec,
+    PiecewiseLinearSpec,
     SequenceNumericSpec,
     SequenceSpec,
     VocabularySpec,
     WeightedSpec,
     build_columns,
 )
+from estimator_lib.core.config._csv import csv_dialect
 from estimator_lib.core.config._data import (
     SPLITS,
     BigQuery,
@@ -111,6 +114,8 @@ __all__ = [
     "NodeAffinity",
     "NumericSpec",
     "Parameter",
+    "PeriodicSpec",
+    "PiecewiseLinearSpec",
     "Pipeline",
     "Placement",
     "Predict",
@@ -137,6 +142,7 @@ __all__ = [
     "Volume",
     "WeightedSpec",
     "build_columns",
+    "csv_dialect",
     "described",
     "json_schema",
     "load",

@@ -387,7 +387,7 @@ _ON_GPUS: dict[Step, int] = {"train": _LARGEST, "tune": _LARGEST, "evaluate": 1}
 _REQUESTED = {"cpu": "500m", "memory": "1Gi"}
 """What a step is given that asks for nothing: importing TensorFlow and Beam takes 0.8 GiB, the
 flights example 0.9 GiB. Without a request it would be the first to be evicted."""
-_REQUESTED_BY_NOTIFY = {"cpu": "100m", "memory": "128Mi"}
+_REQUESTED_BY_LITTLE = {"cpu": "100m", "memory": "128Mi"}
 
 
 class Cluster(Section):
@@ -435,10 +435,17 @@ class Cluster(Section):
         own = self.steps.get(step)
         return self.defaults if own is None else own.over(self.defaults)
 
-    def requests(self, step: Step) -> dict[str, str]:
-        """The CPUs and memory that a node must have left for one step, asked for or not."""
+    def requests(self, step: Step, *, little: bool = False) -> dict[str, str]:
+        """The CPUs and memory that a node must have left for one step, asked for or not.
+
+        Args:
+            step: Its name.
+            little: Whether it is a task of the step that handles a few lines, as notify does.
+        """
+        if little:
+            return _REQUESTED_BY_LITTLE
         placement = self.placement(step)
-        modest = _REQUESTED_BY_NOTIFY if step == "notify" else _REQUESTED
+        modest = _REQUESTED_BY_LITTLE if step == "notify" else _REQUESTED
         return {name: getattr(placement, name) or least for name, least in modest.items()}
 
 

@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core.config._section import Section
+from estimator_lib.core.config._section import Buckets, Count, Dimension, Float32, Section
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 
 
@@ -19,7 +19,7 @@ class NumericSpec(Section):
     kind: Literal["numeric"]
     field: str | None = None
     """The raw field; by default the column's own name."""
-    default: float | Literal["mean"] | None = None
+    default: Float32 | Literal["mean"] | None = None
     """Stands for a missing value; "mean" is learned."""
     normalize: Literal["moments"] | None = None
     """"moments": learn mean and standard deviation and give (x - mean) / stddev."""
@@ -39,9 +39,9 @@ class BucketizedSpec(Section):
     kind: Literal["bucketized"]
     field: str | None = None
     """The raw field; by default the column's own name."""
-    boundaries: list[float] | None = None
+    boundaries: Annotated[list[Float32], Field(min_length=1, max_length=32_768)] | None = None
     """Sorted boundaries, or"""
-    quantiles: Annotated[int, Field(ge=2)] | None = None
+    quantiles: Annotated[int, Field(ge=2, le=32_768)] | None = None
     """the number of equal parts whose boundaries are learned."""
 
     @pydantic.model_validator(mode="after")
@@ -55,7 +55,7 @@ class PiecewiseLinearSpec(BucketizedSpec):
     """A number as its way through buckets: a vector that a network reads better."""
 
     kind: Literal["piecewise_linear"]  # type: ignore[assignment]
-    dimension: Annotated[int, Field(ge=1)] | None = None
+    dimension: Dimension | None = None
     """Width of a layer behind it; none, if not given."""
 
 
@@ -65,11 +65,11 @@ class PeriodicSpec(Section):
     kind: Literal["periodic"]
     field: str | None = None
     """The raw field; by default the column's own name."""
-    frequencies: Annotated[int, Field(ge=1)] = 16
+    frequencies: Dimension = 16
     """How many."""
     scale: Annotated[float, Field(gt=0)] = 0.1
     """Standard deviation of the frequencies at first."""
-    dimension: Annotated[int, Field(ge=1)] = 16
+    dimension: Dimension = 16
     """Width of the layer behind it."""
 
 
@@ -81,9 +81,9 @@ class VocabularySpec(Section):
     """The raw field; by default the column's own name."""
     values: list[str] | None = None
     """The vocabulary, where it is known; else it is learned."""
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Buckets | None = None
     """Keep at most this many values."""
-    min_count: Annotated[int, Field(ge=1)] = 1
+    min_count: Count = 1
     """Keep values seen at least this often, or whose weights sum to this."""
     rank_by: Literal["count", "weight", "mutual_information"] = "count"
     """What orders the values: how often they are seen, the sum of `weight`, or what they tell
@@ -92,7 +92,7 @@ class VocabularySpec(Section):
     """The field of weights, where `rank_by` is weight."""
     reserved: list[str] = []
     """Values that come first, seen or not."""
-    oov_buckets: Annotated[int, Field(ge=0)] = 1
+    oov_buckets: Annotated[int, Field(ge=0, le=1_000_000_000)] = 1
     """Ids for unseen values."""
 
     @pydantic.model_validator(mode="after")
@@ -110,7 +110,7 @@ class HashedSpec(Section):
     kind: Literal["hashed"]
     field: str | None = None
     """The raw field; by default the column's own name."""
-    buckets: Annotated[int, Field(ge=1)]
+    buckets: Buckets
     """How many ids."""
 
 
@@ -120,10 +120,16 @@ class IdentitySpec(Section):
     kind: Literal["identity"]
     field: str | None = None
     """The raw field; by default the column's own name."""
-    buckets: Annotated[int, Field(ge=1)]
+    buckets: Buckets
     """How many ids."""
-    default: int | None = None
+    default: Annotated[int, Field(ge=0)] | None = None
     """Takes the place of a value outside; without it such a value is refused."""
+
+    @pydantic.model_validator(mode="after")
+    def _inside(self) -> Self:
+        if self.default is not None and self.default >= self.buckets:
+            raise ValueError(f"default {self.default} is no id below buckets = {self.buckets}")
+        return self
 
 
 class CrossedSpec(Section):
@@ -132,7 +138,7 @@ class CrossedSpec(Section):
     kind: Literal["crossed"]
     of: Annotated[list[str], Field(min_length=2)]
     """Columns of this file (vocabulary, bucketized, identity) or raw text fields."""
-    buckets: Annotated[int, Field(ge=1)]
+    buckets: Buckets
     """How many ids."""
 
 
@@ -160,7 +166,7 @@ class SequenceNumericSpec(Section):
     kind: Literal["sequence_numeric"]
     field: str | None = None
     """The raw field, with several values; by default the column's own name."""
-    default: float = 0.0
+    default: Float32 = 0.0
     """Stands for a missing value."""
 
 
@@ -178,7 +184,7 @@ class EmbeddingSpec(Section):
     kind: Literal["embedding"]
     of: str
     """The categorical column."""
-    dimension: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    dimension: Dimension | Literal["auto"] = "auto"
     """Length of the vector; "auto" takes it from the number of categories."""
     combiner: Literal["mean", "sqrtn", "sum"] = "mean"
     """How the vectors of several values become one."""

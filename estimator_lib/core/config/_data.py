@@ -5,23 +5,27 @@ from __future__ import annotations
 import codecs
 import datetime
 import math
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from estimator_lib.core import labels, storage
+from estimator_lib.core.config._csv import CsvDialect
 from estimator_lib.core.config._section import Section
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 FieldType = Literal["string", "int", "float"]
+DeclaredType = Literal["string", "int", "float", "text"]
 
 
 class ListField(Section):
     """A field with several values per record, in their order."""
 
-    kind: FieldType = "string"
-    """The type of a value."""
+    kind: DeclaredType = "string"
+    """The type of a value, as under `types`."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """What stands between the values where they are one text, as in CSV."""
 
@@ -45,6 +49,17 @@ class ColumnSplit(Section):
     validation: list[str] = []
     """Values of an optional validation split; all others are train."""
 
+    @pydantic.model_validator(mode="after")
+    def _apart(self) -> Self:
+        listed = [*self.eval, *self.validation]
+        twice = sorted({value for value in listed if listed.count(value) > 1})
+        if twice:
+            raise ValueError(f"{quote(twice[0])} is listed twice; expected each value in one split")
+        return self
+
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
 
 def moment(text: str) -> tuple[str, float]:
     """Returns what a text is, "date" or "number", and where it stands among others.
@@ -54,15 +69,20 @@ def moment(text: str) -> tuple[str, float]:
     Raises:
         ValueError: it is neither.
     """
+    trimmed = text.strip()
+    if _NUMBER.fullmatch(trimmed):
+        number = float(trimmed)
+        if not math.isfinite(number):
+            raise ValueError(f"{text!r} is not finite")
+        return "number", number
     try:
-        number = float(text)
-    except ValueError:
-        time = datetime.datetime.fromisoformat(text.strip())
-        zone = time.tzinfo or datetime.UTC
-        return "date", time.replace(tzinfo=zone).timestamp()
-    if not math.isfinite(number):
-        raise ValueError(f"{text!r} is not finite")
-    return "number", number
+        time = datetime.datetime.fromisoformat(trimmed)
+    except ValueError as error:
+        raise ValueError(
+            f"expected a date, a time or a number, got {quote(text)} ({error})"
+        ) from error
+    zone = time.tzinfo or datetime.UTC
+    return "date", time.replace(tzinfo=zone).timestamp()
 
 
 def _as_moment(value: object) -> object:
@@ -154,7 +174,7 @@ class BigQuery(Section):
         return self.table or "query"
 
 
-class Data(Section):
+class Data(CsvDialect):
     """Where the raw rows are and how to read them."""
 
     format: Literal["csv", "parquet", "tfrecord", "bigquery"] = "csv"
@@ -170,10 +190,10 @@ class Data(Section):
     """How rows are divided."""
     missing: list[str] = [""]
     """Texts that stand for a missing value. "NA" is a value unless it is listed."""
-    types: dict[str, FieldType] = {}
-    """Field types; those not given follow from the columns, else from the first rows."""
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    """The character between fields."""
+    types: dict[str, DeclaredType] = {}
+    """Field types; those not given follow from the columns, else from the first rows. A string
+    that is a number, date or time in every row is written in its one form (1.0 is 1); text leaves
+    it as it is, for codes such as the version 1.10."""
     encoding: str = "utf-8"
     """Of CSV: utf-8, utf-16, latin-1 or any other of Python's text encodings."""
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
@@ -200,6 +220,8 @@ class Data(Section):
     def _list_fields(self) -> Self:
         if self.encoding != "utf-8" and self.format != "csv":
             raise ValueError(f"encoding is for csv; texts of {self.format} are UTF-8")
+        if not self._is_plain and self.format != "csv":
+            raise ValueError(f"quote, escape, decimal and thousands are for csv, not {self.format}")
         for name, field in self.fields.items():
             if self.format == "csv" and field.separator is None:
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")
@@ -227,6 +249,15 @@ class Data(Section):
     @property
     def kinds(self) -> dict[str, FieldType]:
         """Declared types of fields, of one value where a field has several."""
+        return {name: "string" if kind == "text" else kind for name, kind in self._declared.items()}
+
+    @property
+    def as_written(self) -> list[str]:
+        """Fields whose texts stay as they are written."""
+        return [name for name, kind in self._declared.items() if kind == "text"]
+
+    @property
+    def _declared(self) -> dict[str, DeclaredType]:
         return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
 
     def patterns(self) -> dict[str, list[str]]:
@@ -252,15 +283,35 @@ class UserFunction(Section):
     """The raw fields it takes, each declared in data.types or data.fields."""
 
 
+def _class_names(given: object) -> object:
+    """Names of classes as texts; YAML has truth values and numbers too."""
+    if not isinstance(given, list):
+        return given
+    names = []
+    for name in given:
+        if not isinstance(name, str | bool | int | float) or name == "":
+            raise ValueError(f"expected the name of a class, got {quote(name)}")
+        names.append(labels.canonical(str(name)))
+    return names
+
+
+Classes = Annotated[
+    Annotated[int, Field(ge=2, le=1_000_000)] | Annotated[list[str], Field(min_length=2)],
+    pydantic.BeforeValidator(_class_names),
+]
+
+
 class Label(Section):
     """What the model learns to predict."""
 
     field: str | None = None
     """The raw field."""
     kind: Literal["class", "number", "multilabel"] = "class"
-    """Integer classes 0..classes-1, any finite number, or any number of classes at once."""
-    classes: Annotated[int, Field(ge=2)] = 2
-    """How many classes, where kind is class."""
+    """One of several classes, any finite number, or any number of classes at once."""
+    classes: Classes = 2
+    """Of kind class: the names of the classes in the order of their ids, such as [stayed, churned];
+    of two, the last is the positive one. Or how many there are: then their values are 0, 1 and so
+    on, or as many others, which are learned and put in order."""
     missing: Literal["refuse", "skip"] = "refuse"
     """What to do with a row without label; skipped rows are counted and reported. Of several
     labels, a row goes along only if it has all."""
@@ -279,8 +330,9 @@ class Label(Section):
             raise ValueError("field is missing")
         if multilabel and {self.field is None, self.values is None} != {self.fields is not None}:
             raise ValueError("kind multilabel takes fields, or field and values")
-        if len(set(self.names)) < len(self.names):
-            raise ValueError(f"a class is listed twice in {list(self.names)}")
+        names = self.names or self.class_names or ()
+        if len(set(names)) < len(names):
+            raise ValueError(f"a class is listed twice in {list(names)}")
         if self.kind != "class" and self.classes != 2:
             raise ValueError("classes is for kind class")
         if self.values is not None and self.missing == "skip":
@@ -298,64 +350,83 @@ class Label(Section):
         return tuple(self.fields or self.values or ())
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes by id, where they are given by name."""
+        return tuple(self.classes) if isinstance(self.classes, list) else None
+
+    @property
     def columns(self) -> list[str]:
         """The columns of the examples that it has."""
         if self.values is None:
             return self.raw_fields
         return [f"{self.field}={value}" for value in self.values]
 
-    def described(self) -> dict[str, Any]:
-        """The label as `core.labels` has it."""
+    def described(self) -> labels.OneLabel:
+        """The label as `core.labels` has it; classes that are not learned yet have no names."""
         if self.kind == "multilabel":
-            return {"kind": self.kind, "fields": self.columns, "classes": list(self.names)}
-        classes = self.classes if self.kind == "class" else None
-        return {"field": self.field, "kind": self.kind, "classes": classes}
+            return labels.MultiLabel(fields=tuple(self.columns), classes=self.names)
+        if self.kind == "number":
+            return labels.NumberLabel(field=str(self.field))
+        given = self.classes
+        names = labels.digits(given) if isinstance(given, int) else tuple(given)
+        return labels.ClassLabel(field=str(self.field), classes=names)
 
 
 HeadName = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.-]*$")]
 Labels = Annotated[dict[HeadName, Label], Field(min_length=2)]
 
 
-def by_head(label: Label | None, labels: Mapping[str, Label] | None) -> dict[str, Label]:
+def by_head(label: Label | None, several: Mapping[str, Label] | None) -> dict[str, Label]:
     """Returns the labels by head; one that is alone has the name "".
 
     Raises:
         ConfigError: there is none, or both forms are given.
     """
-    if label is not None and labels is not None:
+    if label is not None and several is not None:
         raise ConfigError(
             "label and labels are both given. Keep label for one, labels for several.",
             reason=Reason.CONFLICT,
         )
-    if label is None and labels is None:
+    if label is None and several is None:
         raise ConfigError(
             "label: missing. Say which field to predict, such as label: {field: late}, or several "
             "under labels.",
             reason=Reason.MISSING_VALUE,
         )
-    return dict(labels) if label is None else {"": label}  # type: ignore[arg-type]
+    return dict(several) if label is None else {"": label}  # type: ignore[arg-type]
 
 
-def described(labels: Mapping[str, Label]) -> dict[str, Any]:
+def described(by_head: Mapping[str, Label]) -> labels.Label:
     """Returns labels by head as `core.labels` has them."""
-    if "" in labels:
-        return labels[""].described()
-    heads = [{"name": name, **own.described()} for name, own in labels.items()]
-    return {"kind": "heads", "heads": heads}
+    if "" in by_head:
+        return by_head[""].described()
+    return labels.SeveralLabels(heads={name: own.described() for name, own in by_head.items()})
+
+
+def _here(path: str) -> str:
+    if storage.is_uri(path):
+        raise ValueError(
+            f"expected a path, relative to the configuration file or of a mounted volume, got the "
+            f"URI {quote(path)}. Put the file beside the data"
+        )
+    return path
+
+
+_Path = Annotated[str, AfterValidator(_here)]
 
 
 class DataSchema(Section):
     """What the data must be like: a schema edited by a person, and what to do about faults."""
 
-    path: str
+    path: _Path
     """The schema as text (schema.pbtxt), relative to this configuration file."""
     on_anomaly: Literal["fail", "warn", "quarantine"] = "fail"
     """What an anomaly of severity ERROR does: end the step before it writes, or warn; or leave out
     the records with values that the schema does not allow, and fail for what is left. Quarantine
     takes data.on_bad_rows: quarantine, and its cap."""
-    previous: str | None = None
+    previous: _Path | None = None
     """Statistics of the span before (a directory or .pb file), to measure drift of train."""
-    serving: str | None = None
+    serving: _Path | None = None
     """Statistics of serving data (a directory or .pb file), to measure skew of train."""
     max_drift: Annotated[float, Field(ge=0, le=1)] | None = None
     """Largest distance from `previous`, for fields whose schema has no threshold."""

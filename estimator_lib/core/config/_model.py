@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import pydantic
 from pydantic import Field
 
-from estimator_lib.core.config._section import Section
+from estimator_lib.core.config._section import Count, Plain, Section, Seed, Several
 
 
 class Estimator(Section):
@@ -18,7 +18,7 @@ class Estimator(Section):
     """A class of `estimator_lib`, such as DNNLinearCombinedClassifier, or"""
     function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     """`module:function`, called with the columns by name, `config` and `args`."""
-    args: dict[str, Any] = {}
+    args: dict[str, Plain] = {}
     """Constructor arguments; arguments named *feature_columns list columns by name."""
 
     @pydantic.model_validator(mode="after")
@@ -35,24 +35,24 @@ class EarlyStopping(Section):
     """A metric of the head, such as loss, auc or average_loss."""
     direction: Literal["min", "max"] = "min"
     """Whether smaller or larger is better."""
-    patience: Annotated[int, Field(ge=1)] = 3
+    patience: Several = 3
     """Evaluations without improvement before stopping."""
 
 
 class Train(Section):
     """How long and on how much at a time."""
 
-    batch_size: Annotated[int, Field(ge=1)] = 512
+    batch_size: Annotated[int, Field(ge=1, le=1 << 24)] = 512
     """Rows per step."""
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Several | None = None
     """Passes over the train split, or"""
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_steps: Count | None = None
     """steps in all."""
-    evaluate_every_steps: Annotated[int, Field(ge=1)] | None = None
+    evaluate_every_steps: Count | None = None
     """Steps between evaluations and checkpoints; by default about one epoch."""
     early_stopping: EarlyStopping | None = None
     """When to stop early; never, if not given."""
-    seed: int = 1
+    seed: Seed = 1
     """Of initial weights, dropout and shuffling."""
     calibration: Literal["platt", "temperature"] | None = None
     """How probabilities are corrected, by a fit to the validation split (or eval, if there is
@@ -80,6 +80,8 @@ class Threshold(Section):
     def _some(self) -> Self:
         if self.min is None and self.max is None:
             raise ValueError("give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"no metric is at least {self.min:g} and at most {self.max:g}")
         return self
 
 
@@ -97,7 +99,7 @@ class Change(Threshold):
 class SliceThreshold(Threshold):
     """Bounds on one metric of every slice, or on its difference to the serving model."""
 
-    min_rows: Annotated[int, Field(ge=1)] | None = None
+    min_rows: Count | None = None
     """Only slices with at least so many rows are checked; by default min_slice_rows."""
     beyond_chance: bool = False
     """Whether a slice misses a bound only where its whole 95% interval is outside."""
@@ -106,11 +108,11 @@ class SliceThreshold(Threshold):
 class Importance(Section):
     """How feature importance is measured: raw fields are shuffled, one at a time."""
 
-    rows: Annotated[int, Field(ge=0)] = 2000
+    rows: Annotated[int, Field(ge=0, le=10_000_000)] = 2000
     """Eval rows to do it on, drawn at random; 0 switches it off."""
     repeats: Annotated[int, Field(ge=1, le=100)] = 3
     """Shuffles of each field."""
-    seed: int = 1
+    seed: Seed = 1
     """Of the rows drawn and of the shuffles."""
 
 
@@ -133,9 +135,9 @@ class Evaluate(Section):
     slices: list[Slicing] = []
     """Raw fields by whose values metrics are also computed; a list of fields stands for the
     combinations of their values."""
-    min_slice_rows: Annotated[int, Field(ge=1)] = 100
+    min_slice_rows: Count = 100
     """Slices with fewer rows are counted but not measured."""
-    max_slices: Annotated[int, Field(ge=1)] = 200
+    max_slices: Several = 200
     """Slices of one field to list; more are measured, checked and counted."""
     thresholds: dict[str, Threshold] = {}
     """Bounds on metrics; without any, the verdict is not_evaluated and nothing is exported."""
@@ -193,7 +195,7 @@ class Evaluate(Section):
 class Export(Section):
     """How the model is published."""
 
-    keep_versions: Annotated[int, Field(ge=1)] = 5
+    keep_versions: Several = 5
     """Older versions beyond this many are removed; the newest always stays."""
     tolerance: Annotated[float, Field(gt=0)] = 1e-5
     """Largest difference allowed between the exported model and the trainer."""

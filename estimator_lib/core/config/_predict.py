@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from estimator_lib.core.config._csv import CsvDialect
 from estimator_lib.core.config._section import Section
 
 _Format = Literal["csv", "parquet", "tfrecord"]
@@ -27,7 +28,8 @@ class Predict(Section):
     """File patterns, relative to this configuration file; fields that the model does not read
     are ignored."""
     format: _Format | None = None
-    """File format; by default that of `data`, as are missing values, delimiter and encoding."""
+    """File format; by default that of `data`, as are missing values, encoding and how CSV is
+    written."""
     keep: list[str] = []
     """Fields that go along, such as the key of a row."""
     output: Literal["parquet", "csv"] = "parquet"
@@ -37,13 +39,12 @@ class Predict(Section):
     out. Rows left out are counted and the first ones listed."""
 
 
-class PredictPart(Section):
+class PredictPart(CsvDialect):
     """The part that the predict step reads."""
 
     files: _Patterns
     format: _Format
     missing: list[str] = [""]
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     encoding: Annotated[str, AfterValidator(_known)] = "utf-8"
     keep: list[str] = []
     output: Literal["parquet", "csv"] = "parquet"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pydantic
-import yaml
 
+from estimator_lib.core.config import _yaml
 from estimator_lib.core.config._run import RunConfiguration
 from estimator_lib.core.config._section import explain
 from estimator_lib.core.errors import ConfigError, Reason, quote
@@ -28,7 +28,7 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConf
     """
     source = pathlib.Path(path)
     try:
-        content = yaml.safe_load(source.read_bytes())
+        content = _yaml.read(source.read_bytes(), f"Run configuration {path}")
     except FileNotFoundError as error:
         raise ConfigError(
             f"Run configuration {path} does not exist.", reason=Reason.FILE_NOT_FOUND
@@ -36,11 +36,6 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConf
     except OSError as error:
         raise ConfigError(
             f"Run configuration {path} cannot be read: {error.strerror}.", reason=Reason.IO
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"Run configuration {path} is not valid YAML: {' '.join(str(error).split())}.",
-            reason=Reason.CORRUPT_FILE,
         ) from error
     if not isinstance(content, dict):
         raise ConfigError(
@@ -52,7 +47,7 @@ def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConf
     try:
         return RunConfiguration.model_validate(content)
     except pydantic.ValidationError as error:
-        raise explain(error, RunConfiguration, str(path)) from error
+        raise explain(error, RunConfiguration, content, str(path)) from error
     except ConfigError as error:
         raise ConfigError(
             f"Configuration {path} is invalid: {error.message}", reason=error.reason
@@ -81,13 +76,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
                 reason=Reason.INVALID_VALUE,
             )
         place = place[part]
-    try:
-        place[parts[-1]] = yaml.safe_load(_setting(text))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"Setting {quote(override)} is invalid: its value is not YAML.",
-            reason=Reason.INVALID_VALUE,
-        ) from error
+    place[parts[-1]] = _yaml.read(_setting(text), f"Setting {quote(override)}")
 
 
 def _setting(text: str) -> str | bytes:

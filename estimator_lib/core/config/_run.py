@@ -9,7 +9,7 @@ import pydantic
 from pydantic import Field
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import constructors
+from estimator_lib.core import constructors, labels
 from estimator_lib.core.config._cluster import Cluster, Schedule
 from estimator_lib.core.config._columns import ColumnSpec, build_columns
 from estimator_lib.core.config._data import (
@@ -67,6 +67,9 @@ class RunConfiguration(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
+        if self.preprocess is None:
+            fc.check_field_names(fc.raw_fields(built.values()))
+        fc.check_field_names(self._function_fields)
         self._check_roles({*fc.raw_fields(built.values()), *self._function_fields})
         for read in self._function_fields:
             if read not in self.data.kinds:
@@ -92,6 +95,7 @@ class RunConfiguration(Section):
         constructors.check_complete(self.estimator.name, {*self.estimator.args, *searched})
         _check_calibration(self.train.calibration, self.heads)
         constructors.check_label(self.estimator.name, self.estimator.args, described(self.heads))
+        constructors.check_kinds(self.estimator.name, self.estimator.args, built)
         self._check_continuous()
         self._check_shares()
         if self.tune is not None:
@@ -114,8 +118,8 @@ class RunConfiguration(Section):
     @property
     def _roles(self) -> list[tuple[str, str]]:
         """What the fields are that no column may read, and the fields."""
-        labels = [(_role(head), f) for head, own in self.heads.items() for f in own.raw_fields]
-        return labels + ([("weight", self.weight)] if self.weight is not None else [])
+        found = [(_role(head), f) for head, own in self.heads.items() for f in own.raw_fields]
+        return found + ([("weight", self.weight)] if self.weight is not None else [])
 
     def _check_roles(self, read: Collection[str]) -> None:
         """Refuses a label or weight that the model sees, or that is something else as well."""
@@ -163,6 +167,7 @@ class RunConfiguration(Section):
                     own = part.with_values({name: value}).estimator
                     constructors.check_arguments(own.name, own.args, columns)
                     constructors.check_label(own.name, own.args, described(self.heads))
+                    constructors.check_kinds(own.name, own.args, columns)
                 except ConfigError as error:
                     raise ConfigError(
                         f"tune.space {name!r} has the value {quote(value)}: {error.message}",
@@ -253,7 +258,7 @@ class RunConfiguration(Section):
             files=self.predict.files,
             format=form,
             missing=self.data.missing,
-            delimiter=self.data.delimiter,
+            **(self.data.dialect if form == "csv" else {}),
             keep=self.predict.keep,
             output=self.predict.output,
             on_bad_rows=self.predict.on_bad_rows,
@@ -280,7 +285,12 @@ def _role(head: str) -> str:
 
 
 def _check_calibration(method: str | None, heads: Mapping[str, Label]) -> None:
-    classes = {_role(head): own.classes for head, own in heads.items() if own.kind == "class"}
+    found = {_role(head): own.described() for head, own in heads.items()}
+    classes = {
+        role: len(label.classes)
+        for role, label in found.items()
+        if isinstance(label, labels.ClassLabel)
+    }
     if method is not None and not classes:
         kinds = ", ".join(f"{_role(head)}.kind is {own.kind!r}" for head, own in heads.items())
         raise ConfigError(
@@ -337,7 +347,7 @@ class TrainPart(Section):
         try:
             return TrainPart.model_validate(changed)
         except pydantic.ValidationError as error:
-            raise explain(error, TrainPart, "with these values") from error
+            raise explain(error, TrainPart, changed, "with these values") from error
 
 
 class TunePart(Section):

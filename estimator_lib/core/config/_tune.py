@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from estimator_lib.core.config._section import Section
+from estimator_lib.core.config._section import Count, Plain, Section, Seed, Several
 from estimator_lib.core.errors import ConfigError, Reason, quote
 
 _ARGUMENTS = "estimator.args."
@@ -22,7 +22,7 @@ _Integers = Annotated[list[int], Field(min_length=2, max_length=2)]
 class Parameter(Section):
     """The values of one argument: exactly one kind."""
 
-    choice: Annotated[list[Any], Field(min_length=1)] | None = None
+    choice: Annotated[list[Plain], Field(min_length=1)] | None = None
     """Any of these values: numbers, texts, lists, mappings."""
     uniform: _Numbers | None = None
     """A number between two."""
@@ -79,22 +79,22 @@ class Tune(Section):
     on the eval split, whose judgement of the model is then too kind)."""
     direction: Literal["min", "max"] = "min"
     """Whether smaller or larger is better."""
-    trials: Annotated[int, Field(ge=1)] = 20
+    trials: Several = 20
     """How many trainings."""
     sampler: Literal["random", "tpe"] = "tpe"
     """How values are drawn: independently, or where earlier trials were good."""
     pruner: Literal["halving", "none"] = "none"
     """Whether trials end early: by successive halving, one of `keep_one_of` goes on beyond 1,
     3, 9, ... evaluations."""
-    keep_one_of: Annotated[int, Field(ge=2)] = 3
+    keep_one_of: Annotated[int, Field(ge=2, le=1_000_000)] = 3
     """The factor of successive halving."""
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_steps: Count | None = None
     """Steps of a trial; by default as long as `train` says."""
-    evaluate_every_steps: Annotated[int, Field(ge=1)] | None = None
+    evaluate_every_steps: Count | None = None
     """Steps between the evaluations of a trial; by default as `train` says."""
-    parallel: Annotated[int, Field(ge=1)] = 1
-    """Trials at once. With one, the same seed finds the same arguments."""
-    seed: int = 1
+    parallel: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Trials at once, at most `trials`. With one, the same seed finds the same arguments."""
+    seed: Seed = 1
     """Of the values drawn."""
     separate_tasks: bool = False
     """Whether every trial is a task of its own on the cluster, with its own resources; needs
@@ -115,6 +115,11 @@ class Tune(Section):
                     f"space {quote(name)} cannot be searched; expected {_ARGUMENTS}<argument> or "
                     f"{', '.join(_TRAINING)}"
                 )
+        if self.parallel > self.trials:
+            raise ValueError(
+                f"parallel {self.parallel} is more than trials {self.trials}; at most all trials "
+                "can run at once"
+            )
         if self.separate_tasks and (self.sampler, self.pruner) != ("random", "none"):
             raise ValueError(
                 "separate_tasks needs sampler random and pruner none, for such trials do not know "

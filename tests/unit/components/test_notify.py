@@ -1,6 +1,7 @@
 import http.server
 import json
 import threading
+import time
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from components.steps import notify
 from components.steps.step import FAILURE
 from estimator_lib.core import config as configuration
 from pipelines import compiling
+from pipelines.cluster import testing
+from tests import kubeflow_runs
 
 PATH = "/services/T0/never-shown"
 
@@ -63,6 +66,101 @@ def test_where_the_reason_is_not_known_it_says_how_to_find_it(monkeypatch, capsy
 
 
 @pytest.mark.parametrize(
+    ("state", "text", "kind"),
+    [
+        ("COMPLETE", "flights succeeded", "SUCCEEDED"),
+        ("CACHED", "flights succeeded from the cache", "CACHED"),
+        ("RUNNING", "flights ended, and Kubeflow does not say how. `estimator-pipelines", "ENDED"),
+        ("", "flights ended, and Kubeflow does not say how.", "ENDED"),
+        ("FAILED", "flights failed. `estimator-pipelines runs show run-7` tells", "FAILED"),
+        ("CANCELED", "flights terminated. `estimator-pipelines", "TERMINATED"),
+    ],
+)
+def test_states_of_kubeflow_are_told_for_what_they_are(state, text, kind):
+    message = notify.describe(state, "", "", "flights", "run-7")
+    assert message["text"].startswith(text)
+    assert message["state"] == kind
+    assert ("runs show" in message["text"]) is (kind not in ("SUCCEEDED", "CACHED"))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Kubeflow's server, as a pod of a run knows it."""
+    with testing.FakeServer() as running:
+        monkeypatch.setenv("KFP_POD_NAME", "flights-5d8l7-system-container-impl-1")
+        monkeypatch.setenv(notify.SERVER, running.host)
+        monkeypatch.setattr(notify, "PAUSE_S", 0.001)
+        monkeypatch.delenv(notify.WEBHOOK, raising=False)
+        yield running
+
+
+PREPROCESS = "preprocess failed: No such file. (exit code 2)"
+CACHED = "flights succeeded from the cache: nothing was computed anew"
+TOLD = {
+    "succeeded": "flights succeeded",
+    "loops": "flights succeeded",
+    "cached": CACHED,
+    "cached-older-argo-settings": CACHED,
+    "refused": "flights: export did not run: refused: auc is 0.66, below the minimum 0.99.",
+    "terminated": "flights: terminated while preprocess was running",
+    "failed": f"flights: {PREPROCESS}",
+    "failed-and-notify-failed": f"flights: {PREPROCESS}",
+    "failed-after-retries-older-argo-settings": f"flights: {PREPROCESS}",
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_in_a_pod_the_end_is_told_as_the_steps_tell_it(server, capsys, name):
+    run = kubeflow_runs.add(server, name)
+    server.workflows[run] = kubeflow_runs.while_notified(name)
+    for node in ("flights-8w66s-3250251098", "flights-mj682-2953493599", "flights-kfz6h-992740315"):
+        server.logs[node] = kubeflow_runs.log("error: No such file.", code=2)
+    verdict = "verdict: refused: auc is 0.66, below the minimum 0.99."
+    server.logs["flights-dzjdh-373570907"] = kubeflow_runs.log(verdict)
+    notify.told("RUNNING", "", "flights", run)
+    assert capsys.readouterr().out == f"{TOLD[name]}\n"
+
+
+def test_steps_whose_end_is_not_known_yet_are_looked_at_again(server, capsys):
+    run = kubeflow_runs.add(server, "running")
+    notify.told("COMPLETE", "", "flights", run)
+    assert capsys.readouterr().out == "flights succeeded\n"
+    assert len(server.requests) == notify.LOOKS
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_server_that_does_not_answer_leaves_what_kubeflow_gave(server, capsys, status):
+    run = kubeflow_runs.add(server, "failed")
+    server.fail("GET", "/v1beta1/", status)
+    notify.told("FAILED", "", "flights", run)
+    said = capsys.readouterr().out
+    assert f"HTTP Error {status}" in said
+    assert f"flights failed. `estimator-pipelines runs show {run}`" in said
+
+
+def test_server_that_keeps_a_pod_waiting_is_given_up(server, monkeypatch, capsys):
+    monkeypatch.setattr(notify, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(notify, "_get", lambda _: time.sleep(1))
+    notify.told("RUNNING", "", "flights", "run-7")
+    assert capsys.readouterr().out.startswith("flights ended")
+
+
+def test_token_of_the_pod_is_sent(server, tmp_path, monkeypatch, capsys):
+    server.token = "-".join(("of", "the", "pod"))
+    (tmp_path / "token").write_text(f"{server.token}\n")
+    monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
+    notify.told("RUNNING", "", "flights", kubeflow_runs.add(server, "succeeded"))
+    assert capsys.readouterr().out == "flights succeeded\n"
+
+
+def test_outside_a_pod_no_server_is_asked(server, monkeypatch, capsys):
+    monkeypatch.delenv("KFP_POD_NAME")
+    notify.told("SUCCEEDED", "", "flights", "run-7")
+    assert server.requests == []
+    assert capsys.readouterr().out == "flights succeeded\n"
+
+
+@pytest.mark.parametrize(
     ("answers", "posts", "said"),
     [
         ([503, 429, 200], 3, ""),
@@ -108,7 +206,7 @@ def test_exit_handler_mounts_nothing_that_could_keep_it_from_starting():
     config = configuration.load(
         "pipelines/examples/flights/config.yaml",
         [
-            "cluster.defaults={gpu: 8, memory: 900Gi, timeout_s: 9999, labels: {team: ml}}",
+            "cluster.defaults={cpu: '64', memory: 900Gi, timeout_s: 9999, labels: {team: ml}}",
             "cluster.steps.notify.secrets=[{name: chat, env: {url: NOTIFY_WEBHOOK}}]",
             "cluster.resource_parameters=true",
         ],
@@ -118,7 +216,9 @@ def test_exit_handler_mounts_nothing_that_could_keep_it_from_starting():
     (found,) = executor["secretAsEnv"]
     assert (found["secretName"], found["optional"]) == ("chat", True)
     assert "pvcMount" not in executor
-    assert "resources" not in spec["deploymentSpec"]["executors"]["exec-notify"]["container"]
+    asked = spec["deploymentSpec"]["executors"]["exec-notify"]["container"]["resources"]
+    assert (asked["resourceCpuRequest"], asked["resourceMemoryRequest"]) == ("100m", "128Mi")
+    assert not {"resourceMemoryLimit", "resourceCpuLimit", "accelerator"} & set(asked)
     assert executor["podMetadata"]["labels"] == {"team": "ml"}
     assert executor["activeDeadlineSeconds"] == "120"
     task = spec["root"]["dag"]["tasks"]["notify"]

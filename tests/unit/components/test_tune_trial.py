@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from components import search
 from components.steps import tune_trial
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.errors import ConfigError, Reason, StorageError
+from estimator_lib.tuning import search
 
 PART = TunePart.model_validate(
     {

@@ -1,5 +1,7 @@
+import json
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator_lib.core import columns as fc
@@ -121,7 +123,69 @@ def test_bad_argument_is_refused_at_construction(make):
         make()
 
 
+def places(content, at=()):
+    yield at
+    if isinstance(content, dict | list):
+        for key, item in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from places(item, (*at, key))
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([]),
+    st.just({}), st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.none()),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(column=st.sampled_from(EVERY_KIND), data=st.data())
+def test_mutated_json_is_read_or_refused(column, data):
+    content = json.loads(json.dumps(fc.to_json(column)))
+    where = data.draw(st.sampled_from([place for place in places(content) if place]))
+    node = content
+    for key in where[:-1]:
+        node = node[key]
+    if data.draw(st.booleans()):
+        node[where[-1]] = data.draw(ODD)
+    elif isinstance(node, dict):
+        node[data.draw(st.text(max_size=5))] = node.pop(where[-1])
+    try:
+        read = fc.from_json(content)
+    except ConfigError:
+        return
+    assert fc.from_json(fc.to_json(read)) == read or read != read
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, unique=True))
 def test_boundaries_survive_json_exactly(values):
     column = fc.bucketized_column(fc.numeric_column("x"), sorted(values))
     assert fc.from_json(fc.to_json(column)) == column
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        (["Price ($)"], "' ', '$', '(', ')'"),
+        (["a b"], "' '"),
+        ([" a"], "' '"),
+        (["é"], "'é'"),
+        (["収入"], "'収'"),
+        (["a:0"], "':'"),
+        (["=x"], "'='"),
+        (["_x"], "begin"),
+        (["-x"], "begin"),
+        (["class"], "keeps the word"),
+        (["self"], "keeps the word"),
+        (["A", "a"], "too like 'A'"),
+        (["a-b", "a_b"], "too like"),
+        (["a" * 300], "at most 200"),
+    ],
+)
+def test_a_field_that_no_served_model_can_have_as_input_is_refused(fields, why):
+    with pytest.raises(ConfigError, match="served model") as caught:
+        fc.check_field_names(fields)
+    assert why in caught.value.message
+
+
+def test_other_fields_may_be_called_as_they_like():
+    fc.check_field_names(["1a", "a.b", "a/c", "x-y", "inputs", "training", "A", "b_"])

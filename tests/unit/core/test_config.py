@@ -5,7 +5,7 @@ import re
 import pytest
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config
+from estimator_lib.core import config, labels
 from estimator_lib.core.errors import ConfigError, Reason
 
 VALID = """
@@ -64,6 +64,7 @@ def test_numbers_as_vectors_and_automatic_embeddings(tmp_path):
     built = config.build_columns(part.columns)
     number = fc.numeric_column("distance")
     assert built["way"] == fc.piecewise_linear_embedding(number, fc.Quantiles(buckets=3), 2)
+    assert built["way"].boundaries == fc.Quantiles(buckets=3, ends=True)
     assert built["cuts"].edges == (0.0, 1.0)
     assert built["waves"] == fc.periodic_embedding(
         fc.numeric_column("distance", normalizer_fn=fc.Moments()), 4
@@ -125,6 +126,14 @@ def test_override_replaces_nested_value(tmp_path):
         (("field: late", "field: carrier"), ["label", "'carrier'"]),
         (("epochs: 2", "epochs: 2, calibration: plat"), ["train.calibration", "'plat'"]),
         (("files: [rows/*.csv]", ""), ["data", "files is missing"]),
+        (
+            ("name: trips", "name: trips\ndata_schema: {path: 'gs://b/s.pbtxt'}"),
+            ["data_schema.path", "gs://b/s.pbtxt"],
+        ),
+        (
+            ("name: trips", "name: trips\ndata_schema: {path: s.pbtxt, previous: 's3://b/one.pb'}"),
+            ["data_schema.previous", "s3://b/one.pb"],
+        ),
         (("eval_fraction: 0.2", "eval_fraction: 1.5"), ["eval_fraction", "less than 1"]),
         (("hash: {key: [", "time: {field: x, eval_from: soon, key: ["), ["eval_from", "'soon'"]),
     ],
@@ -202,7 +211,7 @@ def test_labels_have_a_head_each(tmp_path):
     loaded = load(tmp_path, HEADS, "estimator.args.head_weights={delay: 0.1}")
     assert list(loaded.heads) == ["late", "delay"]
     part = config.PreprocessPart.from_json(loaded.preprocess_part().to_json())
-    assert config.described(part.heads) == {
+    assert labels.to_json(config.described(part.heads)) == {
         "kind": "heads",
         "heads": [
             {"name": "late", "kind": "class", "field": "late", "classes": 2},
@@ -260,13 +269,16 @@ def test_labels_that_cannot_be_learned_are_refused(tmp_path, settings, names):
 
 def test_the_pages_labels_are_valid(tmp_path):
     section = pathlib.Path("components/README.md").read_text().split("## Labels\n")[1]
-    several, one, *_ = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    several, named, one, *_ = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     label = "label: {field: late}\n"
     columns = VALID.replace(label, "").partition("estimator:")[0]
     loaded = load(tmp_path, columns + several.replace("distance", "miles"))
     assert list(loaded.heads) == ["late", "delay"]
     model = "estimator={name: DNNEstimator, args: {feature_columns: [miles], hidden_units: [4]}}"
     lists = "data.fields={tags: {separator: '|'}}"
+    for shown, classes in zip(named.splitlines(), (2, 3), strict=True):
+        text = VALID.replace(label, f"{shown}\n")
+        assert len(load(tmp_path, text, model).heads[""].described().classes) == classes
     for shown in one.splitlines():
         text = VALID.replace(label, f"{shown}\n")
         assert load(tmp_path, text, model, lists).heads[""].kind == "multilabel"

@@ -78,11 +78,14 @@ def test_staged_directory_refuses_an_existing_target(tmp_path):
     assert names(tmp_path) == ["out"]
 
 
-def test_sweep_staging_removes_left_overs_only(tmp_path):
-    (tmp_path / f".out{storage.STAGING_MARK}1").mkdir()
+def test_sweep_staging_removes_what_nobody_owns_and_is_a_day_old(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / f".{name}{storage.STAGING_MARK}1").mkdir()
     (tmp_path / "keep").mkdir()
+    os.utime(tmp_path / f".old{storage.STAGING_MARK}1", (0, 0))
+    os.utime(tmp_path / "keep", (0, 0))
     assert len(storage.sweep_staging(tmp_path)) == 1
-    assert names(tmp_path) == ["keep"]
+    assert names(tmp_path) == [f".new{storage.STAGING_MARK}1", "keep"]
 
 
 @pytest.mark.parametrize("part", ["../x", "/etc/passwd", "a/../../x", "\0", "link/x"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from estimator_lib.core import config
+from estimator_lib.core import config, labels
 from estimator_lib.core.errors import ConfigError, DataError, PipelineError
 from estimator_lib.evaluation import (
     Evaluation,
@@ -226,8 +226,10 @@ def test_counts_have_a_deviance_and_other_numbers_a_reason(rows):
 def test_quantiles_of_a_class_are_refused_before_any_work():
     from estimator_lib.evaluation.configured import problem
 
-    assert problem({"kind": "number"}, config.Evaluate(quantiles=[0.5])).task == "quantile"
-    assert problem({"kind": "class", "classes": 3}, config.Evaluate()).task == "multiclass"
+    amount = labels.NumberLabel(field="amount")
+    assert problem(amount, config.Evaluate(quantiles=[0.5])).task == "quantile"
+    kind = labels.ClassLabel(field="kind", classes=("a", "b", "c"))
+    assert problem(kind, config.Evaluate()) == Problem(task="multiclass", classes=("a", "b", "c"))
 
 
 def test_several_numbers_without_levels_are_refused(rows):

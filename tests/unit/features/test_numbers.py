@@ -16,9 +16,18 @@ def test_piecewise_linear_fills_bins_in_order():
     values = tf.constant([[-1.0], [0.0], [0.5], [3.0], [7.0]])
     np.testing.assert_allclose(
         piecewise_linear(values, (0.0, 1.0, 5.0)),
-        [[-1, 0], [0, 0], [0.5, 0], [1, 0.5], [1, 1.5]],
+        [[0, 0], [0, 0], [0.5, 0], [1, 0.5], [1, 1]],
     )
-    np.testing.assert_allclose(piecewise_linear(values, (2.0, 3.0)), values - 2.0)
+    np.testing.assert_allclose(piecewise_linear(values, (2.0, 4.0)), [[0], [0], [0], [0.5], [1]])
+
+
+@pytest.mark.parametrize(
+    "edges", [(0.0, 1e-45), (-3e38, 3e38), (1e10, 2e10), (0.0, 1.0, 3e38), (-1e-30, 0.0, 1e-30)]
+)
+def test_piecewise_linear_is_bounded_for_every_number(edges):
+    numbers = [0.0, 1.0, -1.0, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38, 99_999.0]
+    encoded = piecewise_linear(tf.constant([[x] for x in numbers]), edges)
+    assert np.all((encoded >= 0) & (encoded <= 1))
 
 
 def test_missing_numbers_are_zeros_and_leave_finite_gradients():
@@ -40,7 +49,7 @@ def test_learned_boundaries_are_resolved_and_few_give_one_bin():
     column = fc.piecewise_linear_embedding(X, fc.Quantiles(buckets=4))
     assert [field for field, _ in fc.open_parts(column)] == ["x"]
     assert fc.resolve(column, lambda field, part: (1.0, 2.0, 4.0)).width == 2
-    for few, edges in (((3.0,), (3.0, 4.0)), ((), (0.0, 1.0))):
+    for few, edges in (((3.0,), (3.0, 6.0)), ((), (0.0, 1.0)), ((1e10,), (1e10, 2e10))):
         assert fc.resolve(column, lambda field, part, few=few: few).edges == edges
     both = [column, fc.numeric_column("x", normalizer_fn=fc.Moments())]
     assert set(fc.feature_sources(both)) == {"x", "x_piecewise"}
@@ -84,6 +93,8 @@ def test_wrong_arguments_are_refused(tmp_path):
         lambda: fc.piecewise_linear_embedding(
             fc.numeric_column("x", normalizer_fn=fc.Moments()), [0.0]
         ),
+        lambda: fc.piecewise_linear_embedding(X, [1e10, 1e10 + 1]),
+        lambda: fc.bucketized_column(X, [float("nan")]),
         lambda: fc.periodic_embedding(X, scale=0.0),
         lambda: fc.periodic_embedding(X, frequencies=0),
         lambda: fc.embedding_column(fc.categorical_column_with_identity("k", 3), 0),

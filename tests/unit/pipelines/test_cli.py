@@ -4,19 +4,29 @@ import pathlib
 import pytest
 import yaml
 
+from estimator_lib.core import columns as fc
 from estimator_lib.core import config as configuration
 from pipelines import cli, compiling
+from pipelines.local import run as local_run
 from pipelines.local import summary
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml")
 
 
+def config_columns(config):
+    return configuration.build_columns(config.columns).values()
+
+
 @pytest.fixture
 def example(tmp_path):
-    """A copy of the flights configuration with empty data files."""
+    """A copy of the flights configuration with data files of one row."""
     (tmp_path / "data").mkdir()
+    config = configuration.load(FLIGHTS)
+    fields = [*fc.raw_fields(config_columns(config)), *config.evaluate.slicing_fields, "late"]
+    header = ",".join(dict.fromkeys(fields))
+    row = ",".join("1" for _ in dict.fromkeys(fields))
     for month in range(1, 13):
-        (tmp_path / "data" / f"flights-2013-{month:02d}.csv").write_text("late\n1\n")
+        (tmp_path / "data" / f"flights-2013-{month:02d}.csv").write_text(f"{header}\n{row}\n")
     path = tmp_path / "config.yaml"
     path.write_text(FLIGHTS.read_text())
     return path
@@ -111,7 +121,6 @@ def test_placement_reaches_the_specification(example):
     assert train["resources"]["resourceCpuRequest"] == "3"
     tasks = spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     assert tasks["train"]["retryPolicy"]["maxRetryCount"] == 4
-    assert tasks["train"]["cachingOptions"] == {"enableCache": True}
     assert tasks["train"]["inputs"]["parameters"]["code_version"]
     kubernetes = platform[0]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     mounts = {n: e["pvcMount"][0]["mountPath"] for n, e in kubernetes.items() if "pvcMount" in e}
@@ -149,8 +158,10 @@ def test_summary_says_rows_metrics_verdict_and_places():
         "cached": ["preprocess"],
         "seconds": {"train": 1.0, "total": 2.0},
     }
+    result["evaluation"]["cautions"] = ["Field 'x' alone gives the label away."]
     text = summary.render(result)
     for part in (
+        "warnings  Field 'x' alone gives the label away.",
         "1,000 read, 10 skipped without label, 800 train, 190 eval",
         "auc 0.5000, loss undefined",
         "refused",
@@ -164,3 +175,37 @@ def test_summary_says_rows_metrics_verdict_and_places():
     parts = [{"name": "late"}, {"name": "delay"}]
     result["evaluation"] |= {"task": "multihead", "metrics": values, "parts": parts}
     assert "late: auc 0.5000\n          delay: mae 3.0000" in summary.render(result)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"), [("blessed", 0), ("refused", 3), ("not_evaluated", 0)]
+)
+def test_a_refused_model_ends_with_an_exit_code_of_its_own(
+    example, tmp_path, monkeypatch, verdict, code
+):
+    evaluation = {"task": "binary", "verdict": verdict, "reasons": [], "metrics": {}}
+    result = {
+        "rows": {"read": 1, "splits": {}}, "evaluation": evaluation, "report": "/r", "model": None,
+        "cached": [], "seconds": {"total": 1.0},
+    }  # fmt: skip
+    monkeypatch.setattr(local_run, "run", lambda *_, **__: result)
+    assert cli.main(["run", str(example), "--output", str(tmp_path / "out")]) == code
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "{config}", "--output", "gs://bucket/run"],
+        ["predict", "s3://bucket/serving", "rows.csv", "-o", "out.csv"],
+        ["models", "list", "gs://bucket/serving"],
+        ["compile", "{config}", "-o", "gs://bucket/spec.yaml"],
+    ],
+)
+def test_a_uri_for_a_path_of_this_machine_is_refused(example, words, tmp_path, monkeypatch, capsys):
+    config = str(example.absolute())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        cli.main([word.replace("{config}", config) for word in words])
+    assert left.value.code == 2
+    assert "got the URI" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "data"]

@@ -1,4 +1,3 @@
-import datetime
 import pathlib
 import time
 
@@ -6,7 +5,7 @@ import pytest
 
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
 from pipelines import cli, specification
-from pipelines.cluster import client, runs, testing
+from pipelines.cluster import client, testing
 
 SPEC = specification.check(
     testing.pipeline(
@@ -17,6 +16,7 @@ SPEC = specification.check(
 )
 GIVEN = {"data": "/mnt/data"}
 WORD = "s3cret"
+NEXT = "n3xt"
 
 
 @pytest.fixture
@@ -70,13 +70,6 @@ def test_experiment_is_made_once(server, connection):
     assert first["experiment_id"] == second["experiment_id"]
 
 
-def test_no_cache_reaches_every_task(server, connection):
-    connection.submit(SPEC, GIVEN, caching=False)
-    (body,) = server.posted("/runs")
-    tasks = body["pipeline_spec"]["root"]["dag"]["tasks"]
-    assert not any(t.get("cachingOptions", {}).get("enableCache") for t in tasks.values())
-
-
 def test_runs_are_listed_newest_first_over_all_pages(connection, monkeypatch):
     monkeypatch.setattr(client, "_PAGE", 2)
     for index in range(5):
@@ -106,7 +99,42 @@ def test_token_is_sent_and_never_shown(tmp_path):
         named = {"ESTIMATOR_PIPELINES_TOKEN_FILE": str(path)}
         assert client.address(server.host, environment=named) == where
         plain = {"ESTIMATOR_PIPELINES_TOKEN": WORD}
-        assert client.address(server.host, environment=plain) == where
+        assert client.address(server.host, environment=plain).token == WORD
+
+
+def test_token_that_is_replaced_is_read_again(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(WORD)
+    with testing.FakeServer(token=WORD) as server:
+        connection = client.Connection(client.address(server.host, token_file=str(path)))
+        server.token = NEXT
+        path.write_text(f"{NEXT}\n")
+        assert connection.runs() == []
+        path.unlink()  # as while it is being replaced
+        assert connection.runs() == []
+
+
+def test_token_that_is_refused_later_is_told_with_its_file_and_what_may_be_wrong(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(WORD)
+    with testing.FakeServer(token=WORD) as server:
+        connection = client.Connection(client.address(server.host, token_file=str(path)))
+        server.token = NEXT
+        with pytest.raises(PipelineError, match="may have expired") as caught:
+            connection.runs()
+    assert caught.value.reason is Reason.PERMISSION
+    assert str(path) in caught.value.message
+    assert "pipelines.kubeflow.org" in caught.value.message
+    assert WORD not in caught.value.message
+
+
+def test_server_of_many_users_asks_for_the_namespace():
+    with testing.FakeServer(many_users=True) as server:
+        with pytest.raises(PipelineError, match="give --namespace") as caught:
+            client.Connection(client.address(server.host, environment={})).runs()
+        assert (caught.value.reason, caught.value.exit_code) == (Reason.MISSING_VALUE, 2)
+        where = client.address(server.host, namespace="team", environment={})
+        assert client.Connection(where).runs() == []
 
 
 def test_wrong_token_is_refused_once_with_what_to_do():
@@ -192,76 +220,6 @@ def test_namespace_goes_along(server):
     assert [r.query.get("namespace") for r in server.requests if r.path.endswith("/runs")][-1]
 
 
-def at(second):
-    return f"2026-01-01T00:00:{second:02d}Z"
-
-
-TASKS = [
-    {"display_name": "root", "state": "FAILED", "pod_name": "root",
-     "child_tasks": [{"pod_name": "p"}, {"pod_name": "t"}]},
-    {"display_name": "train", "state": "FAILED", "pod_name": "t", "start_time": at(21),
-     "end_time": at(50), "child_tasks": [{"pod_name": "t-main"}],
-     "error": {"message": "exit code 2"}},
-    {"display_name": "train-driver", "state": "SUCCEEDED", "pod_name": "t-driver",
-     "start_time": at(20), "end_time": at(21)},
-    {"display_name": "executor", "state": "FAILED", "pod_name": "t-main",
-     "start_time": at(22), "end_time": at(50)},
-    {"display_name": "preprocess", "state": "SUCCEEDED", "pod_name": "p", "start_time": at(3),
-     "end_time": at(20)},
-]  # fmt: skip
-
-
-@pytest.fixture
-def broken(server, connection):
-    run = connection.submit(SPEC, GIVEN, name="broken").run
-    server.finish(run.id, "FAILED", tasks=TASKS, error="run failed", seconds=65)
-    return run.id
-
-
-def test_show_tells_the_steps_the_one_that_failed_and_why(server, broken, command):
-    server.logs["t-main"] = "step 1\nerror: The loss became NaN at step 7.\n"
-    code, out, _ = command("runs", "show", "broken")
-    assert code == 0
-    assert "took      1 min 05 s" in out
-    lines = [line.split() for line in out.splitlines()]
-    assert ["preprocess", "succeeded", "17", "s"] in lines
-    assert ["train", "failed", "29", "s"] in lines
-    assert "train failed: The loss became NaN at step 7." in out
-    assert "driver" not in out
-
-
-def test_show_falls_back_to_what_the_server_says(broken, command):
-    assert "train failed: exit code 2" in command("runs", "show", broken)[1]
-
-
-def test_logs_are_of_the_failed_step_or_the_one_asked_for(server, broken, command):
-    server.logs |= {"t-main": "training\n", "p": "reading\n"}
-    assert command("runs", "logs", broken) == (0, "training\n", "")
-    assert command("runs", "logs", broken, "preprocess") == (0, "reading\n", "")
-    code, _, err = command("runs", "logs", broken, "trian")
-    assert code == 2
-    assert "'train'" in err
-
-
-def test_log_that_is_gone_says_where_else_to_look(broken, command):
-    code, _, err = command("runs", "logs", broken)
-    assert code == 2
-    assert "kubectl logs -n kubeflow t-main" in err
-
-
-def test_driver_that_failed_is_shown_where_no_step_did(server, connection):
-    run = connection.submit(SPEC, GIVEN).run
-    task = {"display_name": "train-driver", "state": "FAILED", "error": {"message": "no such key"}}
-    server.finish(run.id, "FAILED", tasks=[task])
-    shown = runs.show(connection.run(run.id), datetime.datetime.now(datetime.UTC))
-    assert "train-driver failed: no such key" in shown
-
-
-def test_run_without_steps_yet_has_no_log(connection, command):
-    run = connection.submit(SPEC, GIVEN).run
-    assert "has started no step yet" in command("runs", "logs", run.id)[2]
-
-
 def test_submit_command_starts_a_run(server, command):
     code, out, _ = command("submit", "spec.yaml", "--param", "data=20", "--param", "steps=3")
     assert code == 0
@@ -310,11 +268,3 @@ def test_command_for_a_server_that_is_away_ends_with_75(server, command):
     assert code == 75
     assert err.startswith("error: ")
     assert "Traceback" not in err
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (3660, "1 h 01 min"), (-3, "0 s")],
-)
-def test_durations_read_well(seconds, text):
-    assert runs.duration(seconds) == text

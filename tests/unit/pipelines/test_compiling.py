@@ -13,7 +13,7 @@ FLIGHTS = pathlib.Path("pipelines/examples/flights")
 SPECS = pathlib.Path("pipeline_specs")
 
 
-@pytest.mark.parametrize("profile", [None, "cpu", "gpu", "tpu"])
+@pytest.mark.parametrize("profile", [None, "cpu", "gpu", "restricted"])
 def test_committed_specification_is_up_to_date_and_passes_every_check(profile):
     settings = [f"cluster=@{FLIGHTS}/cluster-{profile}.yaml"] if profile else []
     text = compiling.compile_text(configuration.load(FLIGHTS / "config.yaml", settings))

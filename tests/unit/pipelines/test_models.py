@@ -40,6 +40,7 @@ def test_show_walks_over_parents_to_the_first_that_is_kept(serving, capsys):
         lineage = json.loads(path.read_text())
         lineage["parent"] = {"version": parent, "digest": "d", "model": "m"}
         path.write_text(json.dumps(lineage))
+        manifest.write(path.parent, kind="model")
     assert cli.main(["models", "show", str(serving)]) == 0
     line = json.loads(capsys.readouterr().out)["ancestors"]
     assert [(one["version"], one["step"]) for one in line] == [(2, 20), (1, 10)]

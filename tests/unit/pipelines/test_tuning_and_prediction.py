@@ -1,19 +1,16 @@
 """Compiled tuned_training and batch_prediction, and the search as a Katib Experiment."""
 
-import itertools
-import json
 import pathlib
-import re
 
 import pytest
 import yaml
-from kubernetes import client
 
 from components import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
 from pipelines import cli, compiling, katib, specification
 from pipelines.cluster import schedules
+from tests import katib_trial
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights")
 SPECS = pathlib.Path("pipeline_specs")
@@ -51,14 +48,13 @@ def test_every_trial_is_a_task_and_the_best_is_trained(tasks):
     assert loop["iteratorPolicy"]["parallelismLimit"] == 9
     assert loop["dependentTasks"] == ["draw", "preprocess"]
     trial = tasks["components"][loop["componentRef"]["name"]]["dag"]["tasks"]["trial"]
-    assert trial["cachingOptions"] == {"enableCache": True}
     assert trial["retryPolicy"]["maxRetryCount"] == 2
     chosen = inside["train"]["inputs"]["parameters"]["config"]["taskOutputParameter"]
     assert chosen == {"outputParameterKey": "Output", "producerTask": "choose"}
     assert "train_config" not in tasks["root"]["inputDefinitions"]["parameters"]
 
 
-def test_trials_get_the_resources_of_tune_and_small_tasks_none():
+def test_trials_get_the_resources_of_tune_and_small_tasks_little():
     text = compiling.compile_text(
         load(*TASKS, "cluster.steps.tune={gpu: 1, memory: 9Gi}", "cluster.resource_parameters=true")
     )
@@ -66,8 +62,10 @@ def test_trials_get_the_resources_of_tune_and_small_tasks_none():
     executors = spec["deploymentSpec"]["executors"]
     trial = executors["exec-trial"]["container"]["resources"]
     assert trial["resourceMemoryLimit"] == "{{$.inputs.parameters['pipelinechannel--tune_memory']}}"
-    assert "resources" not in executors["exec-draw"]["container"]
-    assert "resources" not in executors["exec-choose"]["container"]
+    for task in ("exec-draw", "exec-choose"):
+        little = executors[task]["container"]["resources"]
+        assert (little["resourceMemoryRequest"], "accelerator" in little) == ("128Mi", False)
+        assert "resourceMemoryLimit" not in little
     assert "train_gpu" in spec["root"]["inputDefinitions"]["parameters"]
 
 
@@ -109,20 +107,10 @@ def test_committed_manifest_is_up_to_date(capsys):
     assert "up to date" in capsys.readouterr().out
 
 
-def strictly(content, kind):
-    """What Kubernetes reads of `content`; a field that it does not know is lost."""
-    api = client.ApiClient()
-
-    class Response:
-        data = json.dumps(content)
-
-    return api.sanitize_for_serialization(api.deserialize(Response, kind))
-
-
 def test_trial_is_a_job_without_a_field_that_kubernetes_does_not_know(experiment):
     job = experiment["spec"]["trialTemplate"]["trialSpec"]
-    assert strictly(job, "V1Job") == job
-    assert strictly({**job, "nonsense": 1}, "V1Job") == job
+    assert katib_trial.strictly(job, "V1Job") == job
+    assert katib_trial.strictly({**job, "nonsense": 1}, "V1Job") == job
     pod = job["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"] == {"memory": "9Gi", "nvidia.com/gpu": "1"}
     assert pod["serviceAccountName"] == "robot"
@@ -135,8 +123,8 @@ KNOWN = {
     "objective": {"type", "objectiveMetricName", "metricStrategies"},
     "algorithm": {"algorithmName", "algorithmSettings"},
     "earlyStopping": {"algorithmName"},
-    "metricsCollectorSpec": {"collector"},
-    "trialTemplate": {"primaryContainerName", "trialParameters", "trialSpec"},
+    "metricsCollectorSpec": {"collector", "source"},
+    "trialTemplate": {"retain", "primaryContainerName", "trialParameters", "trialSpec"},
 }  # fmt: skip
 """Fields of kubeflow.org/v1beta1 Experiment, of spec and one level below."""
 
@@ -157,31 +145,10 @@ def test_experiment_has_only_fields_of_v1beta1(experiment):
             assert float(space["min"]) < float(space["max"])
 
 
-def test_every_value_that_katib_draws_reaches_the_trial(experiment):
-    """As Katib does it: `${trialParameters.x}` is replaced in the template's text."""
-    spec = experiment["spec"]
-    options = load(TUNE).tune
-    names = {p["name"]: p["reference"] for p in spec["trialTemplate"]["trialParameters"]}
-    drawn = {}
-    for parameter in spec["parameters"]:
-        space = parameter["feasibleSpace"]
-        drawn[parameter["name"]] = space["list"][-1] if "list" in space else space["max"]
-    text = json.dumps(spec["trialTemplate"]["trialSpec"])
-    assert set(re.findall(r"\$\{trialParameters\.(\w+)\}", text)) == set(names)
-    for short, reference in names.items():
-        text = text.replace(f"${{trialParameters.{short}}}", drawn[reference])
-    command = json.loads(text)["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert command[:3] == ["python", "-m", "components.tune_once"]
-    given = [value for flag, value in itertools.pairwise(command) if flag == "--value"]
-    assert tune_once.read(options, given) == {
-        "estimator.args.dnn_hidden_units": [256, 128, 64],
-        "estimator.args.dnn_dropout": 0.6,
-        "estimator.args.dnn_optimizer.learning_rate": 0.03,
-        "estimator.args.linear_optimizer.learning_rate": 0.5,
-        "train.batch_size": 1024,
-    }
-    part = configuration.TunePart.from_json(command[command.index("--config") + 1])
-    assert part.tune == options
+def test_more_trials_at_once_than_trials_are_refused():
+    with pytest.raises(ConfigError, match=r"parallel 28 is more than trials 27"):
+        load(TUNE, "tune.parallel=28")
+    assert load(TUNE, "tune.parallel=27").tune.parallel == 27
 
 
 def options(space):
@@ -197,6 +164,7 @@ def options(space):
         ({"choice": ["1", 1, None, {"name": "Adam"}]}, "1", 1),
         ({"choice": ["1", 1, None, {"name": "Adam"}]}, "null", None),
         ({"choice": ["1", 1, None, {"name": "Adam"}]}, "{name: Adam}", {"name": "Adam"}),
+        ({"choice": ['say "$5"', "50%"]}, "say %22%245%22", 'say "$5"'),
     ],
 )
 def test_text_of_a_value_becomes_the_value(space, given, value):
@@ -224,8 +192,6 @@ def test_value_outside_the_space_is_refused(settings, said):
     ("setting", "said"),
     [
         ("cluster.volume=null", "cluster.volume is missing"),
-        ("cluster.steps.tune.disk={size: 1Gi}", "disk"),
-        ('tune.space={estimator.args.dnn_dropout: {choice: ["a\\"b\'"]}}', "quotation mark"),
     ],
 )
 def test_what_a_manifest_cannot_hold_is_refused(setting, said):

@@ -3,9 +3,9 @@ import pytest
 from estimator_lib.core.errors import PipelineError
 from pipelines import cli
 from pipelines.cluster import client, testing, waiting
+from tests import kubeflow_runs
 
 SPEC = testing.pipeline({"data": ("STRING", "/mnt/data")}, name="flights")
-TRAIN = {"display_name": "train", "pod_name": "p1", "start_time": "2026-01-01T00:00:00Z"}
 
 
 @pytest.fixture
@@ -35,25 +35,40 @@ def ends(server, state, **how):
 
 
 def test_a_run_that_succeeds_ends_with_0_and_tells_each_change_once(server, submit):
+    underway, over = map(kubeflow_runs.manifest, ("running", "cached-older-argo-settings"))
     code, out, err = submit(
-        ends(server, "RUNNING", tasks=[{**TRAIN, "state": "RUNNING"}]),
-        ends(server, "RUNNING", tasks=[{**TRAIN, "state": "RUNNING"}]),
-        ends(server, "SUCCEEDED", tasks=[{**TRAIN, "state": "SUCCEEDED"}]),
+        ends(server, "RUNNING", workflow=underway),
+        ends(server, "RUNNING", workflow=underway),
+        ends(server, "SUCCEEDED", workflow=over),
     )
     assert (code, err) == (0, "")
-    assert out.count("train: running") == 1
-    assert out.index("train: running") < out.index("train: succeeded")
-    assert out.count(": succeeded") == 2
+    assert out.count("train: from the cache") == 1
+    assert out.index("export: waiting") < out.index("export: from the cache")
+    assert out.count("export: ") == 2
+    assert "notify: succeeded after 4 s" in out
+    assert out.endswith("succeeded from the cache: nothing was computed anew\n")
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"), [("exit code 2", 2), ("main: Error (exit code 75)", 75), ("", 2)]
-)
-def test_a_run_that_fails_ends_with_its_steps_exit_code(server, submit, error, expected):
-    failed = {**TRAIN, "state": "FAILED", "error": {"code": 13, "message": error}}
-    code, _, err = submit(ends(server, "FAILED", tasks=[failed], error="train failed"))
-    assert code == expected
-    assert err.startswith("error: train failed: ")
+def test_a_run_whose_steps_cannot_be_read_is_followed_by_its_state(server, submit):
+    code, out, err = submit(ends(server, "FAILED", error="no such image"))
+    assert code == 2
+    assert "running" in out
+    assert err.startswith("error: run flights ")
+    assert " failed: no such image\nCannot read the steps of run " in err
+
+
+def test_a_token_replaced_on_the_way_does_not_end_the_wait(server, submit, tmp_path, monkeypatch):
+    path = tmp_path / "token"
+    words = ("one", "two")
+    path.write_text(words[0])
+    server.token = words[0]
+    monkeypatch.setenv(client.TOKEN_FILE, str(path))
+
+    def rotate():
+        server.token = words[1]
+        path.write_text(words[1])
+
+    assert submit(rotate, ends(server, "SUCCEEDED"))[0] == 0
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for(server, submit):

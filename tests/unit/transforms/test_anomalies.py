@@ -122,3 +122,55 @@ def test_drift_and_skew_are_measured_and_compared_with_the_threshold(what):
     same = anomalies.validate(now, schema, **dict.fromkeys(other, now))
     assert not same.anomaly_info
     assert all(getattr(i, f"{what}_measurements")[0].value == 0 for i in same.drift_skew_info)
+
+
+@pytest.mark.parametrize(
+    ("schema", "columns", "name", "kind"),
+    [
+        ('feature { name: "a" type: INT bool_domain {} }', {"a": [0, 1, 2]}, "a",
+         Info.BOOL_TYPE_BIG_INT),
+        ('feature { name: "a" type: INT bool_domain {} }', {"a": [-1, 1]}, "a",
+         Info.BOOL_TYPE_SMALL_INT),
+        ('feature { name: "a" type: BYTES bool_domain { true_value: "y" false_value: "n" } }',
+         {"a": ["y", "n", "yes"]}, "a", Info.BOOL_TYPE_UNEXPECTED_STRING),
+        ('feature { name: "a" type: INT } dataset_constraints { min_examples_count: 3 }',
+         {"a": [1, 2]}, "(dataset)", Info.DATASET_LOW_NUM_EXAMPLES),
+        ('feature { name: "a" type: INT } dataset_constraints { max_examples_count: 1 }',
+         {"a": [1, 2]}, "(dataset)", Info.DATASET_HIGH_NUM_EXAMPLES),
+    ],
+)  # fmt: skip
+def test_boolean_domains_and_numbers_of_rows_are_judged(schema, columns, name, kind):
+    _, proto = stats(**columns)
+    result = anomalies.validate(proto, anomalies.parsed_schema(schema.encode(), "s"))
+    assert kinds(result, name) == {kind}
+    with pytest.raises(SchemaError):
+        anomalies.raise_for_errors(result)
+    good = schema.replace("count: 3", "count: 2").replace("count: 1", "count: 2")
+    values = {"a": ["y", "n"]} if "BYTES" in schema else {"a": [0, 1]}
+    _, proto = stats(**values)
+    assert not anomalies.validate(proto, anomalies.parsed_schema(good.encode(), "s")).anomaly_info
+
+
+def settable():
+    """Every constraint of a feature that a schema can have, as text with a value."""
+    for field in schema_pb2.Feature.DESCRIPTOR.fields:
+        if field.message_type is not None:
+            yield field.name
+
+
+@pytest.mark.parametrize("name", sorted(settable()))
+def test_a_constraint_is_judged_or_refused(name):
+    feature = schema_pb2.Schema().feature.add(name="a", type=schema_pb2.INT)
+    given = getattr(feature, name)
+    if hasattr(given, "SetInParent"):
+        given.SetInParent()
+    else:
+        given.add()
+    schema = schema_pb2.Schema(feature=[feature])
+    found = anomalies.unjudged(schema)
+    judged = {
+        "presence", "value_count", "shape", "int_domain", "float_domain", "string_domain",
+        "bool_domain", "distribution_constraints", "drift_comparator", "skew_comparator",
+        "annotation",
+    }  # fmt: skip
+    assert found == ([] if name in judged else [f"{name} of 'a'"])

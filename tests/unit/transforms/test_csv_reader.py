@@ -1,6 +1,10 @@
 """The CSV reader: what it reads, and where it says that something is wrong."""
 
+import contextlib
+import csv
+import dataclasses
 import gzip
+import io
 import math
 
 import pytest
@@ -291,3 +295,151 @@ def test_read_rows_reads_back_every_float(tmp_path_factory, values):
     columns = good(tmp_path_factory.mktemp("csv"), content, layout(NUMBER, B))
     assert columns["a"] == values
     assert all(not math.isnan(v) for v in columns["a"])
+
+
+# --- Dialects -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('a,b\n1,"x"y\n', 2),
+        ('a,b\n1,""N\n', 2),
+        ('a,b\n1,"x" ,\n', 2),
+        ('a,b\n0,0\n1,"x\n2,y\n3,w\n4,"z\n5,q\n', 3),
+        ('a,b\n1,5" pipe\n2,"y\n3,z\n', 3),
+        ('a,b\n"x\ny","z\n3,4\n', 3),
+    ],
+)
+@pytest.mark.parametrize("block_bytes", [5, 1 << 20])
+def test_quote_out_of_place_is_refused_where_it_opens(tmp_path, content, line, block_bytes):
+    error = fault(tmp_path, content, layout(A, B), block_bytes=block_bytes)
+    assert error.reason == Reason.RECORD_MALFORMED
+    assert f"x.csv:{line}." in error.message
+
+
+def test_text_behind_a_closing_quote_is_left_out_where_others_are_read(tmp_path):
+    kept = dataclasses.replace(layout(A, B), quarantine=True)
+    columns, problems = read(tmp_path, 'a,b\n1,x\n2,"y"z\n3,"w"\n', kept)
+    assert columns == {"a": ["1", "3"], "b": ["x", "w"]}
+    assert [problem.line for problem in problems.first] == [3]
+
+
+def test_escape_stands_before_what_is_text(tmp_path):
+    content = 'a,b\n"say \\"hi\\", you",x\\,y\n'
+    escaped = dataclasses.replace(layout(A, B), escape="\\")
+    assert good(tmp_path, content, escaped) == {"a": ['say "hi", you'], "b": ["x,y"]}
+    assert "data.escape" in fault(tmp_path, content, layout(A, B)).message
+
+
+def test_other_quote_or_none(tmp_path):
+    other = dataclasses.replace(layout(A, B), quote="'")
+    assert good(tmp_path, "a,b\n'x,1','it''s'\n", other) == {"a": ["x,1"], "b": ["it's"]}
+    none = dataclasses.replace(layout(A, B), quote="")
+    assert good(tmp_path, 'a,b\n"x,1"\n', none) == {"a": ['"x'], "b": ['1"']}
+
+
+@pytest.mark.parametrize(
+    ("decimal", "thousands", "written", "expected"),
+    [
+        (",", "", "1,5", 1.5),
+        (",", ".", "1.234.567,5", 1234567.5),
+        (".", ",", '"1,234.5"', 1234.5),
+        (".", "'", "1'000", 1000.0),
+        (",", " ", "-12 345,25", -12345.25),
+        (",", "", ",5", 0.5),
+        (",", "", "true", 1.0),
+    ],
+)
+def test_numbers_are_read_as_the_dialect_writes_them(
+    tmp_path, decimal, thousands, written, expected
+):
+    dialect = {"delimiter": ";" if decimal == "," else ",", "decimal": decimal}
+    given = dataclasses.replace(
+        layout(NUMBER, Field(name="b", type="string")), thousands=thousands, **dialect
+    )
+    content = f"a{given.delimiter}b\n{written}{given.delimiter}{written}\n"
+    columns = good(tmp_path, content, given)
+    assert columns["a"] == [expected]
+    if written != "true":
+        assert float(columns["b"][0]) == expected
+
+
+@pytest.mark.parametrize("written", ["1.5", "1.5,5", "1,2,3"])
+def test_number_of_another_dialect_is_refused(tmp_path, written):
+    given = dataclasses.replace(layout(NUMBER, B), delimiter=";", decimal=",")
+    error = fault(tmp_path, f"a;b\n{written};x\n", given)
+    assert error.reason == Reason.VALUE_UNPARSABLE
+    assert f"'{written}'" in error.message
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"PK\x03\x04rest", "Excel"),
+        (b"\xd0\xcf\x11\xe0rest", "Excel"),
+        (b"PAR1rest", "data.format"),
+        (b"a;b\n1;2\n", "Set data.delimiter to ';'"),
+        (b"a\tb\n1\t2\n", "data.delimiter"),
+        (b"a,b\n1,caf\xe9\n", "data.encoding"),
+    ],
+)
+def test_file_of_another_kind_is_recognised(tmp_path, content, told):
+    assert told in fault(tmp_path, content, layout(A, B)).message
+
+
+def _as_python_reads(content, given):
+    rows = [
+        record
+        for record in csv.reader(
+            io.StringIO(content, newline=""),
+            delimiter=given.delimiter,
+            quotechar=given.quote,
+            escapechar=given.escape or None,
+            strict=True,
+        )
+        if record
+    ]
+    if any(len(row) != 2 for row in rows):
+        raise csv.Error("ragged")
+    return [tuple(row) for row in rows[1:]]
+
+
+PIECE = st.sampled_from([",", ",", "\n", "\n", "\r\n", '"', '"', '""', "x", " ", "y1"])
+ESCAPED = st.sampled_from([",", "\n", '"', '"', "x", '\\"', "\\\\", "\\,"])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    pieces=st.one_of(
+        st.tuples(st.just(""), st.lists(PIECE, max_size=25)),
+        st.tuples(st.just("\\"), st.lists(ESCAPED, max_size=25)),
+    ),
+    block_bytes=st.sampled_from([4, 9, 1 << 20]),
+)
+def test_file_is_read_as_strict_csv_of_python_reads_it(tmp_path_factory, pieces, block_bytes):
+    escape, parts = pieces
+    content = "a,b\n" + "".join(parts)
+    given_layout = dataclasses.replace(layout(A, B), escape=escape)
+    try:
+        expected = _as_python_reads(content, given_layout)
+    except csv.Error:
+        expected = None
+    folder = tmp_path_factory.mktemp("csv")
+    try:
+        columns = good(folder, content, given_layout, block_bytes=block_bytes)
+    except EstimatorLibError:
+        assert expected is None
+    else:
+        found = zip(columns["a"], columns["b"], strict=True)
+        assert [tuple(value or "" for value in row) for row in found] == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60), st.booleans(), st.integers(0, 3))
+def test_any_bytes_give_rows_or_a_typed_error(tmp_path_factory, noise, quarantine, at):
+    content = b'a,b\n1,"x"\n2,"y ""z"""\n'
+    content = content[: 6 * at] + noise + content[6 * at :]
+    given_layout = dataclasses.replace(layout(INTEGER, B), quarantine=quarantine, escape="\\")
+    with contextlib.suppress(EstimatorLibError):
+        read(tmp_path_factory.mktemp("csv"), content, given_layout, block_bytes=16)

@@ -19,11 +19,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from estimator_lib.core import columns as fc
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Estimator
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
+from estimator_lib.features.transform import FeatureTransform
+from estimator_lib.training import checkpoints, warm_start
 
 CARRIED = "assets.extra"
 """Directory of a published model with what it carries of its training, beside the weights."""
@@ -45,7 +49,7 @@ def parent(model_dir: str) -> dict[str, Any]:
     Raises:
         DataError: it is damaged.
     """
-    found = manifest.verify(model_dir)
+    found = manifest.verify(model_dir, deep=True)
     lineage = pathlib.Path(model_dir) / LINEAGE
     trained = json.loads(lineage.read_text()).get("model") if lineage.is_file() else None
     name = pathlib.Path(model_dir).name
@@ -73,9 +77,6 @@ def settings(
     Raises:
         ConfigError: the published model does not carry its columns.
     """
-    import estimator_lib
-    from estimator_lib.training import checkpoints, warm_start
-
     old_columns, old_declared = _carried(pathlib.Path(model_dir))
     names = checkpoints.names(warm_start.find(model_dir))
     tables = dict(_tables(columns, old_columns))
@@ -84,7 +85,7 @@ def settings(
     if kernel and all(inputs):
         tables[kernel] = _side_by_side(*inputs)
     moved = {name: tables.get(_table(name, tables), ()) for name in names}
-    return estimator_lib.WarmStartSettings(
+    return warm_start.WarmStartSettings(
         ckpt_to_initialize_from=model_dir,
         vars_to_warm_start=[f"{re.escape(n)}$" for n in names if moved[n] is not None],
         var_name_to_vocab_info={
@@ -263,10 +264,6 @@ def _leaf_rows(leaf: Any, old: Any) -> Rows | None:
 
 def _hashed(column: fc.CrossedColumn, ids: Any) -> list[int]:
     """Returns the rows of combinations of ids, int64 `[parts, combinations]`."""
-    import tensorflow as tf
-
-    from estimator_lib.features.transform import FeatureTransform
-
     parts = [
         fc.IdentityColumn(key=str(number), buckets=int(part.max(initial=0)) + 1)
         for number, part in enumerate(ids)
@@ -283,7 +280,7 @@ def _dense_inputs(declared: Estimator, columns: Mapping[str, fc.Column]) -> list
     """Returns what a ready-made DNN reads, in the order of its first layer's rows."""
     if not (declared.name or "").startswith("DNN"):
         return []
-    names = declared.args.get("dnn_feature_columns", declared.args.get("feature_columns", []))
+    names: Any = declared.args.get("dnn_feature_columns", declared.args.get("feature_columns", []))
     return sorted((columns[name] for name in names), key=lambda column: column.name)
 
 
@@ -325,12 +322,10 @@ def _width(column: fc.Column) -> int:
 
 def _vocabulary(rows: Rows, path: pathlib.Path) -> Any:
     """Returns the VocabInfo by which `rows` move: the "tokens" are numbers of old rows."""
-    import estimator_lib
-
     highest = max((row for row in rows if row is not None), default=-1)
     new, old = f"{path}-new.txt", f"{path}-old.txt"
     storage.write_text(new, "".join("anew\n" if row is None else f"{row}\n" for row in rows))
     storage.write_text(old, "".join(f"{row}\n" for row in range(highest + 1)))
-    return estimator_lib.VocabInfo(
+    return warm_start.VocabInfo(
         new_vocab=new, new_vocab_size=len(rows), num_oov_buckets=0, old_vocab=old
     )

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import estimator_lib
-from components import warm_start
 from components.steps import model
 from estimator_lib.core import columns as fc
 from estimator_lib.core.config import Estimator, Train, TrainPart
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.inputs import arrays_input
+from estimator_lib.training import carry_over
 
 ARGS = {
     "linear_feature_columns": ["carrier", "route", "hour"],
@@ -76,7 +76,7 @@ def serving(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serving") / "3"
     made = estimator(folder, columns(**OLD))
     made.train(feed(rows((*OLD["carriers"], "??"), (*OLD["origins"], "??"))))
-    carried = folder / warm_start.CARRIED
+    carried = folder / carry_over.CARRIED
     carried.mkdir()
     described = {name: fc.to_json(column) for name, column in columns(**OLD).items()}
     (carried / "columns.json").write_text(json.dumps({"columns": described}))
@@ -87,9 +87,9 @@ def serving(tmp_path_factory):
 
 def started(serving, tmp_path, by_name, **changed):
     declared = Estimator(name="DNNLinearCombinedClassifier", args={**ARGS, **changed})
-    settings = warm_start.settings(str(serving), by_name, declared, str(tmp_path / "rows"))
+    settings = carry_over.settings(str(serving), by_name, declared, str(tmp_path / "rows"))
     made = estimator(tmp_path / "new", by_name, settings, rate=1e-12, **changed)
-    with warm_start.explained(str(serving), made):
+    with carry_over.explained(str(serving), made):
         made.train(feed(rows(("UA", "XX"), ("JFK", "LGA"))))
     return made
 
@@ -131,4 +131,4 @@ def test_a_function_that_takes_no_start_is_refused(tmp_path, monkeypatch):
 
 def test_a_model_of_an_older_release_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="carries no"):
-        warm_start.settings(str(tmp_path), {}, Estimator(name="DNNClassifier"), str(tmp_path))
+        carry_over.settings(str(tmp_path), {}, Estimator(name="DNNClassifier"), str(tmp_path))

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from components import search
 from estimator_lib.core.config import Tune
 from estimator_lib.core.errors import (
     ConfigError,
@@ -13,6 +12,7 @@ from estimator_lib.core.errors import (
     StorageError,
     TrainingError,
 )
+from estimator_lib.tuning import search
 
 RATE, UNITS = "estimator.args.rate", "estimator.args.units"
 SPACE = {

@@ -1,0 +1,183 @@
+"""What a run's numbers should make one doubt: few, plain warnings; layer 3 (core only).
+
+Each is one sentence with the field or number that it is about and one thing to do. None changes
+the verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from estimator_lib.core import labels
+from estimator_lib.evaluation.feature_statistics import FeatureComparison
+from estimator_lib.evaluation.results import Evaluation, Importance
+
+FEW_ROWS = 200
+FEW_OF_A_CLASS = 30
+GIVEN_AWAY = 0.97
+"""An AUC that is hardly ever honest, if one field alone gives it."""
+IDENTIFIER = 0.5
+"""The share of distinct texts from which on a vocabulary learns rows by heart."""
+LEAST_IDENTIFIERS = 100
+WORSE = 1.1
+"""How much larger than the best loss the last one is when the model has begun to overfit."""
+SHOWN = 5
+
+
+def cautions(
+    evaluation: Evaluation,
+    *,
+    label: labels.Label,
+    counts: Mapping[str, Any],
+    features: Sequence[FeatureComparison],
+    read: Collection[str],
+    vocabularies: Collection[str],
+    history: Sequence[Mapping[str, Any]],
+) -> tuple[str, ...]:
+    """Returns what is doubtful about a model, the worst first.
+
+    Args:
+        evaluation: What was found.
+        label: What it learned.
+        counts: Per split, rows kept and those of each class, as the manifest of examples has them.
+        features: Statistics of the fields by split.
+        read: The raw fields that the model reads.
+        vocabularies: Those of them that are looked up in a learned vocabulary.
+        history: Losses and evaluations during training, by step.
+    """
+    mine = [feature for feature in features if feature["name"] in read]
+    return (
+        *_given_away(evaluation),
+        *_missing_classes(label, counts),
+        *_few_rows(label, counts),
+        *_diverged(history),
+        *_overfitted(history),
+        *_identifiers(mine, vocabularies),
+        *_constants(mine),
+    )
+
+
+def _given_away(evaluation: Evaluation) -> Iterator[str]:
+    found: list[tuple[str, Importance | None]] = [("", evaluation.importance)]
+    found += [(part.name, part.importance) for part in evaluation.parts]
+    for name, importance in found:
+        if importance is None or not importance.features:
+            continue
+        if not importance.metric.startswith("auc"):
+            continue
+        first, base = importance.features[0], importance.base or 0.0
+        # Without the field the model is a coin again, or nearly.
+        if base >= GIVEN_AWAY and (first.worse_by or 0.0) >= 0.8 * (base - 0.5):
+            head = f" of {name}" if name else ""
+            yield (
+                f"Field {first.field!r} alone gives the label{head} away: AUC is {base:.4f}, and "
+                f"{base - (first.worse_by or 0.0):.4f} without it. Make sure that it is known when "
+                "the model is asked."
+            )
+
+
+def _by_head(
+    label: labels.Label, split: Mapping[str, Any]
+) -> Iterator[tuple[Any, Mapping[str, int]]]:
+    known = split.get("label", {})
+    several = isinstance(label, labels.SeveralLabels)
+    for head, own in labels.heads(label).items():
+        if isinstance(own, labels.ClassLabel):
+            yield own, known.get(head, {}) if several else known
+
+
+def _missing_classes(label: labels.Label, counts: Mapping[str, Any]) -> Iterator[str]:
+    for own, rows in _by_head(label, counts.get("train", {})):
+        absent = [name for name in own.classes if not rows.get(name)]
+        if absent:
+            yield (
+                f"No train row of {own.field!r} is {_listed(absent)}: the model cannot learn such "
+                "a class. Split otherwise, or leave the class out."
+            )
+
+
+def _few_rows(label: labels.Label, counts: Mapping[str, Any]) -> Iterator[str]:
+    split = counts.get("eval", {})
+    kept = split.get("kept", FEW_ROWS)
+    if kept < FEW_ROWS:
+        yield (
+            f"The eval split has {kept:,} rows, too few to judge a model by: expected at least "
+            f"{FEW_ROWS}. Trust the intervals, not the numbers."
+        )
+        return
+    for own, rows in _by_head(label, split):
+        few = [f"{name} {rows.get(name, 0):,}" for name in own.classes
+               if rows.get(name, 0) < FEW_OF_A_CLASS]  # fmt: skip
+        if few:
+            yield (
+                f"Few eval rows of {own.field!r} are of some classes ({_listed(few)}): with less "
+                f"than {FEW_OF_A_CLASS} a metric says little. Evaluate on more rows."
+            )
+
+
+def _diverged(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    losses = [entry["loss"] for entry in history if entry.get("loss") is not None]
+    if len(losses) >= 3 and losses[-1] > 2 * losses[0] > 0:
+        yield (
+            f"The training loss grew from {losses[0]:.4g} to {losses[-1]:.4g}: training diverged. "
+            "Lower the learning rate."
+        )
+
+
+def _overfitted(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    found = [
+        (float(loss), entry["step"]) for entry in history if (loss := _evaluated(entry)) is not None
+    ]
+    if len(found) < 3:
+        return
+    best, step = min(found)
+    last, end = found[-1]
+    if best > 0 and last > WORSE * best:
+        yield (
+            f"The loss on unseen rows was best at step {step:,} ({best:.4g}) and is {last:.4g} at "
+            f"step {end:,}: the model has begun to overfit. Use train.early_stopping."
+        )
+
+
+def _evaluated(entry: Mapping[str, Any]) -> Any:
+    metrics = entry.get("metrics") or {}
+    return metrics.get("average_loss", metrics.get("loss"))
+
+
+def _identifiers(
+    features: Sequence[FeatureComparison], vocabularies: Collection[str]
+) -> Iterator[str]:
+    for feature in features:
+        train = feature["splits"].get("train")
+        if train is None or feature["name"] not in vocabularies:
+            continue
+        present, distinct = train["rows"] - train["missing"], train["distinct"] or 0
+        if distinct >= LEAST_IDENTIFIERS and distinct > IDENTIFIER * present:
+            yield (
+                f"Field {feature['name']!r} looks like an identifier: {distinct:,} different texts "
+                f"in {present:,} rows are learned by heart. Leave it out, or hash it."
+            )
+
+
+def _constants(features: Sequence[FeatureComparison]) -> Iterator[str]:
+    names = []
+    for feature in features:
+        train = feature["splits"].get("train")
+        if train is None or train["missing"] or not train["rows"]:
+            continue
+        alike = (
+            train["min"] == train["max"] if train["type"] == "number" else train["distinct"] == 1
+        )
+        if alike:
+            names.append(feature["name"])
+    if names:
+        yield (
+            f"The same value in every train row: {_listed(sorted(names))}. A model learns nothing "
+            "from such a field; leave it out."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,1 @@
+"""Search for the arguments of any Estimator; who trains is a parameter."""

@@ -1,0 +1,157 @@
+"""Fault 19: asked to end by SIGTERM, in any phase: exit 75, nothing half-written; twice: at once.
+
+Fails when a step leaves SIGTERM to the kernel, when training does not save first, or when a second
+signal is noted like the first.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from components.steps.step import step
+from estimator_lib.core import manifest
+from estimator_lib.core.errors import Reason, TrainingError
+from tests.contract.test_estimator import data, estimator
+
+STEP = """
+import pathlib, sys, time
+from components.steps.step import step
+from estimator_lib.core import manifest
+with step(), manifest.committed_artifact(sys.argv[1]) as writer:
+    (writer.directory / "x").write_text("half")
+    try:
+        print("working", flush=True)
+        time.sleep(60)
+    finally:
+        if sys.argv[2] == "slow":
+            print("tidying", flush=True)
+            time.sleep(60)
+"""
+
+
+def asked(target, kind):
+    return subprocess.Popen(
+        [sys.executable, "-c", STEP, str(target), kind], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_step_asked_to_end_asks_to_be_run_again_and_leaves_nothing(tmp_path):
+    with asked(tmp_path / "out" / "a", "quick") as process:
+        assert process.stdout.readline() == "working\n"
+        began = time.monotonic()
+        process.terminate()
+        said = process.communicate()[0]
+    assert process.returncode == 75
+    assert said.startswith("error: The step was asked to end by SIGTERM")
+    assert time.monotonic() - began < 20
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_second_signal_ends_at_once_and_the_next_attempt_is_whole(tmp_path):
+    with asked(tmp_path / "out" / "a", "slow") as process:
+        assert process.stdout.readline() == "working\n"
+        process.terminate()
+        assert process.stdout.readline() == "tidying\n"
+        process.terminate()
+        process.communicate()
+    assert process.returncode == -signal.SIGTERM
+    assert not (tmp_path / "out" / "a").exists()
+    with manifest.committed_artifact(tmp_path / "out" / "a") as writer:
+        (writer.directory / "x").write_text("whole")
+    manifest.verify(tmp_path / "out" / "a", deep=True)
+
+
+PHASES = ("first trace", "step", "evaluation", "saving", "publishing")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_training_step_asked_to_end_in_any_phase_goes_on_to_the_same_weights(
+    tmp_path, monkeypatch, phase, capsys
+):
+    from estimator_lib.export import retention
+    from estimator_lib.training import checkpoints
+
+    sent = []
+
+    def term(function):
+        def call(*args, **kwargs):
+            if not sent:
+                sent.append(phase)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return function(*args, **kwargs)
+
+        return call
+
+    def work(folder, patch=False):
+        import estimator_lib
+        from tests.contract import test_estimator as models
+
+        model_fn = models.linear
+        made = estimator(folder, model_fn, save_checkpoints_steps=2)
+        if patch and phase == "first trace":
+            made = estimator(folder, by_name(term(models.linear)), save_checkpoints_steps=2)
+        hooks = []
+        if patch and phase == "step":
+
+            class Term(estimator_lib.Hook):
+                every_steps = 1
+                after_step = term(lambda self, context: None)
+
+            hooks.append(Term())
+        made.train(data(epochs=None), max_steps=4, hooks=hooks)
+        if patch and phase == "evaluation":
+            made.evaluate(term(lambda: data().dataset()))
+        made.evaluate(data())
+        model = pathlib.Path(folder) / "exported"
+        model.mkdir(exist_ok=True)
+        (model / "saved_model.pb").write_text("m")
+        retention.publish(model, pathlib.Path(folder) / "serving")
+        return made
+
+    weights = work(tmp_path / "whole").get_variable_value("w")
+    with monkeypatch.context() as patched:
+        if phase == "saving":
+            patched.setattr(checkpoints.storage, "sync_tree", term(checkpoints.storage.sync_tree))
+        if phase == "publishing":
+            patched.setattr(retention, "copy_tree", term(retention.copy_tree))
+        with pytest.raises(SystemExit) as left, step():
+            work(tmp_path / "ended", patch=True)
+    assert sent == [phase]
+    assert left.value.code == 75
+    assert "SIGTERM" in capsys.readouterr().out
+    serving = tmp_path / "ended" / "serving"
+    assert retention.versions(serving) == []
+    assert not serving.exists() or list(serving.iterdir()) == []
+    with step():
+        again = work(tmp_path / "ended")
+    assert (again.get_variable_value("w") == weights).all()
+    assert retention.versions(serving) == [1]
+
+
+def by_name(function):
+    """A model_fn is fed by the names of its arguments."""
+
+    def linear(features, labels, mode, params):
+        return function(features, labels, mode, params)
+
+    return linear
+
+
+def test_training_saves_before_it_ends(tmp_path):
+    import estimator_lib
+
+    class AtThree(estimator_lib.Hook):
+        def after_step(self, context):
+            if context.step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    made = estimator(tmp_path)
+    with pytest.raises(TrainingError, match="SIGTERM") as caught:
+        made.train(data(epochs=9), hooks=[AtThree()])
+    assert (caught.value.exit_code, caught.value.reason) == (75, Reason.INTERRUPTED)
+    assert made.get_variable_value("global_step") == 3
