@@ -7,14 +7,17 @@ functions between calls; it reads a checkpoint only when a newer one exists.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import logging
+import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context as eager_context
 
 from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, quote
 from estimator_lib.export import saved_model
@@ -33,10 +36,28 @@ from estimator_lib.training import (
 from estimator_lib.training.checkpoints import Loaded
 from estimator_lib.training.lease import Lease
 from estimator_lib.training.run_config import RunConfig
+from estimator_lib.training.session_hooks import SessionHook, is_for_sessions
 from estimator_lib.training.step import TracedModel
 from estimator_lib.variables import AVERAGE
 
 _log = logging.getLogger(__name__)
+_END = object()
+
+
+def _in_eager_mode(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a method run as usual where a program has a graph open or eager execution disabled.
+
+    Programs of TensorFlow 1 do so; an Estimator traces graphs of its own.
+    """
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if tf.executing_eagerly():
+            return method(*args, **kwargs)
+        with eager_context.eager_mode():
+            return method(*args, **kwargs)
+
+    return call
 
 
 class Estimator:
@@ -48,7 +69,7 @@ class Estimator:
         model_dir: Where checkpoints, summaries and exports go; a temporary directory if
             neither this nor the configuration names one.
         config: RunConfig.
-        params: Hyperparameters for model_fn and input_fn.
+        params: Hyperparameters for model_fn and input_fn: a dict, or any object.
         warm_start_from: A checkpoint, model directory or SavedModel path, or
             WarmStartSettings; used when model_dir has no checkpoint.
 
@@ -56,12 +77,13 @@ class Estimator:
         ConfigError: an argument is wrong.
     """
 
+    @_in_eager_mode
     def __init__(
         self,
         model_fn: Callable[..., EstimatorSpec],
         model_dir: str | None = None,
         config: RunConfig | None = None,
-        params: Mapping[str, Any] | None = None,
+        params: Any = None,
         warm_start_from: Any = None,
     ) -> None:
         if not callable(model_fn):
@@ -75,7 +97,7 @@ class Estimator:
                 reason=Reason.TYPE_MISMATCH,
             )
         self._config = _with_model_dir(config or RunConfig(), model_dir)
-        self._params = copy.deepcopy(dict(params or {}))
+        self._params = copy.deepcopy({} if params is None else params)
         self._warm_start = warm_start.settings(warm_start_from)
         self._user_model_fn = model_fn
         self._checkpoints = checkpoints.CheckpointDirectory(
@@ -101,7 +123,7 @@ class Estimator:
         return self._config
 
     @property
-    def params(self) -> dict[str, Any]:
+    def params(self) -> Any:
         """A copy of the hyperparameters."""
         return copy.deepcopy(self._params)
 
@@ -122,6 +144,7 @@ class Estimator:
 
     # --- Train ----------------------------------------------------------------------------
 
+    @_in_eager_mode
     def train(
         self,
         input_fn: Callable[..., Any],
@@ -160,6 +183,20 @@ class Estimator:
             self._train(input_fn, hooks or (), steps, max_steps, saving_listeners or (), lease)
         return self
 
+    @_in_eager_mode
+    def begin(self, input_fn: Any, start: Callable[[Any, Mapping[str, Any]], None]) -> None:
+        """Lets a model that begins with its data set its variables before the first step.
+
+        Args:
+            input_fn: The input of the training that follows, which begins anew.
+            start: Called with a dataset of its batches and the variables by name.
+        """
+        with datasets.explained(input_fn):
+            batches = self._dataset(input_fn, ModeKeys.TRAIN, None, 0)
+            form = self._model.build(ModeKeys.TRAIN, batches.element_spec)
+            self._sync(None, ModeKeys.TRAIN, form.variables)
+            start(batches, self._model.store.variables)
+
     def _train(
         self,
         input_fn: Any,
@@ -177,7 +214,10 @@ class Estimator:
         first = _input_position(newest.engine if newest else self._engine, input_fn)
         feed = self._feed(input_fn, ModeKeys.TRAIN, strategy, first)
         expected = [n for n in (steps, max_steps, getattr(input_fn, "batches", None)) if n]
-        compiled = self._model.train_function(feed, strategy, min(expected, default=None))
+        user_hooks, for_sessions = _split_hooks(user_hooks)
+        compiled = self._model.train_function(
+            feed, strategy, min(expected, default=None), for_sessions
+        )
         self._sync(newest, ModeKeys.TRAIN, compiled.form.variables)
         _trace(compiled, feed)
         every_hook = self._train_hooks(user_hooks, compiled)
@@ -296,6 +336,7 @@ class Estimator:
         """Like `evaluate`, with the variables as they are now, whatever was saved."""
         return self._evaluate(input_fn, steps, hooks, None, name, in_memory=True)
 
+    @_in_eager_mode
     def _evaluate(
         self,
         input_fn: Callable[..., Any],
@@ -313,7 +354,8 @@ class Estimator:
             feed = self._feed(input_fn, ModeKeys.EVAL, strategy, 0)
             if steps is None and strategy is None:
                 datasets.refuse_endless(feed.dataset, input_fn, "evaluate()")
-            compiled = self._model.evaluate_function(feed, strategy)
+            own_hooks, for_sessions = _split_hooks(hooks or ())
+            compiled = self._model.evaluate_function(feed, strategy, for_sessions)
             path = None
             if not in_memory:
                 path = self._use(checkpoint_path, ModeKeys.EVAL, compiled.form.variables)
@@ -324,7 +366,7 @@ class Estimator:
                 feed,
                 batches=steps,
                 input_fn=input_fn,
-                hook_list=_checked((*(hooks or ()), *compiled.spec["spec"].evaluation_hooks)),
+                hook_list=_checked((*own_hooks, *compiled.spec["spec"].evaluation_hooks)),
                 model_dir=self.eval_dir(name),
                 call_s=self._config.max_call_secs,
             )
@@ -360,14 +402,17 @@ class Estimator:
         Yields:
             A dict of numpy values by name, or one value if the model has one prediction.
         """
+        found = self._predict(
+            input_fn,
+            predict_keys,
+            _checked([SessionHook(h) if is_for_sessions(h) else h for h in hooks or ()]),
+            checkpoint_path,
+            yield_single_examples,
+        )
+        following = _in_eager_mode(functools.partial(next, found, _END))
         with datasets.explained(input_fn):
-            yield from self._predict(
-                input_fn,
-                predict_keys,
-                _checked(hooks or ()),
-                checkpoint_path,
-                yield_single_examples,
-            )
+            while (prediction_ := following()) is not _END:
+                yield prediction_
 
     def _predict(
         self,
@@ -382,13 +427,20 @@ class Estimator:
         features_spec, _ = datasets.split(dataset.element_spec)
         compiled = self._model.predict_function(features_spec)
         self._use(checkpoint_path, ModeKeys.PREDICT, compiled.form.variables)
+        if compiled.run_with_hooks is not None:
+            every_hook = (*every_hook, *compiled.spec["spec"].prediction_hooks)
         for hook in every_hook:
             hook.begin()
         for element in dataset:
             for hook in every_hook:
                 hook.before_step(context)
-            result = prediction.select(compiled.run(datasets.split(element)[0]), predict_keys)
-            batch = prediction.to_numpy(result)
+            features = datasets.split(element)[0]
+            if compiled.run_with_hooks is None:
+                result = compiled.run(features)
+            else:
+                result, fetched = compiled.run_with_hooks(features)
+                context.values = prediction.to_numpy(fetched)
+            batch = prediction.to_numpy(prediction.select(result, predict_keys))
             context.step += 1
             for hook in every_hook:
                 hook.after_step(context)
@@ -399,6 +451,7 @@ class Estimator:
         for hook in every_hook:
             hook.end(context)
 
+    @_in_eager_mode
     def predictor(
         self,
         features: Mapping[str, Any],
@@ -450,6 +503,7 @@ class Estimator:
             export_dir_base, receivers, assets_extra, as_text, checkpoint_path
         )
 
+    @_in_eager_mode
     def experimental_export_all_saved_models(
         self,
         export_dir_base: str,
@@ -462,12 +516,16 @@ class Estimator:
         signatures = []
         for mode, receiver_fn in input_receiver_fn_map.items():
             signatures.append(saved_model.Traced.of(self._model, mode, receiver_fn))
-        path = checkpoint_path or self.latest_checkpoint()
-        if path is None:
+        path = _text(checkpoint_path) or self.latest_checkpoint()
+        if path is None and self._warm_start is None:
             raise saved_model.no_checkpoint(self.model_dir)
         self._use(path, ModeKeys.PREDICT, tuple(self._model.store.saved()))
         return saved_model.write_timestamped(
-            export_dir_base, signatures, self._model, assets_extra or {}, as_text=as_text
+            os.fsdecode(export_dir_base),
+            signatures,
+            self._model,
+            assets_extra or {},
+            as_text=as_text,
         )
 
     # --- Checkpoints ----------------------------------------------------------------------
@@ -480,10 +538,12 @@ class Estimator:
         """Returns the newest checkpoint's path, or None."""
         return self._checkpoints.latest()
 
+    @_in_eager_mode
     def get_variable_names(self) -> list[str]:
         """Returns the names in the newest checkpoint."""
         return sorted(checkpoints.names(self._needed_checkpoint()))
 
+    @_in_eager_mode
     def get_variable_value(self, name: str) -> Any:
         """Returns a variable's value in the newest checkpoint as a numpy array."""
         return checkpoints.load_value(self._needed_checkpoint(), name)
@@ -556,8 +616,9 @@ class Estimator:
         self._synced |= set(targets)
         return loaded.path
 
-    def _use(self, path: str | None, mode: str, names: Sequence[str]) -> str | None:
-        """Brings the variables to the checkpoint at `path`, by default the newest."""
+    def _use(self, given: Any, mode: str, names: Sequence[str]) -> str | None:
+        """Brings the variables to the checkpoint at a path, by default the newest."""
+        path = _text(given)
         if path is None:
             return self._sync(self._load_if_newer(), mode, names)
         if self._stamp == checkpoints.stamp(warm_start.find(path)):
@@ -659,7 +720,7 @@ def with_model_fn(estimator: Estimator, model_fn: Callable[..., EstimatorSpec]) 
 
 
 def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
-    given = None if model_dir is None else str(model_dir)
+    given = None if model_dir is None else os.fsdecode(model_dir)
     if given == "":
         raise ConfigError(
             "Estimator.model_dir is empty: expected a path or None.", reason=Reason.INVALID_VALUE
@@ -671,11 +732,12 @@ def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
             reason=Reason.CONFLICT,
         )
     chosen = given or config.model_dir or tempfile.mkdtemp(prefix="estimator-")
-    if chosen == config.model_dir:
-        return config
-    copied = copy.copy(config)
-    object.__setattr__(copied, "model_dir", chosen)
-    return copied
+    return config if chosen == config.model_dir else config.replace(model_dir=chosen)
+
+
+def _text(path: Any) -> str | None:
+    """Returns a path, which may be bytes, as text."""
+    return None if path is None else os.fsdecode(path)
 
 
 def _saving(config: RunConfig, found: Sequence[hooks.Hook]) -> RunConfig:
@@ -683,10 +745,9 @@ def _saving(config: RunConfig, found: Sequence[hooks.Hook]) -> RunConfig:
     saver = next((h for h in found if isinstance(h, hooks.CheckpointSaverHook)), None)
     if saver is None:
         return config
-    copied = copy.copy(config)
-    object.__setattr__(copied, "save_checkpoints_steps", saver.every_steps)
-    object.__setattr__(copied, "save_checkpoints_secs", saver.save_secs)
-    return copied
+    return config.replace(
+        save_checkpoints_steps=saver.every_steps, save_checkpoints_secs=saver.save_secs
+    )
 
 
 def _saves(config: RunConfig) -> bool:
@@ -733,6 +794,12 @@ def _bad_steps(function: str, name: str, value: int) -> ConfigError:
 
 def _plus(start: int, steps: int | None) -> int | None:
     return None if steps is None else start + steps
+
+
+def _split_hooks(given: Sequence[Any]) -> tuple[list[Any], list[SessionHook]]:
+    """Returns hooks that the loop runs as they are, and those for sessions, adapted."""
+    own = [hook for hook in given if not is_for_sessions(hook)]
+    return own, [SessionHook(hook) for hook in given if is_for_sessions(hook)]
 
 
 def _checked(given: Sequence[Any]) -> tuple[hooks.Hook, ...]:

@@ -5,7 +5,6 @@ Layer 4.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ import tensorflow as tf
 from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError, did_you_mean, quote
 from estimator_lib.estimator import Estimator, with_model_fn
-from estimator_lib.export.outputs import PredictOutput
+from estimator_lib.export.outputs import PredictOutput, tensors
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
@@ -104,7 +103,7 @@ def _dense(value: Any, default: Any) -> tf.Tensor:
 
 
 def _with(output: PredictOutput, added: Mapping[str, tf.Tensor]) -> PredictOutput:
-    return dataclasses.replace(output, outputs=_merged(output.tensors(), added))
+    return PredictOutput(_merged(tensors(output), added))
 
 
 def _merged(predictions: Any, added: Mapping[str, tf.Tensor]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ def reduction_of(value: Any) -> LossReduction:
         ConfigError: no such reduction.
     """
     text = str(getattr(value, "value", value)).lower()
+    if text == "auto":  # as Keras 2 read it outside of its own training
+        return LossReduction.SUM_OVER_BATCH_SIZE
     try:
         return LossReduction(text)
     except ValueError:
@@ -64,8 +66,7 @@ def reduce(
         if not tf.executing_eagerly():
             tf.compat.v1.get_default_graph().add_to_collection(_SUMMED, total)
         return total
-    # By the inverse, which depends on shapes only: its gradient is one multiplication.
-    return total * (1.0 / tf.cast(tf.maximum(tf.size(losses), 1), tf.float32))
+    return total / tf.cast(tf.maximum(tf.size(losses), 1), tf.float32)
 
 
 def is_summed() -> bool:

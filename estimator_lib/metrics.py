@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-_THRESHOLDS = 200
 _EPSILON = 1e-7
+_LOGITS = 30.0
+_BINS = 65_536
+_FEWEST_BINS = 4_096
 
 
 class Metric(abc.ABC):
@@ -27,6 +29,8 @@ class Metric(abc.ABC):
     def __init__(self, name: str) -> None:
         self.name = name
         self.variables: list[Any] = []
+        self.updates: list[Any] = []
+        """What `update_state` made in a graph, for those who run it in a session."""
 
     def add_state(self, name: str, shape: Sequence[int]) -> Any:
         """Returns a new float64 variable of zeros, summed over replicas."""
@@ -40,6 +44,12 @@ class Metric(abc.ABC):
         )
         self.variables.append(variable)
         return variable
+
+    def updated(self, update: Any) -> Any:
+        """Notes an update that a graph holds and returns it."""
+        if not tf.executing_eagerly():
+            self.updates.append(update)
+        return update
 
     @abc.abstractmethod
     def update_state(self, *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +87,7 @@ class Sums(Metric):
         """
         stacked = tf.stack(list(rows))
         sums = tf.reduce_sum(stacked, 1) if weights is None else tf.linalg.matvec(stacked, weights)
-        return self._total.assign_add(tf.cast(sums, tf.float64))
+        return self.updated(self._total.assign_add(tf.cast(sums, tf.float64)))
 
     def result(self) -> tf.Tensor:
         """Returns all sums, float64 `[n]`."""
@@ -100,6 +110,7 @@ class View(Metric):
         super().__init__(name)
         self.source = source
         self.variables = source.variables
+        self.updates = source.updates
         self._value = value
 
     def update_state(self, *args: Any, **kwargs: Any) -> Any:
@@ -130,7 +141,7 @@ class Mean(Metric):
         if sample_weight is not None:
             weights *= _fit(tf.cast(sample_weight, tf.float32), values)
         sums = tf.stack([tf.reduce_sum(values * weights), tf.reduce_sum(weights)])
-        return self._sums.assign_add(tf.cast(sums, tf.float64))
+        return self.updated(self._sums.assign_add(tf.cast(sums, tf.float64)))
 
     def result(self) -> tf.Tensor:
         sums = tf.convert_to_tensor(self._sums)
@@ -138,25 +149,35 @@ class Mean(Metric):
 
 
 class ConfusionHistogram(Metric):
-    """Weights of positive and negative examples by score, between 200 thresholds.
+    """Weights of positive and negative examples by score, in bins.
 
-    The thresholds are those of the AUC of TensorFlow since 1.x: just below 0, i/199, just above
-    1. A score belongs above a threshold if it is greater.
+    By default the bins are so narrow in the logit of the score, 65,536 between -30 and 30 (fewer
+    where there are more classes), that areas are those over all examples to 1e-4, also where
+    one class is rare and all its scores are near 0. With `thresholds` they are what TensorFlow's
+    own AUC keeps: just below 0, i / (thresholds - 1), just above 1. A score belongs above a
+    threshold if it is greater.
 
     Args:
         name: Of the state.
         classes: Number of independent scores per example.
+        thresholds: How many there are, such as the 200 of tf.estimator; None for narrow bins.
     """
 
-    def __init__(self, name: str = "confusion", classes: int = 1) -> None:
+    def __init__(
+        self, name: str = "confusion", classes: int = 1, thresholds: int | None = None
+    ) -> None:
         super().__init__(name)
-        inner = np.arange(1, _THRESHOLDS - 1, dtype=np.float64) / (_THRESHOLDS - 1)
-        thresholds = np.array([-_EPSILON, *inner, 1.0 + _EPSILON], np.float32)
-        # Bucketize counts boundaries <= score; one step up makes it thresholds < score.
-        self._boundaries = [float(t) for t in np.nextafter(thresholds, np.float32(np.inf))]
         self._classes = classes
-        self._bins = _THRESHOLDS + 1
-        self._histogram = self.add_state("histogram", (classes, 2, self._bins))
+        self._boundaries: list[float] | None = None
+        if thresholds is None:
+            self._bins = max(_FEWEST_BINS, _BINS // classes)
+        else:
+            inner = np.arange(1, thresholds - 1, dtype=np.float64) / (thresholds - 1)
+            edges = np.array([-_EPSILON, *inner, 1.0 + _EPSILON], np.float32)
+            # Bucketize counts boundaries <= score; one step up makes it thresholds < score.
+            self._boundaries = [float(t) for t in np.nextafter(edges, np.float32(np.inf))]
+            self._bins = thresholds + 1
+        self._histogram = self.add_state("histogram", (classes * 2 * self._bins,))
 
     def update_state(self, labels: Any, scores: Any, sample_weight: Any = None) -> Any:
         """Adds a batch.
@@ -168,63 +189,86 @@ class ConfusionHistogram(Metric):
         """
         scores = tf.reshape(tf.cast(scores, tf.float32), (-1, self._classes))
         positive = tf.reshape(tf.cast(labels, tf.int32), (-1, self._classes))
-        bins = tf.raw_ops.Bucketize(input=scores, boundaries=self._boundaries)
         offset = np.arange(self._classes, dtype=np.int32) * 2 * self._bins
-        cells = bins + positive * self._bins + offset
+        cells = self._bin(scores) + positive * self._bins + offset
         weights = tf.ones_like(scores)
         if sample_weight is not None:
             weights *= _fit(tf.cast(sample_weight, tf.float32), scores)
-        counts = tf.math.unsorted_segment_sum(weights, cells, self._classes * 2 * self._bins)
-        counts = tf.reshape(tf.cast(counts, tf.float64), (self._classes, 2, self._bins))
-        return self._histogram.assign_add(counts)
+        update = tf.raw_ops.ResourceScatterAdd(
+            resource=self._histogram.handle, indices=cells, updates=tf.cast(weights, tf.float64)
+        )
+        return self.updated(update)
+
+    def _bin(self, scores: tf.Tensor) -> tf.Tensor:
+        if self._boundaries is not None:
+            return tf.raw_ops.Bucketize(input=scores, boundaries=self._boundaries)
+        wide = tf.cast(scores, tf.float64)
+        logits = tf.clip_by_value(tf.math.log(wide) - tf.math.log1p(-wide), -_LOGITS, _LOGITS)
+        return tf.cast((logits / _LOGITS + 1.0) / 2.0 * (self._bins - 1) + 0.5, tf.int32)
 
     def result(self) -> tf.Tensor:
-        """Returns weights above each threshold, float64 `[classes, 2, 200]`: negatives first."""
-        counts = tf.convert_to_tensor(self._histogram)
-        return tf.cumsum(counts, axis=-1, reverse=True)[:, :, 1:]
+        """Returns weights per bin, float64 `[classes, 2, bins]`: negatives first."""
+        return tf.reshape(self._histogram, (self._classes, 2, self._bins))
 
     def auc(self, curve: str = "ROC") -> tf.Tensor:
         """Returns the area under the curve of each class, float32 `[classes]`.
 
-        ROC by trapezoids; PR by the interpolation of Davis and Goadrich (false positives are
-        linear in true positives), as `careful_interpolation` of tf.metrics.auc.
+        ROC by trapezoids. PR as the sum of precision times the growth of recall, and between
+        `thresholds` by the interpolation of Davis and Goadrich (false positives are linear in
+        true positives), as `careful_interpolation` of tf.metrics.auc.
 
         References: Davis and Goadrich, The relationship between PR and ROC curves, ICML 2006.
         """
-        counts = tf.convert_to_tensor(self._histogram)
+        counts = self.result()
         totals = tf.reduce_sum(counts, -1)
-        above = self.result()
-        false, true = above[:, 0], above[:, 1]
+        above = tf.cumsum(counts, axis=-1, reverse=True)
         if curve == "ROC":
-            recall = tf.math.divide_no_nan(true, totals[:, 1:])
-            fall_out = tf.math.divide_no_nan(false, totals[:, :1])
+            # The ends, where nothing is above, are left out only where 2.15 did so.
+            parts = above[:, :, 1:] if self._boundaries is not None else _from_nothing(above)
+            recall = tf.math.divide_no_nan(parts[:, 1], totals[:, 1:])
+            fall_out = tf.math.divide_no_nan(parts[:, 0], totals[:, :1])
             areas = (fall_out[:, :-1] - fall_out[:, 1:]) * (recall[:, :-1] + recall[:, 1:]) / 2
             return tf.cast(tf.reduce_sum(areas, -1), tf.float32)
-        positive = true + false
-        step_true = true[:, :-1] - true[:, 1:]
-        step_positive = positive[:, :-1] - positive[:, 1:]
-        slope = tf.math.divide_no_nan(step_true, tf.maximum(step_positive, 0))
-        intercept = true[:, 1:] - slope * positive[:, 1:]
-        both = (positive[:, :-1] > 0) & (positive[:, 1:] > 0)
-        growth = tf.where(
-            both,
-            tf.math.divide_no_nan(positive[:, :-1], tf.maximum(positive[:, 1:], 0)),
-            tf.ones_like(slope),
-        )
-        areas = tf.math.divide_no_nan(
-            slope * (step_true + intercept * tf.math.log(growth)), tf.maximum(totals[:, 1:], 0)
-        )
-        return tf.cast(tf.reduce_sum(areas, -1), tf.float32)
+        if self._boundaries is None:
+            precision = tf.math.divide_no_nan(above[:, 1], above[:, 0] + above[:, 1])
+            found = tf.reduce_sum(precision * counts[:, 1], -1)
+            return tf.cast(tf.math.divide_no_nan(found, totals[:, 1]), tf.float32)
+        return tf.cast(_interpolated(above[:, :, 1:], totals), tf.float32)
+
+
+def _from_nothing(above: tf.Tensor) -> tf.Tensor:
+    return tf.pad(above, [[0, 0], [0, 0], [0, 1]])
+
+
+def _interpolated(above: tf.Tensor, totals: tf.Tensor) -> tf.Tensor:
+    """Returns the area under the PR curve of each class, float64 `[classes]`."""
+    false, true = above[:, 0], above[:, 1]
+    positive = true + false
+    step_true = true[:, :-1] - true[:, 1:]
+    step_positive = positive[:, :-1] - positive[:, 1:]
+    slope = tf.math.divide_no_nan(step_true, tf.maximum(step_positive, 0))
+    intercept = true[:, 1:] - slope * positive[:, 1:]
+    both = (positive[:, :-1] > 0) & (positive[:, 1:] > 0)
+    growth = tf.where(
+        both,
+        tf.math.divide_no_nan(positive[:, :-1], tf.maximum(positive[:, 1:], 0)),
+        tf.ones_like(slope),
+    )
+    areas = tf.math.divide_no_nan(
+        slope * (step_true + intercept * tf.math.log(growth)), tf.maximum(totals[:, 1:], 0)
+    )
+    return tf.reduce_sum(areas, -1)
 
 
 class AUC(View):
-    """Area under the ROC or PR curve of binary labels, from 200 thresholds.
+    """Area under the ROC or PR curve of binary labels; see `ConfusionHistogram`.
 
     Args:
         name: Of the metric.
         curve: "ROC" or "PR".
         histogram: Shared state; None makes one.
         index: Which of the histogram's classes; None is the mean over all of them.
+        thresholds: Of the state that is made; see `ConfusionHistogram`.
     """
 
     def __init__(
@@ -234,12 +278,13 @@ class AUC(View):
         curve: str = "ROC",
         histogram: ConfusionHistogram | None = None,
         index: int | None = None,
+        thresholds: int | None = None,
     ) -> None:
         def value(source: ConfusionHistogram) -> tf.Tensor:
             areas = source.auc(curve)
             return tf.reduce_mean(areas) if index is None else areas[index]
 
-        super().__init__(name, histogram or ConfusionHistogram(name), value)
+        super().__init__(name, histogram or ConfusionHistogram(name, 1, thresholds), value)
 
 
 def _fit(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

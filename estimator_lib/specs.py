@@ -5,14 +5,14 @@ Layer 1. Field names, order and requirements are those of `tf.estimator` 2.15.
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Self
 
 import tensorflow as tf
 
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 
 RESERVED_METRICS: Final = ("loss", "global_step")
@@ -37,23 +37,32 @@ def compilable(model_fn: Callable[..., Any]) -> Callable[..., Any]:
     return model_fn
 
 
-@dataclasses.dataclass(frozen=True)
-class EstimatorSpec:
+class EstimatorSpec(
+    collections.namedtuple(
+        "EstimatorSpec",
+        [
+            "mode", "predictions", "loss", "train_op", "eval_metric_ops", "export_outputs",
+            "training_chief_hooks", "training_hooks", "scaffold", "evaluation_hooks",
+            "prediction_hooks",
+        ],
+    )
+):  # fmt: skip
     """What a model_fn returns: all fields but `mode` may be None, depending on the mode.
 
     Args:
         mode: One of `ModeKeys`.
         predictions: Tensor or dict of tensors, first dimension the batch; needed in PREDICT.
         loss: Float scalar or `[1]`; needed in TRAIN and EVAL.
-        train_op: Operation or tensor that updates the variables; needed in TRAIN. The engine
-            counts the global step itself.
+        train_op: Operation or tensor, or a list of them, that updates the variables; needed in
+            TRAIN, and not run elsewhere. The engine counts the global step itself.
         eval_metric_ops: Name to a metric object that has been updated (`update_state`,
             `result`, `reset_state`, `variables`) or to a pair (value, update op).
         export_outputs: Signature name to ExportOutput; by default `predictions` as
-            PredictOutput.
+            PredictOutput. Only used in PREDICT.
         training_chief_hooks: Hooks for the chief only.
         training_hooks: Hooks for training.
-        scaffold: Not used: variables are restored by name. Must be None.
+        scaffold: A `tf.compat.v1.train.Scaffold`. Nothing of it is needed here; one that was
+            given work to do in a session (`init_fn`, `ready_op` and the like) is refused.
         evaluation_hooks: Hooks for evaluation.
         prediction_hooks: Hooks for prediction.
 
@@ -61,106 +70,198 @@ class EstimatorSpec:
         ConfigError: a field that the mode needs is missing, or is not what it must be.
     """
 
-    mode: str
-    predictions: Any = None
-    loss: Any = None
-    train_op: Any = None
-    eval_metric_ops: Mapping[str, Any] | None = None
-    export_outputs: Mapping[str, ExportOutput] | None = None
-    training_chief_hooks: Sequence[Any] | None = None
-    training_hooks: Sequence[Any] | None = None
-    scaffold: Any = None
-    evaluation_hooks: Sequence[Any] | None = None
-    prediction_hooks: Sequence[Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in (ModeKeys.TRAIN, ModeKeys.EVAL, ModeKeys.PREDICT):
-            raise _invalid("mode", "one of ModeKeys", self.mode)
+    def __new__(
+        cls,
+        mode: str,
+        predictions: Any = None,
+        loss: Any = None,
+        train_op: Any = None,
+        eval_metric_ops: Mapping[str, Any] | None = None,
+        export_outputs: Mapping[str, ExportOutput] | None = None,
+        training_chief_hooks: Sequence[Any] | None = None,
+        training_hooks: Sequence[Any] | None = None,
+        scaffold: Any = None,
+        evaluation_hooks: Sequence[Any] | None = None,
+        prediction_hooks: Sequence[Any] | None = None,
+    ) -> Self:
+        if mode not in (ModeKeys.TRAIN, ModeKeys.EVAL, ModeKeys.PREDICT):
+            raise _invalid("mode", "one of ModeKeys", mode)
         needed = {
-            ModeKeys.TRAIN: ("loss", "train_op"),
-            ModeKeys.EVAL: ("loss",),
-            ModeKeys.PREDICT: ("predictions",),
-        }[self.mode]
-        for field in needed:
-            if getattr(self, field) is None:
+            ModeKeys.TRAIN: {"loss": loss, "train_op": train_op},
+            ModeKeys.EVAL: {"loss": loss},
+            ModeKeys.PREDICT: {"predictions": predictions},
+        }[mode]
+        for field, value in needed.items():
+            if value is None:
                 raise ConfigError(
-                    f"EstimatorSpec lacks {field}: mode {self.mode!r} needs "
+                    f"EstimatorSpec lacks {field}: mode {mode!r} needs "
                     f"{' and '.join(needed)}. Return it from model_fn.",
                     reason=Reason.MISSING_VALUE,
                 )
-        if self.train_op is not None and self.mode != ModeKeys.TRAIN:
-            raise ConfigError(
-                f"EstimatorSpec has a train_op in mode {self.mode!r}: whatever model_fn computes "
-                "runs, so it would train there. Make it only if mode == ModeKeys.TRAIN.",
-                reason=Reason.CONFLICT,
-            )
-        if self.scaffold is not None:
-            raise ConfigError(
-                "EstimatorSpec.scaffold is not supported: there is no session to set up. Use "
-                "warm_start_from, hooks, or plain Python in model_fn.",
-                reason=Reason.UNSUPPORTED,
-            )
-        set_ = object.__setattr__
-        if self.loss is not None:
-            set_(self, "loss", _scalar_loss(self.loss))
-        for field in (
-            "training_chief_hooks", "training_hooks", "evaluation_hooks", "prediction_hooks",
-        ):  # fmt: skip
-            set_(self, field, tuple(getattr(self, field) or ()))
-        set_(self, "eval_metric_ops", dict(self.eval_metric_ops or {}))
-        self._check_metrics()
-        self._set_exports()
-
-    def _check_metrics(self) -> None:
-        for name, metric in (self.eval_metric_ops or {}).items():
-            if name in RESERVED_METRICS:
-                raise ConfigError(
-                    f"Metric name {name!r} is reserved: evaluate() reports it itself. Rename "
-                    "the metric.",
-                    reason=Reason.CONFLICT,
-                )
-            pair = isinstance(metric, tuple | list) and len(metric) == 2
-            if not pair and not (hasattr(metric, "result") and hasattr(metric, "reset_state")):
-                raise _invalid(
-                    f"eval_metric_ops[{name!r}]",
-                    "a metric object or a pair (value, update op)",
-                    metric,
-                )
-
-    def _set_exports(self) -> None:
-        outputs = self.export_outputs
-        if outputs is None:
-            if self.mode != ModeKeys.PREDICT:
-                return
-            outputs = {DEFAULT_SIGNATURE: PredictOutput(self.predictions)}
-        for name, output in outputs.items():
-            if not isinstance(output, ExportOutput):
-                raise _invalid(f"export_outputs[{name!r}]", "an ExportOutput", output)
-        outputs = dict(outputs)
-        if len(outputs) == 1:
-            outputs.setdefault(DEFAULT_SIGNATURE, next(iter(outputs.values())))
-        if outputs and DEFAULT_SIGNATURE not in outputs:
-            raise ConfigError(
-                f"EstimatorSpec.export_outputs has {len(outputs)} entries and none is named "
-                f"{DEFAULT_SIGNATURE!r}. Name the one that clients get by default so.",
-                reason=Reason.MISSING_VALUE,
-            )
-        object.__setattr__(self, "export_outputs", outputs)
+        return super().__new__(
+            cls,
+            mode,
+            _checked_predictions(predictions),
+            None if loss is None else _scalar_loss(loss),
+            _checked_train_op(train_op),
+            _checked_metrics(eval_metric_ops),
+            _checked_exports(export_outputs, predictions, mode),
+            _checked_hooks("training_chief_hooks", training_chief_hooks),
+            _checked_hooks("training_hooks", training_hooks),
+            _checked_scaffold(scaffold),
+            _checked_hooks("evaluation_hooks", evaluation_hooks),
+            _checked_hooks("prediction_hooks", prediction_hooks),
+        )
 
     def _replace(self, **changes: Any) -> EstimatorSpec:
-        """Returns a copy with `changes`, as the namedtuple of old did."""
-        return dataclasses.replace(self, **changes)
+        """Returns a copy with `changes`, checked like a new one; the mode cannot be changed."""
+        if changes.get("mode", self.mode) != self.mode:
+            raise ConfigError(
+                f"EstimatorSpec._replace cannot change the mode: expected {self.mode!r}, got "
+                f"{quote(changes['mode'])}. Make a new EstimatorSpec.",
+                reason=Reason.CONFLICT,
+            )
+        _known_fields(self, changes)
+        return EstimatorSpec(**{**self._asdict(), **changes})
+
+
+def _checked_predictions(predictions: Any) -> Any:
+    if predictions is None:
+        return {}
+    if isinstance(predictions, Mapping):
+        return {k: _tensor(f"predictions[{k!r}]", v) for k, v in predictions.items()}
+    return _tensor("predictions", predictions)
 
 
 def _scalar_loss(loss: Any) -> Any:
-    tensor = tf.convert_to_tensor(loss)
-    if tensor.shape.rank not in (0, None) and tensor.shape.num_elements() != 1:
+    tensor = _tensor("loss", loss)
+    if tensor.shape.rank not in (0, None) and tensor.shape.num_elements() not in (1, None):
         raise _invalid("loss", "a scalar", f"shape {tuple(tensor.shape)}")
     return tensor if tensor.shape.rank == 0 else tf.reshape(tensor, [])
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainSpec:
+def _checked_train_op(train_op: Any) -> Any:
+    for op in tf.nest.flatten(train_op):
+        if op is None or isinstance(op, tf.Variable):
+            continue
+        if not (isinstance(op, tf.Operation) or tf.is_tensor(op)):
+            raise _mistyped("train_op", "an operation or a tensor", op)
+        _here("train_op", op)
+    return train_op
+
+
+def _checked_metrics(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+    if metrics is not None and not isinstance(metrics, Mapping):
+        raise _mistyped("eval_metric_ops", "a dict", metrics)
+    for name, metric in (metrics or {}).items():
+        pair = isinstance(metric, tuple | list) and len(metric) == 2
+        if pair:
+            for part in metric:
+                _here(f"eval_metric_ops[{name!r}]", part)
+        elif not (hasattr(metric, "result") and hasattr(metric, "reset_state")):
+            raise _mistyped(
+                f"eval_metric_ops[{name!r}]", "a metric object or a pair (value, update op)", metric
+            )
+    return {name: _pair_in_session(name, metric) for name, metric in (metrics or {}).items()}
+
+
+def _pair_in_session(name: str, metric: Any) -> Any:
+    """Returns a metric object as (value, update op) in a graph that a session will run."""
+    graph = tf.compat.v1.get_default_graph()
+    if tf.executing_eagerly() or graph.building_function or isinstance(metric, tuple | list):
+        return metric
+    updates = list(getattr(metric, "updates", ()))
+    if not updates:
+        raise _invalid(
+            f"eval_metric_ops[{name!r}]", "a metric whose update_state was called", metric
+        )
+    for update in updates:
+        _here(f"eval_metric_ops[{name!r}]", update)
+    for variable in metric.variables:
+        for collection in (
+            tf.compat.v1.GraphKeys.LOCAL_VARIABLES, tf.compat.v1.GraphKeys.METRIC_VARIABLES
+        ):  # fmt: skip
+            if not any(known is variable for known in graph.get_collection_ref(collection)):
+                graph.add_to_collection(collection, variable)
+    return metric.result(), tf.group(*updates)
+
+
+def _checked_exports(
+    outputs: Mapping[str, ExportOutput] | None, predictions: Any, mode: str
+) -> dict[str, ExportOutput] | None:
+    if outputs is None:
+        if mode != ModeKeys.PREDICT:
+            return None
+        outputs = {DEFAULT_SIGNATURE: PredictOutput(predictions)}
+    if not isinstance(outputs, Mapping):
+        raise _mistyped("export_outputs", "a dict", outputs)
+    for name, output in outputs.items():
+        if not isinstance(output, ExportOutput):
+            raise _mistyped(f"export_outputs[{name!r}]", "an ExportOutput", output)
+    found = dict(outputs)
+    if mode != ModeKeys.PREDICT:
+        return found
+    if len(found) == 1:
+        found.setdefault(DEFAULT_SIGNATURE, next(iter(found.values())))
+    if found and DEFAULT_SIGNATURE not in found:
+        raise ConfigError(
+            f"EstimatorSpec.export_outputs has {len(found)} entries and none is named "
+            f"{DEFAULT_SIGNATURE!r}. Name the one that clients get by default so.",
+            reason=Reason.MISSING_VALUE,
+        )
+    return found
+
+
+def _checked_hooks(field: str, hooks: Sequence[Any] | None) -> tuple[Any, ...]:
+    found = tuple(hooks or ())
+    for hook in found:
+        if not (hasattr(hook, "begin") and hasattr(hook, "end")):
+            raise _mistyped(field, "hooks", hook)
+    return found
+
+
+_SESSION_WORK: Final = ("init_fn", "init_feed_dict", "ready_op", "ready_for_local_init_op")
+
+
+def _checked_scaffold(scaffold: Any) -> Any:
+    if scaffold is None:
+        return tf.compat.v1.train.Scaffold()
+    if not isinstance(scaffold, tf.compat.v1.train.Scaffold):
+        raise _mistyped("scaffold", "a tf.compat.v1.train.Scaffold", scaffold)
+    for work in _SESSION_WORK:
+        if getattr(scaffold, work, None) is not None or getattr(scaffold, f"_{work}", None):
+            raise ConfigError(
+                f"EstimatorSpec.scaffold has {work}, which needs a session. Read weights by "
+                "warm_start_from, and do other work in a hook's begin().",
+                reason=Reason.UNSUPPORTED,
+            )
+    return scaffold
+
+
+def _tensor(field: str, value: Any) -> Any:
+    """Returns a tensor of the graph that is being traced; a variable is read."""
+    if isinstance(value, tf.Variable) or hasattr(value, "regularizer"):
+        value = tf.convert_to_tensor(value)
+    if not isinstance(value, tf.Tensor):
+        raise _mistyped(field, "a tensor", value)
+    _here(field, value)
+    return value
+
+
+def _here(field: str, value: Any) -> None:
+    """Refuses what was made in another graph than the one that is being traced."""
+    graph = None if tf.executing_eagerly() else getattr(value, "graph", None)
+    if graph is not None and graph is not tf.compat.v1.get_default_graph():
+        raise ConfigError(
+            f"EstimatorSpec.{field} is of another graph: {quote(value.name)}. Compute it inside "
+            "of this call of model_fn.",
+            reason=Reason.CONFLICT,
+        )
+
+
+class TrainSpec(
+    collections.namedtuple("TrainSpec", ["input_fn", "max_steps", "hooks", "saving_listeners"])
+):
     """How to train in `train_and_evaluate`.
 
     Args:
@@ -170,26 +271,44 @@ class TrainSpec:
         saving_listeners: Told about checkpoints.
     """
 
-    input_fn: Callable[..., Any]
-    max_steps: int | None = None
-    hooks: Sequence[Any] | None = None
-    saving_listeners: Sequence[Any] | None = None
+    def __new__(
+        cls,
+        input_fn: Callable[..., Any],
+        max_steps: int | None = None,
+        hooks: Sequence[Any] | None = None,
+        saving_listeners: Sequence[Any] | None = None,
+    ) -> Self:
+        _callable("TrainSpec", input_fn)
+        if max_steps is not None and max_steps <= 0:
+            raise _bad_count("TrainSpec.max_steps", max_steps)
+        listeners = tuple(saving_listeners or ())
+        for listener in listeners:
+            if not hasattr(listener, "after_save"):
+                raise _mistyped("TrainSpec.saving_listeners", "CheckpointSaverListeners", listener)
+        return super().__new__(
+            cls, input_fn, max_steps, _checked_hooks("TrainSpec.hooks", hooks), listeners
+        )
 
-    def __post_init__(self) -> None:
-        _callable("TrainSpec", self.input_fn)
-        if self.max_steps is not None and self.max_steps <= 0:
-            raise _bad_count("TrainSpec.max_steps", self.max_steps)
-        object.__setattr__(self, "hooks", tuple(self.hooks or ()))
-        object.__setattr__(self, "saving_listeners", tuple(self.saving_listeners or ()))
+    def _replace(self, **changes: Any) -> TrainSpec:
+        """Returns a copy with `changes`, checked like a new one."""
+        _known_fields(self, changes)
+        return TrainSpec(**{**self._asdict(), **changes})
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalSpec:
+class EvalSpec(
+    collections.namedtuple(
+        "EvalSpec",
+        [
+            "input_fn", "steps", "name", "hooks", "exporters", "start_delay_secs",
+            "throttle_secs",
+        ],
+    )
+):  # fmt: skip
     """How and how often to evaluate and export in `train_and_evaluate`.
 
     Args:
         input_fn: Gives features and labels.
-        steps: Batches to evaluate; None (unlike the 100 of old) evaluates all there are.
+        steps: Batches to evaluate; None evaluates all there are.
         name: Tells several evaluations apart: results go to `eval_<name>`.
         hooks: Run during evaluation.
         exporters: Called after each evaluation.
@@ -201,32 +320,73 @@ class EvalSpec:
             end.
     """
 
-    input_fn: Callable[..., Any]
-    steps: int | None = None
-    name: str | None = None
-    hooks: Sequence[Any] | None = None
-    exporters: Any = None
-    start_delay_secs: float = 120
-    throttle_secs: float = 600
-    every_steps: int | None = None
-    every_epochs: int | None = None
+    every_steps: int | None
+    every_epochs: int | None
 
-    def __post_init__(self) -> None:
-        _callable("EvalSpec", self.input_fn)
-        for field in ("steps", "every_steps", "every_epochs"):
-            value = getattr(self, field)
+    def __new__(
+        cls,
+        input_fn: Callable[..., Any],
+        steps: int | None = 100,
+        name: str | None = None,
+        hooks: Sequence[Any] | None = None,
+        exporters: Any = None,
+        start_delay_secs: float = 120,
+        throttle_secs: float = 600,
+        every_steps: int | None = None,
+        every_epochs: int | None = None,
+    ) -> Self:
+        _callable("EvalSpec", input_fn)
+        counts = {"steps": steps, "every_steps": every_steps, "every_epochs": every_epochs}
+        for field, value in counts.items():
             if value is not None and value <= 0:
                 raise _bad_count(f"EvalSpec.{field}", value)
-        for field in ("start_delay_secs", "throttle_secs"):
-            if getattr(self, field) < 0:
-                raise _invalid(f"EvalSpec.{field}", "0 or more seconds", getattr(self, field))
-        if self.every_steps is not None and self.every_epochs is not None:
+        if name is not None and not isinstance(name, str):
+            raise _mistyped("EvalSpec.name", "a string or None", name)
+        seconds = {"start_delay_secs": start_delay_secs, "throttle_secs": throttle_secs}
+        for field, delay in seconds.items():
+            if delay < 0:
+                raise _invalid(f"EvalSpec.{field}", "0 or more seconds", delay)
+        if every_steps is not None and every_epochs is not None:
             raise ConfigError(
                 "EvalSpec has both every_steps and every_epochs. Give only one.",
                 reason=Reason.CONFLICT,
             )
-        object.__setattr__(self, "hooks", tuple(self.hooks or ()))
-        object.__setattr__(self, "exporters", _exporters(self.exporters))
+        made = super().__new__(
+            cls,
+            input_fn,
+            steps,
+            name,
+            _checked_hooks("EvalSpec.hooks", hooks),
+            _exporters(exporters),
+            start_delay_secs,
+            throttle_secs,
+        )
+        # Beside the tuple, which keeps the length that it had.
+        made.every_steps = every_steps
+        made.every_epochs = every_epochs
+        return made
+
+    def _replace(self, **changes: Any) -> EvalSpec:
+        """Returns a copy with `changes`, checked like a new one."""
+        fields = {
+            **self._asdict(), "every_steps": self.every_steps, "every_epochs": self.every_epochs
+        }  # fmt: skip
+        for name in changes:
+            if name not in fields:
+                raise _no_field("EvalSpec", name, fields)
+        return EvalSpec(**{**fields, **changes})
+
+
+def _known_fields(spec: Any, changes: Mapping[str, Any]) -> None:
+    for name in changes:
+        if name not in spec._fields:
+            raise _no_field(type(spec).__name__, name, spec._fields)
+
+
+def _no_field(spec: str, name: str, known: Iterable[str]) -> ConfigError:
+    return ConfigError(
+        f"{spec} has no field {name!r}.{did_you_mean(name, known)}", reason=Reason.UNKNOWN_NAME
+    )
 
 
 def call_logit_fn(
@@ -250,7 +410,17 @@ def call_logit_fn(
 
 
 def _exporters(given: Any) -> tuple[Any, ...]:
-    found = () if given is None else (given,) if hasattr(given, "export") else tuple(given)
+    expected = "an exporter or a sequence of them"
+    if given is None or given == ():
+        return ()
+    if not hasattr(given, "export") and not isinstance(given, Iterable):
+        raise _mistyped("EvalSpec.exporters", expected, given)
+    found = (given,) if hasattr(given, "export") else tuple(given)
+    for exporter in found:
+        if not hasattr(exporter, "export"):
+            raise _mistyped("EvalSpec.exporters", expected, exporter)
+        if not exporter.name or not isinstance(exporter.name, str):
+            raise _invalid("EvalSpec.exporters", "exporters with a name", exporter.name)
     names = [exporter.name for exporter in found]
     for name in names:
         if names.count(name) > 1:
@@ -264,16 +434,22 @@ def _exporters(given: Any) -> tuple[Any, ...]:
 
 def _callable(thing: str, input_fn: object) -> None:
     if not callable(input_fn):
-        raise _invalid(f"{thing}.input_fn", "a function", input_fn)
+        raise _mistyped(f"{thing}.input_fn", "a function", input_fn)
 
 
 def _bad_count(what: str, got: object) -> ConfigError:
     return _invalid(what, "a positive integer or None", got)
 
 
-def _invalid(what: str, expected: str, got: object) -> ConfigError:
+def _invalid(
+    what: str, expected: str, got: object, reason: Reason = Reason.INVALID_VALUE
+) -> ConfigError:
     return ConfigError(
         f"{what if '.' in what else f'EstimatorSpec.{what}'} is invalid: expected {expected}, "
         f"got {quote(got)}.",
-        reason=Reason.INVALID_VALUE,
+        reason=reason,
     )
+
+
+def _mistyped(what: str, expected: str, got: object) -> ConfigError:
+    return _invalid(what, expected, got, Reason.TYPE_MISMATCH)

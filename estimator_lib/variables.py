@@ -336,10 +336,13 @@ def _creator(next_creator: Callable[..., Any], **kwargs: Any) -> Any:
             options["shape"] = kwargs["shape"]
         return tf.Variable(_lifted(initial, name), name=graph_name(name), **options)
 
-    # Metrics are told by where they put their variables: Keras reads them from all replicas,
-    # the metrics of old name a collection.
+    # Metrics are told by where they put their variables: Keras sums them up over all replicas
+    # (statistics of batch normalization are averaged), the metrics of old name a collection.
     collections = kwargs.get("collections") or ()
-    local = kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ
+    local = (
+        kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ
+        and kwargs.get("aggregation") == tf.VariableAggregation.SUM
+    )
     local = local or bool(_LOCAL_COLLECTIONS.intersection(collections))
     return current.use(name, make, local=local)
 

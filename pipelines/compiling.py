@@ -9,7 +9,7 @@ import tempfile
 
 from estimator_lib.core import storage
 from estimator_lib.core.config import RunConfiguration
-from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
 
 _DIFF_LINES = 20
 _WIDTH = 120
@@ -36,6 +36,8 @@ def compile_text(config: RunConfiguration) -> str:
             pipeline = definitions.build(config)
             cache.switch_off(pipeline.pipeline_spec)
             compiler.Compiler().compile(pipeline, str(path))
+        except EstimatorLibError:
+            raise
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"Pipeline {config.name!r} cannot be compiled: {error}",

@@ -441,6 +441,8 @@ class Analysis:
                 table = pa.ipc.open_file(stored).read_all()
                 content = json.loads(table.schema.metadata[b"analysis"])
                 analysis = cls._from_content(content, table)
+        except EstimatorLibError:
+            raise
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise DataError(
                 f"Analysis {path} cannot be read: {error}. Delete it and run again.",

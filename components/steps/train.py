@@ -159,7 +159,9 @@ def fit(
             estimator,
             estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),
             estimator_lib.EvalSpec(
-                examples_input(examples_dir, validation, batch_size=BATCH_ROWS), every_steps=every
+                examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
+                steps=None,
+                every_steps=every,
             ),
         )
     if options.early_stopping is not None:

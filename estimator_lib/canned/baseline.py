@@ -46,6 +46,7 @@ class BaselineClassifier(Estimator):
         optimizer: Name, instance, function or mapping; see `optimizers.get`.
         config: See `Estimator`.
         loss_reduction: See `losses.LossReduction`.
+        auc_thresholds: See `BinaryClassHead`.
     """
 
     def __init__(
@@ -57,8 +58,12 @@ class BaselineClassifier(Estimator):
         optimizer: Any = "Ftrl",
         config: Any = None,
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        *,
+        auc_thresholds: int | None = None,
     ) -> None:
-        head = networks.head_for_classes(n_classes, weight_column, label_vocabulary, loss_reduction)
+        head = networks.head_for_classes(
+            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
+        )
         super().__init__(_model_fn(type(self).__name__, head, optimizer), model_dir, config)
 
 

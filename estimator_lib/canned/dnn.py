@@ -66,6 +66,7 @@ class DNNClassifier(Estimator):
         warm_start_from: See `Estimator`.
         loss_reduction: See `losses.LossReduction`.
         batch_norm: Whether to normalize each hidden layer.
+        auc_thresholds: See `BinaryClassHead`.
     """
 
     def __init__(
@@ -83,8 +84,12 @@ class DNNClassifier(Estimator):
         warm_start_from: Any = None,
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         batch_norm: bool = False,
+        *,
+        auc_thresholds: int | None = None,
     ) -> None:
-        head = networks.head_for_classes(n_classes, weight_column, label_vocabulary, loss_reduction)
+        head = networks.head_for_classes(
+            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
+        )
         model_fn = _model_fn(
             type(self).__name__, head, hidden_units, feature_columns, optimizer, activation_fn,
             dropout, batch_norm,
@@ -148,7 +153,7 @@ def _model_fn(
     columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=True)
     rate = networks.checked_rate(model, "dropout", dropout)
     activation = networks.activation(activation_fn)
-    trainer = networks.optimizer(optimizer, networks.dnn_rates(head))
+    trainer = networks.optimizer(optimizer, networks.DNN_RATES)
 
     @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:

@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from estimator_lib import metrics, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput
 from estimator_lib.features.dense import dense_features
+from estimator_lib.inputs import datasets
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 from estimator_lib.training.hooks import Hook, StepContext
 
@@ -103,11 +104,62 @@ class KMeansClustering(Estimator):
             retries=kmeans_plus_plus_num_retries,
         )
 
+        def points_of(features: Any) -> tf.Tensor:
+            return _points(features, columns)
+
         def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
             del labels
-            return clusters.spec(_points(features, columns), mode, relative_tolerance)
+            return clusters.spec(points_of(features), mode, relative_tolerance)
 
+        self._clusters, self._points_of = clusters, points_of
         super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
+
+    def train(
+        self,
+        input_fn: Callable[..., Any],
+        hooks: Sequence[Any] | None = None,
+        steps: int | None = None,
+        max_steps: int | None = None,
+        saving_listeners: Sequence[Any] | None = None,
+    ) -> Estimator:
+        """Trains as `Estimator.train`; the centres are chosen before the first step.
+
+        They are chosen from the first batches of the input, as many as it takes.
+
+        Raises:
+            DataError: the input ends before, or its batches are too small for
+                "kmeans_plus_plus".
+        """
+        fresh = self.latest_checkpoint() is None and self._warm_start is None
+        if fresh and self._clusters.are_chosen:
+            self.begin(input_fn, self._choose)
+        return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
+
+    def _choose(self, batches: Any, found: Mapping[str, Any]) -> None:
+        """Sets the centres to points of the first batches."""
+        if int(found["chosen"].numpy()):
+            return
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def pick(features: Any, have: tf.Tensor) -> tf.Tensor:
+            with self._model.tracing(ModeKeys.TRAIN):
+                return self._clusters.pick(self._points_of(features), have)
+
+        rows: list[Any] = []
+        count = have = 0
+        for element in batches:
+            rows.append(pick(datasets.split(element)[0], tf.constant(have, tf.int64)).numpy())
+            have, count = have + len(rows[-1]), self._clusters.count
+            if have >= count:
+                break
+        if have < count or not rows:
+            raise DataError(
+                f"KMeansClustering cannot choose {self._clusters.count} centres: the input has "
+                f"{have} points. Give more points, or fewer clusters.",
+                reason=Reason.EMPTY_INPUT,
+            )
+        found["clusters"].assign(np.concatenate(rows))
+        found["chosen"].assign(count)
 
     def predict_cluster_index(self, input_fn: Callable[..., Any]) -> Iterator[Any]:
         """Yields the index of the nearest centre for each point."""
@@ -146,7 +198,8 @@ class _Clusters:
         steps: int,
         retries: int,
     ) -> None:
-        self._count = count
+        self.count = self._count = count
+        self.are_chosen = not isinstance(initial, np.ndarray)
         self._initial = initial
         self._cosine = cosine
         self._seed = seed
@@ -155,27 +208,18 @@ class _Clusters:
         self._retries = retries
 
     def spec(self, points: tf.Tensor, mode: str, tolerance: float | None) -> EstimatorSpec:
-        given = isinstance(self._initial, np.ndarray)
-        raw, points = points, self._scaled(points)
+        given = not self.are_chosen
+        points = self._scaled(points)
         centres = _state("clusters", (self._count, int(points.shape[1])),
                          self._constant if given else 0.0)  # fmt: skip
         chosen = _state("chosen", (), self._count if given else 0, tf.int64)
-        ready: list[Any] = []
-        if mode == ModeKeys.TRAIN and not given:
-            ready = [tf.cond(chosen < self._count, lambda: self._choose(raw, centres, chosen),
-                             lambda: tf.identity(chosen))]  # fmt: skip
-        with tf.control_dependencies(ready):
-            known = tf.identity(chosen)
-            distances = self._distances(points, tf.identity(centres), known)
+        known = tf.identity(chosen)
+        distances = self._distances(points, tf.identity(centres), known)
         nearest = tf.argmin(distances, 1)
         least = tf.reduce_min(distances, 1)
         loss = tf.reduce_sum(least)
         if mode == ModeKeys.TRAIN:
-            train_op = tf.cond(
-                known >= self._count,
-                lambda: self._move(points, nearest, centres),
-                lambda: tf.constant(value=False),
-            )
+            train_op = self._move(points, nearest, centres)
             hooks = [] if tolerance is None else [_StopHook(tolerance)]
             return EstimatorSpec(mode=mode, loss=loss, train_op=train_op, training_hooks=hooks)
         predictions = {"cluster_index": nearest, "all_distances": distances}
@@ -205,30 +249,27 @@ class _Clusters:
         unknown = (tf.range(self._count, dtype=tf.int64) >= known) & (known > 0)
         return tf.where(unknown, np.inf, found)
 
-    def _choose(self, points: tf.Tensor, centres: Any, chosen: Any) -> tf.Tensor:
-        """Takes points of the batch as the next centres; returns how many there are then."""
+    def pick(self, points: tf.Tensor, have: tf.Tensor) -> tf.Tensor:
+        """Returns the points of a batch that become centres beside the `have` chosen before."""
         if callable(self._initial):
-            made = tf.ensure_shape(tf.cast(self._initial(points, self._count), tf.float32),
-                                   centres.shape)  # fmt: skip
-            with tf.control_dependencies([centres.assign(self._scaled(made))]):
-                return chosen.assign(self._count, read_value=True)
+            made = tf.cast(self._initial(points, self._count), tf.float32)
+            return self._scaled(tf.ensure_shape(made, (self._count, points.shape[1])))
         points = self._scaled(points)
-        before = tf.identity(chosen)
-        take = tf.minimum(self._count - before, tf.shape(points, tf.int64)[0])
+        size = tf.shape(points, tf.int64)[0]
         pair = variables.stateless_seed("kmeans")
         if self._seed is not None:
-            pair = tf.stack([tf.constant(self._seed, tf.int64), before])
+            pair = tf.stack([tf.constant(self._seed, tf.int64), have])
         if self._initial == "kmeans_plus_plus":
-            picked = tf.raw_ops.KmeansPlusPlusInitialization(
-                points=points, num_to_sample=take, seed=pair[0] + pair[1],
-                num_retries_per_sample=tf.constant(self._retries, tf.int64),
-            )  # fmt: skip
-        else:
-            order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(points)[0]), pair)
-            picked = tf.gather(points, order[:take])
-        rows = tf.range(before, before + take)
-        with tf.control_dependencies([centres.scatter_nd_update(rows[:, tf.newaxis], picked)]):
-            return chosen.assign(before + take, read_value=True)
+            said = ["A batch has fewer points than there are clusters, and kmeans_plus_plus "
+                    "chooses from one: got", size]  # fmt: skip
+            with tf.control_dependencies(variables.require(size >= self._count, lambda: said)):
+                return tf.raw_ops.KmeansPlusPlusInitialization(
+                    points=points, num_to_sample=tf.constant(self._count, tf.int64),
+                    seed=pair[0] + pair[1],
+                    num_retries_per_sample=tf.constant(self._retries, tf.int64),
+                )  # fmt: skip
+        order = tf.random.experimental.stateless_shuffle(tf.range(size), pair)
+        return tf.gather(points, order[: tf.minimum(self._count - have, size)])
 
     def _constant(self, shape: Any, dtype: Any = None) -> Any:
         del shape

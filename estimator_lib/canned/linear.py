@@ -58,6 +58,7 @@ class LinearClassifier(Estimator):
         warm_start_from: See `Estimator`.
         loss_reduction: See `losses.LossReduction`.
         sparse_combiner: How several categories of one example are combined.
+        auc_thresholds: See `BinaryClassHead`.
     """
 
     def __init__(
@@ -72,8 +73,12 @@ class LinearClassifier(Estimator):
         warm_start_from: Any = None,
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         sparse_combiner: str = "sum",
+        *,
+        auc_thresholds: int | None = None,
     ) -> None:
-        head = networks.head_for_classes(n_classes, weight_column, label_vocabulary, loss_reduction)
+        head = networks.head_for_classes(
+            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
+        )
         model_fn = _model_fn(type(self).__name__, head, feature_columns, optimizer, sparse_combiner)
         super().__init__(model_fn, model_dir, config, None, warm_start_from)
 

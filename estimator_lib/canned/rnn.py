@@ -89,6 +89,7 @@ class RNNClassifier(Estimator):
         loss_reduction: See `losses.LossReduction`.
         sequence_mask: Name of the mask among the predictions with return_sequences.
         config: See `Estimator`.
+        auc_thresholds: See `BinaryClassHead`.
     """
 
     def __init__(
@@ -107,8 +108,12 @@ class RNNClassifier(Estimator):
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         sequence_mask: str = "sequence_mask",
         config: Any = None,
+        *,
+        auc_thresholds: int | None = None,
     ) -> None:
-        head = networks.head_for_classes(n_classes, weight_column, label_vocabulary, loss_reduction)
+        head = networks.head_for_classes(
+            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
+        )
         model_fn = _model_fn(
             type(self).__name__, head, sequence_feature_columns, context_feature_columns, units,
             cell_type, rnn_cell_fn, return_sequences, optimizer, sequence_mask,

@@ -81,6 +81,7 @@ class DNNLinearCombinedClassifier(Estimator):
         loss_reduction: See `losses.LossReduction`.
         batch_norm: Whether to normalize each hidden layer.
         linear_sparse_combiner: How several categories of one example are combined.
+        auc_thresholds: See `BinaryClassHead`.
     """
 
     def __init__(
@@ -101,8 +102,12 @@ class DNNLinearCombinedClassifier(Estimator):
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         batch_norm: bool = False,
         linear_sparse_combiner: str = "sum",
+        *,
+        auc_thresholds: int | None = None,
     ) -> None:
-        head = networks.head_for_classes(n_classes, weight_column, label_vocabulary, loss_reduction)
+        head = networks.head_for_classes(
+            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
+        )
         model_fn = _model_fn(
             type(self).__name__, head, linear_feature_columns, linear_optimizer,
             dnn_feature_columns, dnn_optimizer, dnn_hidden_units, dnn_activation_fn, dnn_dropout,
@@ -197,7 +202,7 @@ def _model_fn(
     activation = networks.activation(dnn_activation_fn)
     most, other = networks.BESIDE_RATES
     wide_trainer = networks.optimizer(linear_optimizer, rate=networks.linear_rate(len(wide), most))
-    deep_trainer = networks.optimizer(dnn_optimizer, networks.dnn_rates(head), other)
+    deep_trainer = networks.optimizer(dnn_optimizer, rate=other)
 
     @compilable
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:

@@ -13,12 +13,17 @@ was found and where, and ends a command with `exit_code` instead of a stack trac
      +- PipelineError    a step or a compiled pipeline cannot run
      +- StorageError     the file system refused: no space, no permission; `retryable`
      +- SecurityError    a path leaves its root, an unsafe format, a secret in a specification
+
+Programs written for tf.estimator catch Python's own errors. So each is also the one that was
+raised there: a TrainingError is a RuntimeError, errors of declarations, data, checkpoints and
+exports are ValueErrors, and TypeErrors as well where the reason is TYPE_MISMATCH.
 """
 
 from __future__ import annotations
 
 import difflib
 import enum
+import functools
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -74,13 +79,20 @@ class EstimatorLibError(Exception):
 
     retryable = False
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        kind = cls
+        if kwargs.get("reason") is Reason.TYPE_MISMATCH and not issubclass(cls, TypeError):
+            kind = _with_type_error(cls)  # type: ignore[arg-type]
+        return super().__new__(kind, *args)
+
     def __init__(self, message: str, *, reason: Reason) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.message, self.reason)
+        declared = next(kind for kind in type(self).__mro__ if "_composed" not in vars(kind))
+        return _rebuild, (declared, self.message, self.reason)
 
     @property
     def exit_code(self) -> int:
@@ -95,31 +107,38 @@ class EstimatorLibError(Exception):
         return error
 
 
+@functools.cache
+def _with_type_error(kind: type[Any]) -> type[Any]:
+    """Returns `kind` as a subclass of TypeError too, under the same name."""
+    own = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "_composed": True}
+    return type(kind.__name__, (kind, TypeError), own)
+
+
 def _rebuild(kind: type[EstimatorLibError], message: str, reason: Reason) -> EstimatorLibError:
     return kind(message, reason=reason)
 
 
-class ConfigError(EstimatorLibError):
+class ConfigError(EstimatorLibError, ValueError):
     """A declaration is wrong; found before any work."""
 
 
-class SchemaError(EstimatorLibError):
+class SchemaError(EstimatorLibError, ValueError):
     """Data and declaration disagree."""
 
 
-class DataError(EstimatorLibError):
+class DataError(EstimatorLibError, ValueError):
     """A value or a file is bad."""
 
 
-class CheckpointError(EstimatorLibError):
+class CheckpointError(EstimatorLibError, ValueError):
     """A checkpoint is missing, damaged or belongs to another model."""
 
 
-class TrainingError(EstimatorLibError):
+class TrainingError(EstimatorLibError, RuntimeError):
     """Training cannot go on."""
 
 
-class ExportError(EstimatorLibError):
+class ExportError(EstimatorLibError, ValueError):
     """A model cannot be exported, or the export disagrees with the trainer."""
 
 

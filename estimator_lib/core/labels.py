@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from estimator_lib.core.errors import DataError, Reason, quote
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, quote
 
 _WHOLE = re.compile(r"([+-]?)0*(\d+)(?:\.0*)?", re.ASCII)
 _TRUTH = ("false", "true")
@@ -191,6 +191,8 @@ def from_json(content: Mapping[str, Any]) -> Label:
         if content["kind"] == "heads":
             return SeveralLabels(heads={own["name"]: _one(own) for own in content["heads"]})
         return _one(content)
+    except EstimatorLibError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"The description of a label is damaged: expected kind, field and classes, got "

@@ -20,6 +20,7 @@ _MODULES = {
         "ServingInputReceiver",
         "SupervisedInputReceiver",
         "TensorServingInputReceiver",
+        "UnsupervisedInputReceiver",
     ),
     "estimator_lib.export.serving_inputs": (
         "build_parsing_serving_input_receiver_fn",

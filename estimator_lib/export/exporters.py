@@ -10,6 +10,7 @@ import abc
 import inspect
 import json
 import math
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -141,7 +142,7 @@ class LatestExporter(_SavedModelExporter):
     ) -> bytes | None:
         del eval_result, is_the_final_export
         result = self._save(estimator, export_path, checkpoint_path)
-        retention.clean(export_path, self._keep)
+        retention.clean(export_path, self._keep, whatever=True)
         return result
 
 
@@ -154,7 +155,9 @@ class BestExporter(_SavedModelExporter):
     Args:
         name: Of the directory.
         serving_input_receiver_fn: Gives a ServingInputReceiver.
-        event_file_pattern: Not used: the record is kept with the exports.
+        event_file_pattern: Of event files below model_dir with earlier evaluations, such as
+            "eval/*.tfevents.*". They are read where there is no record yet, in a directory of
+            tf.estimator.
         compare_fn: `(best, current) -> bool`, whether current is better; smaller loss by
             default. Called with keyword arguments best_eval_result, current_eval_result.
         assets_extra: Files to put along.
@@ -177,7 +180,6 @@ class BestExporter(_SavedModelExporter):
         metric: str = "loss",
         higher_is_better: bool = False,
     ) -> None:
-        del event_file_pattern
         names = ("best_eval_result", "current_eval_result")
         if compare_fn is not None and not _takes(compare_fn, names):
             raise ConfigError(
@@ -190,6 +192,8 @@ class BestExporter(_SavedModelExporter):
         self._metric = metric
         self._higher = higher_is_better
         self._compare = compare_fn
+        self._events = event_file_pattern
+        self._lasting: dict[str, Any] | None = None
 
     def export(
         self,
@@ -200,18 +204,33 @@ class BestExporter(_SavedModelExporter):
         is_the_final_export: bool,
     ) -> bytes | None:
         del is_the_final_export
-        best = self._best(export_path)
+        best = self._best(export_path) or self._lasting or self._of_events(estimator)
         current = history.plain(eval_result or {})
         if not self._better(best["metrics"] if best else None, current):
             return None
         result = self._save(estimator, export_path, checkpoint_path)
-        version = int(pathlib.Path(result.decode()).name)
-        record = {"version": version, "step": current.get("global_step"), "metrics": current}
-        # The export comes first: a kill in between leaves the old record, and the new model
-        # is judged once more, never lost.
-        storage.write_json(pathlib.Path(export_path) / _RECORD, record)
-        retention.clean(export_path, self._keep, protect=[version])
+        self._lasting = {"step": current.get("global_step"), "metrics": current}
+        named = isinstance(result, str | bytes | os.PathLike)
+        name = pathlib.Path(os.fsdecode(result)).name if named else ""
+        if name.isdigit():
+            # The export comes first: a kill in between leaves the old record, and the new model
+            # is judged once more, never lost.
+            record = {"version": int(name), **self._lasting}
+            storage.write_json(pathlib.Path(export_path) / _RECORD, record)
+        protected = [int(name)] if name.isdigit() else []
+        retention.clean(export_path, self._keep, protected, whatever=True)
         return result
+
+    def _of_events(self, estimator: Any) -> dict[str, Any] | None:
+        """The best of what event files say of evaluations before this one."""
+        best = None
+        if self._events is not None:
+            pattern = os.path.join(os.fsdecode(estimator.model_dir), self._events)
+            # The last evaluation is the one that is being judged.
+            for entry in history.from_events(pattern)[:-1]:
+                if self._better(best["metrics"] if best else None, entry["metrics"]):
+                    best = entry
+        return best
 
     def _best(self, export_path: str) -> dict[str, Any] | None:
         try:
@@ -222,6 +241,8 @@ class BestExporter(_SavedModelExporter):
         return record if whole and record["version"] in retention.versions(export_path) else None
 
     def _better(self, best: Mapping[str, Any] | None, current: Mapping[str, Any]) -> bool:
+        if best is None and not current:
+            return True
         if self._compare is not None:
             if any(_undefined(current.get(key)) for key in ("loss",)):
                 return False

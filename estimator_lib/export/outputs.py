@@ -1,32 +1,32 @@
 """What a model offers for serving; each output becomes a signature of the SavedModel.
 
-Layer 1 of the package: heads build these, `export.saved_model` writes them.
+Layer 1 of the package: heads build these, `export.saved_model` writes them. They derive from
+TensorFlow's own, so that either kind is accepted wherever one is.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+from tensorflow.python.saved_model.model_utils import export_output as theirs
+
 from estimator_lib.core.errors import ConfigError, Reason, quote
 
+ExportOutput = theirs.ExportOutput
+"""Base of all outputs, of these and of TensorFlow's."""
 
-@dataclasses.dataclass(frozen=True)
-class ExportOutput:
-    """Base of the outputs."""
+
+class _Named:
+    """Outputs that say what a signature gives."""
 
     def tensors(self) -> dict[str, Any]:
         """Returns the signature's output tensors by name."""
-        raise ConfigError(
-            f"Export output {type(self).__name__} has no tensors. Use ClassificationOutput, "
-            "RegressionOutput or PredictOutput.",
-            reason=Reason.UNSUPPORTED,
-        )
+        return tensors(self)
 
 
-@dataclasses.dataclass(frozen=True)
-class ClassificationOutput(ExportOutput):
+class ClassificationOutput(_Named, theirs.ClassificationOutput):
     """Scores and classes; at least one of them.
 
     Args:
@@ -34,54 +34,37 @@ class ClassificationOutput(ExportOutput):
         classes: string `[batch, n_classes]`, one name per score.
     """
 
-    scores: Any = None
-    classes: Any = None
-
-    def __post_init__(self) -> None:
-        if self.scores is None and self.classes is None:
+    def __init__(self, scores: Any = None, classes: Any = None) -> None:
+        if scores is None and classes is None:
             raise ConfigError(
                 "ClassificationOutput is empty: give scores, classes or both.",
                 reason=Reason.MISSING_VALUE,
             )
+        if scores is not None and not (_is_tensor(scores) and scores.dtype.is_floating):
+            raise _wrong("ClassificationOutput.scores", "a float tensor", scores)
+        if classes is not None and not (_is_tensor(classes) and classes.dtype == tf.string):
+            raise _wrong("ClassificationOutput.classes", "a string tensor", classes)
+        super().__init__(scores, classes)
 
-    def tensors(self) -> dict[str, Any]:
-        pairs = {"classes": self.classes, "scores": self.scores}
-        return {name: tensor for name, tensor in pairs.items() if tensor is not None}
 
-
-@dataclasses.dataclass(frozen=True)
-class RegressionOutput(ExportOutput):
+class RegressionOutput(_Named, theirs.RegressionOutput):
     """One number per example: float32 `[batch]` or `[batch, dimension]`."""
 
-    value: Any
+    def __init__(self, value: Any) -> None:
+        if not (_is_tensor(value) and value.dtype.is_floating):
+            raise _wrong("RegressionOutput.value", "a float tensor", value)
+        super().__init__(value)
 
-    def tensors(self) -> dict[str, Any]:
-        return {"outputs": self.value}
 
-
-@dataclasses.dataclass(frozen=True)
-class PredictOutput(ExportOutput):
+class PredictOutput(_Named, theirs.PredictOutput):
     """Any tensors by name; one tensor alone is named "output"."""
 
-    outputs: Any
-
-    def tensors(self) -> dict[str, Any]:
-        if not isinstance(self.outputs, Mapping):
-            return {"output": self.outputs}
-        for name in self.outputs:
-            if not isinstance(name, str | tuple):
-                raise ConfigError(
-                    f"PredictOutput has the key {quote(name)}: expected a string.",
-                    reason=Reason.TYPE_MISMATCH,
-                )
-        return {
-            "/".join(name) if isinstance(name, tuple) else name: tensor
-            for name, tensor in self.outputs.items()
-        }
+    def __init__(self, outputs: Any) -> None:
+        _check_named("PredictOutput", outputs)
+        super().__init__(outputs if _is_tensor(outputs) else dict(outputs))
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalOutput(ExportOutput):
+class EvalOutput(_Named, theirs.EvalOutput):
     """Loss, predictions and metrics, for a SavedModel in train or eval mode.
 
     Args:
@@ -90,21 +73,70 @@ class EvalOutput(ExportOutput):
         metrics: Name to a Keras metric, or a (value, update_op) pair.
     """
 
-    loss: Any = None
-    predictions: Any = None
-    metrics: Mapping[str, Any] | None = None
+    # What TensorFlow's class would check, it checks for metrics of Keras 2.
+    def __init__(
+        self, loss: Any = None, predictions: Any = None, metrics: Mapping[str, Any] | None = None
+    ) -> None:
+        self._loss = loss
+        self._predictions = predictions
+        self._metrics = metrics
 
-    def tensors(self) -> dict[str, Any]:
-        """`loss`, `predictions/<name>`, `metrics/<name>/value` and `.../update_op`."""
-        found: dict[str, Any] = {} if self.loss is None else {"loss": self.loss}
-        predictions = self.predictions
-        if predictions is not None:
-            named = predictions if isinstance(predictions, Mapping) else {"output": predictions}
-            found.update({f"predictions/{name}": value for name, value in named.items()})
-        for name, metric in (self.metrics or {}).items():
-            pair = isinstance(metric, tuple | list)
-            value, update = metric if pair else [metric.result()] * 2
-            found[f"metrics/{name}/value"] = value
-            if hasattr(update, "dtype"):  # an op that gives no value cannot be an output
-                found[f"metrics/{name}/update_op"] = update
-        return found
+
+def tensors(output: Any) -> dict[str, Any]:
+    """Returns a signature's output tensors by name.
+
+    Of EvalOutput these are `loss`, `predictions/<name>`, `metrics/<name>/value` and
+    `.../update_op`.
+
+    Raises:
+        ConfigError: no such kind of output is known.
+    """
+    if isinstance(output, EvalOutput):
+        return _supervised(output)
+    if isinstance(output, theirs.ClassificationOutput):
+        pairs = {"classes": output.classes, "scores": output.scores}
+        return {name: tensor for name, tensor in pairs.items() if tensor is not None}
+    if isinstance(output, theirs.RegressionOutput):
+        return {"outputs": output.value}
+    if isinstance(output, theirs.PredictOutput):
+        return dict(output.outputs)
+    raise ConfigError(
+        f"Export output {type(output).__name__} has no tensors. Use ClassificationOutput, "
+        "RegressionOutput or PredictOutput.",
+        reason=Reason.UNSUPPORTED,
+    )
+
+
+def _supervised(output: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {} if output.loss is None else {"loss": output.loss}
+    predictions = output.predictions
+    if predictions is not None:
+        named = predictions if isinstance(predictions, Mapping) else {"output": predictions}
+        found.update({f"predictions/{name}": value for name, value in named.items()})
+    for name, metric in (output.metrics or {}).items():
+        pair = isinstance(metric, tuple | list)
+        value, update = metric if pair else [metric.result()] * 2
+        found[f"metrics/{name}/value"] = value
+        if hasattr(update, "dtype"):  # an op that gives no value cannot be an output
+            found[f"metrics/{name}/update_op"] = update
+    return found
+
+
+def _check_named(kind: str, given: Any) -> None:
+    if not isinstance(given, Mapping):
+        given = {"output": given}
+    for name, value in given.items():
+        if not isinstance(name, str | tuple):
+            raise _wrong(kind, "names that are strings", name)
+        if not _is_tensor(value):
+            raise _wrong(f"{kind}[{quote(name)}]", "a tensor", value)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, tf.Tensor)
+
+
+def _wrong(what: str, expected: str, got: object) -> ConfigError:
+    return ConfigError(
+        f"{what} is invalid: expected {expected}, got {quote(got)}.", reason=Reason.TYPE_MISMATCH
+    )

@@ -5,9 +5,9 @@ Layer 3.
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import tensorflow as tf
 
@@ -17,8 +17,12 @@ SINGLE_FEATURE: Final = "feature"
 SINGLE_RECEIVER: Final = "input"
 
 
-@dataclasses.dataclass(frozen=True)
-class ServingInputReceiver:
+class ServingInputReceiver(
+    collections.namedtuple(
+        "ServingInputReceiver",
+        ["features", "receiver_tensors", "receiver_tensors_alternatives"],
+    )
+):
     """Features for the model and the tensors that requests feed.
 
     Args:
@@ -31,65 +35,113 @@ class ServingInputReceiver:
             taken for serialized tf.Examples, which the methods Classify and Regress take.
     """
 
-    features: Any
-    receiver_tensors: Any
-    receiver_tensors_alternatives: Mapping[str, Any] | None = None
-    resources: tuple[Any, ...] = ()
-    raw_fields: bool = False
+    resources: tuple[Any, ...]
+    raw_fields: bool
 
-    def __post_init__(self) -> None:
-        set_ = object.__setattr__
-        if self.features is None or self.receiver_tensors is None:
+    def __new__(
+        cls,
+        features: Any,
+        receiver_tensors: Any,
+        receiver_tensors_alternatives: Mapping[str, Any] | None = None,
+        resources: tuple[Any, ...] = (),
+        raw_fields: bool = False,  # noqa: FBT001, FBT002, RUF100 - kept for callers
+    ) -> Self:
+        if features is None or receiver_tensors is None:
             raise ConfigError(
-                "ServingInputReceiver is incomplete: expected features and receiver_tensors.",
+                f"{cls.__name__} is incomplete: expected features and receiver_tensors.",
                 reason=Reason.MISSING_VALUE,
             )
-        if not isinstance(self.features, Mapping):
-            set_(self, "features", self._single(self.features))
-        receivers = named(self.receiver_tensors)
-        if not receivers:
-            raise ConfigError(
-                "ServingInputReceiver.receiver_tensors is empty: expected at least one tensor.",
-                reason=Reason.MISSING_VALUE,
-            )
-        for name, tensor in receivers.items():
-            if not isinstance(name, str) or not tf.is_tensor(tensor):
-                raise ConfigError(
-                    f"ServingInputReceiver.receiver_tensors[{quote(name)}] is invalid: expected "
-                    f"a tensor by name, got {quote(tensor)}.",
-                    reason=Reason.TYPE_MISMATCH,
-                )
-        set_(self, "receiver_tensors", receivers)
-        alternatives = self.receiver_tensors_alternatives or {}
-        set_(
-            self,
-            "receiver_tensors_alternatives",
-            {name: named(tensors) for name, tensors in alternatives.items()},
-        )
+        receivers = _fed(cls.__name__, "receiver_tensors", receiver_tensors)
+        alternatives = receiver_tensors_alternatives
+        if alternatives is not None and not isinstance(alternatives, Mapping):
+            raise _wrong(cls.__name__, "receiver_tensors_alternatives", "a dict", alternatives)
+        others = {
+            name: _fed(cls.__name__, f"receiver_tensors_alternatives[{quote(name)}]", tensors)
+            for name, tensors in (alternatives or {}).items()
+        }
+        made = super().__new__(cls, cls._features(features), receivers, others or None)
+        # Beside the tuple, which keeps the length that it had.
+        made.resources = tuple(resources)
+        made.raw_fields = raw_fields
+        return made
 
-    def _single(self, features: Any) -> Any:
-        return {SINGLE_FEATURE: features}
+    @classmethod
+    def _features(cls, features: Any) -> Any:
+        return _parts(cls.__name__, "features", features, SINGLE_FEATURE)
 
 
-@dataclasses.dataclass(frozen=True)
 class TensorServingInputReceiver(ServingInputReceiver):
     """For a model_fn that takes one tensor instead of a dict."""
 
-    def _single(self, features: Any) -> Any:
+    @classmethod
+    def _features(cls, features: Any) -> Any:
+        if not _is_tensor(features):
+            raise _wrong(cls.__name__, "features", "one tensor", features)
         return features
 
 
-@dataclasses.dataclass(frozen=True)
-class SupervisedInputReceiver:
+class SupervisedInputReceiver(
+    collections.namedtuple("SupervisedInputReceiver", ["features", "labels", "receiver_tensors"])
+):
     """Features, labels and the tensors fed, to export the train or eval function."""
 
-    features: Any
-    labels: Any
-    receiver_tensors: Any
-    resources: tuple[Any, ...] = ()
+    resources: tuple[Any, ...]
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "receiver_tensors", named(self.receiver_tensors))
+    def __new__(
+        cls, features: Any, labels: Any, receiver_tensors: Any, resources: tuple[Any, ...] = ()
+    ) -> Self:
+        for part, given in (("features", features), ("labels", labels)):
+            if given is None:
+                raise ConfigError(
+                    f"SupervisedInputReceiver is incomplete: expected {part}.",
+                    reason=Reason.MISSING_VALUE,
+                )
+            _parts(cls.__name__, part, given, part)
+        receivers = _fed(cls.__name__, "receiver_tensors", receiver_tensors)
+        made = super().__new__(cls, features, labels, receivers)
+        made.resources = tuple(resources)
+        return made
+
+
+class UnsupervisedInputReceiver(ServingInputReceiver):
+    """Features and the tensors fed, where a model trains without labels."""
+
+    def __new__(cls, features: Any, receiver_tensors: Any) -> Self:
+        return super().__new__(cls, features, receiver_tensors)
+
+    @classmethod
+    def _features(cls, features: Any) -> Any:
+        _parts(cls.__name__, "features", features, SINGLE_FEATURE)
+        return features
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, tf.Tensor | tf.SparseTensor | tf.RaggedTensor)
+
+
+def _parts(receiver: str, field: str, given: Any, single: str) -> dict[str, Any]:
+    parts = dict(given) if isinstance(given, Mapping) else {single: given}
+    for name, tensor in parts.items():
+        if not isinstance(name, str) or not _is_tensor(tensor):
+            raise _wrong(receiver, f"{field}[{quote(name)}]", "a tensor by name", tensor)
+    return parts
+
+
+def _fed(receiver: str, field: str, given: Any) -> dict[str, Any]:
+    found = _parts(receiver, field, given, SINGLE_RECEIVER)
+    if not found:
+        raise ConfigError(
+            f"{receiver}.{field} is empty: expected at least one tensor.",
+            reason=Reason.MISSING_VALUE,
+        )
+    return found
+
+
+def _wrong(receiver: str, field: str, expected: str, got: object) -> ConfigError:
+    return ConfigError(
+        f"{receiver}.{field} is invalid: expected {expected}, got {quote(got)}.",
+        reason=Reason.TYPE_MISMATCH,
+    )
 
 
 def named(tensors: Any) -> dict[str, Any]:

@@ -198,7 +198,11 @@ def copy_tree(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def clean(
-    directory: str | os.PathLike[str], keep: int | None, protect: Collection[int] = ()
+    directory: str | os.PathLike[str],
+    keep: int | None,
+    protect: Collection[int] = (),
+    *,
+    whatever: bool = False,
 ) -> list[int]:
     """Deletes the oldest versions beyond `keep`; returns what was deleted.
 
@@ -206,10 +210,11 @@ def clean(
         directory: Parent of the versions.
         keep: How many to keep; None or 0 keeps all.
         protect: Never deleted: the best, the one being served. The newest never is either.
+        whatever: Whether every directory of a numeric name counts, a whole SavedModel or not.
     """
     if not keep:
         return []
-    found = versions(directory)
+    found = sorted(_taken(pathlib.Path(directory))) if whatever else versions(directory)
     safe = {*protect, *found[-1:]}
     spare = len(found) - max(keep, len([v for v in found if v in safe]))
     removed: list[int] = []

@@ -82,10 +82,16 @@ class Traced:
                 made["exports"] = _exports(model.call(receiver.features, labels, mode), mode)
             operations = tf.compat.v1.get_default_graph().get_operations()
             # Metrics tell what they are after the batch.
-            updates = [op for op in operations if mode == ModeKeys.EVAL and "Assign" in op.type]
+            updates = [
+                op
+                for op in operations
+                if mode == ModeKeys.EVAL and ("Assign" in op.type or "ScatterAdd" in op.type)
+            ]
             with tf.control_dependencies(updates):
                 made["tensors"] = {
-                    name: {key: tf.identity(value) for key, value in output.tensors().items()}
+                    name: {
+                        key: tf.identity(value) for key, value in outputs.tensors(output).items()
+                    }
                     for name, output in made["exports"].items()
                 }
             made["receiver"] = receiver
@@ -98,7 +104,7 @@ class Traced:
                 "EstimatorSpec.",
                 reason=Reason.MISSING_VALUE,
             )
-        resources = list(receiver.resources)
+        resources = list(getattr(receiver, "resources", ()))
         if mode == ModeKeys.EVAL:  # the variables of metrics, which no checkpoint holds
             model.store.reset_local()
             resources += [model.store.variables[name] for name in sorted(model.store.local)]
@@ -124,7 +130,7 @@ class Traced:
         one_string = texts == [True] and not raw
         dropped = []
         for name, output in exports.items():
-            method = _METHODS.get(type(output))
+            method = next((m for kind, m in _METHODS.items() if isinstance(output, kind)), None)
             if method is not None and not one_string:
                 dropped.append(name)
                 continue

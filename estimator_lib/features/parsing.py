@@ -106,7 +106,10 @@ def _with(spec: Spec, label_key: str, label: Any, weight_column: Any) -> Spec:
     _add(spec, "label_key", label_key, label)
     if weight_column is not None:
         key = getattr(weight_column, "key", weight_column)
-        _add(spec, "weight_column", key, tf.io.FixedLenFeature((1,), tf.float32))
+        feature: Any = tf.io.FixedLenFeature((1,), tf.float32)
+        if key is not weight_column:
+            feature = make_parse_example_spec([weight_column])[key]
+        _add(spec, "weight_column", key, feature)
     return spec
 
 

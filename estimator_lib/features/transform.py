@@ -249,6 +249,10 @@ class _Pass:
         if column.default_value is not None:
             default = tf.constant(column.default_value, tf.float32)
             numbers = tf.where(tf.math.is_nan(numbers), default, numbers)
+        if rank == 1 and callable(column.normalizer):
+            # A user's function gets what tf.estimator gave it: [batch, 1].
+            normal = _normalized(column.normalizer, numbers[:, tf.newaxis])
+            return tf.reshape(normal, (tf.shape(numbers)[0],))
         return _normalized(column.normalizer, numbers)
 
     def _category(self, column: fc.CategoricalColumn) -> _Ids:

@@ -53,9 +53,11 @@ def from_feature_column(column: Any) -> fc.Column:
         return column
     kind = type(column).__name__
     if kind == "NumericColumn":
-        return fc.numeric_column(
-            column.key, column.shape, _default(column), column.dtype, column.normalizer_fn
+        number = fc.numeric_column(
+            column.key, column.shape or (1,), _default(column), column.dtype, column.normalizer_fn
         )
+        # One number without a dimension of its own, as tf.Transform gives them.
+        return number if column.shape else dataclasses.replace(number, shape=())
     if kind == "BucketizedColumn":
         source: Any = from_feature_column(column.source_column)
         return fc.bucketized_column(source, column.boundaries)

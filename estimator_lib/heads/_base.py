@@ -27,6 +27,7 @@ from estimator_lib import optimizers, variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.core.labels import ClassNames
+from estimator_lib.errors import BadValueError
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.losses import LossReduction
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
@@ -106,24 +107,19 @@ class Batch:
 class Head(abc.ABC):
     """Everything after the logits, as a model_fn and an eager user see it.
 
-    Args:
-        loss_reduction: Of the weighted losses of a batch; see `losses.LossReduction`.
-        name: Suffix of all metric keys, as in "accuracy/<name>".
+    A head of your own has what is abstract here, and `create_estimator_spec` if a ready-made
+    model is to train with it.
     """
 
-    def __init__(self, loss_reduction: Any, name: str | None) -> None:
-        self._reduction = loss_library.reduction_of(loss_reduction)
-        self._name = name
-
     @property
+    @abc.abstractmethod
     def name(self) -> str | None:
-        """Suffix of the metric keys, or None."""
-        return self._name
+        """Suffix of the metric keys, as in "accuracy/<name>", or None."""
 
     @property
-    def loss_reduction(self) -> LossReduction:
-        """How the losses of a batch become one number."""
-        return self._reduction
+    @abc.abstractmethod
+    def loss_reduction(self) -> Any:
+        """How the losses of a batch become one number; see `losses.LossReduction`."""
 
     @property
     @abc.abstractmethod
@@ -179,7 +175,6 @@ class Head(abc.ABC):
     ) -> dict[str, Any]:
         """Adds a batch to `eval_metrics` (from `metrics`) and returns them."""
 
-    @abc.abstractmethod
     def create_estimator_spec(
         self,
         features: Mapping[str, Any],
@@ -208,48 +203,67 @@ class Head(abc.ABC):
         Raises:
             ConfigError: both or none of optimizer and train_op_fn are given in TRAIN.
             DataError: shapes do not fit.
+            NotImplementedError: a head of a user's does not have it.
         """
+        raise NotImplementedError(
+            f"{type(self).__name__} has no create_estimator_spec. Write one: it returns the "
+            "EstimatorSpec of a model_fn."
+        )
 
-    @abc.abstractmethod
     def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
         """Returns the signatures for serving, "serving_default" and "predict" among them."""
+        output = PredictOutput(predictions)
+        return {DEFAULT_SIGNATURE: output, PREDICT_SIGNATURE: output}
 
     def calibrated(self, logits: Any, mode: str) -> Any:
         """Returns logits corrected by what `calibrations` says of this head, but in TRAIN."""
-        found = (_calibrations.get() or {}).get(self._name)
+        found = (_calibrations.get() or {}).get(self.name)
         if found is None or mode == ModeKeys.TRAIN:
             return logits
         return found.scale * tf.convert_to_tensor(logits) + found.shift
 
     def _checked_logits(self, logits: Any) -> tf.Tensor:
+        """Returns logits as float32 `[..., logits_dimension]`, of rank 2 at least."""
         logits = tf.convert_to_tensor(logits)
         if logits.dtype != tf.float32:
             logits = tf.cast(logits, tf.float32)
-        width = logits.shape[-1] if logits.shape.rank else None
-        if logits.shape.rank != 2 or width not in (None, self.logits_dimension):
-            raise DataError(
-                f"{type(self).__name__} got logits of a wrong shape: expected "
-                f"[batch, {self.logits_dimension}], got {logits.shape}. Match the last layer.",
+        rank, size = logits.shape.rank, self.logits_dimension
+        width = logits.shape[-1] if rank else None
+        wrong = f"{type(self).__name__} got logits of a wrong shape: expected [..., {size}]"
+        if rank in (0, 1) or width not in (None, size):
+            raise BadValueError(
+                f"{wrong} with the batch first, got {logits.shape}. Match the last layer.",
                 reason=Reason.TYPE_MISMATCH,
             )
+        if width is None:
+            found = tf.shape(logits)
+            logits = _if_true(tf.equal(found[-1], size), [f"{wrong}, got", found], logits)
+            logits.set_shape([None, size] if rank is None else [*logits.shape[:-1], size])
         return logits
 
-    def _needed_labels(self, labels: Any, mode: str) -> None:
+    def _needed_labels(self, labels: Any, mode: str | None = None) -> None:
         if labels is None:
+            where = "" if mode is None else f" in mode {mode!r}"
             raise DataError(
-                f"{type(self).__name__} got no labels in mode {mode!r}. Return (features, labels) "
-                "from input_fn.",
+                f"{type(self).__name__} got no labels{where}. Return (features, labels) from "
+                "input_fn.",
                 reason=Reason.MISSING_VALUE,
             )
 
     def _key(self, key: str) -> str:
-        return f"{key}/{self._name}" if self._name else key
+        return f"{key}/{self.name}" if self.name else key
 
     def _invalid(self, argument: str, expected: str, got: object) -> ConfigError:
+        return self._refused(argument, expected, got, Reason.INVALID_VALUE)
+
+    def _mistyped(self, argument: str, expected: str, got: object) -> ConfigError:
+        return self._refused(argument, expected, got, Reason.TYPE_MISMATCH)
+
+    def _refused(self, argument: str, expected: str, got: object, reason: Reason) -> ConfigError:
         return ConfigError(
             f"{type(self).__name__}: argument {argument} is invalid: expected {expected}, got "
             f"{quote(got)}.",
-            reason=Reason.INVALID_VALUE,
+            reason=reason,
         )
 
 
@@ -257,7 +271,8 @@ class LabelHead(Head):
     """Base of the heads for one kind of label.
 
     Args:
-        weight_column: Feature (or numeric column) with the examples' weights; None means 1.
+        weight_column: Feature (or numeric column, whose normalizer_fn is applied) with the
+            examples' weights; None means 1.
         loss_reduction: See `Head`.
         loss_fn: Instead of the head's own loss: takes labels, logits and, if it likes,
             features and loss_reduction, and returns `[batch, 1]` or `[batch, logits_dimension]`.
@@ -267,6 +282,9 @@ class LabelHead(Head):
     signatures: ClassVar[tuple[str, ...]] = ()
     """Signature names besides "predict", the default one first."""
 
+    per_logit_weights: ClassVar[bool] = False
+    """Whether an example may have one weight per logit."""
+
     def __init__(
         self,
         weight_column: str | fc.NumericColumn | None = None,
@@ -274,13 +292,31 @@ class LabelHead(Head):
         loss_fn: Callable[..., tf.Tensor] | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(loss_reduction, name)
+        self._reduction = loss_library.reduction_of(loss_reduction)
+        self._name = name
         # A numeric column, ours or of tf.feature_column, stands for its field.
         column = getattr(weight_column, "key", weight_column)
         if column is not None and not isinstance(column, str):
-            raise self._invalid("weight_column", "a feature's name or None", weight_column)
+            raise self._mistyped(
+                "weight_column", "a feature's name, a numeric column or None", weight_column
+            )
         self._weight_column = column
+        self._weight_normalizer = getattr(
+            weight_column, "normalizer_fn", getattr(weight_column, "normalizer", None)
+        )
+        if self._weight_normalizer is not None and not callable(self._weight_normalizer):
+            raise self._invalid(
+                "weight_column", "a normalizer_fn that is a function", self._weight_normalizer
+            )
         self._loss_fn = _checked_loss_fn(type(self).__name__, loss_fn)
+
+    @property
+    def name(self) -> str | None:
+        return self._name
+
+    @property
+    def loss_reduction(self) -> LossReduction:
+        return self._reduction
 
     @property
     def weight_column(self) -> str | None:
@@ -328,14 +364,15 @@ class LabelHead(Head):
         mode: str | None = None,
         regularization_losses: Sequence[Any] | None = None,
     ) -> tf.Tensor:
-        del mode
+        self._needed_labels(labels, mode)
         labels, logits, losses, weights = self._per_example(labels, logits, features or {})
         return _regularized(
             loss_library.reduce(losses, weights, self._reduction), regularization_losses
         )
 
     def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[str, tf.Tensor]:
-        makers = self._predictions(self._checked_logits(logits))
+        logits = self._checked_logits(logits)
+        makers = self._predictions(_flat(logits))
         for key in keys or ():
             if key not in makers:
                 raise ConfigError(
@@ -347,7 +384,7 @@ class LabelHead(Head):
             # XLA has no texts, and trains without them.
             keys = [key for key in makers if key not in _TEXTS or not variables.for_xla()]
         with tf.name_scope("predictions"):
-            return {key: makers[key]() for key in keys}
+            return {key: _shaped(key, makers[key](), logits) for key in keys}
 
     def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
         made = self._new_metrics()
@@ -363,6 +400,7 @@ class LabelHead(Head):
         labels: Any,
         regularization_losses: Sequence[Any] | None = None,
     ) -> dict[str, Any]:
+        self._needed_labels(labels)
         batch = self._batch(labels, logits, features)
         return self._updated(eval_metrics, batch, regularization_losses)
 
@@ -379,7 +417,7 @@ class LabelHead(Head):
         regularization_losses: Sequence[Any] | None = None,
     ) -> EstimatorSpec:
         with tf.name_scope(self._name or "head"):
-            logits = self.calibrated(logits, mode)
+            logits = self._checked_logits(self.calibrated(logits, mode))
             if mode == ModeKeys.PREDICT:
                 predictions = self.predictions(logits)
                 return EstimatorSpec(
@@ -394,11 +432,12 @@ class LabelHead(Head):
                 metrics = self.metrics(regularization_losses)
                 return EstimatorSpec(
                     mode=mode,
-                    predictions=dict(batch.predictions),
+                    predictions=_all_shaped(batch.predictions, logits),
                     loss=_regularized(loss, regularization_losses),
                     eval_metric_ops=self._updated(metrics, batch, regularization_losses),
                 )
             loss = self.loss(labels, logits, features, mode, regularization_losses)
+            summarize(loss, regularization_losses, self._key)
             return EstimatorSpec(
                 mode=mode,
                 predictions=self.predictions(logits),
@@ -432,32 +471,51 @@ class LabelHead(Head):
     def _per_example(
         self, labels: Any, logits: Any, features: Mapping[str, Any]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """Returns labels as numbers, logits, losses and weights, each `[rows, n]`."""
         logits = self._checked_logits(logits)
-        given = self._column_of(labels)
-        numbers = self._labels(given)
+        given = self._column_of(labels, logits)
+        numbers = self._labels(_flat(given))
         if self._loss_fn is not None:
-            losses = self._loss_fn(
-                labels=numbers, logits=logits, features=features, loss_reduction=self._reduction
-            )
-            if losses.shape.rank != 2:
-                raise DataError(
-                    f"loss_fn of {type(self).__name__} returned a wrong shape: expected "
-                    f"[batch, 1] or [batch, {self.logits_dimension}], got {losses.shape}. Do not "
-                    "reduce it.",
-                    reason=Reason.TYPE_MISMATCH,
-                )
+            losses = self._own_losses(numbers, logits, features)
         else:
-            losses = self._loss_of(given.dtype)(numbers, logits)
-        return numbers, logits, losses, self._weights(features)
+            losses = self._loss_of(given.dtype)(numbers, _flat(logits))
+        return numbers, _flat(logits), losses, self._weights(features, logits)
+
+    def _own_losses(
+        self, numbers: tf.Tensor, logits: tf.Tensor, features: Mapping[str, Any]
+    ) -> tf.Tensor:
+        loss_fn = self._loss_fn
+        assert loss_fn is not None  # noqa: S101 - the caller has looked
+        losses = loss_fn(
+            labels=_like(numbers, logits), logits=logits, features=features,
+            loss_reduction=self._reduction,
+        )  # fmt: skip
+        widths = sorted({1, self.logits_dimension})
+        fits = [losses.shape.is_compatible_with([*logits.shape[:-1], width]) for width in widths]
+        if logits.shape.rank is not None and not any(fits):
+            raise BadValueError(
+                f"loss_fn of {type(self).__name__} returned a wrong shape: expected "
+                f"{' or '.join(f'[batch, {width}]' for width in widths)}, got {losses.shape} for "
+                f"logits {logits.shape}. Do not reduce it.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        return _flat(losses)
 
     def _label_width(self) -> int:
         """How many labels per example there are."""
         return 1
 
-    def _column_of(self, labels: Any) -> Any:
-        """Returns labels `[batch]` as `[batch, 1]`, and any others as they are."""
+    def _column_of(self, labels: Any, logits: tf.Tensor | None = None) -> Any:
+        """Returns labels `[...]` as `[..., 1]`, and any others as they are.
+
+        With `logits`, their shapes are compared as far as they are known.
+        """
         if isinstance(labels, tf.SparseTensor | tf.RaggedTensor):
-            return labels
+            raise DataError(
+                f"{type(self).__name__} got labels that are no plain tensor: expected [batch] or "
+                f"[batch, {self._label_width()}]. Use tf.sparse.to_dense in input_fn.",
+                reason=Reason.TYPE_MISMATCH,
+            )
         if isinstance(labels, Mapping):
             raise DataError(
                 f"{type(self).__name__} got a dict of labels: expected one tensor. Pick one in "
@@ -465,17 +523,36 @@ class LabelHead(Head):
                 reason=Reason.TYPE_MISMATCH,
             )
         labels = tf.convert_to_tensor(labels)
-        if labels.shape.rank == 1 and self._label_width() == 1:
-            return labels[:, tf.newaxis]
-        if labels.shape.rank != 2 or labels.shape[1] not in (None, self._label_width()):
-            raise DataError(
+        width, rank = self._label_width(), labels.shape.rank
+        wanted = 2 if logits is None else logits.shape.rank
+        if rank is not None and rank + 1 == wanted and width == 1:
+            labels, rank = labels[..., tf.newaxis], rank + 1
+        if rank is None:
+            return self._labels_of_any_rank(labels, logits, width)
+        outer = [None] * (rank - 1) if logits is None else logits.shape[:-1]
+        if rank < 2 or not labels.shape.is_compatible_with(tf.TensorShape([*outer, width])):
+            raise BadValueError(
                 f"{type(self).__name__} got labels of a wrong shape: expected "
-                f"[batch, {self._label_width()}], got {labels.shape}. Reshape them in input_fn.",
+                f"[batch, {width}], got {labels.shape}"
+                + ("" if logits is None else f" for logits {logits.shape}")
+                + ". Reshape them in input_fn.",
                 reason=Reason.TYPE_MISMATCH,
             )
         return labels
 
-    def _weights(self, features: Mapping[str, Any]) -> tf.Tensor | None:
+    def _labels_of_any_rank(
+        self, labels: tf.Tensor, logits: tf.Tensor | None, width: int
+    ) -> tf.Tensor:
+        if logits is None:
+            return tf.ensure_shape(labels, (None, width))
+        expected, found = tf.concat([tf.shape(logits)[:-1], [width]], 0), tf.shape(labels)
+        said = [f"{type(self).__name__} got labels of a wrong shape: expected", expected, found]
+        return tf.reshape(_if_true(_same_shape(expected, found), said, labels), expected)
+
+    def _weights(
+        self, features: Mapping[str, Any], logits: tf.Tensor | None = None
+    ) -> tf.Tensor | None:
+        """Returns weights `[rows, 1]` or, where the head allows it, one per logit."""
         if self._weight_column is None:
             return None
         if self._weight_column not in features:
@@ -484,8 +561,44 @@ class LabelHead(Head):
                 + did_you_mean(self._weight_column, features),
                 reason=Reason.FIELD_MISSING,
             )
-        weights = tf.cast(tf.convert_to_tensor(features[self._weight_column]), tf.float32)
-        return weights[:, tf.newaxis] if weights.shape.rank == 1 else weights
+        given = tf.convert_to_tensor(features[self._weight_column])
+        if given.shape.rank == 1:
+            given = given[:, tf.newaxis]
+        if self._weight_normalizer is not None:
+            given = tf.convert_to_tensor(self._weight_normalizer(given))
+        if not (given.dtype.is_floating or given.dtype.is_integer):
+            raise DataError(
+                f"Weight feature {self._weight_column!r} is no number: got {given.dtype.name}. "
+                "Convert it in input_fn.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        weights = tf.cast(given, tf.float32)
+        if logits is None:
+            return weights
+        rank = logits.shape.rank
+        if rank is not None and weights.shape.rank == rank - 1:
+            weights = weights[..., tf.newaxis]
+        widths = {1, self.logits_dimension} if self.per_logit_weights else {1}
+        if rank is None or weights.shape.rank is None:
+            return _flat(self._weights_of_any_rank(weights, logits, sorted(widths)))
+        fits = [weights.shape.is_compatible_with([*logits.shape[:-1], w]) for w in widths]
+        if not any(fits):
+            raise BadValueError(
+                f"Weight feature {self._weight_column!r} has a wrong shape: expected "
+                f"{[*logits.shape[:-1], 1]}, got {given.shape}. Give one weight per example.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        return _flat(weights)
+
+    def _weights_of_any_rank(
+        self, weights: tf.Tensor, logits: tf.Tensor, widths: Sequence[int]
+    ) -> tf.Tensor:
+        outer, found = tf.shape(logits)[:-1], tf.shape(weights)
+        fits = [_same_shape(tf.concat([outer, [width]], 0), found) for width in widths]
+        said = [f"Weight feature {self._weight_column} has a wrong shape: got", found,
+                "for logits", tf.shape(logits)]  # fmt: skip
+        weights = _if_true(tf.reduce_any(fits), said, weights)
+        return tf.reshape(weights, tf.concat([outer, found[-1:]], 0))
 
     def _updated(
         self, metrics: dict[str, Any], batch: Batch, regularization_losses: Sequence[Any] | None
@@ -512,6 +625,62 @@ class LabelHead(Head):
         }
 
 
+def _flat(values: Any) -> Any:
+    """Returns `[..., n]` as `[rows, n]`."""
+    if isinstance(values, tf.SparseTensor | tf.RaggedTensor) or values.shape.rank == 2:
+        return values
+    return tf.reshape(values, (-1, values.shape[-1] or tf.shape(values)[-1]))
+
+
+def _like(rows: Any, logits: tf.Tensor) -> Any:
+    """Returns `[rows, n]` as `[..., n]`, where `...` is that of the logits."""
+    if logits.shape.rank == 2 or isinstance(rows, tf.SparseTensor | tf.RaggedTensor):
+        return rows
+    found = tf.reshape(rows, tf.concat([tf.shape(logits)[:-1], tf.shape(rows)[1:]], 0))
+    if logits.shape.rank is not None:
+        found.set_shape([*logits.shape[:-1], *rows.shape[1:]])
+    return found
+
+
+def _shaped(key: str, rows: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns a prediction of rows in the logits' shape; lists of all classes once per example."""
+    if logits.shape.rank == 2:
+        return rows
+    return rows[: tf.shape(logits)[0]] if key.startswith("all_") else _like(rows, logits)
+
+
+def _all_shaped(predictions: Mapping[str, tf.Tensor], logits: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {key: _shaped(key, rows, logits) for key, rows in predictions.items()}
+
+
+def _same_shape(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    return tf.cond(
+        tf.equal(tf.size(one), tf.size(other)),
+        lambda: tf.reduce_all(tf.equal(one, other)),
+        lambda: tf.constant(value=False),
+    )
+
+
+def _if_true(condition: Any, said: list[Any], value: tf.Tensor) -> tf.Tensor:
+    """Returns `value`, computed only if `condition` is true; else what is `said` is the error."""
+    with tf.control_dependencies(variables.require(condition, lambda: said)):
+        return tf.identity(value)
+
+
+def summarize(
+    loss: tf.Tensor, regularization_losses: Sequence[Any] | None, key: Callable[[str], str]
+) -> None:
+    """Adds summaries to a graph that a session runs; the training loop writes its own."""
+    graph = tf.compat.v1.get_default_graph()
+    if tf.executing_eagerly() or graph.building_function:
+        return
+    with graph.name_scope(None):
+        tf.compat.v1.summary.scalar(key("loss"), loss)
+        if regularization_losses:
+            total = tf.add_n([tf.convert_to_tensor(part) for part in regularization_losses])
+            tf.compat.v1.summary.scalar(key("regularization_loss"), total)
+
+
 def train_op(
     loss: tf.Tensor,
     optimizer: Any,
@@ -531,6 +700,11 @@ def train_op(
             f"{'none' if optimizer is None else 'both'}. Give exactly one.",
             reason=Reason.CONFLICT if optimizer is not None else Reason.MISSING_VALUE,
         )
+    if update_ops is not None and not isinstance(update_ops, list | tuple):
+        raise ConfigError(
+            f"A head's update_ops are invalid: expected a list, got {quote(update_ops)}.",
+            reason=Reason.TYPE_MISMATCH,
+        )
     if train_op_fn is not None:
         step = train_op_fn(loss)
     else:
@@ -544,10 +718,14 @@ def checked(labels: tf.Tensor, good: tf.Tensor, head: str, expected: str) -> tf.
     if tf.executing_eagerly():
         if not tf.reduce_all(good):
             values = quote(labels.numpy().ravel().tolist())
-            raise DataError(
+            raise BadValueError(
                 f"{message} {values}. Correct the labels.", reason=Reason.LABEL_OUT_OF_RANGE
             )
         return labels
+    if tf.get_static_value(tf.reduce_all(good)) is False:
+        raise BadValueError(
+            f"{message} others. Correct the labels.", reason=Reason.LABEL_OUT_OF_RANGE
+        )
     said = [f"LabelError: {message}", labels]
     with tf.control_dependencies(variables.require(good, lambda: said)):
         return tf.identity(labels)
@@ -629,6 +807,31 @@ def checked_thresholds(head: str, thresholds: Sequence[float] | None) -> tuple[f
                 reason=Reason.INVALID_VALUE,
             )
     return tuple(float(t) for t in thresholds or ())
+
+
+def checked_auc_thresholds(head: str, thresholds: Any) -> int | None:
+    """Returns the number of thresholds, at least 3, or None."""
+    if thresholds is None:
+        return None
+    if isinstance(thresholds, bool) or not isinstance(thresholds, int) or thresholds < 3:
+        raise ConfigError(
+            f"{head}: argument auc_thresholds is invalid: expected an integer of at least 3 or "
+            f"None, got {quote(thresholds)}.",
+            reason=Reason.INVALID_VALUE,
+        )
+    return thresholds
+
+
+def checked_more(head: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of metrics that are wanted beside the usual ones."""
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"{head}: argument more_metrics is invalid: got {quote(name)}."
+                + did_you_mean(str(name), known),
+                reason=Reason.UNKNOWN_NAME,
+            )
+    return tuple(names)
 
 
 def _regularized(loss: tf.Tensor, regularization_losses: Sequence[Any] | None) -> tf.Tensor:

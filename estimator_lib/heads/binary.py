@@ -28,6 +28,8 @@ class BinaryClassHead(_base.LabelHead):
         loss_reduction: See `LabelHead`.
         loss_fn: See `LabelHead`.
         name: See `LabelHead`.
+        auc_thresholds: Thresholds of the areas, such as the 200 of tf.estimator; by default
+            they are exact.
     """
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE, _base.REGRESSION_SIGNATURE)
@@ -40,8 +42,11 @@ class BinaryClassHead(_base.LabelHead):
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
         name: str | None = None,
+        *,
+        auc_thresholds: int | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
+        self._auc_thresholds = _base.checked_auc_thresholds(type(self).__name__, auc_thresholds)
         self._thresholds = _base.checked_thresholds(type(self).__name__, thresholds)
         self._vocabulary = _base.LabelVocabulary(label_vocabulary, 2, type(self).__name__)
 
@@ -93,7 +98,7 @@ class BinaryClassHead(_base.LabelHead):
         for at in range(len(self._thresholds)):
             names += [f"correct{at}", f"true{at}", f"positive{at}"]
         sums = metrics.Sums("sums", names)
-        confusion = metrics.ConfusionHistogram("confusion")
+        confusion = metrics.ConfusionHistogram("confusion", thresholds=self._auc_thresholds)
 
         def of(name: str, numerator: str, denominator: str = "weight") -> metrics.View:
             return metrics.ratio(name, sums, numerator, denominator)

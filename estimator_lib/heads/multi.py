@@ -11,6 +11,7 @@ from estimator_lib import metrics
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
+from estimator_lib.losses import LossReduction, reduction_of
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 
@@ -44,9 +45,18 @@ class MultiHead(_base.Head):
                 "MultiHead: the heads have different loss reductions. Give all the same.",
                 reason=Reason.CONFLICT,
             )
-        super().__init__(reductions.pop(), "_".join(str(name) for name in names))
+        self._reduction = reduction_of(reductions.pop())
+        self._name = "_".join(str(name) for name in names)
         self._heads = {str(head.name): head for head in heads}
         self._head_weights = tuple(float(w) for w in head_weights or [1.0] * len(heads))
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def loss_reduction(self) -> LossReduction:
+        return self._reduction
 
     @property
     def heads(self) -> Mapping[str, _base.Head]:
@@ -161,6 +171,7 @@ class MultiHead(_base.Head):
             return EstimatorSpec(
                 mode=mode, predictions=predictions, loss=loss, eval_metric_ops=found
             )
+        _base.summarize(loss, regularization_losses, str)
         return EstimatorSpec(
             mode=mode,
             predictions=predictions,
@@ -195,7 +206,7 @@ class MultiHead(_base.Head):
                     )
             return {name: logits[name] for name in self._heads}
         sizes = [head.logits_dimension for head in self._heads.values()]
-        parts = tf.split(self._checked_logits(logits), sizes, axis=1)
+        parts = tf.split(self._checked_logits(logits), sizes, axis=-1)
         return dict(zip(self._heads, parts, strict=True))
 
     def _labels_by_head(self, labels: Any) -> Mapping[str, Any]:
@@ -221,10 +232,13 @@ class MultiHead(_base.Head):
         mode: str | None,
     ) -> list[tf.Tensor]:
         by_head = self._labels_by_head(labels)
-        return [
+        found = [
             head.loss(by_head[name], parts[name], features, mode)
             for name, head in self._heads.items()
         ]
+        for name, loss in zip(self._heads, found, strict=True) if mode == ModeKeys.TRAIN else ():
+            _base.summarize(loss, None, self._heads[name]._key)
+        return found
 
     def _total(
         self, parts: list[tf.Tensor], regularization_losses: Sequence[Any] | None

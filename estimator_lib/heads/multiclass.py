@@ -12,9 +12,6 @@ from estimator_lib.export.outputs import ClassificationOutput, ExportOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
-_AUC_CLASSES = 100
-"""With more classes the one-against-rest histograms would outweigh the model."""
-
 
 class MultiClassHead(_base.LabelHead):
     """Head for labels 0 to n_classes - 1, or texts of a vocabulary.
@@ -30,6 +27,8 @@ class MultiClassHead(_base.LabelHead):
         name: See `LabelHead`.
         top_k: For each k, the share of examples whose label is among the k likeliest classes
             is reported as "accuracy/top_<k>".
+        more_metrics: "auc" is the mean over classes of the area of one against the rest.
+        auc_thresholds: See `BinaryClassHead`.
     """
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE,)
@@ -43,8 +42,15 @@ class MultiClassHead(_base.LabelHead):
         loss_fn: Callable[..., tf.Tensor] | None = None,
         name: str | None = None,
         top_k: Sequence[int] = (),
+        *,
+        more_metrics: Sequence[str] = (),
+        auc_thresholds: int | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
+        self._more = _base.checked_more(type(self).__name__, more_metrics, ("auc",))
+        self._auc_thresholds = _base.checked_auc_thresholds(type(self).__name__, auc_thresholds)
+        if tf.is_tensor(n_classes) and tf.get_static_value(n_classes) is not None:
+            n_classes = int(tf.get_static_value(n_classes))
         if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes <= 2:
             raise self._invalid("n_classes", "an integer of at least 3", n_classes)
         for k in top_k:
@@ -97,8 +103,10 @@ class MultiClassHead(_base.LabelHead):
         }
         for top in tops:
             found[f"accuracy/{top}"] = metrics.ratio(f"accuracy/{top}", sums, top, "weight")
-        if self._n_classes <= _AUC_CLASSES:
-            confusion = metrics.ConfusionHistogram("confusion", self._n_classes)
+        if "auc" in self._more:
+            confusion = metrics.ConfusionHistogram(
+                "confusion", self._n_classes, self._auc_thresholds
+            )
             found["auc"] = metrics.AUC("auc", histogram=confusion)
         return found
 

@@ -29,6 +29,7 @@ class MultiLabelHead(_base.LabelHead):
         loss_fn: See `LabelHead`.
         classes_for_class_based_metrics: Ids or texts of classes that get metrics of their own.
         name: See `LabelHead`.
+        auc_thresholds: See `BinaryClassHead`.
     """
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE,)
@@ -43,8 +44,11 @@ class MultiLabelHead(_base.LabelHead):
         loss_fn: Callable[..., tf.Tensor] | None = None,
         classes_for_class_based_metrics: Sequence[Any] = (),
         name: str | None = None,
+        *,
+        auc_thresholds: int | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
+        self._auc_thresholds = _base.checked_auc_thresholds(type(self).__name__, auc_thresholds)
         if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes < 2:
             raise self._invalid("n_classes", "an integer of at least 2", n_classes)
         self._n_classes = n_classes
@@ -65,12 +69,12 @@ class MultiLabelHead(_base.LabelHead):
             return given, f"/{texts[given]}" if texts else f"{given}"
         raise self._invalid("classes_for_class_based_metrics", self._vocabulary.expected(), given)
 
-    def _column_of(self, labels: Any) -> Any:
+    def _column_of(self, labels: Any, logits: tf.Tensor | None = None) -> Any:
         if isinstance(labels, tf.SparseTensor):
             labels = tf.RaggedTensor.from_sparse(labels)
         if isinstance(labels, tf.RaggedTensor):
             return labels
-        return super()._column_of(labels)
+        return super()._column_of(labels, logits)
 
     def _label_width(self) -> int:
         return self._n_classes
@@ -123,7 +127,7 @@ class MultiLabelHead(_base.LabelHead):
         for at in range(len(self._thresholds)):
             names += [f"correct{at}", f"true{at}", f"positive{at}"]
         sums = metrics.Sums("sums", names)
-        pooled = metrics.ConfusionHistogram("pooled")
+        pooled = metrics.ConfusionHistogram("pooled", thresholds=self._auc_thresholds)
         found: dict[str, Any] = {
             "average_loss": metrics.ratio("average_loss", sums, "loss", "weight"),
             "auc": metrics.AUC("auc", histogram=pooled, index=0),
@@ -140,7 +144,7 @@ class MultiLabelHead(_base.LabelHead):
             ):
                 key = f"{kind}/{suffix}"
                 found[key] = metrics.ratio(key, sums, top, bottom)
-        own = metrics.ConfusionHistogram("own", len(self._own)) if self._own else None
+        own = metrics.ConfusionHistogram("own", max(1, len(self._own)), self._auc_thresholds)
         for at, (c, called) in enumerate(self._own):
             label = f"class{called}" if not called.startswith("/") else called[1:]
             mean = f"probability_mean/{label}"

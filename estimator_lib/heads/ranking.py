@@ -96,7 +96,7 @@ class PairwiseRankingHead(_base.LabelHead):
         self, labels: Any, logits: Any, features: Mapping[str, Any]
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
         logits = self._checked_logits(logits)
-        numbers = self._labels(self._column_of(labels))
+        numbers = self._labels(self._column_of(labels, logits))
         pairs, _, count = self._pairs(numbers, features)
         losses = tf.reduce_sum(pairs * self._losses(numbers, logits), 1, keepdims=True)
         if self._reduction == LossReduction.SUM_OVER_BATCH_SIZE:

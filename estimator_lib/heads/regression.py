@@ -14,6 +14,8 @@ from estimator_lib.export.outputs import ExportOutput, RegressionOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
+_MORE = ("rmse", "mae", "r2")
+
 
 class RegressionHead(_base.LabelHead):
     """Head for numbers, squared error by default.
@@ -27,9 +29,11 @@ class RegressionHead(_base.LabelHead):
         loss_fn: See `LabelHead`; `losses.huber()`, `losses.quantile(0.9)` and the like fit.
         inverse_link_fn: Maps logits to predictions; None means they are the predictions.
         name: See `LabelHead`.
+        more_metrics: Metrics beside those of tf.estimator: "rmse", "mae", "r2".
     """
 
     signatures: ClassVar = (_base.REGRESSION_SIGNATURE,)
+    per_logit_weights: ClassVar = True
 
     def __init__(
         self,
@@ -39,8 +43,11 @@ class RegressionHead(_base.LabelHead):
         loss_fn: Callable[..., tf.Tensor] | None = None,
         inverse_link_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
         name: str | None = None,
+        *,
+        more_metrics: Sequence[str] = (),
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
+        self._more = _base.checked_more(type(self).__name__, more_metrics, _MORE)
         if (
             isinstance(label_dimension, bool)
             or not isinstance(label_dimension, int)
@@ -87,13 +94,16 @@ class RegressionHead(_base.LabelHead):
             explained = 1.0 - tf.math.divide_no_nan(source["squared"], spread)
             return tf.where(spread > 0, explained, tf.zeros_like(explained))
 
+        more = {
+            "rmse": metrics.View("rmse", sums, rmse),
+            "mae": metrics.ratio("mae", sums, "absolute", "weight"),
+            "r2": metrics.View("r2", sums, r2),
+        }
         return {
             "average_loss": metrics.ratio("average_loss", sums, "loss", "weight"),
             "prediction/mean": metrics.ratio("prediction/mean", sums, "prediction", "weight"),
             "label/mean": metrics.ratio("label/mean", sums, "label", "weight"),
-            "rmse": metrics.View("rmse", sums, rmse),
-            "mae": metrics.ratio("mae", sums, "absolute", "weight"),
-            "r2": metrics.View("r2", sums, r2),
+            **{name: more[name] for name in self._more},
         }
 
     def _update(self, sources: Mapping[str, Any], batch: _base.Batch) -> None:
@@ -120,6 +130,7 @@ class PoissonRegressionHead(RegressionHead):
         loss_reduction: See `LabelHead`.
         compute_full_loss: Adds the part of the loss that depends on the label alone.
         name: See `LabelHead`.
+        more_metrics: See `RegressionHead`.
     """
 
     def __init__(
@@ -129,9 +140,14 @@ class PoissonRegressionHead(RegressionHead):
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         compute_full_loss: bool = True,
         name: str | None = None,
+        *,
+        more_metrics: Sequence[str] = (),
     ) -> None:
         loss = losses.poisson(full=compute_full_loss)
-        super().__init__(label_dimension, weight_column, loss_reduction, loss, tf.exp, name)
+        super().__init__(
+            label_dimension, weight_column, loss_reduction, loss, tf.exp, name,
+            more_metrics=more_metrics,
+        )  # fmt: skip
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
         numbers = super()._labels(labels)
@@ -145,6 +161,7 @@ class LogisticRegressionHead(RegressionHead):
         weight_column: See `LabelHead`.
         loss_reduction: See `LabelHead`.
         name: See `LabelHead`.
+        more_metrics: See `RegressionHead`.
     """
 
     def __init__(
@@ -152,10 +169,13 @@ class LogisticRegressionHead(RegressionHead):
         weight_column: Any = None,
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
+        *,
+        more_metrics: Sequence[str] = (),
     ) -> None:
         super().__init__(
-            1, weight_column, loss_reduction, losses.sigmoid_cross_entropy, tf.sigmoid, name
-        )
+            1, weight_column, loss_reduction, losses.sigmoid_cross_entropy, tf.sigmoid, name,
+            more_metrics=more_metrics,
+        )  # fmt: skip
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
         numbers = super()._labels(labels)
@@ -171,6 +191,7 @@ class TweedieRegressionHead(RegressionHead):
         weight_column: See `LabelHead`.
         loss_reduction: See `LabelHead`.
         name: See `LabelHead`.
+        more_metrics: See `RegressionHead`.
     """
 
     def __init__(
@@ -179,8 +200,13 @@ class TweedieRegressionHead(RegressionHead):
         weight_column: Any = None,
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
+        *,
+        more_metrics: Sequence[str] = (),
     ) -> None:
-        super().__init__(1, weight_column, loss_reduction, losses.tweedie(power), tf.exp, name)
+        super().__init__(
+            1, weight_column, loss_reduction, losses.tweedie(power), tf.exp, name,
+            more_metrics=more_metrics,
+        )  # fmt: skip
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
         numbers = super()._labels(labels)
@@ -191,13 +217,14 @@ class QuantileRegressionHead(RegressionHead):
     """Head for several quantiles of one label, predicted in ascending order.
 
     Labels: `[batch]` or `[batch, 1]`. Predictions: float32 `[batch, len(quantiles)]`. The label
-    is compared with every quantile, so rmse, mae and r2 are means over them.
+    is compared with every quantile, so errors are means over them.
 
     Args:
         quantiles: Ascending levels in (0, 1).
         weight_column: See `LabelHead`.
         loss_reduction: See `LabelHead`.
         name: See `LabelHead`.
+        more_metrics: See `RegressionHead`.
     """
 
     def __init__(
@@ -206,6 +233,8 @@ class QuantileRegressionHead(RegressionHead):
         weight_column: Any = None,
         loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
+        *,
+        more_metrics: Sequence[str] = (),
     ) -> None:
         levels = tuple(quantiles)
         if not levels or any(a >= b for a, b in itertools.pairwise(levels)):
@@ -217,7 +246,7 @@ class QuantileRegressionHead(RegressionHead):
         # Sorting is differentiable and keeps the quantiles from crossing.
         super().__init__(
             len(levels), weight_column, loss_reduction, losses.quantile(levels),
-            lambda logits: tf.sort(logits, axis=1), name,
+            lambda logits: tf.sort(logits, axis=1), name, more_metrics=more_metrics,
         )  # fmt: skip
 
     def _label_width(self) -> int:

@@ -10,6 +10,8 @@ import tensorflow as tf
 from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
+from estimator_lib.heads.multi import MultiHead
+from estimator_lib.losses import LossReduction
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
@@ -34,19 +36,31 @@ class SequentialHead(_base.Head):
         sequence_mask: str = "sequence_mask",
         feature_columns: str | Sequence[Any] = (),
     ) -> None:
-        if not isinstance(static_head, _base.LabelHead):
-            raise self._invalid("static_head", "a head of one label", static_head)
-        super().__init__(static_head.loss_reduction, static_head.name)
+        if not isinstance(static_head, _base.Head) or isinstance(static_head, MultiHead):
+            raise self._mistyped("static_head", "a head of one label", static_head)
         self._head = static_head
         self._mask = sequence_mask
         columns = [feature_columns] if isinstance(feature_columns, str) else feature_columns
         keys = [str(getattr(column, "key", column)) for column in columns]
-        weights = static_head.weight_column
+        weights = getattr(static_head, "weight_column", None)
         self._keys = {*keys, *([] if weights is None else [weights])}
 
     @property
     def logits_dimension(self) -> int:
         return self._head.logits_dimension
+
+    @property
+    def name(self) -> str | None:
+        return self._head.name
+
+    @property
+    def loss_reduction(self) -> LossReduction:
+        return self._head.loss_reduction
+
+    @property
+    def static_head(self) -> _base.Head:
+        """The head of one position."""
+        return self._head
 
     @property
     def sequence_mask(self) -> str:

@@ -18,9 +18,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from estimator_lib.core.errors import DataError, Reason, TrainingError, quote
+from estimator_lib.errors import BadValueError
 from estimator_lib.inputs.feed import Feed
 
 _ARGUMENTS = ("mode", "params", "config", "input_context")
@@ -98,13 +100,13 @@ def explained(input_fn: Any) -> Iterator[None]:
     except tf.errors.InvalidArgumentError as error:
         name, checked = function_name(input_fn), _CHECKED.search(str(error))
         if checked is None:
-            raise DataError(
+            raise BadValueError(
                 f"A batch of {name} does not fit the model: {_essence(error)}. Correct input_fn or "
                 "the model; the cause above says where in the model.",
                 reason=Reason.INVALID_VALUE,
             ) from error
         values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
-        raise DataError(
+        raise BadValueError(
             f"{checked[2]} {values} in a batch of {name}. Correct the values, or leave them out.",
             reason=Reason.LABEL_OUT_OF_RANGE if checked[1] else Reason.INVALID_VALUE,
         ) from None
@@ -129,7 +131,7 @@ def call(
     input_fn: Callable[..., Any],
     *,
     mode: str,
-    params: Mapping[str, Any],
+    params: Any,
     config: Any,
     input_context: Any = None,
     first_batch: int = 0,
@@ -156,7 +158,8 @@ def call(
     with _noting_elements() as taken:
         result = input_fn(**{name: given[name] for name in _ARGUMENTS if name in accepted})
     if taken and not isinstance(result, tf.data.Dataset):
-        result = _dataset_of(input_fn, result, *taken[-1])
+        given_ = {name: given[name] for name in _ARGUMENTS if name in accepted}
+        result = _dataset_of(lambda: input_fn(**given_), input_fn, result, *taken[-1])
     if isinstance(result, tf.data.Dataset):
         return result
     if isinstance(result, tf.data.Iterator):
@@ -203,8 +206,14 @@ def _noting_elements() -> Iterator[list[tuple[Any, Any]]]:
             OwnedIterator.get_next = get_next
 
 
-def _dataset_of(input_fn: Any, result: Any, iterator: Any, element: Any) -> Any:
-    """Returns the dataset of which an input_fn returned the first element as it was."""
+def _dataset_of(
+    again: Callable[[], Any], input_fn: Any, result: Any, iterator: Any, element: Any
+) -> Any:
+    """Returns the dataset whose first element an input_fn took from an iterator.
+
+    If it did more with the element, that is traced, by calling it once more, and follows in the
+    dataset's `map`.
+    """
     given, known = tf.nest.flatten(result), tf.nest.flatten(element)
     if len(given) == len(known) and all(a is b for a, b in zip(given, known, strict=True)):
         return iterator._dataset.map(
@@ -212,12 +221,91 @@ def _dataset_of(input_fn: Any, result: Any, iterator: Any, element: Any) -> Any:
                 result, tf.nest.flatten(parts if len(parts) > 1 else parts[0])
             )
         )
-    raise DataError(
-        f"input_fn {function_name(input_fn)} took one batch from an iterator and changed it: "
-        "expected a tf.data.Dataset, for there is no graph in which get_next() is run again. "
-        "Return the dataset, and put what follows get_next() into its map().",
-        reason=Reason.TYPE_MISMATCH,
-    )
+    try:
+        following, structure = _traced_from(again, iterator._dataset.element_spec)
+    except (tf.errors.OpError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"input_fn {function_name(input_fn)} took one batch from an iterator and changed it in "
+            f"a way that cannot be traced: {error}. Return the dataset, and put what follows "
+            "get_next() into its map().",
+            reason=Reason.TYPE_MISMATCH,
+        ) from error
+
+    def follow(*parts: Any) -> Any:
+        flat = tf.nest.flatten(parts if len(parts) > 1 else parts[0], expand_composites=True)
+        found = following(*flat)
+        return tf.nest.pack_sequence_as(structure, tf.nest.flatten(found), expand_composites=True)
+
+    return iterator._dataset.map(follow, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _traced_from(again: Callable[[], Any], element_spec: Any) -> tuple[Any, Any]:
+    """Returns what an input_fn computes from an element, as a function of its tensors.
+
+    Also returns the structure of what that gives.
+    """
+    fed: list[Any] = []
+    made: dict[str, Any] = {}
+
+    def element(self: Any, *args: Any, **kwargs: Any) -> Any:
+        del self, args, kwargs
+        fed[:] = [
+            tf.compat.v1.placeholder(spec.dtype, spec.shape)
+            for spec in tf.nest.flatten(element_spec, expand_composites=True)
+        ]
+        return tf.nest.pack_sequence_as(element_spec, fed, expand_composites=True)
+
+    class Standing:
+        get_next = element
+        __next__ = element
+
+    def graph() -> None:
+        made["results"] = tf.nest.map_structure(tf.convert_to_tensor, _mutable(again()))
+
+    with _patching, _standing_for_iterators(Standing()):
+        wrapped = tf.compat.v1.wrap_function(graph, [])
+    results = made["results"]
+    if isinstance(results, list):
+        results = tuple(results)
+    flat = tf.nest.flatten(results, expand_composites=True)
+    return wrapped.prune(list(fed), flat), results
+
+
+def _mutable(result: Any) -> Any:
+    """Returns features and labels without what is None."""
+    if isinstance(result, tuple | list) and len(result) == 2 and result[1] is None:
+        return result[0]
+    return result
+
+
+@contextlib.contextmanager
+def _standing_for_iterators(iterator: Any) -> Iterator[None]:
+    """Lets every iterator of the first version that is made be `iterator`."""
+    kinds = [tf.data.Dataset, tf.compat.v1.data.Dataset]
+
+    def stands(*arguments: Any, **options: Any) -> Any:
+        del arguments, options
+        return iterator
+
+    known = [
+        (module, name, getattr(module, name))
+        for module, name in (
+            (dataset_ops, "make_one_shot_iterator"),
+            (dataset_ops, "make_initializable_iterator"),
+            (tf.compat.v1.data, "make_one_shot_iterator"),
+            (tf.compat.v1.data, "make_initializable_iterator"),
+            *((kind, "make_one_shot_iterator") for kind in kinds),
+            *((kind, "__iter__") for kind in kinds),
+        )
+        if hasattr(module, name)
+    ]
+    try:
+        for module, name, _ in known:
+            setattr(module, name, stands)
+        yield
+    finally:
+        for module, name, original in known:
+            setattr(module, name, original)
 
 
 def _parameters(function: Any) -> frozenset[str]:

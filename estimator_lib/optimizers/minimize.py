@@ -98,6 +98,10 @@ def minimize_parts(
         for optimizer, owned in made
         for v in owned
     }
+    if len(made) == 1 and _updates_itself(made[0][0]):
+        optimizer, owned = made[0]
+        updates = optimizer.get_updates(loss, owned)
+        return updates[0] if len(updates) == 1 else tf.group(*updates)
     trained = [v for _, owned in made for v in owned]
     gradients = iter(_gradients(loss, trained, dense) if trained else ())
     pairs_of = []
@@ -115,6 +119,12 @@ def minimize_parts(
         for optimizer, pairs in pairs_of
     ]
     return steps[0] if len(steps) == 1 else tf.group(*steps)
+
+
+def _updates_itself(optimizer: Any) -> bool:
+    """Whether a user's class has the method that Keras 2 called with loss and variables."""
+    kinds = [kind for kind in type(optimizer).__mro__ if "get_updates" in vars(kind)]
+    return bool(kinds) and not kinds[0].__module__.startswith(("keras.", "tf_keras."))
 
 
 def _nothing_to_train(trained: Sequence[Any]) -> ConfigError:

@@ -1,9 +1,9 @@
 """Checkpoints of a model directory: written whole, verified when read, never restarted silently.
 
-Layer 3. `model.ckpt-<step>` in `tf.train.Checkpoint` format, one entry per variable of the
-store under its name, beside the state file `checkpoint` that names the newest. Name-keyed
-checkpoints of tf.estimator 2.15 are read as well. What belongs together is one file: the
-engine's own state (such as the position in the input) is an entry of the checkpoint.
+Layer 3. `model.ckpt-<step>` with one entry per variable of the store under its name, as
+tf.estimator wrote them, beside the state file `checkpoint` that names the newest. Those of
+tf.estimator 2.15 and of `tf.train.Checkpoint` format are read as well. What belongs together is
+one file: the engine's own state (such as the position in the input) is an entry of the checkpoint.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import CheckpointError, Reason, StorageError
+from estimator_lib.errors import NotSavedError
 from estimator_lib.variables import GLOBAL_STEP
 
 _log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def names(path: str) -> dict[str, str]:
     reader = _reader(path)
     keys = reader.get_variable_to_shape_map()
     if _OBJECT_GRAPH not in keys:
-        return {key: key for key in sorted(keys)}
+        return {key: key for key in sorted(keys) if key != _ENGINE_KEY}
     found = {
         _unescape(key).removeprefix(_EXPORTED): key for key in sorted(keys) if key.endswith(_VALUE)
     }
@@ -139,10 +140,9 @@ def load(path: str) -> Loaded:
     keys = names(path)
     try:
         values = {name: reader.get_tensor(key) for name, key in keys.items()}
-        has_engine = reader.has_tensor(escape(_ENGINE_KEY))
-        text = reader.get_tensor(escape(_ENGINE_KEY)) if has_engine else b"{}"
-        engine = json.loads(text)
-        legacy = not reader.has_tensor(_OBJECT_GRAPH)
+        known = [key for key in (_ENGINE_KEY, escape(_ENGINE_KEY)) if reader.has_tensor(key)]
+        engine = json.loads(reader.get_tensor(known[0]) if known else b"{}")
+        legacy = not known and not reader.has_tensor(_OBJECT_GRAPH)
     except Exception as error:
         raise CheckpointError(
             f"Checkpoint {path} is damaged: {_first_line(error)}.", reason=Reason.CORRUPT_FILE
@@ -174,8 +174,9 @@ def load_value(path: str, name: str) -> Any:
         CheckpointError: no such variable, or the checkpoint is damaged.
     """
     keys = names(path)
+    name = name.removesuffix(":0")
     if name not in keys:
-        raise CheckpointError(
+        raise NotSavedError(
             f"Checkpoint {path} has no variable {name!r}. It has: {', '.join(sorted(keys))}.",
             reason=Reason.UNKNOWN_NAME,
         )
@@ -299,11 +300,10 @@ class CheckpointDirectory:
             StorageError: the file system refused three times.
         """
         storage.make_directory(self.directory)
-        state = tf.Variable(storage.canonical_json(dict(engine)), trainable=False)
-        holder = tf.train.Checkpoint(**dict(variables), **{_ENGINE_KEY: state})
+        state = tf.constant(storage.canonical_json(dict(engine)))
         for attempt in range(1, _SAVE_ATTEMPTS + 1):
             try:
-                self._write(holder, step)
+                self._write({**variables, _ENGINE_KEY: state}, step)
                 break
             except (tf.errors.OpError, OSError, StorageError) as error:
                 found = _refusal(error, self.prefix(step))
@@ -318,11 +318,20 @@ class CheckpointDirectory:
         self._clean(step)
         return self.prefix(step)
 
-    def _write(self, holder: Any, step: int) -> None:
-        """Writes to a private folder, then renames: data first, index (the commit) last."""
+    def _write(self, content: Mapping[str, Any], step: int) -> None:
+        """Writes to a private folder, then renames: data first, index (the commit) last.
+
+        Each variable has its name as key, as in checkpoints of tf.estimator: whoever reads
+        those reads these.
+        """
         storage.sweep_staging(self.directory)
         with storage.staging(self.directory, f"ckpt-{step}") as staged:
-            holder.write(str(staged.path / f"{_PREFIX}{step}"))
+            tf.raw_ops.SaveV2(
+                prefix=str(staged.path / f"{_PREFIX}{step}"),
+                tensor_names=list(content),
+                shape_and_slices=[""] * len(content),
+                tensors=[tf.convert_to_tensor(value) for value in content.values()],
+            )
             storage.sync_tree(staged.path)
             files = sorted(staged.path.iterdir(), key=lambda p: p.suffix == ".index")
             for path in files:

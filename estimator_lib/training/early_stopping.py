@@ -101,14 +101,16 @@ class MetricStoppingHook(EarlyStoppingHook):
         self._patience_steps = patience_steps
         self._patience = patience_evaluations
         self._threshold = threshold
-        self._path = f"{eval_dir or estimator.eval_dir()}/{history.EVALUATIONS}"
+        self._folder = eval_dir or estimator.eval_dir()
         self._min_steps = min_steps
         self._restore_best = restore_best
 
     def results(self) -> list[tuple[int, float]]:
         """Returns (step, value) of the evaluations so far, in order of steps, newest last."""
         found: dict[int, float] = {}
-        for entry in history.read(self._path):
+        entries = history.read(f"{self._folder}/{history.EVALUATIONS}")
+        # A directory that tf.estimator wrote has no such file yet.
+        for entry in entries or history.from_events(f"{self._folder}/*.tfevents.*"):
             value = entry.get("metrics", {}).get(self._metric)
             if value is not None:
                 found[int(entry["step"])] = float(value)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from estimator_lib.core import storage
 
@@ -35,6 +36,27 @@ def read(path: str | pathlib.Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return found
+
+
+def from_events(pattern: str) -> list[dict[str, Any]]:
+    """Returns what event files (TensorBoard's) say, as entries of a history, by their steps.
+
+    An old directory of tf.estimator has its evaluations there. A damaged end is left out.
+
+    Args:
+        pattern: Of the files' names.
+    """
+    found: dict[int, dict[str, float]] = {}
+    for name in sorted(tf.io.gfile.glob(pattern)):
+        try:
+            for event in tf.compat.v1.train.summary_iterator(name):
+                values = {v.tag: v.simple_value for v in event.summary.value
+                          if v.HasField("simple_value")}  # fmt: skip
+                if values:
+                    found.setdefault(int(event.step), {}).update(values)
+        except tf.errors.DataLossError:
+            continue
+    return [{"step": step, "metrics": found[step]} for step in sorted(found)]
 
 
 def append(path: str | pathlib.Path, entry: Mapping[str, Any]) -> None:

@@ -21,7 +21,6 @@ from estimator_lib.core.progress import Progress
 from estimator_lib.training import summaries
 
 _log = logging.getLogger(__name__)
-_OLD_METHODS = ("before_run", "after_run", "after_create_session")
 
 
 class NanLossDuringTrainingError(TrainingError):
@@ -109,26 +108,31 @@ class Hook:
         )
 
 
-SessionRunHook = Hook
+class SessionRunHook(Hook, tf.compat.v1.train.SessionRunHook):
+    """Base of hooks as tf.estimator had them; see `session_hooks` for how they run.
+
+    One that has `before_step` or `after_step` is an ordinary `Hook`.
+    """
+
+
+SessionRunArgs = tf.compat.v1.train.SessionRunArgs
+SessionRunContext = tf.compat.v1.train.SessionRunContext
+SessionRunValues = tf.compat.v1.train.SessionRunValues
 
 
 def check(hooks: Sequence[Any]) -> tuple[Hook, ...]:
     """Returns hooks as a tuple.
 
     Raises:
-        ConfigError: one is not a Hook, or relies on methods that a session called.
+        ConfigError: one is not a Hook.
     """
     for hook in hooks:
-        old = [name for name in _OLD_METHODS if hasattr(hook, name)]
-        if old or not isinstance(hook, Hook):
-            name = type(hook).__name__
-            why = f"it has {', '.join(old)}, which needed a session" if old else "it is no Hook"
-            fix = (
-                "Derive it from estimator_lib.Hook and use begin, before_step, after_step and end."
+        if not isinstance(hook, Hook):
+            raise ConfigError(
+                f"Hook {type(hook).__name__} cannot run: it is no Hook. Derive it from "
+                "estimator_lib.Hook and use begin, before_step, after_step and end.",
+                reason=Reason.TYPE_MISMATCH,
             )
-            if name in globals() and type(hook).__module__.startswith("tensorflow."):
-                fix = f"Use estimator_lib.{name}."
-            raise ConfigError(f"Hook {name} cannot run: {why}. {fix}", reason=Reason.UNSUPPORTED)
     return tuple(hooks)
 
 

@@ -6,8 +6,10 @@ from the TF_CONFIG environment variable.
 
 from __future__ import annotations
 
-import dataclasses
+import copy
+import inspect
 import json
+import numbers
 import os
 from collections.abc import Mapping
 from typing import Any, Final
@@ -26,7 +28,21 @@ _UNSET: Final[Any] = _Unset()
 _CHIEF_ROLES = ("chief", "master")
 
 
-@dataclasses.dataclass(frozen=True)
+class _Field:
+    """A value given to the constructor: read only, and open to properties of subclasses."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, config: Any, owner: type) -> Any:
+        return self if config is None else config._values[self._name]
+
+    def __set__(self, config: Any, value: Any) -> None:
+        raise AttributeError(
+            f"RunConfig.{self._name} cannot be set. Use replace({self._name}=...)."
+        )
+
+
 class RunConfig:
     """Facts about a run that are no part of the model.
 
@@ -37,7 +53,8 @@ class RunConfig:
         save_checkpoints_steps: Steps between two checkpoints.
         save_checkpoints_secs: Seconds between two checkpoints. 600 when neither is given;
             None for both saves none.
-        session_config: Not used (there is no session); kept so that old code runs.
+        session_config: Not used (there is no session); kept so that old code runs. A
+            `tf.compat.v1.ConfigProto`.
         keep_checkpoint_max: Checkpoints kept; None or 0 keeps all.
         keep_checkpoint_every_n_hours: Also keep one checkpoint per this many hours.
         log_step_count_steps: Steps between two log lines; None logs none.
@@ -68,89 +85,99 @@ class RunConfig:
         ConfigError: a value is out of range, or TF_CONFIG is malformed.
     """
 
-    model_dir: str | None = None
-    tf_random_seed: int | None = None
-    save_summary_steps: int | None = 100
-    save_checkpoints_steps: int | None = _UNSET
-    save_checkpoints_secs: float | None = _UNSET
-    session_config: Any = None
-    keep_checkpoint_max: int | None = 5
-    keep_checkpoint_every_n_hours: float = 10_000
-    log_step_count_steps: int | None = 100
-    train_distribute: Any = None
-    device_fn: Any = None
-    protocol: str | None = None
-    eval_distribute: Any = None
-    experimental_distribute: Any = None
-    experimental_max_worker_delay_secs: float | None = None
-    session_creation_timeout_secs: float = 7200
-    checkpoint_save_graph_def: bool = True
-    max_call_secs: float = 1.0
-    moving_average_decay: float | None = None
-    compute_dtype: str = "float32"
-    jit_compile: bool | None = None
-    cluster: Mapping[str, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    model_dir = _Field()
+    tf_random_seed = _Field()
+    save_summary_steps = _Field()
+    save_checkpoints_steps = _Field()
+    save_checkpoints_secs = _Field()
+    session_config = _Field()
+    keep_checkpoint_max = _Field()
+    keep_checkpoint_every_n_hours = _Field()
+    log_step_count_steps = _Field()
+    train_distribute = _Field()
+    device_fn = _Field()
+    protocol = _Field()
+    eval_distribute = _Field()
+    experimental_distribute = _Field()
+    experimental_max_worker_delay_secs = _Field()
+    session_creation_timeout_secs = _Field()
+    checkpoint_save_graph_def = _Field()
+    max_call_secs = _Field()
+    moving_average_decay = _Field()
+    compute_dtype = _Field()
+    jit_compile = _Field()
 
-    def __post_init__(self) -> None:
-        steps, secs = self.save_checkpoints_steps, self.save_checkpoints_secs
-        given = [v for v in (steps, secs) if v is not _UNSET and v is not None]
-        if len(given) == 2:
+    def __init__(
+        self,
+        model_dir: str | os.PathLike[str] | bytes | None = None,
+        tf_random_seed: int | None = None,
+        save_summary_steps: int | None = 100,
+        save_checkpoints_steps: int | None = _UNSET,
+        save_checkpoints_secs: float | None = _UNSET,
+        session_config: Any = None,
+        keep_checkpoint_max: int | None = 5,
+        keep_checkpoint_every_n_hours: float = 10_000,
+        log_step_count_steps: int | None = 100,
+        train_distribute: Any = None,
+        device_fn: Any = None,
+        protocol: str | None = None,
+        eval_distribute: Any = None,
+        experimental_distribute: Any = None,
+        experimental_max_worker_delay_secs: int | None = None,
+        session_creation_timeout_secs: float = 7200,
+        checkpoint_save_graph_def: bool = True,
+        max_call_secs: float = 1.0,
+        moving_average_decay: float | None = None,
+        compute_dtype: str = "float32",
+        jit_compile: bool | None = None,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name in _FIELDS}
+        steps, secs = save_checkpoints_steps, save_checkpoints_secs
+        if steps is not _UNSET and steps is not None and secs is not _UNSET and secs is not None:
             raise ConfigError(
                 "RunConfig has both save_checkpoints_steps and save_checkpoints_secs. Give only "
                 "one.",
                 reason=Reason.CONFLICT,
             )
         default_secs = 600 if steps is _UNSET and secs is _UNSET else None
-        object.__setattr__(self, "save_checkpoints_steps", None if steps is _UNSET else steps)
-        object.__setattr__(self, "save_checkpoints_secs", default_secs if secs is _UNSET else secs)
-        if self.save_summary_steps == 0:
-            object.__setattr__(self, "save_summary_steps", None)
-        for name in (
-            "save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs",
-            "log_step_count_steps", "max_call_secs",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise _invalid(name, "a positive number or None", value)
-        decay = self.moving_average_decay
-        if decay is not None and not 0 < decay < 1:
-            raise _invalid("moving_average_decay", "a number between 0 and 1, or None", decay)
-        if self.compute_dtype not in ("float32", "bfloat16"):
-            raise _invalid("compute_dtype", "'float32' or 'bfloat16'", self.compute_dtype)
-        if self.keep_checkpoint_max is not None and self.keep_checkpoint_max < 0:
-            raise _invalid("keep_checkpoint_max", "0 or more", self.keep_checkpoint_max)
-        object.__setattr__(self, "cluster", _read_tf_config(os.environ.get("TF_CONFIG")))
-        self._take_model_dir()
-
-    def _take_model_dir(self) -> None:
-        if self.model_dir is not None and not os.fspath(self.model_dir):
-            raise _invalid("model_dir", "a path or None", self.model_dir)
-        theirs = self.cluster.get("model_dir")
-        if theirs and self.model_dir and os.fspath(self.model_dir) != theirs:
-            raise ConfigError(
-                f"model_dir is given twice: RunConfig has {quote(self.model_dir)}, TF_CONFIG has "
-                f"{quote(theirs)}. Make them agree.",
-                reason=Reason.CONFLICT,
-            )
-        if theirs and not self.model_dir:
-            object.__setattr__(self, "model_dir", theirs)
-        elif self.model_dir is not None:
-            object.__setattr__(self, "model_dir", os.fspath(self.model_dir))
+        given["save_checkpoints_steps"] = None if steps is _UNSET else steps
+        given["save_checkpoints_secs"] = default_secs if secs is _UNSET else secs
+        self.cluster = _read_tf_config(os.environ.get("TF_CONFIG"))
+        self._values = _checked(given, self.cluster)
 
     def replace(self, **changes: Any) -> RunConfig:
-        """Returns a copy with `changes`."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}
+        """Returns a copy with `changes`, checked like a new one; own attributes stay."""
+        fields = dict(self._values)
         for name in changes:
             if name not in fields:
                 raise ConfigError(
                     f"RunConfig has no field {name!r}.{did_you_mean(name, fields)}",
                     reason=Reason.UNKNOWN_NAME,
                 )
-        if "save_checkpoints_steps" in changes and "save_checkpoints_secs" not in changes:
-            fields["save_checkpoints_secs"] = None
-        if "save_checkpoints_secs" in changes and "save_checkpoints_steps" not in changes:
-            fields["save_checkpoints_steps"] = None
-        return RunConfig(**{**fields, **changes})
+        steps, secs = "save_checkpoints_steps", "save_checkpoints_secs"
+        if changes.get(steps) is not None and changes.get(secs) is not None:
+            raise ConfigError(
+                f"RunConfig.replace has both {steps} and {secs}. Give only one.",
+                reason=Reason.CONFLICT,
+            )
+        if steps in changes and secs not in changes:
+            fields[secs] = None
+        if secs in changes and steps not in changes:
+            fields[steps] = None
+        copied = copy.copy(self)
+        copied._values = _checked({**fields, **changes}, self.cluster)
+        return copied
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._values.items())
+        return f"{type(self).__name__}({shown})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RunConfig):
+            return NotImplemented
+        return vars(self) == vars(other)
+
+    __hash__ = object.__hash__
 
     @property
     def cluster_spec(self) -> Any:
@@ -186,14 +213,19 @@ class RunConfig:
 
     @property
     def master(self) -> str:
-        """Address of this task, "" when there is no cluster."""
+        """Address of this task; "" where it is alone, or what TF_CONFIG has as session_master."""
+        given = self.cluster.get("session_master")
+        if given is not None:
+            return str(given)
+        if sum(len(tasks) for tasks in self._tasks.values()) < 2:
+            return ""
         tasks = self._tasks.get(self.task_type, [])
         return f"grpc://{tasks[self.task_id]}" if self.task_id < len(tasks) else ""
 
     @property
     def evaluation_master(self) -> str:
-        """Evaluation is always local."""
-        return ""
+        """Evaluation is local, whatever TF_CONFIG has as eval_session_master."""
+        return str(self.cluster.get("eval_session_master", ""))
 
     @property
     def num_ps_replicas(self) -> int:
@@ -209,15 +241,91 @@ class RunConfig:
 
     @property
     def global_id_in_cluster(self) -> int | None:
-        """This task's number among all, in the order chief, master, worker, ps."""
+        """This task's number among all: the chief's first, ps last, others by name between."""
         if self.task_type == "evaluator":
             return None
         before = 0
-        for role in (*_CHIEF_ROLES, "worker", "ps"):
+        others = sorted(role for role in self._tasks if role not in (*_CHIEF_ROLES, "ps"))
+        for role in (*_CHIEF_ROLES, *others, "ps"):
             if role == self.task_type:
                 return before + self.task_id
             before += len(self._tasks.get(role, ()))
         return before
+
+
+_FIELDS = frozenset(inspect.signature(RunConfig.__init__).parameters) - {"self"}
+
+
+def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the values, checked, with model_dir as text or from TF_CONFIG."""
+    values = dict(given)
+    if values["save_summary_steps"] == 0:
+        values["save_summary_steps"] = None
+    for name in (
+        "save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs",
+        "log_step_count_steps", "max_call_secs", "keep_checkpoint_every_n_hours",
+        "session_creation_timeout_secs",
+    ):  # fmt: skip
+        if values[name] is not None and values[name] <= 0:
+            raise _invalid(name, "a positive number or None", values[name])
+    decay = values["moving_average_decay"]
+    if decay is not None and not 0 < decay < 1:
+        raise _invalid("moving_average_decay", "a number between 0 and 1, or None", decay)
+    if values["compute_dtype"] not in ("float32", "bfloat16"):
+        raise _invalid("compute_dtype", "'float32' or 'bfloat16'", values["compute_dtype"])
+    if values["keep_checkpoint_max"] is not None and values["keep_checkpoint_max"] < 0:
+        raise _invalid("keep_checkpoint_max", "0 or more", values["keep_checkpoint_max"])
+    for name in ("tf_random_seed", "experimental_max_worker_delay_secs"):
+        if values[name] is not None and not isinstance(values[name], numbers.Integral):
+            raise _invalid(name, "an integer or None", values[name])
+    session = values["session_config"]
+    if session is not None and not isinstance(session, tf.compat.v1.ConfigProto):
+        raise _invalid("session_config", "a tf.compat.v1.ConfigProto or None", session)
+    device_fn = values["device_fn"]
+    if device_fn is not None and not _takes_one(device_fn, "op"):
+        raise _invalid("device_fn", "a function of one argument named op", device_fn)
+    for name in ("train_distribute", "eval_distribute"):
+        # Its variables are placed by an own coordinator, which no training loop here runs.
+        if isinstance(values[name], tf.distribute.experimental.ParameterServerStrategy):
+            raise _invalid(name, "another strategy", type(values[name]).__name__)
+    if session is None:
+        values["session_config"] = _session_config(cluster)
+    values["model_dir"] = _model_dir(values["model_dir"], cluster.get("model_dir"))
+    return values
+
+
+def _session_config(cluster: Mapping[str, Any]) -> Any:
+    """What sessions of a cluster's tasks were configured with, for programs that look at it."""
+    task = cluster.get("task", {})
+    kind, number = task.get("type"), int(task.get("index", 0))
+    own = f"/job:worker/task:{number}" if kind == "worker" else f"/job:{kind}"
+    seen = {
+        **{role: ["/job:ps", own] for role in (*_CHIEF_ROLES, "worker")},
+        "ps": ["/job:ps", "/job:worker", "/job:chief", "/job:master"],
+    }
+    if not cluster.get("cluster") or kind not in seen:
+        return None
+    made = tf.compat.v1.ConfigProto(allow_soft_placement=True, device_filters=seen[kind])
+    made.graph_options.rewrite_options.meta_optimizer_iterations = 1
+    return made
+
+
+def _takes_one(function: Any, argument: str) -> bool:
+    return callable(function) and [*inspect.signature(function).parameters] == [argument]
+
+
+def _model_dir(given: Any, theirs: Any) -> str | None:
+    for where, path in (("model_dir", given), ("TF_CONFIG model_dir", theirs)):
+        if path is not None and not os.fspath(path):
+            raise _invalid(where, "a path or None", path)
+    mine = None if given is None else os.fsdecode(given)
+    if theirs and mine and mine != theirs:
+        raise ConfigError(
+            f"model_dir is given twice: RunConfig has {quote(mine)}, TF_CONFIG has "
+            f"{quote(theirs)}. Make them agree.",
+            reason=Reason.CONFLICT,
+        )
+    return mine or theirs
 
 
 def _read_tf_config(text: str | None) -> Mapping[str, Any]:
@@ -235,6 +343,19 @@ def _read_tf_config(text: str | None) -> Mapping[str, Any]:
     kind, index = task.get("type", "worker"), task.get("index", 0)
     if not isinstance(index, int | str) or not str(index).isdigit():
         raise _invalid("TF_CONFIG task.index", "a number from 0", index)
+    service = content.get("service")
+    if service is not None and not isinstance(service, dict):
+        raise _invalid("TF_CONFIG service", "a JSON object", service, Reason.TYPE_MISMATCH)
+    for part in ("type", "index") if cluster else ():
+        if part not in task and kind != "evaluator":
+            raise ConfigError(
+                f"TF_CONFIG has a cluster and no task.{part}: expected this process's own. Add it.",
+                reason=Reason.MISSING_VALUE,
+            )
+    if not cluster and kind not in ("worker", "evaluator"):
+        raise _invalid("TF_CONFIG task.type", "worker, for there is no cluster", kind)
+    if not cluster and kind == "worker" and int(index) != 0:
+        raise _invalid("TF_CONFIG task.index", "0, for there is no cluster", index)
     known = (*cluster, "evaluator")
     if cluster and kind not in known:
         raise ConfigError(
@@ -243,8 +364,12 @@ def _read_tf_config(text: str | None) -> Mapping[str, Any]:
         )
     if cluster and kind in cluster and int(index) >= len(cluster[kind]):
         raise _invalid("TF_CONFIG task.index", f"below {len(cluster[kind])}", index)
-    if kind == "evaluator" and int(index) != 0:
-        raise _invalid("TF_CONFIG task.index", "0, for there is one evaluator", index)
+    if "master" in cluster and (kind == "evaluator" or "chief" in cluster):
+        raise ConfigError(
+            "TF_CONFIG cluster has a master, which evaluates itself: expected no chief and no "
+            "evaluator beside it. Call the master chief.",
+            reason=Reason.CONFLICT,
+        )
     chiefs = sum(len(cluster.get(role, ())) for role in _CHIEF_ROLES)
     if cluster and chiefs != 1:
         raise ConfigError(
@@ -255,8 +380,8 @@ def _read_tf_config(text: str | None) -> Mapping[str, Any]:
     return content
 
 
-def _invalid(name: str, expected: str, got: object) -> ConfigError:
+def _invalid(
+    name: str, expected: str, got: object, reason: Reason = Reason.INVALID_VALUE
+) -> ConfigError:
     what = name if name.startswith("TF_CONFIG") else f"RunConfig.{name}"
-    return ConfigError(
-        f"{what} is invalid: expected {expected}, got {quote(got)}.", reason=Reason.INVALID_VALUE
-    )
+    return ConfigError(f"{what} is invalid: expected {expected}, got {quote(got)}.", reason=reason)

@@ -8,12 +8,14 @@ what it returns), once inside the loop that does the work. Loops run many steps 
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import functools
 import inspect
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,9 +30,10 @@ from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_me
 from estimator_lib.features.lookup import only_cpu
 from estimator_lib.inputs import datasets
 from estimator_lib.inputs.feed import Feed
-from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.specs import RESERVED_METRICS, EstimatorSpec, ModeKeys
 from estimator_lib.training import hooks as hooks_lib
-from estimator_lib.training import summaries
+from estimator_lib.training import metric_pairs, summaries
+from estimator_lib.training.session_hooks import SessionHook, is_for_sessions
 
 _log = logging.getLogger(__name__)
 _XLA_STEPS = 5_000
@@ -47,13 +50,16 @@ class Form:
         fetches: Name to TensorSpec of the tensors that hooks and metric pairs need.
         pairs: Names of metrics that are (value, update op) pairs.
         metrics: Names of metric objects.
-        predictions: Structure of specs, in PREDICT.
+        hooked: Whether the model brings hooks for PREDICT.
+        idle: Whether it brings a train_op to another mode, where it must not run.
         variables: Names of the variables the mode uses.
     """
 
     fetches: Mapping[str, Any]
     pairs: tuple[str, ...]
     metrics: tuple[str, ...]
+    hooked: bool
+    idle: bool
     variables: tuple[str, ...]
     features: tuple[str, ...]
 
@@ -63,11 +69,13 @@ class Compiled:
     """A mode's compiled function, with what belongs to its trace.
 
     `over_chunk` is the same loop for `Feed.chunk_loop`, compiled by XLA, if there is one.
+    `run_with_hooks` also gives what the model's own prediction hooks ask for, if it has any.
     """
 
     form: Form
     run: Any
     over_chunk: Any = None
+    run_with_hooks: Any = None
     spec: dict[str, Any] = dataclasses.field(default_factory=dict)
     results: Callable[[], Any] | None = None
 
@@ -85,7 +93,7 @@ class TracedModel:
     def __init__(
         self,
         model_fn: Callable[..., EstimatorSpec],
-        params: Mapping[str, Any],
+        params: Any,
         config: Any,
         summary_dir: str,
     ) -> None:
@@ -104,7 +112,7 @@ class TracedModel:
 
     def call(self, features: Any, labels: Any, mode: str) -> EstimatorSpec:
         """Calls model_fn once, inside the current graph."""
-        given = {"mode": mode, "params": dict(self._params), "config": self._config}
+        given = {"mode": mode, "params": copy.copy(self._params), "config": self._config}
         arguments = {name: given[name] for name in given if name in self._accepted}
         if "labels" in self._accepted:
             arguments["labels"] = labels
@@ -164,17 +172,19 @@ class TracedModel:
 
     # --- Building -------------------------------------------------------------------------
 
-    def build(self, mode: str, element_spec: Any, strategy: Any = None) -> Form:
+    def build(
+        self, mode: str, element_spec: Any, strategy: Any = None, given: Sequence[Any] = ()
+    ) -> Form:
         """Makes the variables that a mode needs, and returns the form of its results.
 
         The trace is of one replica without a strategy; its variables are then made anew for all
         replicas.
         """
-        key = (mode, _key(element_spec), id(strategy) if strategy else None)
+        key = (mode, _key(element_spec), id(strategy) if strategy else None, *map(id, given))
         if key in self._forms:
             return self._forms[key]
         store = self.store if strategy is None else variables.VariableStore()
-        form = self._built(mode, element_spec, store)
+        form = self._built(mode, element_spec, store, given)
         if strategy is not None and self.store.spread(store, strategy):
             # What was traced before holds the variables of one device.
             self._forms.clear()
@@ -182,7 +192,9 @@ class TracedModel:
         self._forms[key] = form
         return form
 
-    def _built(self, mode: str, element_spec: Any, store: variables.VariableStore) -> Form:
+    def _built(
+        self, mode: str, element_spec: Any, store: variables.VariableStore, given: Sequence[Any]
+    ) -> Form:
         found: dict[str, Any] = {}
         features_spec, labels_spec = datasets.split(element_spec)
 
@@ -190,6 +202,7 @@ class TracedModel:
             with self.tracing(mode, store) as trace:
                 variables.global_step()
                 spec = self.call(features, labels, mode)
+                spec = _with_adapters(spec, given, probing=True)
                 found.update(_description(spec, mode, store))
                 found["variables"] = tuple(trace.used)
             return tf.constant(0)
@@ -203,7 +216,11 @@ class TracedModel:
     # --- Training -------------------------------------------------------------------------
 
     def train_function(
-        self, feed: Feed, strategy: Any = None, steps: int | None = None
+        self,
+        feed: Feed,
+        strategy: Any = None,
+        steps: int | None = None,
+        given: Sequence[Any] = (),
     ) -> Compiled:
         """Returns the training functions `run` and `over_chunk`, for `Flow.run`.
 
@@ -211,13 +228,16 @@ class TracedModel:
             feed: The batches.
             strategy: Trains replicas.
             steps: How many are expected in the whole training; None if there is no end.
+            given: The caller's hooks for sessions, as `SessionHook`s.
 
         The result is a dict of tensors: `steps` (executed), `more` (the input has not ended),
         `finite` (all losses were), `loss` (the last), `loss_sum`, `rows`, and the fetches.
         """
-        form = self.build(ModeKeys.TRAIN, feed.element_spec, strategy)
-        xla = strategy is None and self._wants_xla(feed, steps)
-        key = (ModeKeys.TRAIN, feed.key, id(strategy) if strategy else None, xla)
+        form = self.build(ModeKeys.TRAIN, feed.element_spec, strategy, given)
+        xla = strategy is None and not given and self._wants_xla(feed, steps)
+        key = (
+            ModeKeys.TRAIN, feed.key, id(strategy) if strategy else None, xla, *map(id, given)
+        )  # fmt: skip
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
@@ -227,7 +247,7 @@ class TracedModel:
 
         def replica_step(features: Any, labels: Any, *, for_xla: bool = False) -> tuple[Any, ...]:
             with self.tracing(ModeKeys.TRAIN, xla=for_xla) as trace:
-                spec = self.call(features, labels, ModeKeys.TRAIN)
+                spec = _with_adapters(self.call(features, labels, ModeKeys.TRAIN), given)
                 compiled.spec["spec"] = spec
                 fetched = _fetches(spec, ModeKeys.TRAIN)
                 with tf.control_dependencies(_ops(spec.train_op)):
@@ -354,29 +374,36 @@ class TracedModel:
 
     # --- Evaluation -----------------------------------------------------------------------
 
-    def evaluate_function(self, feed: Feed, strategy: Any = None) -> Compiled:
+    def evaluate_function(
+        self, feed: Feed, strategy: Any = None, given: Sequence[Any] = ()
+    ) -> Compiled:
         """Returns the evaluation function `run(iterator, held, batches)` and `results()`.
 
         The result of `run` has `batches`, `more`, `loss_sum`, `rows` and the fetches; the
         metrics keep their state between calls, `results` reads it.
         """
-        form = self.build(ModeKeys.EVAL, feed.element_spec, strategy)
-        key = (ModeKeys.EVAL, feed.key, id(strategy) if strategy else None)
+        form = self.build(ModeKeys.EVAL, feed.element_spec, strategy, given)
+        key = (ModeKeys.EVAL, feed.key, id(strategy) if strategy else None, *map(id, given))
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
         initial = _initial(form)
 
-        def replica_step(features: Any, labels: Any) -> tuple[Any, ...]:
+        def batch(features: Any, labels: Any) -> tuple[Any, ...]:
             with self.tracing(ModeKeys.EVAL):
-                spec = self.call(features, labels, ModeKeys.EVAL)
+                spec = _with_adapters(self.call(features, labels, ModeKeys.EVAL), given)
             compiled.spec["spec"] = spec
             compiled.spec["metrics"] = {n: (spec.eval_metric_ops or {})[n] for n in form.metrics}
             updates = [_op(m[1]) for m in (spec.eval_metric_ops or {}).values() if _is_pair(m)]
+            updates += _writes(compiled.spec["metrics"].values()) if form.idle else []
             with tf.control_dependencies(updates):
                 loss = tf.cast(tf.identity(spec.loss), tf.float32)
-                fetched = {k: tf.identity(v) for k, v in _fetches(spec, ModeKeys.EVAL).items()}
+                fetched = {
+                    k: tf.identity(v) for k, v in _fetches(spec, ModeKeys.EVAL, updates).items()
+                }
             return loss, _rows(features, labels), fetched
+
+        replica_step = _only_results(batch) if form.idle else batch
 
         def step(element: Any) -> tuple[Any, ...]:
             features, labels = datasets.split(element)
@@ -423,14 +450,26 @@ class TracedModel:
         if key in self._compiled:
             return self._compiled[key]
         compiled = Compiled(form=form, run=lambda: None)
+        signature = _arguments(features_spec, None)[:1]
 
-        def run(features: Any) -> Any:
+        def batch(features: Any) -> Any:
             with self.tracing(ModeKeys.PREDICT), tf.summary.record_if(False):
-                spec = self.call(features, None, ModeKeys.PREDICT)
-            compiled.spec["spec"] = spec
-            return spec.predictions
+                return self.call(features, None, ModeKeys.PREDICT).predictions
 
-        compiled.run = _function(input_signature=_arguments(features_spec, None)[:1])(run)
+        def batch_with_hooks(features: Any) -> Any:
+            with self.tracing(ModeKeys.PREDICT), tf.summary.record_if(False):
+                spec = _with_adapters(self.call(features, None, ModeKeys.PREDICT), ())
+                compiled.spec["spec"] = spec
+                return spec.predictions, _fetches(spec, ModeKeys.PREDICT)
+
+        def made(one: Callable[..., Any]) -> Any:
+            one = _only_results(one) if form.idle else one
+            return _function(input_signature=signature)(one)
+
+        compiled.run = made(batch)
+        if form.hooked:
+            compiled.run_with_hooks = made(batch_with_hooks)
+            compiled.run_with_hooks.get_concrete_function()
         self._compiled[key] = compiled
         return compiled
 
@@ -449,8 +488,56 @@ def _function(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def _only_results(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that computes what `function` returns, and what that waits for.
+
+    As in a session, and unlike in a `tf.function`, other operations that it made do not run: so
+    a train_op that a model_fn makes in every mode trains in one only.
+    """
+
+    def call(*arguments: Any) -> Any:
+        flat = tf.nest.flatten(arguments, expand_composites=True)
+        given = [part for part in flat if part is not None]
+        made: dict[str, Any] = {}
+
+        def inner(*tensors: Any) -> Any:
+            parts = iter(tensors)
+            packed = [None if part is None else next(parts) for part in flat]
+            made["results"] = function(
+                *tf.nest.pack_sequence_as(arguments, packed, expand_composites=True)
+            )
+            return tf.nest.flatten(made["results"], expand_composites=True)
+
+        signature = [tf.TensorSpec(part.shape, part.dtype) for part in given]
+        wrapped = tf.compat.v1.wrap_function(inner, signature)
+        return tf.nest.pack_sequence_as(made["results"], wrapped(*given), expand_composites=True)
+
+    return call
+
+
+def _writes(metrics: Iterable[Any]) -> list[Any]:
+    """Returns the operations of the graph being traced that write the variables of metrics."""
+    graph = tf.compat.v1.get_default_graph()
+    own = {id(variable.handle) for metric in metrics for variable in map(variables.raw,
+           metric.variables)}  # fmt: skip
+    handles = {internal.op for external, internal in graph.captures if id(external) in own}
+    return [
+        operation
+        for operation in graph.get_operations()
+        if operation.type.startswith(("Assign", "ResourceScatter"))
+        and operation.inputs[0].op in handles
+    ]
+
+
 def _description(spec: EstimatorSpec, mode: str, store: variables.VariableStore) -> dict[str, Any]:
     metrics = spec.eval_metric_ops or {}
+    for name in metrics if mode == ModeKeys.EVAL else ():
+        if name in RESERVED_METRICS:
+            raise ConfigError(
+                f"Metric name {name!r} is reserved: evaluate() reports it itself. Rename the "
+                "metric.",
+                reason=Reason.CONFLICT,
+            )
     pairs = tuple(name for name, m in metrics.items() if isinstance(m, tuple | list))
     objects = tuple(name for name in metrics if name not in pairs)
     for name in objects:
@@ -460,13 +547,17 @@ def _description(spec: EstimatorSpec, mode: str, store: variables.VariableStore)
         for name, tensor in _fetches(spec, mode).items()
     }
     for name, spec_ in fetches.items():
-        if not spec_.shape.is_fully_defined():
+        if mode != ModeKeys.PREDICT and not spec_.shape.is_fully_defined():
             raise ConfigError(
                 f"Tensor {name!r} cannot be taken out of the loop: expected a static shape, "
                 f"got {spec_.shape}. Reduce it to a scalar, or set its shape.",
                 reason=Reason.UNSUPPORTED,
             )
-    return {"fetches": fetches, "pairs": pairs, "metrics": objects}
+    hooked = mode == ModeKeys.PREDICT and bool(spec.prediction_hooks)
+    idle = mode != ModeKeys.TRAIN and spec.train_op is not None
+    return {
+        "fetches": fetches, "pairs": pairs, "metrics": objects, "hooked": hooked, "idle": idle
+    }  # fmt: skip
 
 
 def _accepted(model_fn: Any) -> frozenset[str]:
@@ -499,19 +590,57 @@ def _replicated(strategy: Any, replica_step: Any, features: Any, labels: Any) ->
     return loss, rows, local
 
 
-def _fetches(spec: EstimatorSpec, mode: str) -> dict[str, Any]:
+def _with_adapters(
+    spec: EstimatorSpec, given: Sequence[Any], *, probing: bool = False
+) -> EstimatorSpec:
+    """Returns a spec whose hooks for sessions run in the loop, `given` ones among them."""
+    fields = {
+        ModeKeys.TRAIN: ("training_hooks", "training_chief_hooks"),
+        ModeKeys.EVAL: ("evaluation_hooks",),
+        ModeKeys.PREDICT: ("prediction_hooks",),
+    }[spec.mode]
+    found = {
+        field: [
+            SessionHook(hook) if is_for_sessions(hook) else hook for hook in getattr(spec, field)
+        ]
+        for field in fields
+    }
+    found[fields[0]] = [*given, *found[fields[0]]]
+    if any(isinstance(hook, SessionHook) for field in fields for hook in found[field]):
+        _name_in_graph(spec)
+    for hook in (hook for field in fields for hook in found[field]):
+        if isinstance(hook, SessionHook):
+            hook.trace(functools.partial(_named, spec), probing=probing)
+    return spec._replace(**found)
+
+
+def _name_in_graph(spec: EstimatorSpec) -> None:
+    """Lets hooks for sessions find the loss and the predictions by name, as in a graph."""
+    graph = tf.compat.v1.get_default_graph()
+    taken = {operation.name for operation in graph.get_operations()}
+    named = spec.predictions if isinstance(spec.predictions, Mapping) else {}
+    if spec.loss is not None:
+        named = {**named, "loss": spec.loss}
+    with graph.name_scope(None):
+        for name, tensor in named.items():
+            if isinstance(name, str) and name not in taken and re.fullmatch(r"\w[\w.-]*", name):
+                tf.identity(tensor, name=name)
+
+
+def _fetches(spec: EstimatorSpec, mode: str, updates: Sequence[Any] = ()) -> dict[str, Any]:
     """The tensors that leave the loop: what hooks ask for and values of metric pairs."""
     found: dict[str, Any] = {}
-    if mode == ModeKeys.TRAIN:
-        hooks: tuple[Any, ...] = (*spec.training_hooks, *spec.training_chief_hooks)  # type: ignore[misc]
-    else:
-        hooks = tuple(spec.evaluation_hooks or ())
+    hooks: tuple[Any, ...] = {
+        ModeKeys.TRAIN: (*(spec.training_hooks or ()), *(spec.training_chief_hooks or ())),
+        ModeKeys.EVAL: tuple(spec.evaluation_hooks or ()),
+        ModeKeys.PREDICT: tuple(spec.prediction_hooks or ()),
+    }[mode]
     for hook in hooks_lib.check(hooks):
         for name, tensor in hook.tensors.items():
             found[name] = _named(spec, tensor) if isinstance(tensor, str) else tensor
     for name, metric in (spec.eval_metric_ops or {}).items():
         if _is_pair(metric) and mode == ModeKeys.EVAL:
-            found[f"metric/{name}"] = tf.convert_to_tensor(metric[0])
+            found[f"metric/{name}"] = metric_pairs.latest(metric[0], updates)
     return {name: tf.convert_to_tensor(tensor) for name, tensor in found.items()}
 
 
@@ -536,7 +665,11 @@ def _is_pair(metric: Any) -> bool:
 
 def _initial(form: Form) -> dict[str, Any]:
     return {
-        name: np.zeros(spec.shape.as_list(), spec.dtype.as_numpy_dtype)
+        name: np.full(
+            spec.shape.as_list(),
+            b"" if spec.dtype == tf.string else 0,
+            object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype,
+        )
         for name, spec in form.fetches.items()
     }
 

@@ -6,12 +6,13 @@ not is logged.
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 import logging
+import os
 import pathlib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -22,8 +23,15 @@ from estimator_lib.training import checkpoints
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class VocabInfo:
+class VocabInfo(
+    collections.namedtuple(
+        "VocabInfo",
+        [
+            "new_vocab", "new_vocab_size", "num_oov_buckets", "old_vocab", "old_vocab_size",
+            "backup_initializer", "axis",
+        ],
+    )
+):  # fmt: skip
     """How rows of an embedding move from an old vocabulary to a new one.
 
     Args:
@@ -37,17 +45,36 @@ class VocabInfo:
         axis: 0 when rows follow the vocabulary, 1 when columns do.
     """
 
-    new_vocab: str
-    new_vocab_size: int
-    num_oov_buckets: int
-    old_vocab: str
-    old_vocab_size: int = -1
-    backup_initializer: Any = None
-    axis: int = 0
+    def __new__(
+        cls,
+        new_vocab: str,
+        new_vocab_size: int,
+        num_oov_buckets: int,
+        old_vocab: str,
+        old_vocab_size: int = -1,
+        backup_initializer: Any = None,
+        axis: int = 0,
+    ) -> Self:
+        if axis not in (0, 1):
+            raise ConfigError(
+                f"VocabInfo.axis is invalid: expected 0 or 1, got {quote(axis)}.",
+                reason=Reason.INVALID_VALUE,
+            )
+        return super().__new__(
+            cls, new_vocab, new_vocab_size, num_oov_buckets, old_vocab, old_vocab_size,
+            backup_initializer, axis,
+        )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class WarmStartSettings:
+class WarmStartSettings(
+    collections.namedtuple(
+        "WarmStartSettings",
+        [
+            "ckpt_to_initialize_from", "vars_to_warm_start", "var_name_to_vocab_info",
+            "var_name_to_prev_var_name",
+        ],
+    )
+):  # fmt: skip
     """What to take from where.
 
     Args:
@@ -58,29 +85,37 @@ class WarmStartSettings:
         var_name_to_prev_var_name: New name to old name.
     """
 
-    ckpt_to_initialize_from: str
-    vars_to_warm_start: str | Sequence[Any] | None = ".*"
-    var_name_to_vocab_info: Mapping[str, VocabInfo] = dataclasses.field(default_factory=dict)
-    var_name_to_prev_var_name: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.ckpt_to_initialize_from:
+    def __new__(
+        cls,
+        ckpt_to_initialize_from: str,
+        vars_to_warm_start: str | Sequence[Any] | None = ".*",
+        var_name_to_vocab_info: Mapping[str, Any] | None = None,
+        var_name_to_prev_var_name: Mapping[str, str] | None = None,
+    ) -> Self:
+        if not ckpt_to_initialize_from:
             raise ConfigError(
                 "WarmStartSettings.ckpt_to_initialize_from is empty: expected a checkpoint.",
                 reason=Reason.MISSING_VALUE,
             )
-        object.__setattr__(self, "var_name_to_vocab_info", dict(self.var_name_to_vocab_info or {}))
-        object.__setattr__(
-            self, "var_name_to_prev_var_name", dict(self.var_name_to_prev_var_name or {})
+        return super().__new__(
+            cls,
+            os.fsdecode(ckpt_to_initialize_from),
+            vars_to_warm_start,
+            dict(var_name_to_vocab_info or {}),
+            dict(var_name_to_prev_var_name or {}),
         )
+
+    def _replace(self, **changes: Any) -> WarmStartSettings:
+        """Returns a copy with `changes`, checked like a new one."""
+        return WarmStartSettings(**{**self._asdict(), **changes})
 
 
 def settings(warm_start_from: Any) -> WarmStartSettings | None:
     """Returns the settings that a constructor's argument stands for."""
     if warm_start_from is None or isinstance(warm_start_from, WarmStartSettings):
         return warm_start_from
-    if isinstance(warm_start_from, str | pathlib.Path):
-        return WarmStartSettings(str(warm_start_from))
+    if isinstance(warm_start_from, str | bytes | os.PathLike):
+        return WarmStartSettings(os.fsdecode(warm_start_from))
     raise ConfigError(
         f"warm_start_from is invalid: expected a path or WarmStartSettings, got "
         f"{quote(warm_start_from)}.",

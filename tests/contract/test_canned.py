@@ -52,6 +52,8 @@ def input_fn(labels, epochs=None):
     return make
 
 
+FAST = {"name": "Adagrad", "learning_rate": 0.6}
+
 MODELS = {
     "LinearClassifier": (lambda d: linear.LinearClassifier(WIDE, d), LABEL),
     "LinearClassifier3": (lambda d: linear.LinearClassifier(WIDE, d, 3), KIND),
@@ -61,16 +63,24 @@ MODELS = {
     ),
     "DNNClassifier": (
         lambda d: dnn.DNNClassifier(
-            [8], DENSE, d, dropout=0.1, config=tf_estimator.RunConfig(tf_random_seed=1),
-            batch_norm=True,
+            [8], DENSE, d, optimizer=FAST, dropout=0.1,
+            config=tf_estimator.RunConfig(tf_random_seed=1), batch_norm=True,
         ),
         LABEL,
     ),
-    "DNNRegressor": (lambda d: dnn.DNNRegressor([8, 4], DENSE, d), X),
-    "DNNEstimator": (lambda d: dnn.DNNEstimator(heads.BinaryClassHead(), [8], DENSE, d), LABEL),
+    "DNNRegressor": (
+        lambda d: dnn.DNNRegressor(
+            [8, 4], DENSE, d, optimizer={"name": "Adagrad", "learning_rate": 0.05}
+        ),
+        X,
+    ),
+    "DNNEstimator": (
+        lambda d: dnn.DNNEstimator(heads.BinaryClassHead(), [8], DENSE, d, optimizer=FAST), LABEL,
+    ),
     "DNNLinearCombinedClassifier": (
         lambda d: wide_deep.DNNLinearCombinedClassifier(
-            d, WIDE, dnn_feature_columns=DENSE, dnn_hidden_units=[8], weight_column="w"
+            d, WIDE, dnn_feature_columns=DENSE, dnn_hidden_units=[8], dnn_optimizer=FAST,
+            weight_column="w",
         ),
         LABEL,
     ),
@@ -83,7 +93,8 @@ MODELS = {
     ),
     "DNNLinearCombinedEstimator": (
         lambda d: wide_deep.DNNLinearCombinedEstimator(
-            heads.BinaryClassHead(), d, dnn_feature_columns=DENSE, dnn_hidden_units=[8]
+            heads.BinaryClassHead(), d, dnn_feature_columns=DENSE, dnn_hidden_units=[8],
+            dnn_optimizer=FAST,
         ),
         LABEL,
     ),
@@ -396,3 +407,18 @@ def test_mean_of_members_is_the_mean_of_their_predictions():
         each = [head.predictions(own[:, i])[key] for i in range(4)]
         found = head.predictions(tabm.mean_logits(head, tf.constant(own)))[key]
         np.testing.assert_allclose(found, np.mean(each, 0), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("Adagrad", 0.001), ("Adam", 0.001), ("SGD", 0.01)]
+)
+def test_dnn_has_the_rates_of_the_names(optimizer, rate, tmp_path):
+    """Those of tf.estimator 2.15, whatever suits better."""
+    config = tf_estimator.RunConfig(tf_random_seed=1)
+    found = []
+    for given in (optimizer, {"name": optimizer, "learning_rate": rate}):
+        model = dnn.DNNClassifier([4], DENSE, str(tmp_path / str(len(found))), optimizer=given,
+                                  config=config)  # fmt: skip
+        model.train(input_fn(LABEL), steps=3)
+        found.append(model.get_variable_value("dnn/logits/kernel"))
+    np.testing.assert_array_equal(*found)

@@ -328,17 +328,15 @@ def test_tensors_as_input(tmp_path):
 
 
 def test_iterators_of_the_first_version_give_all_batches(tmp_path):
-    def one_shot(change=False):
+    def one_shot():
         iterator = tf.compat.v1.data.make_one_shot_iterator(data()())
         features, labels = iterator.get_next()
-        return features, labels * 2.0 if change else labels
+        return features, labels
 
     made = estimator(tmp_path)
     made.train(one_shot)
     assert made.get_variable_value("global_step") == 4
     assert made.evaluate(one_shot)["loss"] == made.evaluate(data())["loss"]
-    with pytest.raises(DataError, match=r"Return the dataset"):
-        made.train(lambda: one_shot(change=True))
 
 
 def test_hooks_see_the_steps_they_ask_for(tmp_path):
@@ -372,17 +370,6 @@ def test_profiles_are_written_for_tensorboard(tmp_path):
     profiles = list((tmp_path / "p" / "plugins" / "profile").rglob("*.xplane.pb"))
     assert profiles
     assert all(path.stat().st_size > 0 for path in profiles)
-
-
-def test_hook_with_session_methods_is_refused(tmp_path):
-    class Old(tf_estimator.SessionRunHook):
-        def before_run(self, run_context):
-            return None
-
-    with pytest.raises(ConfigError, match="before_run"):
-        estimator(tmp_path).train(data(), hooks=[Old()])
-    with pytest.raises(ConfigError, match=r"Use estimator_lib\.StopAtStepHook"):
-        estimator(tmp_path).train(data(), hooks=[tf.compat.v1.train.StopAtStepHook(1)])
 
 
 def test_spec_hooks_fetch_tensors(tmp_path, caplog):

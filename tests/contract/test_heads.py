@@ -28,7 +28,8 @@ BINARY_METRICS = {
 BINARY_KEYS = {
     "logits", "logistic", "probabilities", "class_ids", "classes", "all_class_ids", "all_classes",
 }  # fmt: skip
-REGRESSION_METRICS = {"average_loss", "prediction/mean", "label/mean", "rmse", "mae", "r2"}
+REGRESSION_METRICS = {"average_loss", "prediction/mean", "label/mean"}
+MORE = ("rmse", "mae", "r2")
 
 # name: head of a name suffix, good labels, bad labels (or None), metrics, predictions, signatures
 CASES = {
@@ -57,20 +58,21 @@ CASES = {
         BINARY_METRICS, BINARY_KEYS, ("classification", "regression"),
     ),
     "multi-class": (
-        lambda **k: heads.MultiClassHead(3, top_k=[2], **k), np.arange(N) % 3, np.arange(N) % 4,
+        lambda **k: heads.MultiClassHead(3, top_k=[2], more_metrics=["auc"], **k),
+        np.arange(N) % 3, np.arange(N) % 4,
         {"average_loss", "accuracy", "accuracy/top_2", "auc"}, BINARY_KEYS - {"logistic"},
         ("classification",),
     ),
     "multi-class of texts": (
         lambda **k: heads.MultiClassHead(3, label_vocabulary=["a", "b", "c"], **k),
         np.array(["a", "b", "c"])[np.arange(N) % 3], np.array(["a", "d"])[BINARY],
-        {"average_loss", "accuracy", "auc"}, BINARY_KEYS - {"logistic"}, ("classification",),
+        {"average_loss", "accuracy"}, BINARY_KEYS - {"logistic"}, ("classification",),
     ),
     "multi-class smoothed": (
         lambda **k: heads.MultiClassHead(
             3, loss_fn=losses.smoothed(0.1), **k
         ),
-        np.arange(N) % 3, np.arange(N) % 4, {"average_loss", "accuracy", "auc"},
+        np.arange(N) % 3, np.arange(N) % 4, {"average_loss", "accuracy"},
         BINARY_KEYS - {"logistic"}, ("classification",),
     ),
     "multi-label": (
@@ -86,6 +88,10 @@ CASES = {
     "regression": (
         lambda **k: heads.RegressionHead(**k), RNG.normal(size=N), None, REGRESSION_METRICS,
         {"predictions"}, ("regression",),
+    ),
+    "regression with more metrics": (
+        lambda **k: heads.RegressionHead(more_metrics=MORE, **k), RNG.normal(size=N), None,
+        REGRESSION_METRICS | {*MORE}, {"predictions"}, ("regression",),
     ),
     "regression by Huber's loss": (
         lambda **k: heads.RegressionHead(loss_fn=losses.huber(0.5), **k), RNG.normal(size=N), None,
@@ -192,7 +198,7 @@ def test_loss_is_the_average_loss_without_weights(case):
 
 def test_binary_labels_may_be_shares():
     """The numbers are those of tf.estimator 2.15."""
-    head = heads.BinaryClassHead()
+    head = heads.BinaryClassHead(auc_thresholds=200)
     logits, labels = np.float32([[-1.0], [0.5], [3.0]]), np.float32([0.25, 0.75, 0.0])
     got = results(head.update_metrics(head.metrics(), {}, logits, labels))
     expected = {
@@ -282,7 +288,7 @@ def test_logit_of_zero_is_class_0():
 
 def test_regression_metrics_are_those_of_numpy():
     labels, logits = RNG.normal(size=N).astype(np.float32), logits_of(1)
-    head = heads.RegressionHead()
+    head = heads.RegressionHead(more_metrics=MORE)
     got = results(head.update_metrics(head.metrics(), {}, logits, labels))
     error = logits[:, 0] - labels
     np.testing.assert_allclose(got["rmse"], np.sqrt((error**2).mean()), rtol=1e-5)

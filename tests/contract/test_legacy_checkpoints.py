@@ -7,9 +7,11 @@ our own columns.
 
 import dataclasses
 import importlib.util
+import inspect
 import json
 import pathlib
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -34,6 +36,23 @@ legacy = _script()
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 
+class Upstream:
+    """Our names, with areas over the thresholds of 2.15 wherever there are areas."""
+
+    def __init__(self, module):
+        self._module = module
+
+    def __getattr__(self, name):
+        found = getattr(self._module, name)
+        if not isinstance(found, type):
+            return Upstream(found) if isinstance(found, types.ModuleType) else found
+        if "auc_thresholds" not in inspect.signature(found).parameters:
+            return found
+        return lambda *args, **kwargs: found(
+            *args, **kwargs, **({} if kwargs.get("n_classes", 2) > 2 else {"auc_thresholds": 200})
+        )
+
+
 @dataclasses.dataclass
 class Fixture:
     name: str
@@ -56,7 +75,7 @@ class Fixture:
 
     def build(self, model_dir, fc=tf.feature_column, **kwargs):
         make = legacy.MODELS[self.name][0]
-        return make(tf_estimator, fc, optimizers, model_dir=model_dir, **kwargs)
+        return make(Upstream(tf_estimator), fc, optimizers, model_dir=model_dir, **kwargs)
 
     def input(self, epochs=1):
         return legacy.input_fn(tf, self.name, epochs)

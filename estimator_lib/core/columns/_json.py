@@ -18,7 +18,7 @@ from estimator_lib.core.columns._kinds import (
     Vocabulary,
     ZScore,
 )
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, did_you_mean, quote
 
 _LEARNED: dict[str, type] = {c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)}
 _KINDS: dict[str, type[Column]] = {
@@ -62,6 +62,8 @@ def from_json(content: Mapping[str, Any]) -> Column:
     """
     try:
         return _column(content)
+    except EstimatorLibError:
+        raise
     except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"Column {quote(content)} cannot be read: {error}. Make the artifact again.",

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, did_you_mean, quote
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
@@ -102,8 +102,13 @@ def explain(
         content: Of which content; it tells keys from what pydantic puts into a location.
         where: Which configuration, such as its path.
     """
+    faults = error.errors(include_url=False)
+    own = faults[0].get("ctx", {}).get("error") if len(faults) == 1 else None
+    if isinstance(own, EstimatorLibError):
+        # Of an own check, which keeps its reason.
+        return ConfigError(f"Configuration {where} is invalid: {own.message}", reason=own.reason)
     lines: dict[str, str] = {}
-    for fault in error.errors(include_url=False):
+    for fault in faults:
         place = ".".join(_keys(fault, content)) or "(top level)"
         text = _told(fault, model)
         known = lines.get(place)

@@ -23,7 +23,7 @@ def sample(n=1000):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_auc_is_that_of_keras_over_batches(curve, weighted):
     labels, scores, weights = sample()
-    ours, theirs = metrics.AUC(curve=curve), keras.metrics.AUC(curve=curve)
+    ours, theirs = metrics.AUC(curve=curve, thresholds=200), keras.metrics.AUC(curve=curve)
     for part in np.array_split(np.arange(1000), 7):
         w = weights[part] if weighted else None
         ours.update_state(labels[part], scores[part], w)
@@ -45,9 +45,31 @@ def test_auc_is_that_of_tf_metrics(curve, method):
         session.run(tf.compat.v1.local_variables_initializer())
         session.run(update)
         expected = session.run(value)
-    ours = metrics.AUC(curve=curve)
+    ours = metrics.AUC(curve=curve, thresholds=200)
     ours.update_state(labels, scores, weights)
     np.testing.assert_allclose(ours.result(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.001])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_areas_are_exact_also_for_rare_classes_and_with_weights(share, weighted):
+    x = RNG.normal(size=40_000)
+    odds = share / (1 - share) * np.exp(0.8 * x)
+    scores = (odds / (1 + odds)).astype(np.float32)
+    labels = RNG.random(len(x)) < scores
+    weights = RNG.random(len(x)).astype(np.float32) if weighted else None
+    order = np.argsort(-scores, kind="stable")
+    w = np.ones(len(x)) if weights is None else weights[order].astype(np.float64)
+    true, false = np.cumsum(w * labels[order]), np.cumsum(w * ~labels[order])
+    roc = np.sum(np.diff(false, prepend=0) * (true + np.concatenate([[0], true[:-1]])) / 2)
+    pr = np.sum(np.diff(true, prepend=0) * true / (true + false)) / true[-1]
+    for curve, expected in (("ROC", roc / true[-1] / false[-1]), ("PR", pr)):
+        ours = metrics.AUC(curve=curve)
+        for part in np.array_split(np.arange(len(x)), 3):
+            ours.update_state(
+                labels[part], scores[part], None if weights is None else weights[part]
+            )
+        np.testing.assert_allclose(ours.result(), expected, atol=1e-4)
 
 
 def test_curves_share_one_histogram():

@@ -1,0 +1,179 @@
+"""Hooks written for sessions (`before_run`, `after_run`), run around the steps of the loop.
+
+Layer 3. There is no session: what such a hook fetches is found out when a step is traced, and
+leaves the loop with every step. So it costs the speed of many steps per call; hooks of
+`training.hooks` do not.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_lib import variables
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.training import hooks
+
+_STEP_READ = "global_step_read_op_cache"
+
+
+def is_for_sessions(hook: Any) -> bool:
+    """Whether a hook waits for what a session called, and not for what the loop calls."""
+    kind = type(hook)
+    ours = any(
+        getattr(kind, name, None) not in (None, getattr(hooks.Hook, name))
+        for name in ("before_step", "after_step")
+    )
+    return hasattr(hook, "before_run") and not ours
+
+
+class Session:
+    """What stands where hooks expect a session: it reads values that the loop knows."""
+
+    def __init__(self, owner: SessionHook) -> None:
+        self._owner = owner
+
+    def run(self, fetches: Any, feed_dict: Any = None, **options: Any) -> Any:
+        """Returns values of variables, and of tensors that the hook asked for in before_run."""
+        if feed_dict or options:
+            raise self._owner.refused("it feeds or configures session.run")
+        return tf.nest.map_structure(self._value, fetches)
+
+    def _value(self, fetch: Any) -> Any:
+        known = self._owner.known(fetch)
+        if known is None:
+            raise self._owner.refused(f"session.run({quote(getattr(fetch, 'name', fetch))})")
+        return known
+
+    def should_stop(self) -> bool:
+        """Whether the loop has been asked to end."""
+        return self._owner.context is not None and self._owner.context.stop_requested
+
+
+class RunContext:
+    """The `SessionRunContext` of one step."""
+
+    def __init__(self, owner: SessionHook) -> None:
+        self._owner = owner
+        self.session = Session(owner)
+        self.original_args = tf.compat.v1.train.SessionRunArgs(None)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a hook has asked the loop to end."""
+        return bool(self._owner.context and self._owner.context.stop_requested)
+
+    def request_stop(self) -> None:
+        """Asks the loop to end after this step."""
+        if self._owner.context is not None:
+            self._owner.context.request_stop(type(self._owner.hook).__name__)
+
+
+class SessionHook(hooks.Hook):
+    """Runs a hook for sessions around every step.
+
+    Args:
+        hook: It.
+    """
+
+    def __init__(self, hook: Any) -> None:
+        self.hook = hook
+        plain = tf.compat.v1.train.SessionRunHook
+        runs = [getattr(type(hook), name, None) for name in ("before_run", "after_run")]
+        # One that only begins and ends does not stop the loop at every step.
+        self.every_steps = None if runs == [plain.before_run, plain.after_run] else 1
+        self.context: hooks.StepContext | None = None
+        self.tensors: Mapping[str, Any] = {}
+        self._structure: Any = None
+        self._begun = False
+        self._created = False
+
+    def trace(self, find: Callable[[str], Any], *, probing: bool = False) -> None:
+        """Finds out what the hook fetches, in the graph of a step.
+
+        Args:
+            find: Returns the tensor of a name that no operation of the graph has.
+            probing: Whether only the form is wanted; then a copy of the hook is asked.
+        """
+        hook = copy.copy(self.hook) if probing else self.hook
+        graph = tf.compat.v1.get_default_graph()
+        if not graph.get_collection(_STEP_READ):
+            # Where TensorFlow's own hooks look for the step, and would read the variable.
+            step = tf.identity(variables.global_step(), name="global_step_read")
+            graph.add_to_collection(_STEP_READ, step)
+        hook.begin()
+        self._begun = not probing
+        arguments = hook.before_run(RunContext(self))
+        if arguments is None:
+            return
+        if getattr(arguments, "feed_dict", None):
+            raise self.refused("it feeds values to the graph")
+        self._structure = arguments.fetches
+        flat = tf.nest.flatten(arguments.fetches)
+        self.tensors = {
+            f"session hook {id(self)}/{at}": self._tensor(fetch, find)
+            for at, fetch in enumerate(flat)
+        }
+
+    def _tensor(self, fetch: Any, find: Callable[[str], Any]) -> Any:
+        if isinstance(fetch, tf.Operation):
+            with tf.control_dependencies([fetch]):
+                return tf.constant(0)
+        if not isinstance(fetch, str):
+            return tf.convert_to_tensor(fetch)
+        try:
+            graph = tf.compat.v1.get_default_graph()
+            return graph.get_tensor_by_name(fetch if ":" in fetch else f"{fetch}:0")
+        except (KeyError, ValueError):
+            return find(fetch.removesuffix(":0"))
+
+    def known(self, fetch: Any) -> Any:
+        """Returns the value of a variable or of what was fetched last; None if it is unknown."""
+        context = self.context
+        if context is None:
+            return None
+        name = str(getattr(fetch, "name", fetch)).removesuffix(":0")
+        if name in context.variables:
+            return context.variables[name].numpy()
+        if name.rsplit("/", 1)[-1] in ("global_step", "global_step_read"):
+            return context.step
+        found = [key for key, tensor in self.tensors.items() if tensor is fetch]
+        return context.values.get(found[0]) if found else None
+
+    def refused(self, what: str) -> ConfigError:
+        """The error for what only a session can do."""
+        return ConfigError(
+            f"Hook {type(self.hook).__name__} cannot run: {what}, which needs a session. Fetch "
+            "tensors of the step in before_run, or derive from estimator_lib.Hook.",
+            reason=Reason.UNSUPPORTED,
+        )
+
+    def begin(self) -> None:
+        if not self._begun:
+            self.hook.begin()
+        self._begun = False
+
+    def before_step(self, context: hooks.StepContext) -> None:
+        self.context = context
+        if not self._created:
+            self._created = True
+            self.hook.after_create_session(Session(self), tf.train.Coordinator())
+        self.hook.before_run(RunContext(self))
+
+    def after_step(self, context: hooks.StepContext) -> None:
+        self.context = context
+        results = None
+        if self._structure is not None:
+            results = tf.nest.pack_sequence_as(
+                self._structure, [context.values.get(key) for key in self.tensors]
+            )
+        values = tf.compat.v1.train.SessionRunValues(results, None, None)
+        self.hook.after_run(RunContext(self), values)
+
+    def end(self, context: hooks.StepContext) -> None:
+        self.context = context
+        self._created = False
+        self.hook.end(Session(self))
