@@ -8,7 +8,7 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-.PHONY: demo test faults lint format bench specs specs-check image clean
+.PHONY: demo test faults cluster-test lint format bench specs specs-check image clean
 
 demo: $(READY)
 	@$(BIN)/python -m pipelines.examples.flights.data
@@ -20,6 +20,12 @@ test: $(READY)
 # Forty faults and bad inputs, a row each.
 faults: $(READY)
 	$(BIN)/python -m pytest tests/faults --faults-table
+
+# A real one-node Kubernetes: root, Go and the package registries are needed. The first run builds
+# for about ten minutes, into CLUSTER_CACHE. Its tests are not among those of `make test`.
+cluster-test: $(READY)
+	$(BIN)/python -m pytest tests/cluster -rs --timeout=0 \
+	  -o log_cli=true -o log_cli_level=INFO -o log_cli_format="%(asctime)s %(message)s"
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -16,29 +16,11 @@ import sys
 import tempfile
 from typing import Any
 
-import pydantic
-
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason
 from pipelines.local_path import local_path
 
 LINEAGE = "lineage.json"
-
-
-class _Parent(pydantic.BaseModel, extra="allow", strict=True):
-    version: int | str
-
-
-class _Lineage(pydantic.BaseModel, extra="allow", strict=True):
-    """What is read of a lineage here; what is not named may be anything."""
-
-    step: int | None = None
-    parent: _Parent | None = None
-    metrics: dict[str, float | None] = {}
-    main_metric: str | None = None
-    data_fingerprint: str = ""
-    code_version: str = ""
-    again: int | None = None
 
 
 def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
@@ -51,13 +33,14 @@ def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
         ConfigError: the directory holds no version.
     """
     from estimator_lib.export import retention
+    from pipelines import lineage as lineages
 
     found = []
     for version in retention.versions(serving_dir):
         path = serving_dir / str(version)
         with storage.storage_errors("read", path):
             published = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-        lineage, damage = _read_lineage(path / LINEAGE)
+        lineage, damage = lineages.read(path / LINEAGE)
         found.append(
             {
                 "version": version,
@@ -74,22 +57,6 @@ def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
             reason=Reason.FILE_NOT_FOUND,
         )
     return found
-
-
-def _read_lineage(path: pathlib.Path) -> tuple[dict[str, Any], str | None]:
-    """Returns a version's lineage, and what is wrong with it."""
-    if not path.is_file():
-        return {}, None
-    try:
-        content = json.loads(path.read_bytes())
-        _Lineage.model_validate(content)
-    except (OSError, ValueError, RecursionError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if isinstance(error, pydantic.ValidationError):
-            fault = error.errors()[0]
-            first = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-        return {}, f"{path} is damaged: {first}"
-    return content, None
 
 
 def require_whole(model: dict[str, Any]) -> None:

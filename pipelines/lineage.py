@@ -1,0 +1,41 @@
+"""What made a published model, as its `lineage.json` says."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import pydantic
+
+
+class _Parent(pydantic.BaseModel, extra="allow", strict=True):
+    version: int | str
+
+
+class _Lineage(pydantic.BaseModel, extra="allow", strict=True):
+    """What is read of a lineage here; what is not named may be anything."""
+
+    step: int | None = None
+    parent: _Parent | None = None
+    metrics: dict[str, float | None] = {}
+    main_metric: str | None = None
+    data_fingerprint: str = ""
+    code_version: str = ""
+    again: int | None = None
+
+
+def read(path: pathlib.Path) -> tuple[dict[str, Any], str | None]:
+    """Returns a version's lineage, and what is wrong with it."""
+    if not path.is_file():
+        return {}, None
+    try:
+        content = json.loads(path.read_bytes())
+        _Lineage.model_validate(content)
+    except (OSError, ValueError, RecursionError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, pydantic.ValidationError):
+            fault = error.errors()[0]
+            first = f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+        return {}, f"{path} is damaged: {first}"
+    return content, None

@@ -1,0 +1,3 @@
+module servers/pause
+
+go 1.26.0
