@@ -117,14 +117,14 @@ def head_of(
         return heads.MultiHead(parts, [weights.get(n, 1.0) for n in label.heads])
     given: dict[str, Any] = {"weight_column": weight_column, "name": name}
     if isinstance(label, labels.NumberLabel):
-        return heads.RegressionHead(**given)
+        return heads.RegressionHead(**given, more_metrics=("rmse", "mae", "r2"))
     classes = len(label.classes)
     if isinstance(label, labels.MultiLabel):
         return heads.MultiLabelHead(classes, label_vocabulary=label.classes, **given)
     given["label_vocabulary"] = labels.ClassNames(label.classes)
     if classes == 2:
         return heads.BinaryClassHead(**given)
-    return heads.MultiClassHead(classes, **given)
+    return heads.MultiClassHead(classes, **given, more_metrics=("auc",))
 
 
 def _call(
