@@ -125,7 +125,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="override one setting of the configuration, such as client.steps.train.memory=8Gi",
+        help="override one setting of the configuration, such as cluster.steps.train.memory=8Gi",
     )
 
 
