@@ -15,6 +15,7 @@ Every evaluation is a line `TIME metric=value` on standard output.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import datetime
 import math
@@ -23,7 +24,7 @@ import pathlib
 import sys
 import tempfile
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.steps.step import step
@@ -33,6 +34,8 @@ from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 CONFIG = "TUNE_CONFIG"
 PREPARED = "TUNE_PREPARED"
 VALUE = "TUNE_VALUE_"
+_MARKERS = pathlib.Path("/var/log/katib")
+"""A volume that Katib mounts, in which every user may write."""
 METRIC_LINE = r"^\S+ ([^\s=]+)=(-?[0-9.]+(?:e[+-]?[0-9]+)?)$"
 """A line of standard output with a metric's name and value, and no other line of it."""
 
@@ -55,7 +58,7 @@ def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.envi
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
-    with step():
+    with _own_marker(), step():
         asked = read_environment(environment)
         from components.steps.tune_trial import measure
 
@@ -65,6 +68,23 @@ def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.envi
             work = pathlib.Path(folder) / "model"
             last = measure(asked.part, asked.values, examples, transform, work, _tell(metric))
         say(metric, last)
+
+
+@contextlib.contextmanager
+def _own_marker() -> Iterator[None]:
+    """At the end makes the file that says how the trial ended one that its shell may write to.
+
+    Katib's collector runs as root and marks a trial that it stops; then the trial's shell, which
+    is another user, would have to write into the file of root, and Katib waits for that for ever.
+    """
+    try:
+        yield
+    finally:
+        marker = _MARKERS / f"{os.getppid()}.pid"
+        with contextlib.suppress(OSError):
+            text = marker.read_text()
+            marker.unlink()
+            marker.write_text(text)
 
 
 def read_environment(environment: Mapping[str, str]) -> Asked:

@@ -1,5 +1,6 @@
 """Compiled tuned_training and batch_prediction, and the search as a Katib Experiment."""
 
+import os
 import pathlib
 
 import pytest
@@ -197,3 +198,15 @@ def test_value_outside_the_space_is_refused(settings, said):
 def test_what_a_manifest_cannot_hold_is_refused(setting, said):
     with pytest.raises(ConfigError, match=said):
         katib.manifest(load(TUNE, setting))
+
+
+def test_marker_of_a_stopped_trial_becomes_the_trials_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune_once, "_MARKERS", tmp_path)
+    marker = tmp_path / f"{os.getppid()}.pid"
+    marker.write_text("early-stopped\n")
+    made = tmp_path / "made by Katib"
+    os.link(marker, made)
+    with pytest.raises(SystemExit):
+        tune_once.main(environment={})
+    assert marker.read_text() == "early-stopped\n"
+    assert not marker.samefile(made)
