@@ -15,7 +15,7 @@ demo: $(READY)
 	@$(BIN)/estimator-pipelines run $(FLIGHTS)/config.yaml --output runs/flights
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Forty faults and bad inputs, a row each.
 faults: $(READY)

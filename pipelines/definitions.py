@@ -54,8 +54,14 @@ def local_patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:
 
 
 def reads_elsewhere(config: RunConfiguration) -> bool:
-    """Whether the pipeline reads rows that are not on this machine: by URI, or of BigQuery."""
-    return local_patterns(config) != patterns(config) or not patterns(config)
+    """Whether the pipeline reads what is not on this machine: by URI, or of BigQuery."""
+    wanted = config.data_schema
+    judged_by = (wanted.path, wanted.previous, wanted.serving) if wanted is not None else ()
+    return (
+        local_patterns(config) != patterns(config)
+        or not patterns(config)
+        or any(place is not None and storage.is_uri(place) for place in judged_by)
+    )
 
 
 def name(config: RunConfiguration) -> str:

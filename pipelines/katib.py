@@ -33,7 +33,6 @@ _LONGEST_VARIABLE = 128 * 1024
 """Bytes of one variable with its name and end; Linux starts no program with a longer one."""
 _METRICS = "/var/log/katib"
 """Where Katib mounts a volume of its own into a trial's pod."""
-_SEEDS = 2**32
 _KEPT_S = 3 * 24 * 3600
 """How long an ended trial's Job and log are kept: over a weekend."""
 _FINAL = 2
@@ -140,21 +139,6 @@ def _check_search(name: str, part: TunePart) -> None:
             "blanks, equals signs, semicolons and dollars. Name the label otherwise.",
             reason=Reason.UNSUPPORTED,
         )
-    if not 0 <= options.seed < _SEEDS:
-        raise ConfigError(
-            f"tune.seed is no seed of Katib: expected a number from 0 to {_SEEDS - 1}, got "
-            f"{options.seed}. Give another.",
-            reason=Reason.INVALID_VALUE,
-        )
-    received = TunePart.from_json(part.to_json()).tune.space
-    for parameter, space in options.space.items():
-        for ours, theirs in zip(space.extremes, received[parameter].extremes, strict=True):
-            if choice_text(ours) != choice_text(theirs):
-                raise ConfigError(
-                    f"tune.space {parameter!r} has the choice {quote(ours)}, which a trial would "
-                    f"receive as {quote(theirs)}. Use numbers, texts, lists and mappings.",
-                    reason=Reason.UNSUPPORTED,
-                )
 
 
 def _check_placement(cluster: Cluster) -> None:

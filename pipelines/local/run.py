@@ -92,7 +92,7 @@ def run(
 
 
 def schema_files(config: RunConfiguration, base_dir: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files that the data is judged by: schema and statistics to compare with.
+    """Returns the files here that the data is judged by: schema, statistics to compare with.
 
     Raises:
         DataError: one of them is not there.
@@ -102,6 +102,8 @@ def schema_files(config: RunConfiguration, base_dir: pathlib.Path) -> list[pathl
         return []
     found: list[pathlib.Path] = []
     for name in filter(None, (wanted.path, wanted.previous, wanted.serving)):
+        if storage.is_uri(name):
+            continue
         place = base_dir / name
         found += sorted(place.rglob("*.pb")) if place.is_dir() else files.expand([name], base_dir)
     return found

@@ -27,7 +27,7 @@ def both():
             heads.BinaryClassHead(name="hurry"),
             heads.MultiClassHead(3, name="kind"),
             heads.MultiLabelHead(3, name="things", classes_for_class_based_metrics=[0, 1, 2]),
-            heads.PoissonRegressionHead(name="count"),
+            heads.PoissonRegressionHead(name="count", more_metrics=("rmse", "mae", "r2")),
         ]
     )
     tensors = {name: tf.constant(values) for name, values in labels.items()}

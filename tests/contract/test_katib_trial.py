@@ -123,7 +123,7 @@ def test_value_of_every_kind_arrives_as_it_is(nasty, tmp_path):
 json_values = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab$\" '"), inner),
@@ -274,19 +274,6 @@ def test_pattern_of_metric_lines_is_one_that_katib_takes(nasty):
 # --- what is refused --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("choice", "said"),
-    [
-        (math.inf, "inf"),
-        (datetime.date(2026, 1, 2), "2026"),
-        ({1: "a"}, "1"),
-    ],
-)
-def test_choice_that_a_trial_would_not_receive_is_refused(choice, said):
-    with pytest.raises(ConfigError, match=rf"{NAME}.*{said}.*would receive"):
-        katib.manifest(searching([choice]))
-
-
 def with_tune_placed(**placement):
     cluster = {**BASE.cluster.model_dump(exclude_unset=True), "steps": {"tune": placement}}
     return BASE.model_copy(update={"cluster": configuration.Cluster.model_validate(cluster)})
@@ -312,8 +299,6 @@ def test_placement_that_a_trial_would_not_have_is_refused(placement, said):
     ("update", "said"),
     [
         ({"name": "a" * 36}, "at most 35 characters, got 36"),
-        ({"seed": -1}, "tune.seed"),
-        ({"seed": 2**32}, "tune.seed"),
         ({"metric": "auc/a b"}, "tune.metric 'auc/a b'"),
         ({"metric": "a=b"}, "tune.metric"),
         ({"metric": "a;b"}, "tune.metric"),

@@ -1,10 +1,19 @@
 """What names of fields a transform can be written with: those that the check lets through."""
 
+import types
+
 import pytest
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
 from transforms import graph
+
+
+def source(names):
+    """Rows of texts."""
+    return types.SimpleNamespace(
+        raw_fields=dict.fromkeys(names, "string"), derived=None, along={}, logical={}
+    )
 
 
 @pytest.mark.parametrize(
@@ -17,7 +26,7 @@ from transforms import graph
 def test_names_that_pass_the_check_are_written(tmp_path, names):
     fc.check_field_names(names)
     columns = {name: fc.categorical_column_with_vocabulary_list(name, ["p", "q"]) for name in names}
-    graph.write_transform(tmp_path, columns, dict.fromkeys(names, "string"))
+    graph.write_transform(tmp_path, columns, source(names))
 
 
 @pytest.mark.parametrize(
@@ -29,4 +38,4 @@ def test_names_that_the_check_refuses_cannot_be_written(tmp_path, names):
         fc.check_field_names(names)
     columns = {name: fc.categorical_column_with_vocabulary_list(name, ["p", "q"]) for name in names}
     with pytest.raises((ValueError, TypeError)):
-        graph.write_transform(tmp_path, columns, dict.fromkeys(names, "string"))
+        graph.write_transform(tmp_path, columns, source(names))

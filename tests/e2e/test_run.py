@@ -38,6 +38,7 @@ estimator:
     linear_feature_columns: [carrier, tail, route, hour]
     dnn_feature_columns: [carrier_vector, hour_vector, wind, no_wind]
     dnn_hidden_units: [16]
+    dnn_optimizer: {name: Adagrad, learning_rate: 0.6}
 train: {batch_size: 32, epochs: 4}
 evaluate:
   slices: [carrier]
@@ -299,6 +300,7 @@ estimator:
     linear_feature_columns: [tags, both, scored]
     dnn_feature_columns: [vector, scored_vector]
     dnn_hidden_units: [8]
+    dnn_optimizer: {name: Adagrad, learning_rate: 0.6}
 train: {batch_size: 16, epochs: 3}
 evaluate: {thresholds: {auc: {min: 0.8}}}
 """

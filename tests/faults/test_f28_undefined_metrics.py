@@ -30,6 +30,8 @@ LIMIT = st.one_of(st.none(), st.floats(-1, 1, allow_nan=False))
 def bounds(kind, **more):
     return st.builds(dict, min=LIMIT, max=LIMIT, **more).filter(
         lambda given: given["min"] is not None or given["max"] is not None
+    ).filter(
+        lambda given: None in (given["min"], given["max"]) or given["min"] <= given["max"]
     ).map(kind.model_validate)  # fmt: skip
 
 

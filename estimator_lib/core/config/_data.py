@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import pydantic
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from estimator_lib.core import labels, storage
+from estimator_lib.core import labels
 from estimator_lib.core.config._csv import CsvDialect
 from estimator_lib.core.config._section import Section
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
@@ -403,30 +403,18 @@ def described(by_head: Mapping[str, Label]) -> labels.Label:
     return labels.SeveralLabels(heads={name: own.described() for name, own in by_head.items()})
 
 
-def _here(path: str) -> str:
-    if storage.is_uri(path):
-        raise ValueError(
-            f"expected a path, relative to the configuration file or of a mounted volume, got the "
-            f"URI {quote(path)}. Put the file beside the data"
-        )
-    return path
-
-
-_Path = Annotated[str, AfterValidator(_here)]
-
-
 class DataSchema(Section):
     """What the data must be like: a schema edited by a person, and what to do about faults."""
 
-    path: _Path
+    path: str
     """The schema as text (schema.pbtxt), relative to this configuration file."""
     on_anomaly: Literal["fail", "warn", "quarantine"] = "fail"
     """What an anomaly of severity ERROR does: end the step before it writes, or warn; or leave out
     the records with values that the schema does not allow, and fail for what is left. Quarantine
     takes data.on_bad_rows: quarantine, and its cap."""
-    previous: _Path | None = None
+    previous: str | None = None
     """Statistics of the span before (a directory or .pb file), to measure drift of train."""
-    serving: _Path | None = None
+    serving: str | None = None
     """Statistics of serving data (a directory or .pb file), to measure skew of train."""
     max_drift: Annotated[float, Field(ge=0, le=1)] | None = None
     """Largest distance from `previous`, for fields whose schema has no threshold."""

@@ -126,14 +126,6 @@ def test_override_replaces_nested_value(tmp_path):
         (("field: late", "field: carrier"), ["label", "'carrier'"]),
         (("epochs: 2", "epochs: 2, calibration: plat"), ["train.calibration", "'plat'"]),
         (("files: [rows/*.csv]", ""), ["data", "files is missing"]),
-        (
-            ("name: trips", "name: trips\ndata_schema: {path: 'gs://b/s.pbtxt'}"),
-            ["data_schema.path", "gs://b/s.pbtxt"],
-        ),
-        (
-            ("name: trips", "name: trips\ndata_schema: {path: s.pbtxt, previous: 's3://b/one.pb'}"),
-            ["data_schema.previous", "s3://b/one.pb"],
-        ),
         (("eval_fraction: 0.2", "eval_fraction: 1.5"), ["eval_fraction", "less than 1"]),
         (("hash: {key: [", "time: {field: x, eval_from: soon, key: ["), ["eval_from", "'soon'"]),
     ],

@@ -37,7 +37,7 @@ def examples(tmp_path):
                 "kind": {"dtype": "int64", "num_buckets": ROWS},
                 "size": {"dtype": "float32", "num_buckets": None},
             },
-            "label": {"field": "label", "kind": "class", "classes": None},
+            "label": {"field": "label", "kind": "class", "classes": ["0", "1"]},
             "weight": "w",
         }
     return target
