@@ -1,6 +1,7 @@
 """Arrays and Parquet as inputs: order, epochs, resumption, refusals."""
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -8,7 +9,14 @@ import tensorflow as tf
 
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import ConfigError, DataError, Reason
-from estimator_lib.inputs import arrays_input, datasets, examples_input, numpy_input_fn, resumable
+from estimator_lib.inputs import (
+    arrays_input,
+    datasets,
+    examples_input,
+    numpy_input_fn,
+    pandas_input_fn,
+    resumable,
+)
 
 ROWS = 103
 
@@ -107,6 +115,25 @@ def test_arrays_are_never_written_to():
             change(features, labels)
     assert np.all(x == 1)
     assert np.all(y == 1)
+
+
+def test_arrays_that_differ_in_a_late_row_have_other_fingerprints():
+    numbers = np.arange(1000, dtype=np.float32)
+    other = numbers.copy()
+    other[999] = -1
+    first, second, third = (
+        arrays_input({"x": x}, numbers, seed=1).fingerprint for x in (numbers, other, numbers)
+    )
+    assert first != second
+    assert first == third
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_texts_of_pandas_are_empty(missing):
+    table = pd.DataFrame({"c": pd.Series(["a", missing, "b"], dtype=object)})
+    (batch,) = pandas_input_fn(table, batch_size=3, num_epochs=1, shuffle=False)()
+    features = batch[0] if isinstance(batch, tuple) else batch
+    assert features["c"].numpy().tolist() == [b"a", b"", b"b"]
 
 
 def test_arrays_strings_batches_and_refusals():

@@ -1,5 +1,6 @@
 """Parquet and TFRecord beside CSV: the same rows, the same policies, faults with their place."""
 
+import datetime
 import gzip
 import io
 
@@ -149,7 +150,6 @@ def test_parquet_row_group_of_a_fault_is_named(tmp_path):
 
 
 def test_parquet_dictionaries_decimals_dates_and_bools(tmp_path):
-    import datetime
     import decimal
 
     table = pa.table(
@@ -169,6 +169,18 @@ def test_parquet_dictionaries_decimals_dates_and_bools(tmp_path):
         {"c": "x", "i": 1, "f": 1.25, "d": "2013-01-02"},
         {"c": None, "i": 0, "f": None, "d": None},
     ]
+
+
+@pytest.mark.parametrize("int96", [True, False])
+def test_parquet_timestamps_of_any_year_have_one_text(tmp_path, int96):
+    times = [datetime.datetime(9999, 12, 31), datetime.datetime(2024, 1, 1, 12, 30)]  # noqa: DTZ001
+    table = pa.table({"t": pa.array(times, pa.timestamp("us"))})
+    sink = io.BytesIO()
+    pq.write_table(table, sink, use_deprecated_int96_timestamps=int96)
+    fields = (Field(name="t", type="string"),)
+    rows, _, problems = read("parquet", sink.getvalue(), tmp_path, fields=fields)
+    assert not problems.total
+    assert [row["t"] for row in rows] == ["9999-12-31", "2024-01-01 12:30:00"]
 
 
 def test_nested_column_is_refused(tmp_path):
