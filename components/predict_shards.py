@@ -266,7 +266,7 @@ def served(version: str) -> Any:
 def _lineage(version: pathlib.Path) -> Mapping[str, Any]:
     """What the model was made from; empty where it does not say."""
     try:
-        found: Mapping[str, Any] = json.loads((version / "lineage.json").read_text())
+        found: Mapping[str, Any] = json.loads((version / manifest.LINEAGE).read_text())
     except FileNotFoundError:
         return {}
     return found

@@ -16,11 +16,11 @@ import sys
 import tempfile
 from typing import Any
 
-from estimator_lib.core import storage
+from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason
 from pipelines.local_path import local_path
 
-LINEAGE = "lineage.json"
+LINEAGE = manifest.LINEAGE
 
 
 def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:

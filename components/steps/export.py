@@ -61,7 +61,7 @@ def run(
                 assets_extra=carry_over.carried(model.path, transform.path),
                 checkpoint_path=trained.checkpoint,
             ).decode()
-            storage.write_json(pathlib.Path(exported) / carry_over.LINEAGE, lineage)
+            storage.write_json(pathlib.Path(exported) / manifest.LINEAGE, lineage)
             checker.check(exported, rows, expected, part.tolerance)
             count = len(next(iter(rows.values())))
             Progress("export").line(
@@ -138,7 +138,7 @@ def _published(serving_dir: str, model: str) -> str | None:
     if newest is None:
         return None
     try:
-        lineage = json.loads((pathlib.Path(newest) / carry_over.LINEAGE).read_text())
+        lineage = json.loads((pathlib.Path(newest) / manifest.LINEAGE).read_text())
     except (OSError, ValueError):
         return None
     same = isinstance(lineage, dict) and lineage.get("model") == model

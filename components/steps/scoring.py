@@ -133,7 +133,7 @@ def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
 
 def _require_same_classes(model_dir: str, described: Mapping[str, Any]) -> None:
     """Refuses a serving model whose classes are others, or in another order."""
-    lineage = pathlib.Path(model_dir) / "lineage.json"
+    lineage = pathlib.Path(model_dir) / manifest.LINEAGE
     if not lineage.exists():
         return
     known = json.loads(lineage.read_text()).get("label")

@@ -33,6 +33,8 @@ from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, Reason, StorageError, quote
 
 NAME = "manifest.json"
+LINEAGE = "lineage.json"
+"""File of a published model that says what made it, beside its manifest."""
 ATTEMPT = "attempt-"
 DEAD_S = 86_400.0
 """An attempt in an object store that wrote nothing for so long, and is no artifact, is dead."""

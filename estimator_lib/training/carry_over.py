@@ -33,7 +33,6 @@ CARRIED = "assets.extra"
 """Directory of a published model with what it carries of its training, beside the weights."""
 COLUMNS = "columns.json"
 DECLARATION = "model.json"
-LINEAGE = "lineage.json"
 _ANEW = "Train one model from the beginning with --set train.warm_start=null."
 _MAX_COMBINATIONS = 1_000_000
 """Those of a larger cross are not enumerated: it starts anew."""
@@ -50,7 +49,7 @@ def parent(model_dir: str) -> dict[str, Any]:
         DataError: it is damaged.
     """
     found = manifest.verify(model_dir, deep=True)
-    lineage = pathlib.Path(model_dir) / LINEAGE
+    lineage = pathlib.Path(model_dir) / manifest.LINEAGE
     trained = json.loads(lineage.read_text()).get("model") if lineage.is_file() else None
     name = pathlib.Path(model_dir).name
     version = int(name) if name.isdigit() else name
