@@ -20,9 +20,9 @@ from estimator_lib.core.errors import EstimatorLibError
 from estimator_lib.core.values import Logical
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Draw
-from transforms import csv_reader, tfrecord_reader
-from transforms.files import InputFile
-from transforms.rows import Field, Layout, ReadSummary, Rows
+from transforms.reading import csv_reader, tfrecord_reader
+from transforms.reading.files import InputFile
+from transforms.reading.rows import Field, Layout, ReadSummary, Rows
 
 
 class Target(Protocol):
