@@ -19,6 +19,7 @@ from components.steps import model as artifact
 from estimator_lib import export, inputs
 from estimator_lib.core import columns as fc
 from estimator_lib.export.saved_model import load_model
+from tests.examples import example, framed
 from transforms.testing import Job
 
 ODD = [
@@ -106,26 +107,7 @@ def written(form, rows):
         sink = io.BytesIO()
         pq.write_table(pa.table({n: [row[n] for row in rows] for n in names}), sink)
         return sink.getvalue()
-    return b"".join(map(example_record, rows))
-
-
-def example(row):
-    found = tf.train.Example()
-    for name, value in row.items():
-        feature = found.features.feature[name]
-        if isinstance(value, int):
-            feature.int64_list.value.append(value)
-        elif isinstance(value, float):
-            feature.float_list.value.append(value)
-        else:
-            feature.bytes_list.value.append(value.encode())
-    return found.SerializeToString()
-
-
-def example_record(row):
-    from tests.fuzz.readers import framed
-
-    return framed(example(row))
+    return b"".join(framed(example(row)) for row in rows)
 
 
 def rows_of(fields, number=64):

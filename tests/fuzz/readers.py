@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import google_crc32c
 import yaml
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config, cron, description, files, manifest
 from estimator_lib.core.errors import EstimatorLibError
 from estimator_lib.core.values import Logical
+from tests.examples import framed
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Draw
 from transforms.reading import csv_reader, tfrecord_reader
@@ -315,21 +315,12 @@ class TfRecord:
             names = tfrecord_reader.read_header(file, layout)
             with contextlib.suppress(EstimatorLibError):
                 tfrecord_reader.infer_types(file, names, layout)
+            with contextlib.suppress(EstimatorLibError):
+                _consume(tfrecord_reader.look(file, layout))
             _consume(tfrecord_reader.read_rows(file, layout, summary=ReadSummary()))
 
 
 # --- Bytes ---------------------------------------------------------------------------------------
-
-
-def framed(data: bytes) -> bytes:
-    """A record of a TFRecord file."""
-    length = struct.pack("<Q", len(data))
-    return length + _checksum(length) + data + _checksum(data)
-
-
-def _checksum(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _message(number: int, content: bytes) -> bytes:
