@@ -12,7 +12,7 @@ import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
 
-from components.quiet import startup_lines_hidden
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import ConfigError, Reason
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipelines.specification import Specification
 
@@ -40,9 +42,6 @@ def choose(specification: Specification, parameters: Mapping[str, Any], *, on: b
         parameters: The run's, which differ from the defaults.
         on: Whether steps that did the same before may be taken from the cache.
     """
-    from google.protobuf import json_format
-    from kfp.pipeline_spec import pipeline_spec_pb2
-
     document, *platform = yaml.safe_load_all(specification.text)
     pipeline = json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
     switch_off(pipeline)

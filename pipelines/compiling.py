@@ -7,9 +7,13 @@ import itertools
 import pathlib
 import tempfile
 
+from kfp import compiler
+
 from estimator_lib.core import storage
 from estimator_lib.core.config import RunConfiguration
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
+from pipelines import cache, definitions, specification
+from pipelines.cluster import arguments
 
 _DIFF_LINES = 20
 _WIDTH = 120
@@ -25,11 +29,6 @@ def compile_text(config: RunConfiguration) -> str:
             gives a parameter that the pipeline does not have, or of another type.
         SecurityError: something looks like a credential, or is not pinned.
     """
-    from kfp import compiler
-
-    from pipelines import cache, definitions, specification
-    from pipelines.cluster import arguments
-
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "pipeline.yaml"
         try:

@@ -18,14 +18,14 @@ from typing import Any
 
 import yaml
 
-from components.tune_once import CONFIG, METRIC_LINE, PREPARED, VALUE
-from components.tune_once import text as choice_text
+from components.steps.tune_once import CONFIG, METRIC_LINE, PREPARED, VALUE
+from components.steps.tune_once import text as choice_text
 from estimator_lib.core.config import Cluster, Parameter, RunConfiguration, Tune, TunePart
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from pipelines import pods
 
 _CONTAINER = "trial"
-_COMMAND = ["python", "-m", "components.tune_once"]
+_COMMAND = ["python", "-m", "components.steps.tune_once"]
 _REFERENCE = "${trialParameters."
 _SUFFIX = "-tune"
 _LONGEST_NAME = 40 - len(_SUFFIX)

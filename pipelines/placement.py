@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kfp import kubernetes
+
 from estimator_lib.core import environment
 from estimator_lib.core.config import (
     SHARED_MEMORY,
@@ -113,8 +115,6 @@ def place(
         little: Whether the task is one of the step's that handles a few lines: it needs none of
             the step's resources.
     """
-    from kfp import kubernetes
-
     placement = cluster.placement(step)
     if little:
         placement = placement.model_copy(update=dict.fromkeys(_HEAVY))
@@ -188,8 +188,6 @@ def _request(
 
 
 def _choose_nodes(task: Any, placement: Placement) -> None:
-    from kfp import kubernetes
-
     for key, value in sorted(placement.node_selector.items()):
         kubernetes.add_node_selector(task, key, value)
     for toleration in placement.tolerations:
@@ -217,8 +215,6 @@ def _expression(affinity: NodeAffinity) -> dict[str, Any]:
 
 
 def _mount(task: Any, placement: Placement, cluster: Cluster) -> None:
-    from kfp import kubernetes
-
     shared = [cluster.volume] if cluster.volume else []
     for volume in (*shared, *placement.volumes):
         kubernetes.mount_pvc(task, volume.claim, volume.mount_path)
@@ -233,8 +229,6 @@ def _mount(task: Any, placement: Placement, cluster: Cluster) -> None:
 
 def _make(task: Any, placement: Placement) -> None:
     """Gives the pod directories of its own. Their names cannot be those of claims in use."""
-    from kfp import kubernetes
-
     disk = placement.disk
     if disk is not None and disk.storage_class is not None:
         kubernetes.add_ephemeral_volume(

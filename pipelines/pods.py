@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from components.image import IMAGE
+from components import IMAGE
 from estimator_lib.core.config import (
     SHARED_MEMORY,
     Cluster,

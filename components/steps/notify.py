@@ -14,9 +14,9 @@ import urllib.request
 
 from kfp import dsl
 
-from components import workflow
+from components.steps import workflow
 from components.steps.step import FAILURE
-from components.workflow import Conclusion, Outcome
+from components.steps.workflow import Conclusion, Outcome
 
 WEBHOOK = "NOTIFY_WEBHOOK"
 """Environment variable with the address that the message is posted to; a Secret gives it."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.quiet import startup_lines_hidden
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import environment, places, storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
 

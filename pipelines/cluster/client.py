@@ -22,8 +22,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from components import workflow
-from components.workflow import Step, Workflow
+import urllib3
+
+from components.steps import workflow
+from components.steps.workflow import Step, Workflow
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
 from pipelines import cache
@@ -209,7 +211,6 @@ class Connection:
     def errors(self, action: str) -> Iterator[None]:
         """Turns whatever the client raises inside the block into one error that names `action`."""
         import kfp_server_api
-        import urllib3
 
         try:
             # The client writes links to standard output, which belongs to our own commands.
@@ -474,7 +475,6 @@ def pages(
 
 def _client(where: Address) -> Any:
     import kfp
-    import urllib3
 
     class Client(kfp.Client):
         """Asks once whether the server is healthy; KFP's own asks five times, 5 s apart."""

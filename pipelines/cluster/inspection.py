@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from components.workflow import Conclusion, Outcome, State, Step, Workflow, conclude
+from components.steps.workflow import Conclusion, Outcome, State, Step, Workflow, conclude
 from estimator_lib.core.errors import PipelineError, Reason, did_you_mean
 from pipelines.cluster.client import Connection, Run
 

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 import yaml
 
-from components import tune_once
+from components.steps import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
 from pipelines import cli, compiling, katib, specification

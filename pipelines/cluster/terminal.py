@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 
-from components.workflow import Outcome, State, Step
+from components.steps.workflow import Outcome, State, Step
 from pipelines.cluster import inspection
 from pipelines.cluster.client import Run
 from pipelines.cluster.inspection import Inspection

@@ -1,6 +1,6 @@
 """One trial as a program, for a tuner that is not ours, such as Katib.
 
-    python -m components.tune_once
+    python -m components.steps.tune_once
 
 What it does is in its environment, for tuners put a command into a shell's line, where blanks and
 quotation marks mean something else:
@@ -54,7 +54,7 @@ class Asked:
 def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> None:
     """Trains once; ends the process with the exit code of a step."""
     argparse.ArgumentParser(
-        prog="components.tune_once",
+        prog="components.steps.tune_once",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)

@@ -140,6 +140,11 @@ class Conclusion:
     exit_code: int | None = None
 
     @property
+    def refused(self) -> bool:
+        """Whether its model is known to have been refused."""
+        return self.outcome is Outcome.REFUSED and self.reason.startswith("refused")
+
+    @property
     def sentence(self) -> str:
         """How the run ended, and why, as people are told."""
         name = self.step.name if self.step else ""
