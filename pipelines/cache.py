@@ -17,6 +17,7 @@ import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2
 
+from pipelines import kubernetes_yaml
 from pipelines.specification import Specification
 
 _PUBLISHES = "serving_dir"
@@ -53,7 +54,7 @@ def choose(specification: Specification, parameters: Mapping[str, Any], *, on: b
         _sort(components, _ROOT, {**defaults, **parameters}, cacheable, always)
         for component, task in cacheable - always:
             components[component].dag.tasks[task].caching_options.enable_cache = True
-    return yaml.safe_dump_all([json_format.MessageToDict(pipeline), *platform], sort_keys=True)
+    return kubernetes_yaml.dump([json_format.MessageToDict(pipeline), *platform])
 
 
 def _sort(

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
-
-import yaml
 
 from components.steps.tune_once import CONFIG, METRIC_LINE, PREPARED, VALUE
 from components.steps.tune_once import text as choice_text
 from estimator_lib.core.config import Cluster, Parameter, RunConfiguration, Tune, TunePart
 from estimator_lib.core.errors import ConfigError, Reason, quote
-from pipelines import pods
+from pipelines import kubernetes_yaml, pods
 
 _CONTAINER = "trial"
 _COMMAND = ["python", "-m", "components.steps.tune_once"]
@@ -105,18 +102,7 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
         "metadata": {"name": f"{config.name}{_SUFFIX}"},
         "spec": spec,
     }
-    return yaml.dump(experiment, Dumper=_Quoting, sort_keys=False, width=100)
-
-
-class _Quoting(yaml.SafeDumper):
-    """Quotes what Kubernetes reads otherwise than PyYAML: 1e-06 is a number there, y is true."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = "'" if re.match(r"[-+]?\.?[0-9]|[yYnN]$", data) else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Quoting.add_representer(str, _Quoting.represent_str)
+    return kubernetes_yaml.dump([experiment], sort_keys=False, width=100)
 
 
 def _check_search(name: str, part: TunePart) -> None:
