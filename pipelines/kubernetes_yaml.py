@@ -26,8 +26,9 @@ _NO_TEXT = re.compile(
 
 class _Dumper(yaml.SafeDumper):
     def represent_str(self, data: str) -> yaml.ScalarNode:
-        # Go's YAML leaves underscores out of numbers, wherever they stand.
-        style = "'" if _NO_TEXT.fullmatch(data.replace("_", "")) else None
+        # Go's YAML leaves underscores out of what begins like a number.
+        number = data if data.startswith("_") else data.replace("_", "")
+        style = "'" if _NO_TEXT.fullmatch(number) else None
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
