@@ -20,7 +20,8 @@ from typing import Any, Literal, Protocol
 
 from estimator_lib.core import storage
 from estimator_lib.core.config import Parameter, Tune
-from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.core.processes import Ended
 
 JOURNAL = "trials.json"
 State = Literal["complete", "pruned", "failed"]
@@ -51,19 +52,11 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """What a running trial says of an evaluation; `decide` must be told whether it ends there."""
+    """What a running trial says of an evaluation; `decide` takes whether it ends there."""
 
     step: int
     value: float
     decide: Callable[[bool], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
-    """What a running trial says last: its metric, or why it failed."""
-
-    value: float | None = None
-    failure: EstimatorLibError | None = None
 
 
 class Runner(Protocol):
@@ -73,7 +66,7 @@ class Runner(Protocol):
         """Starts a trial."""
 
     def wait(self) -> tuple[int, Evaluated | Ended]:
-        """Returns the next thing that a running trial says."""
+        """Returns the next thing that a running trial says; its last value is its metric."""
 
 
 def run(
