@@ -181,7 +181,7 @@ class _Given:
                 expected = "0 or 1" if classes == 2 else f"a class from 0 to {classes - 1}"
                 _check_labels(y, fits, expected, first)
                 _check_probabilities(p, first)
-            finite = np.isfinite(p) if p.ndim == 1 else np.isfinite(p).all(axis=1)
+            finite = _finite(p)
             neutral = {"binary": 0.5, "multiclass": 1 / self.columns}.get(self._task, 0.0)
             codes = [np.asarray(own[part], np.int32) for own in self._codes]
             yield _Block(
@@ -194,10 +194,17 @@ class _Given:
             )
 
 
+def _finite(p: Floats) -> npt.NDArray[np.bool_]:
+    """Which rows have only finite predictions."""
+    finite: npt.NDArray[np.bool_] = np.isfinite(p).reshape(len(p), -1)
+    return np.logical_and.reduce(finite, axis=1)
+
+
 def as_rows(values: npt.ArrayLike | Rows) -> Rows:
     """The values as something that can be read piece by piece."""
-    readable = hasattr(values, "shape") and hasattr(values, "__getitem__")
-    return values if readable else np.asarray(values, dtype=np.float64)  # type: ignore[return-value, arg-type]
+    if hasattr(values, "shape") and hasattr(values, "__getitem__"):
+        return values  # type: ignore[return-value]
+    return np.asarray(values, dtype=np.float64)
 
 
 def _block(rows: Rows, part: slice, task: Task | None = None) -> Floats:
@@ -285,7 +292,7 @@ def _check_labels(y: Floats, fits: npt.NDArray[np.bool_], expected: str, first: 
 
 
 def _check_probabilities(p: Floats, first: int) -> None:
-    finite = np.isfinite(p) if p.ndim == 1 else np.isfinite(p).all(axis=1)
+    finite = _finite(p)
     good = p[finite]
     fits = (good >= 0) & (good <= 1)
     if p.ndim == 2:
