@@ -12,8 +12,10 @@ from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import config
 
 with startup_lines_hidden():
-    from transforms import anomalies, dataset, object_store, runners
+    from transforms import dataset
     from transforms import preprocess as job
+    from transforms.beam import object_store, runners
+    from transforms.validating import anomalies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

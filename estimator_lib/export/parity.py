@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-from tensorflow.python.eager import context as eager_context
 
 from estimator_lib.core import processes
 from estimator_lib.core.errors import EstimatorLibError, ExportError, Reason, quote
 from estimator_lib.export.saved_model import load_model
+from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
 Rows = Mapping[str, Any]
@@ -82,7 +82,7 @@ class Checker:
         self._child: processes.Child | None = None
 
     def __enter__(self) -> Self:
-        if not _runtime_started() and sys.platform == "linux":
+        if not runtime_started() and sys.platform == "linux":
             self._child = processes.Child("the check", _answer)
         return self
 
@@ -192,12 +192,6 @@ def _read(path: str) -> dict[str, Any]:
             array[:] = items
             found[name] = array.reshape(stored[f"shape{i}"])
     return found
-
-
-def _runtime_started() -> bool:
-    """Whether TensorFlow has made its threads; they do not survive a fork."""
-    current = eager_context.context_safe()
-    return current is not None and bool(current._initialized)
 
 
 def _answer(parent: processes.Parent) -> None:

@@ -17,7 +17,7 @@ with deferred(__name__):
     from estimator_lib.evaluation import configured
     from pipelines import code_version, definitions
     from pipelines.local import run as local
-    from transforms import first_look
+    from transforms.validating import first_look
 
 
 @click.group()
