@@ -28,7 +28,7 @@ def build(config: RunConfiguration) -> Any:
         model: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = RELEASE,
-        **resources: Any,
+        **resources: str,
     ) -> None:
         with notification.notified(config, resources):
             task = predict(

@@ -39,7 +39,7 @@ def build(config: RunConfiguration) -> Any:
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = training.RELEASE,
-        **resources: Any,
+        **resources: str,
     ) -> None:
         with notification.notified(config, resources):
             prepared = preprocess(

@@ -104,11 +104,11 @@ def variables(placement: Placement) -> list[dict[str, Any]]:
     return found
 
 
-def _some(name: str, value: Any) -> dict[str, Any]:
+def _some(name: str, value: object) -> dict[str, Any]:
     return {name: value} if value else {}
 
 
-def _named(number: int, **content: Any) -> dict[str, Any]:
+def _named(number: int, **content: object) -> dict[str, Any]:
     return {"name": f"volume-{number}", **content}
 
 

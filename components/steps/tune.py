@@ -7,7 +7,6 @@ import hashlib
 import os
 import pathlib
 import tempfile
-from typing import Any
 
 from kfp import dsl
 
@@ -68,8 +67,8 @@ def run(
 
 
 def write(
-    part: Any,
-    found: list[Any],
+    part: TunePart,
+    found: list[search.Trial],
     parents: dict[str, str],
     best: dsl.Artifact,
     trials: dsl.Artifact,

@@ -138,7 +138,7 @@ def read(options: Tune, settings: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Returns a choice as one line of YAML, such as `[128, 64]` or `Adam`.
 
     A tuner puts it as it is into the JSON of a manifest, of which Kubernetes expands dollars. What

@@ -115,7 +115,7 @@ def measure(
                         stopped.append(step)
             return bool(stopped)
 
-    def watch(estimator: Any, every: int) -> Any:
+    def watch(estimator: estimator_lib.Estimator, every: int) -> estimator_lib.Hook:
         return Reporter(
             estimator, tune.metric, higher_is_better=tune.direction == "max",
             run_every_secs=None, run_every_steps=every,
@@ -157,7 +157,7 @@ def _build(
 
 
 @contextlib.contextmanager
-def _blame(name: str, value: Any) -> Iterator[None]:
+def _blame(name: str, value: object) -> Iterator[None]:
     try:
         yield
     except Exception as error:

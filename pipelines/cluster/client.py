@@ -390,7 +390,7 @@ class Connection:
         client = getattr(self, "client", None)
         return client.runs.api_client.configuration.api_key if client is not None else {}
 
-    def _explain(self, status: int, reason: str, body: Any, action: str) -> PipelineError:
+    def _explain(self, status: int, reason: str, body: object, action: str) -> PipelineError:
         # A proxy may answer with what it was sent; a token's file may hold another one by now.
         sent = {self.where.token, *self._configured().values()}
         said = _said(body, [token for token in sent if token]) or reason
@@ -424,7 +424,7 @@ class Connection:
         )
 
 
-def fingerprint(specification: Specification, parameters: Mapping[str, Any], *more: Any) -> str:
+def fingerprint(specification: Specification, parameters: Mapping[str, Any], *more: object) -> str:
     """Returns the digest of a pipeline and its parameters (and more), in hexadecimal."""
     content = [specification.text, dict(parameters), *more]
     return hashlib.sha256(storage.canonical_json(content).encode()).hexdigest()
@@ -522,7 +522,7 @@ def _refresh(path: str) -> Callable[[Any], None]:
     return refresh
 
 
-def _said(body: Any, tokens: Iterable[str] = ()) -> str:
+def _said(body: object, tokens: Iterable[str] = ()) -> str:
     """The message in a server's answer, in one short line without the tokens."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
     for token in tokens:

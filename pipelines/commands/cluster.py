@@ -6,7 +6,7 @@ import datetime
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import click
 
@@ -21,6 +21,13 @@ with deferred(__name__):
 
 _FINGERPRINT = "data_fingerprint"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Server(TypedDict):
+    host: str | None
+    namespace: str
+    token_file: str | None
+    ca_file: str | None
 
 
 def _server_options(function: _Command) -> _Command:
@@ -40,10 +47,13 @@ def _server_options(function: _Command) -> _Command:
     return function
 
 
-def _connect(
-    *, host: str | None, namespace: str, token_file: str | None, ca_file: str | None
-) -> client.Connection:
-    where = client.address(host, namespace=namespace, token_file=token_file, certificate=ca_file)
+def _connect(**server: Unpack[_Server]) -> client.Connection:
+    where = client.address(
+        server["host"],
+        namespace=server["namespace"],
+        token_file=server["token_file"],
+        certificate=server["ca_file"],
+    )
     return client.Connection(where)
 
 
@@ -91,7 +101,7 @@ def submit(
     cache: bool | None,
     wait: bool,
     dry_run: bool,
-    **server: Any,
+    **server: Unpack[_Server],
 ) -> int:
     """Start a run of a configuration, which is compiled first, or of a compiled pipeline.
 
@@ -177,7 +187,7 @@ def schedule() -> None:
 @config_argument
 @set_option("cluster.steps.train.memory=8Gi")
 @_server_options
-def apply(path: pathlib.Path, settings: Sequence[str], **server: Any) -> None:
+def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]) -> None:
     """Create the schedule of a configuration, or replace it if it differs.
 
     Applying the same again changes nothing.
@@ -193,7 +203,7 @@ def apply(path: pathlib.Path, settings: Sequence[str], **server: Any) -> None:
 
 @schedule.command("list")
 @_server_options
-def list_schedules(**server: Any) -> None:
+def list_schedules(**server: Unpack[_Server]) -> None:
     """List schedules."""
     say(terminal.schedules(schedules.listing(_connect(**server)), _now()))
 
@@ -201,7 +211,7 @@ def list_schedules(**server: Any) -> None:
 @schedule.command()
 @click.argument("name")
 @_server_options
-def pause(name: str, **server: Any) -> None:
+def pause(name: str, **server: Unpack[_Server]) -> None:
     """Start no more runs until resumed."""
     changed = schedules.pause(_connect(**server), name)
     say(f"schedule {name}: {'paused' if changed else 'was paused already'}")
@@ -210,7 +220,7 @@ def pause(name: str, **server: Any) -> None:
 @schedule.command()
 @click.argument("name")
 @_server_options
-def resume(name: str, **server: Any) -> None:
+def resume(name: str, **server: Unpack[_Server]) -> None:
     """Start runs again."""
     changed = schedules.resume(_connect(**server), name)
     say(f"schedule {name}: {'active' if changed else 'was active already'}")
@@ -219,7 +229,7 @@ def resume(name: str, **server: Any) -> None:
 @schedule.command()
 @click.argument("name")
 @_server_options
-def delete(name: str, **server: Any) -> None:
+def delete(name: str, **server: Unpack[_Server]) -> None:
     """Delete a schedule; its runs stay."""
     connection = _connect(**server)
     for one in schedules.named(connection, name):
@@ -243,7 +253,7 @@ def runs() -> None:
 )
 @click.option("--name", help="only runs of exactly this name")
 @_server_options
-def list_runs(limit: int, name: str | None, **server: Any) -> None:
+def list_runs(limit: int, name: str | None, **server: Unpack[_Server]) -> None:
     """List runs, newest first."""
     say(terminal.listing(_connect(**server).runs(limit=limit, name=name), _now()))
 
@@ -251,7 +261,7 @@ def list_runs(limit: int, name: str | None, **server: Any) -> None:
 @runs.command()
 @click.argument("run")
 @_server_options
-def show(run: str, **server: Any) -> None:
+def show(run: str, **server: Unpack[_Server]) -> None:
     """Show a run's steps, and why it failed."""
     connection = _connect(**server)
     say(terminal.show(inspection.inspect(connection, connection.run(run)), _now()))
@@ -261,7 +271,7 @@ def show(run: str, **server: Any) -> None:
 @click.argument("run")
 @click.argument("step", nargs=-1)
 @_server_options
-def logs(run: str, step: Sequence[str], **server: Any) -> None:
+def logs(run: str, step: Sequence[str], **server: Unpack[_Server]) -> None:
     """Print what a step has written.
 
     STEP is its name as `runs show` has it; by default the step that failed, else the last.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import click
 
@@ -70,12 +70,12 @@ def _file_options(function: _Command) -> _Command:
     help="statistics of every value of a field, beside the whole (may be repeated)",
 )
 @click.option("-o", "--output", required=True, metavar="DIR")
-def statistics(output: str, **files: Any) -> None:
+def statistics(output: str, slices: Sequence[str], **files: Unpack[_Given]) -> None:
     """Write statistics of raw files, as protos and as a page, and the schema that they suggest.
 
     FILES are files or file patterns.
     """
-    seen, place = raw_files.statistics(_files(**files), output)
+    seen, place = raw_files.statistics(_files(files, slices), output)
     say(f"{_describe(seen)}; open {place}/statistics.html")
 
 
@@ -92,14 +92,14 @@ def validate(
     previous: str | None,
     serving: str | None,
     output: str | None,
-    **files: Any,
+    **files: Unpack[_Given],
 ) -> int:
     """Compare raw files with a schema; with statistics of other data, measure drift or skew too.
 
     FILES are files or file patterns. The exit code is 2 if there is an error.
     """
     seen, lines, bad = raw_files.validate(
-        _files(**files),
+        _files(files),
         schema,
         environment=environment,
         previous=previous,
@@ -147,29 +147,29 @@ def preprocess(
         say(place)
 
 
-def _files(
-    *,
-    patterns: Sequence[str],
-    file_format: str | None,
-    missing: Sequence[str],
-    delimiter: str,
-    csv: Sequence[tuple[str, str]],
-    types: Sequence[tuple[str, str]],
-    encoding: str,
-    lists: Sequence[tuple[str, str]],
-    runner_options: Sequence[str],
-    slices: Sequence[str] = (),
-) -> raw_files.Files:
+class _Given(TypedDict):
+    patterns: Sequence[str]
+    file_format: str | None
+    missing: Sequence[str]
+    delimiter: str
+    csv: Sequence[tuple[str, str]]
+    types: Sequence[tuple[str, str]]
+    encoding: str
+    lists: Sequence[tuple[str, str]]
+    runner_options: Sequence[str]
+
+
+def _files(given: _Given, slices: Sequence[str] = ()) -> raw_files.Files:
     return raw_files.Files(
-        patterns=patterns,
-        format=file_format,
-        missing=("", *missing),
-        csv={**dict(csv), "delimiter": delimiter},
-        types=dict(types),
-        encoding=encoding,
-        lists=dict(lists),
+        patterns=given["patterns"],
+        format=given["file_format"],
+        missing=("", *given["missing"]),
+        csv={**dict(given["csv"]), "delimiter": given["delimiter"]},
+        types=dict(given["types"]),
+        encoding=given["encoding"],
+        lists=dict(given["lists"]),
         slices=slices,
-        runner_options=runner_options,
+        runner_options=given["runner_options"],
     )
 
 

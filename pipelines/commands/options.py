@@ -28,7 +28,7 @@ class LocalPath(click.ParamType[pathlib.Path]):
     name = "path"
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> pathlib.Path:
         if storage.is_uri(str(value)):
             self.fail(
@@ -37,7 +37,7 @@ class LocalPath(click.ParamType[pathlib.Path]):
                 param,
                 ctx,
             )
-        return pathlib.Path(value)
+        return pathlib.Path(str(value))
 
 
 class Pair(click.ParamType[tuple[str, str]]):
@@ -50,7 +50,7 @@ class Pair(click.ParamType[tuple[str, str]]):
         self._empty = empty
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str]:
         split = str.partition if self._empty else str.rpartition
         name, equals, text = split(str(value), "=")
