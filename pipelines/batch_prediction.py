@@ -30,7 +30,7 @@ def build(config: RunConfiguration) -> Any:
         code_version: str = RELEASE,
         **resources: str,
     ) -> None:
-        with notification.notified(config, resources):
+        with notification.exit_handler(config, resources):
             task = predict(
                 config=predict_config,
                 base_dir=base_dir,

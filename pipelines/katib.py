@@ -61,7 +61,7 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
     _check_placement(config.cluster)
     shorts = {parameter: f"p{number}" for number, parameter in enumerate(options.space)}
     prepared = prepared or f"{volume.mount_path}/prepared"
-    job = _job(config, _asked(part, prepared, shorts))
+    job = _job(config, _environment(part, prepared, shorts))
     _check_mounts(job, prepared)
     _check_references(job, len(shorts))
     spec: dict[str, Any] = {
@@ -132,10 +132,10 @@ def _check_placement(cluster: Cluster) -> None:
     placement = cluster.placement("tune")
     for name, field in type(placement).model_fields.items():
         if name not in _PLACED and getattr(placement, name) != field.get_default():
-            raise _unplaced(name, "is not written for trials of Katib")
+            raise _placement_error(name, "is not written for trials of Katib")
     for variable in pods.variables(placement):
         if variable["name"] in _OWN or variable["name"].startswith(VALUE):
-            raise _unplaced(
+            raise _placement_error(
                 f"the environment variable {variable['name']}", "belongs to the trial itself"
             )
 
@@ -144,7 +144,7 @@ def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     mounted = [one["mountPath"] for one in container["volumeMounts"]]
     if _METRICS in mounted:
-        raise _unplaced(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
+        raise _placement_error(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
     if not any(pathlib.PurePosixPath(prepared).is_relative_to(path) for path in mounted):
         raise ConfigError(
             f"Trials cannot read {quote(prepared)}: expected a directory below one that is mounted "
@@ -153,14 +153,14 @@ def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
         )
 
 
-def _unplaced(what: str, why: str) -> ConfigError:
+def _placement_error(what: str, why: str) -> ConfigError:
     return ConfigError(
         f"cluster.steps.tune has {what}, which {why}. Leave it out for the step tune.",
         reason=Reason.UNSUPPORTED,
     )
 
 
-def _asked(part: TunePart, prepared: str, shorts: Mapping[str, str]) -> dict[str, str]:
+def _environment(part: TunePart, prepared: str, shorts: Mapping[str, str]) -> dict[str, str]:
     """Returns the variables of a trial: what it is asked for, with Katib's references.
 
     A dollar means something to Katib, which puts a trial's values into the template's text, and

@@ -21,7 +21,7 @@ _LITTLE: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def notified(config: RunConfiguration, values: Mapping[str, Any]) -> Iterator[None]:
+def exit_handler(config: RunConfiguration, values: Mapping[str, Any]) -> Iterator[None]:
     """Puts the tasks made inside the block under an exit handler.
 
     Args:

@@ -56,7 +56,7 @@ def build(config: RunConfiguration) -> Any:
         code_version: str = RELEASE,
         **resources: str,
     ) -> None:
-        with notification.notified(config, resources):
+        with notification.exit_handler(config, resources):
             prepared = preprocess(
                 config=preprocess_config,
                 base_dir=base_dir,

@@ -58,7 +58,7 @@ def build(config: RunConfiguration) -> Any:
         code_version: str = training.RELEASE,
         **resources: str,
     ) -> None:
-        with notification.notified(config, resources):
+        with notification.exit_handler(config, resources):
             prepared = preprocess(
                 config=preprocess_config,
                 base_dir=base_dir,

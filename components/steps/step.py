@@ -70,7 +70,7 @@ def step() -> Iterator[None]:
     """
     logging.getLogger().setLevel(logging.WARNING)
     try:
-        with _told_to_end():
+        with _end_on_sigterm():
             _use_scratch()
             yield
     except EstimatorLibError as error:
@@ -90,7 +90,7 @@ def step() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
+def _end_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM an error that asks to run again; a second one ends the process at once.
 
     Training notes it itself, and saves first.

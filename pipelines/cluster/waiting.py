@@ -45,7 +45,7 @@ def follow(server: Connection, run_id: str, show: Callable[[str], None]) -> Insp
                 raise
             time.sleep(EVERY_S)
             continue
-        for line in _news(found, told):
+        for line in _changes(found, told):
             show(line)
         if found.run.state in _ENDED:
             return found
@@ -65,7 +65,7 @@ def exit_code(found: Inspection) -> int:
     return RETRY if found.conclusion.exit_code == RETRY else 2
 
 
-def _news(found: Inspection, told: dict[str, str]) -> list[str]:
+def _changes(found: Inspection, told: dict[str, str]) -> list[str]:
     """Returns a line for each state that is not in `told` yet, and puts it there."""
     run, lines = found.run, []
     steps = found.workflow.steps if found.workflow else ()

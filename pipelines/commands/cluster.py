@@ -11,10 +11,10 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import click
 
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
-from pipelines.commands.deferred import deferred
+from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_option
 
-with deferred(__name__):
+with defer_imports(__name__):
     from estimator_lib.core import config as configuration
     from pipelines import compiling, specification
     from pipelines.cluster import arguments, client, inspection, schedules, terminal, waiting
@@ -192,7 +192,7 @@ def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]
 
     Applying the same again changes nothing.
     """
-    want = schedules.wanted(*_compile(path, settings))
+    want = schedules.declare(*_compile(path, settings))
     done = schedules.apply(_connect(**server), want)
     state = "active" if done.enabled else "paused"
     hint = ""
@@ -232,7 +232,7 @@ def resume(name: str, **server: Unpack[_Server]) -> None:
 def delete(name: str, **server: Unpack[_Server]) -> None:
     """Delete a schedule; its runs stay."""
     connection = _connect(**server)
-    for one in schedules.named(connection, name):
+    for one in schedules.require(connection, name):
         schedules.delete(connection, one)
     say(f"schedule {name}: deleted")
 

@@ -8,10 +8,10 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import click
 
-from pipelines.commands.deferred import deferred
+from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import Pair, config_argument, csv_options, say, set_option
 
-with deferred(__name__):
+with defer_imports(__name__):
     from components.steps import raw_files
     from estimator_lib.core import config as configuration
 

@@ -7,10 +7,10 @@ import pathlib
 
 import click
 
-from pipelines.commands.deferred import deferred
+from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, say
 
-with deferred(__name__):
+with defer_imports(__name__):
     from pipelines import models as published
 
 _serving = click.argument("serving", type=LOCAL_PATH)

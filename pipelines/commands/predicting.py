@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import click
 
-from pipelines.commands.deferred import deferred
+from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, SpreadingCommand, csv_options, say
 
-with deferred(__name__):
+with defer_imports(__name__):
     from components import predict_job
 
 

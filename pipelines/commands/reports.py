@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from estimator_lib.core import storage
-from pipelines.commands.deferred import deferred
+from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, say
 
-with deferred(__name__):
+with defer_imports(__name__):
     from components import report as reports
 
 

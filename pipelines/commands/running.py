@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import click
 
 from estimator_lib.core.errors import ConfigError, Reason
-from pipelines.commands.deferred import deferred
+from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_option
 
-with deferred(__name__):
+with defer_imports(__name__):
     from estimator_lib.core import config as configuration
     from pipelines.local import run as local
     from pipelines.local import summary

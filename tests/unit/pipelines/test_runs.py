@@ -247,7 +247,7 @@ def test_out_of_memory_is_told_as_argo_tells_it():
             node["outputs"]["exitCode"] = "137"
 
     found = changed("failed", change)
-    assert found.failed().attempts[-1].exit_code == 137
+    assert found.find_failed().attempts[-1].exit_code == 137
     ended = workflow.conclude(found, lambda _: "step 1\nstep 2\n")
     assert ended.reason == "main: OOMKilled (exit code 137)"
 

@@ -83,7 +83,7 @@ def test_schedules_of_two_pipelines_of_one_configuration_do_not_replace_each_oth
     for settings in (["pipeline=training"], COMMITTED["flights-batch-prediction"]):
         config = load(*settings, "schedule={interval_s: 3600}")
         spec = specification.check(compiling.compile_text(config), "spec")
-        names.add(schedules.wanted(config, spec).name)
+        names.add(schedules.declare(config, spec).name)
     assert names == {"flights", "flights-batch-prediction"}
 
 

@@ -1,6 +1,6 @@
 """Imports that happen when a module is first used, so that `--help` answers at once.
 
-    with deferred(__name__):
+    with defer_imports(__name__):
         from pipelines.cluster import client
 
 binds `client` to a stand-in that imports the module when an attribute of it is asked for. (The
@@ -26,7 +26,7 @@ class _StandIn(types.ModuleType):
 
 
 @contextlib.contextmanager
-def deferred(importer: str) -> Iterator[None]:
+def defer_imports(importer: str) -> Iterator[None]:
     """Defers `from package import module` inside the block.
 
     Args:
