@@ -1,6 +1,6 @@
 """Beam jobs: what feature columns need is learned here, and applied.
 
-The names below load Beam when they are first used. `README.md` beside this file is the guide.
+The names below load Beam when they are first used. `docs/data.md` is the guide.
 """
 
 from typing import TYPE_CHECKING, Any
