@@ -1,6 +1,7 @@
 """Feature columns lowered to TensorFlow; every family registers how its kinds are."""
 
 from estimator_lib.features import bucketized as bucketized
+from estimator_lib.features import dates as dates
 from estimator_lib.features import embeddings as embeddings
 from estimator_lib.features import hashed as hashed
 from estimator_lib.features import identity as identity

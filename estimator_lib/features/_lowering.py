@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, TypeVar, cast
 
 import tensorflow as tf
 
@@ -22,6 +22,7 @@ Ids = tuple[tf.Tensor, tf.Tensor]
 """Ids and, for each, whether there was a value: int64 and bool, `[batch]` or `[batch, n]`."""
 Features = Mapping[str, Any]
 Spec = dict[str, Any]
+T = TypeVar("T")
 
 
 class Batch:
@@ -37,6 +38,13 @@ class Batch:
         self.prepared = prepared
         self._fields: dict[str, tf.Tensor] = {}
         self._ids: dict[int, Ids] = {}
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Returns what `make` gives, which several columns share."""
+        if key not in self._made:
+            self._made[key] = make()
+        return cast(T, self._made[key])
 
     def field(self, column: fc.Column, key: str) -> tf.Tensor:
         """Returns a raw field as a dense tensor `[batch]` or `[batch, n]`."""

@@ -23,6 +23,7 @@ References: the constructor names and arguments of `tf.feature_column`.
 
 from estimator_lib.core.columns import (
     bucketized,
+    dates,
     embeddings,
     hashed,
     identity,
@@ -60,6 +61,7 @@ from estimator_lib.core.columns._operations import (
 )
 from estimator_lib.core.columns._operations import fields_of_any_type as fields_of_any_type
 from estimator_lib.core.columns.bucketized import *
+from estimator_lib.core.columns.dates import *
 from estimator_lib.core.columns.embeddings import *
 from estimator_lib.core.columns.hashed import *
 from estimator_lib.core.columns.identity import *
@@ -93,6 +95,7 @@ __all__ = [
     "walk",
 ]
 __all__ += bucketized.__all__
+__all__ += dates.__all__
 __all__ += embeddings.__all__
 __all__ += hashed.__all__
 __all__ += identity.__all__

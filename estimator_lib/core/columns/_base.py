@@ -55,9 +55,14 @@ class Column(abc.ABC):
         return {}
 
     @property
-    def required(self) -> str | None:
-        """The field that every row must have, if there is one."""
-        return None
+    def required(self) -> tuple[str, ...]:
+        """The fields that every row must have: a model would make NaN of what is missing."""
+        return ()
+
+    @property
+    def learns_from(self) -> str:
+        """What that which is open in it is learned from: a raw field, or numbers made of some."""
+        return next(iter(self.reads or self.parents[0].reads))
 
     @abc.abstractmethod
     def transformed(self) -> Column:

@@ -35,14 +35,12 @@ def walk(columns: Iterable[Column]) -> Iterator[Column]:
 def required_fields(columns: Mapping[str, Column]) -> dict[str, str]:
     """Returns the fields that every row must have, each with the name of a column that says so.
 
-    A number without a default has none: a model would make NaN of it, or a constant.
+    A number or age without a default has none: a model would make NaN of it, or a constant.
 
     Args:
         columns: By the names they are declared under.
     """
-    return {
-        column.required: name for name, column in columns.items() if column.required is not None
-    }
+    return {field: name for name, column in columns.items() for field in column.required}
 
 
 def raw_fields(columns: Iterable[Column]) -> dict[str, str]:
@@ -166,7 +164,7 @@ def transformed(column: Column) -> Column:
 
 def open_parts(column: Column) -> list[tuple[str, Open]]:
     """Returns what must still be learned for `column` itself, as (field, what) pairs."""
-    return [(next(iter(raw_fields([column]))), part) for _, part in _open(column)]
+    return [(column.learns_from, part) for _, part in _open(column)]
 
 
 def _open(column: Column) -> list[tuple[str, Open]]:
@@ -198,7 +196,7 @@ def resolve(
 
     values = {f.name: closed(getattr(column, f.name)) for f in dataclasses.fields(column)}
     for name, part in _open(column):
-        values[name] = learned(next(iter(raw_fields([column]))), part)
+        values[name] = learned(column.learns_from, part)
     return dataclasses.replace(column, **values).listed(given)
 
 

@@ -36,9 +36,8 @@ class NumericColumn(DenseColumn):
         return {self.key: "float"}
 
     @property
-    def required(self) -> str | None:
-        # A model would make NaN of a number without default, or a constant.
-        return self.key if self.default_value is None else None
+    def required(self) -> tuple[str, ...]:
+        return (self.key,) if self.default_value is None else ()
 
     @property
     def width(self) -> int:
