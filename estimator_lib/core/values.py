@@ -1,8 +1,8 @@
 """What a value is, whatever it is written in: its logical type, its one text, its number.
 
 Layer 0. The one place that knows how values are written. Readers of files turn what they find into
-texts and numbers by these rules (`transforms.values` has them for Arrow columns), so that a table
-gives the same tokens, numbers and hashes from any format. `docs/data.md` has the table for
+texts and numbers by these rules (`transforms.reading.values` has them for Arrow columns), so that a
+table gives the same tokens, numbers and hashes from any format. `docs/data.md` has the table for
 users.
 
 Every text belongs to one kind: the narrowest that it can be read as. A field's logical type is the

@@ -6,7 +6,7 @@ import pytest
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
-from transforms import graph
+from transforms.applying import graph
 
 
 def source(names):
