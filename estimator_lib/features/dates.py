@@ -174,7 +174,7 @@ def _age(column: fc.AgeColumn, batch: Batch) -> tf.Tensor:
         end = moments(tf.constant([column.until]))
     days = tf.cast(end.days - start.days, tf.float64)
     seconds = tf.cast(end.second - start.second, tf.float64) + (end.fraction - start.fraction)
-    numbers = tf.cast((days * _DAY + seconds) / dates.SECONDS[column.unit], tf.float32)
+    numbers = tf.cast((days * _DAY + seconds) / column.unit_seconds, tf.float32)
     missing = math.nan if column.default_value is None else column.default_value
     return normalized(column.normalizer, tf.where(start.known & end.known, numbers, missing))
 

@@ -172,6 +172,11 @@ class AgeColumn(DateColumn, DenseColumn):
     def learns_from(self) -> str:
         return self.name
 
+    @property
+    def unit_seconds(self) -> float:
+        """How long its unit is."""
+        return SECONDS[self.unit]
+
     def transformed(self) -> NumericColumn:
         return numeric_column(self.name)
 
