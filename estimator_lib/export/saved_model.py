@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.ops.op_selector import UnliftableError
 
 from estimator_lib import variables
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, ExportError, Reason, did_you_mean
 from estimator_lib.export import outputs, retention
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
+from estimator_lib.tensorflow_internals import UnliftableError
 
 _log = logging.getLogger(__name__)
 

@@ -1,28 +1,64 @@
-"""`forward_features`: keys and other features passed through predictions and served models.
+"""Estimators that say more than another one: more metrics, features in their predictions.
 
-Layer 4.
+Layer 4. Each is a twin that shares the other's model_dir and keeps its class, unlike those of
+tf.estimator, and whose model_fn calls the other's.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError, did_you_mean, quote
-from estimator_lib.estimator import Estimator, with_model_fn
+from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput, tensors
+from estimator_lib.protocols import Features, Labels, Predictions, Tensor
 from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.training.run_config import RunConfig
+
+
+def add_metrics(estimator: Estimator, metric_fn: Callable[..., Mapping[str, object]]) -> Estimator:
+    """Returns an Estimator that also reports `metric_fn`'s metrics.
+
+    It shares `estimator`'s model_dir and keeps its class, unlike the one of tf.estimator.
+
+    Args:
+        estimator: Any Estimator.
+        metric_fn: Takes some of features, labels, predictions, config; returns metrics by
+            name, which replace metrics of the same name.
+    """
+    accepted = set(inspect.signature(metric_fn).parameters)
+    unknown = accepted - {"features", "labels", "predictions", "config"}
+    if unknown:
+        raise ConfigError(
+            f"metric_fn has the argument {sorted(unknown)[0]!r}: expected some of features, "
+            "labels, predictions, config.",
+            reason=Reason.UNKNOWN_NAME,
+        )
+    inner = estimator.model_fn
+
+    def model_fn(features: Features, labels: Labels, mode: str, config: RunConfig) -> EstimatorSpec:
+        spec = inner(features, labels, mode, config)
+        if mode != ModeKeys.EVAL:
+            return spec
+        given = {
+            "features": features, "labels": labels, "predictions": spec.predictions,
+            "config": config,
+        }  # fmt: skip
+        added = metric_fn(**{name: given[name] for name in given if name in accepted})
+        return spec._replace(eval_metric_ops={**(spec.eval_metric_ops or {}), **added})
+
+    return estimator.with_model_fn(model_fn)
 
 
 def forward_features(
     estimator: Estimator,
     keys: str | Sequence[str] | None = None,
-    sparse_default_values: Mapping[str, Any] | None = None,
+    sparse_default_values: Mapping[str, object] | None = None,
 ) -> Estimator:
     """Returns an Estimator whose predictions hold features too, such as the rows' keys.
 
@@ -49,13 +85,11 @@ def forward_features(
             reason=Reason.INVALID_VALUE,
         )
     defaults = dict(sparse_default_values or {})
-    inner = estimator._user_model_fn
-    accepted = set(inspect.signature(inner).parameters)
+    inner = estimator.model_fn
 
-    def model_fn(features: Any, labels: Any, mode: str, params: Any, config: Any) -> EstimatorSpec:
+    def model_fn(features: Features, labels: Labels, mode: str, config: RunConfig) -> EstimatorSpec:
         before = dict(features) if isinstance(features, Mapping) else features
-        given = {"labels": labels, "mode": mode, "params": params, "config": config}
-        spec = inner(features=features, **{k: v for k, v in given.items() if k in accepted})
+        spec = inner(features, labels, mode, config)
         if mode != ModeKeys.PREDICT:
             return spec
         added = _forwarded(before, names, defaults)
@@ -67,11 +101,11 @@ def forward_features(
             predictions=_merged(spec.predictions, added), export_outputs=exports or None
         )
 
-    return with_model_fn(estimator, model_fn)
+    return estimator.with_model_fn(model_fn)
 
 
 def _forwarded(
-    features: Any, names: tuple[str, ...] | None, defaults: Mapping[str, Any]
+    features: Features, names: tuple[str, ...] | None, defaults: Mapping[str, object]
 ) -> dict[str, tf.Tensor]:
     if not isinstance(features, Mapping):
         raise ConfigError(
@@ -91,7 +125,7 @@ def _forwarded(
     return found
 
 
-def _dense(value: Any, default: Any) -> tf.Tensor:
+def _dense(value: Tensor, default: object) -> tf.Tensor:
     if default is None and isinstance(value, tf.SparseTensor | tf.RaggedTensor):
         missing = math.nan if value.dtype.is_floating else MISSING_INT
         default = "" if value.dtype == tf.string else missing
@@ -106,7 +140,7 @@ def _with(output: PredictOutput, added: Mapping[str, tf.Tensor]) -> PredictOutpu
     return PredictOutput(_merged(tensors(output), added))
 
 
-def _merged(predictions: Any, added: Mapping[str, tf.Tensor]) -> dict[str, Any]:
+def _merged(predictions: Predictions, added: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     if not isinstance(predictions, Mapping):
         raise ConfigError(
             "forward_features needs predictions by name: expected a dict in EstimatorSpec, got "
