@@ -100,8 +100,12 @@ def normalized(
 
 def _z_score(score: fc.ZScore, numbers: tf.Tensor) -> tf.Tensor:
     if score.stddev == 0:
-        # Not zeros: a missing value stays NaN, so that it is seen.
-        return (numbers - score.mean) * 0.0
+        return numbers * 0.0  # not zeros: a missing value stays NaN, so that it is seen
     if score.stddev > _WIDE:  # the difference of two large numbers may be no float32
         return numbers / score.stddev - score.mean / score.stddev
-    return (numbers - score.mean) / score.stddev
+    return finite((numbers - score.mean) / score.stddev)
+
+
+def finite(numbers: tf.Tensor) -> tf.Tensor:
+    """Returns float32 numbers with the largest there are for infinite ones; NaN stays."""
+    return tf.where(tf.math.is_inf(numbers), tf.sign(numbers) * tf.float32.max, numbers)

@@ -15,7 +15,7 @@ from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.features import _lowering as lowering
 from estimator_lib.features._lowering import Batch, Features, Part
-from estimator_lib.features.numeric import number
+from estimator_lib.features.numeric import finite, number
 
 _Embedded = fc.PiecewiseLinearColumn | fc.PeriodicColumn
 
@@ -48,7 +48,7 @@ def _embedded(column: _Embedded, values: tf.Tensor) -> tf.Tensor:
         frequencies = variables.get_variable(
             "frequencies", (1, column.frequencies), initializer=_normal(column.scale)
         )
-        phases = 2.0 * math.pi * known * frequencies
+        phases = finite(2.0 * math.pi * known * frequencies)
         encoded = tf.concat([tf.sin(phases), tf.cos(phases)], 1)
     if column.dimension is not None:
         width = int(encoded.shape[1])

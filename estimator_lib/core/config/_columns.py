@@ -20,11 +20,13 @@ def build_columns(specs: Mapping[str, ColumnSpec]) -> dict[str, fc.Column]:
     """Returns the declared columns under their names in the file.
 
     Raises:
-        ConfigError: a column refers to one that is not there, or to itself.
+        ConfigError: a column refers to one that is not there, or to itself, or two that differ
+            have one name.
     """
     built: dict[str, fc.Column] = {}
     for name in specs:
         _Others(specs, built, ()).get(name, by=name)
+    fc.feature_sources(built.values())
     return {name: built[name] for name in specs}
 
 
