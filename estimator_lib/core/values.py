@@ -21,6 +21,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from estimator_lib.core import strict_json
+
 
 class Logical(enum.StrEnum):
     """What the values of a field are."""
@@ -229,22 +231,9 @@ def _seconds(days: str, sign: str, hours: str | None, minutes: str, seconds: str
 
 def _json(text: str) -> str | None:
     try:
-        value = json.loads(text, parse_constant=_refused, object_pairs_hook=_once)
-        found = json_text(value)
-        found.encode()  # half a surrogate pair is no text
+        return json_text(strict_json.parse(text))
     except (ValueError, RecursionError):
         return None
-    return found
-
-
-def _refused(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key twice")
-    return found
 
 
 def _json_value(value: Any) -> Any:

@@ -87,7 +87,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         self._along = tuple(along)
         self._logical = {n: kind for n, kind in (logical or {}).items() if n in raw_fields}
         self._required = None if required is None else frozenset(required)
-        specification = {n: tensors.spec(n, kind) for n, kind in sorted(raw_fields.items())}
+        specification = {n: tensors.spec(kind) for n, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
             self._transform, input_signature=[specification], autograph=False
         )

@@ -181,7 +181,6 @@ def source(
     known = {**part.data.kinds, **{name: kind.removesuffix("[]") for name, kind in given.items()}}
     several = {*lists, *(name for name, kind in given.items() if kind.endswith("[]"))}
     features = feature_types(columns.values(), known, inferred, several)
-    fc.check_field_names(name for name in features if name not in given)
     _check_given(features, given)
     fields = {
         name: _feature_field(name, kind, part, columns)

@@ -48,7 +48,7 @@ from estimator_lib.core.columns._learned import Learned as Learned
 from estimator_lib.core.columns._learned import Mean, Moments, Quantiles, Vocabulary, ZScore
 from estimator_lib.core.columns._learned import Open as Open
 from estimator_lib.core.columns._operations import (
-    check_field_names,
+    ColumnT,
     check_list_fields,
     feature_sources,
     is_sequence,
@@ -75,13 +75,13 @@ __all__ = [
     "MISSING_INT",
     "CategoricalColumn",
     "Column",
+    "ColumnT",
     "DenseColumn",
     "Mean",
     "Moments",
     "Quantiles",
     "Vocabulary",
     "ZScore",
-    "check_field_names",
     "check_list_fields",
     "feature_sources",
     "from_json",

@@ -1,29 +1,22 @@
-"""Words and numbers as people read them, shared by the report and the model card; layer 3."""
+"""What metrics are called and how their values read; layer 3."""
 
 from __future__ import annotations
 
-import html
+from collections.abc import Mapping
 
 from estimator_lib.evaluation.metrics import METRICS, Metric, info
-from estimator_lib.evaluation.results import Evaluation, Slice
 
 FRACTIONS = frozenset(
     ("accuracy", "precision", "recall", "top_2_accuracy", "top_3_accuracy", "top_5_accuracy",
      "exact_match", "coverage", "interval_coverage", "coverage_error")
 )  # fmt: skip
-VERDICTS = {
-    "blessed": ("Blessed", "Every requirement is met. This model may be published.",
-                "M16 27.5 L23.5 35 L37 19"),
-    "refused": ("Refused", "At least one requirement is not met. This model is not published.",
-                "M19 19 L33 33 M33 19 L19 33"),
-    "not_evaluated": ("Not evaluated", "Nothing decides yet whether this model may be published.",
-                      "M26 15 V29 M26 36.5 V37"),
+VERDICTS: Mapping[str, tuple[str, str]] = {
+    "blessed": ("Blessed", "Every requirement is met. This model may be published."),
+    "refused": ("Refused", "At least one requirement is not met. This model is not published."),
+    "not_evaluated": (
+        "Not evaluated", "Nothing decides yet whether this model may be published."
+    ),
 }  # fmt: skip
-
-
-def escape(text: object) -> str:
-    """Text for HTML, attributes included."""
-    return html.escape(str(text))
 
 
 def format_metric(name: str, value: float | None) -> str:
@@ -82,21 +75,6 @@ def mean_text(value: float | None, task: str) -> str:
     return f"{100 * value:.1f}%" if task == "binary" else format_metric("label_mean", value)
 
 
-def count_text(value: float) -> str:
-    """A number of rows, or a weight."""
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-
-
-def seconds_text(value: float) -> str:
-    """A duration."""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, seconds = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def range_text(name: str, metric: Metric) -> str:
     """The interval of a metric, or nothing."""
     if metric.low is None or metric.high is None:
@@ -115,24 +93,13 @@ def slice_value(value: str) -> str:
     return value or "(missing)"
 
 
-def weakest(found: Evaluation, name: str) -> Slice | None:
-    """The slice that is surely worse than the whole, by the most; None if there is none."""
-    known = [part for part in found.slices if is_worse(part, found, name)]
-    known.sort(key=lambda part: badness(part, name))
-    return known[0] if known else None
+def change_range_text(name: str, change: Metric) -> str:
+    """The interval of a difference, or nothing."""
+    if change.low is None or change.high is None:
+        return ""
+    return f"{change_text(name, change.low)} to {change_text(name, change.high)}"
 
 
-def is_worse(part: Slice, found: Evaluation, name: str) -> bool:
-    """Whether the slice's interval lies wholly on the bad side of the whole's value."""
-    whole, mine = found.metrics[name].value, part.metrics.get(name)
-    if whole is None or mine is None or mine.low is None or mine.high is None:
-        return False
-    return mine.high < whole if info(name).better == "higher" else mine.low > whole
-
-
-def badness(part: Slice, name: str) -> float:
-    """Ascending order of this is worst first; undefined last."""
-    value = part.metrics[name].value if name in part.metrics else None
-    if value is None:
-        return float("inf")
-    return value if info(name).better == "higher" else -value
+def is_digest(text: str) -> bool:
+    """Whether a text is a digest, of which the first digits tell enough."""
+    return len(text) >= 32 and all(c in "0123456789abcdef" for c in text)

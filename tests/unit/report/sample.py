@@ -14,7 +14,7 @@ from estimator_lib.evaluation.evaluation import (
     Serving,
     evaluate,
 )
-from estimator_lib.evaluation.report import ReportInput
+from estimator_lib.report.model import ReportInput
 
 
 def numbers(feature, values):

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from estimator_lib.core import config
-from estimator_lib.evaluation import charts
 from estimator_lib.evaluation.evaluation import Serving, evaluate
-from estimator_lib.evaluation.report import ReportInput, model_card, render
-from estimator_lib.evaluation.wording import format_metric
+from estimator_lib.evaluation.metrics import Problem
+from estimator_lib.report import charts
+from estimator_lib.report.model import ReportInput, model_card, render
+from estimator_lib.report.wording import format_metric
 
 _PLACE = pathlib.Path(__file__).with_name("sample.py")
-_SPEC = importlib.util.spec_from_file_location("evaluation_sample", _PLACE)
+_SPEC = importlib.util.spec_from_file_location("report_sample", _PLACE)
 assert _SPEC is not None
 assert _SPEC.loader is not None
 sample = importlib.util.module_from_spec(_SPEC)
@@ -106,6 +107,41 @@ def test_names_from_data_and_facts_are_escaped(report):
     seen = _Page(page)
     assert seen.tags.count("script") == 1
     assert "img" not in seen.tags
+
+
+def test_names_of_classes_fields_and_heads_are_escaped():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 300)
+    y = p.argmax(1)
+    classes = (EVIL, "<b>", "c")
+    slices = {EVIL: ["<script>", "b"] * 150}
+    several = Problem(
+        task="multihead",
+        heads={
+            EVIL: Problem(task="multiclass", classes=classes),
+            "labels": Problem(task="multilabel", classes=classes),
+        },
+    )
+    one = Problem(task="multiclass", classes=classes)
+    arrays = ({EVIL: y, "labels": np.eye(3)[y]}, {EVIL: p, "labels": p})
+    for task, labels, predictions in ((one, y, p), (several, *arrays)):
+        found = evaluate(task=task, labels=labels, predictions=predictions, slices=slices)
+        report = ReportInput(name="n", evaluation=found)
+        page = render(report)
+        parse(page)
+        seen = _Page(page)
+        assert seen.tags.count("script") == 1
+        assert not {"img", "b>"} & set(seen.tags)
+        assert EVIL in "".join(seen.text)
+        assert "<script>" not in model_card(report)
+
+
+def test_axes_have_the_terms_of_the_field(page):
+    for term in (
+        "False positive rate", "True positive rate", "Recall", "Precision", "Chance",
+        "Mean predicted probability", "Fraction that is late", "false positives", "false negatives",
+    ):  # fmt: skip
+        assert f">{term}" in page or f" {term}" in page, term
 
 
 def test_everything_is_told(page):
@@ -270,7 +306,7 @@ def test_ticks_are_round_and_inside(low, high):
 
 def test_evaluation_needs_no_tensorflow():
     code = (
-        "import sys, estimator_lib.evaluation.report, estimator_lib.evaluation.feature_statistics;"
+        "import sys, estimator_lib.report.model, estimator_lib.evaluation.feature_statistics;"
         "bad = {'tensorflow', 'apache_beam', 'matplotlib', 'scipy', 'tensorflow_metadata'};"
         "sys.exit(str(bad & set(sys.modules)) if bad & set(sys.modules) else 0)"
     )
