@@ -1,89 +1,34 @@
-"""Storage fails at any one of the writes of a training and its export.
+"""Storage fails at any one of the calls of a phase that change the disk.
 
-From the N-th call on that changes the disk all of them fail, as on a full disk, one that became
+From the N-th call on all of them fail, or only that one: as on a full disk, one that became
 read-only or one that is gone; then there is room again. Every end is typed, names a path and says
-by its exit code whether trying again may help; the old state is whole and the rerun equal.
+by its exit code whether trying again may help; the old state is whole and the rerun equal. In
+training and its export every call fails once; of the steps some do, drawn with a seed, and all of
+them in `python -m tests.soak failures`.
 
 Fails when any of these calls is made without `storage.storage_errors` around it, in a way that
-leaves half a file, or when a StorageError of a full disk is not `retryable`.
+leaves half a file, when a StorageError of a full disk is not `retryable` or loses that on its way
+from another process, when `storage.library_errors` does not know what TensorFlow says, or when a
+step that is run again takes its own finished artifact for another's.
 """
 
-import builtins
-import contextlib
-import errno
-import io
-import os
+import random
 import shutil
-import threading
 
 import numpy as np
-import tensorflow as tf
+import pytest
 
 import estimator_lib
 from estimator_lib.core.errors import EstimatorLibError
 from estimator_lib.training import checkpoints, history
 from tests.contract.test_estimator import X, data, linear
+from tests.faults.disk import CODES, PASSING, Act, Disk, Plan
+from tests.faults.phases import PHASES, attempt
 
 RECEIVER = estimator_lib.export.build_raw_serving_input_receiver_fn({"x": X[:1]})
 FIRST, LAST = 2, 4
-OS_CALLS = ("open", "replace", "rename", "fsync", "mkdir", "unlink", "rmdir")
-"""Of Python's; what TensorFlow writes is one call, its own errors among others."""
-CODES = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EACCES, errno.ESTALE, errno.EDQUOT)
-PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}
-"""Those after which trying again may help: exit code 75; 2 for a disk that nobody may write to."""
-
-
-class Disk:
-    """Counts what changes the disk, and refuses it from a given call on."""
-
-    def __init__(self, monkeypatch):
-        self.fails_from = None
-        self.code = errno.ENOSPC
-        self.calls = 0
-        self._here = threading.get_ident()
-        for name in OS_CALLS:
-            writes = self._writes if name == "open" else None
-            monkeypatch.setattr(os, name, self._counted(getattr(os, name), writes))
-        opened = self._counted(io.open, lambda _, mode="r", *rest, **named: set(mode) & set("wax+"))
-        for module in (builtins, io):
-            monkeypatch.setattr(module, "open", self._written(opened))
-        for owner, name in ((tf.train.Checkpoint, "write"), (tf.saved_model, "save")):
-            monkeypatch.setattr(owner, name, self._counted(getattr(owner, name)))
-        monkeypatch.setattr(checkpoints.time, "sleep", lambda seconds: None)
-
-    @staticmethod
-    def _writes(_, flags=0, *rest, **named):
-        return flags & (os.O_WRONLY | os.O_RDWR)
-
-    def _call(self):
-        self.calls += 1
-        if self.fails_from is not None and self.calls >= self.fails_from:
-            raise OSError(self.code, os.strerror(self.code))
-
-    def _counted(self, function, counts=None):
-        def call(*args, **kwargs):
-            ours = threading.get_ident() == self._here
-            if ours and (counts is None or counts(*args, **kwargs)):
-                self._call()
-            return function(*args, **kwargs)
-
-        return call
-
-    def _written(self, opened):
-        """Files whose every write counts as well."""
-
-        def call(file, mode="r", *args, **kwargs):
-            found = opened(file, mode, *args, **kwargs)
-            if set(mode) & set("wax+") and isinstance(file, str | os.PathLike):
-                real = found.write
-                with contextlib.suppress(AttributeError):  # the raw ones are TensorFlow's
-                    found.write = lambda data: (self._call(), real(data))[1]
-            return found
-
-        return call
-
-    def fail_from(self, call, code=errno.ENOSPC):
-        self.fails_from, self.calls, self.code = call, 0, code
+SAMPLES = 4
+"""Calls that fail in each step."""
 
 
 def check_nothing_is_half_written(folder, exports):
@@ -119,16 +64,16 @@ def test_a_rerun_ends_with_the_same_weights_whichever_call_failed(tmp_path, monk
 
     def fails_at_any_call(run, prepare, check, codes):
         prepare()
-        disk.fail_from(None)
+        disk.begin(Plan())
         run()
         count = disk.calls
         assert count > 20
         for call in range(1, count + 1):
             code = codes[call % len(codes)]
             prepare()
-            disk.fail_from(call, code)
+            disk.begin(Plan(act=Act.FAIL, call=call, code=code))
             error = ends(run)
-            disk.fail_from(None)
+            disk.begin(Plan())
             if error is not None:
                 assert error.exit_code == (75 if code in PASSING else 2), (call, error.message)
                 assert str(tmp_path) in error.message, (call, error.message)
@@ -157,8 +102,30 @@ def test_a_rerun_ends_with_the_same_weights_whichever_call_failed(tmp_path, monk
 
     train()
     weights = [model.get_variable_value(name) for name in ("w", "b")]
-    disk = Disk(monkeypatch)
+    disk = Disk(setattr_=monkeypatch.setattr, here=True)
     fails_at_any_call(train, begin_anew, check_training, CODES)
     fails_at_any_call(export, lambda: None, check_exports, CODES)
     export()
     check_nothing_is_half_written(work, exports)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_step_ends_typed_and_its_rerun_is_equal_whichever_call_failed(phases, phase):
+    draw, count = random.Random(phase), len(phases.calls[phase])
+    for sample in range(SAMPLES):
+        plan = Plan(
+            act=Act.FAIL,
+            call=1 + int((sample + draw.random()) * count / SAMPLES),
+            times=draw.choice([0, 1]),
+            code=CODES[(sample + PHASES.index(phase)) % len(CODES)],
+        )
+        _, faults = attempt(phases, phase, plan)
+        assert not faults, (plan, faults)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_step_that_fails_after_it_committed_is_done_when_it_is_run_again(phases, phase):
+    told = [n for n, call in enumerate(phases.calls[phase], 1) if "executor_output" in call]
+    plan = Plan(act=Act.FAIL, call=told[-1], times=1)
+    end, faults = attempt(phases, phase, plan)
+    assert (end.code, faults) == (75, [])
