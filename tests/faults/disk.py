@@ -43,6 +43,7 @@ class Plan:
         act: What.
         call: The first call it happens at; 1 is the first.
         times: At how many calls; 0 for all from there on.
+        path: Only calls count whose path has this text.
         code: The errno of calls that fail.
         log: File that gets a line for each call; none if empty.
     """
@@ -50,6 +51,7 @@ class Plan:
     act: Act = Act.NOTHING
     call: int = 0
     times: int = 0
+    path: str = ""
     code: int = errno.ENOSPC
     log: str = ""
 
@@ -102,7 +104,7 @@ class Disk:
         return not (isinstance(path, str) and path.startswith(_ELSEWHERE))
 
     def _call(self, name, path="", fails=OSError):
-        if not self._counts(path):
+        if not self._counts(path) or self.plan.path not in path:
             return
         with self._lock:
             number = self.calls + 1
