@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.python.eager import context as eager_context
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import (
@@ -31,6 +30,7 @@ from estimator_lib.core.errors import (
     quote,
 )
 from estimator_lib.export.saved_model import load_model
+from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
 _RETRY = 75
@@ -108,7 +108,7 @@ class Checker:
         self._pipe: Any = None
 
     def __enter__(self) -> Checker:
-        if _runtime_started() or sys.platform != "linux":
+        if runtime_started() or sys.platform != "linux":
             return self
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(
@@ -235,12 +235,6 @@ def _read(path: str) -> dict[str, Any]:
             array[:] = items
             found[name] = array.reshape(stored[f"shape{i}"])
     return found
-
-
-def _runtime_started() -> bool:
-    """Whether TensorFlow has made its threads; they do not survive a fork."""
-    current = eager_context.context_safe()
-    return current is not None and bool(current._initialized)
 
 
 def _serve(pipe: Any, other_end: Any) -> None:
