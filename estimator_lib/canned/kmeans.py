@@ -6,21 +6,37 @@ k-means++, SODA 2007.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from estimator_lib import metrics, variables
+from estimator_lib import heads, metrics, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
+from estimator_lib.core import columns as fc
+from estimator_lib.core.constraints import (
+    Count,
+    NotNegative,
+    Number,
+    OneOf,
+    Switch,
+    check,
+    checked,
+    refused,
+)
+from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput
 from estimator_lib.features.dense import dense_features
 from estimator_lib.inputs import datasets
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 from estimator_lib.training.hooks import Hook, StepContext
+from estimator_lib.training.run_config import RunConfig
+
+InitialClusters = str | npt.ArrayLike | Callable[[tf.Tensor, int], tf.Tensor]
+_INITIAL = OneOf(("random", "kmeans_plus_plus"))
 
 
 class KMeansClustering(Estimator):
@@ -59,35 +75,32 @@ class KMeansClustering(Estimator):
     ALL_DISTANCES: ClassVar[str] = "all_distances"
     CLUSTER_CENTERS_VAR_NAME: ClassVar[str] = "clusters"
 
+    @checked
     def __init__(
         self,
-        num_clusters: int,
+        num_clusters: Count,
         model_dir: str | None = None,
-        initial_clusters: Any = "random",
-        distance_metric: str = "squared_euclidean",
-        seed: int | None = None,
-        use_mini_batch: bool = True,
-        mini_batch_steps_per_iteration: int = 1,
-        kmeans_plus_plus_num_retries: int = 2,
-        relative_tolerance: float | None = None,
-        config: Any = None,
-        feature_columns: Sequence[Any] | None = None,
-        warm_start_from: Any = None,
+        initial_clusters: InitialClusters = "random",
+        distance_metric: Annotated[str, OneOf(("squared_euclidean", "cosine"))] = (
+            "squared_euclidean"
+        ),
+        seed: Annotated[int, Number(whole=True)] | None = None,
+        use_mini_batch: Switch = True,
+        mini_batch_steps_per_iteration: Count = 1,
+        kmeans_plus_plus_num_retries: Annotated[int, Number(at_least=0, whole=True)] = 2,
+        relative_tolerance: NotNegative | None = None,
+        config: RunConfig | None = None,
+        feature_columns: networks.Columns | None = None,
+        warm_start_from: networks.WarmStart = None,
     ) -> None:
-        for argument, value in (
-            ("num_clusters", num_clusters),
-            ("mini_batch_steps_per_iteration", mini_batch_steps_per_iteration),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise _invalid(argument, "a positive integer", value)
-        _one_of("distance_metric", distance_metric, ("squared_euclidean", "cosine"))
         if isinstance(initial_clusters, str):
-            _one_of("initial_clusters", initial_clusters, ("random", "kmeans_plus_plus"))
+            check("KMeansClustering", _INITIAL, "initial_clusters", initial_clusters)
         elif not callable(initial_clusters):
             initial_clusters = np.asarray(initial_clusters, np.float32)
             if initial_clusters.ndim != 2 or len(initial_clusters) != num_clusters:
                 shape = initial_clusters.shape
-                raise _invalid("initial_clusters", f"shape ({num_clusters}, width)", shape)
+                expected = f"shape ({num_clusters}, width)"
+                raise refused("KMeansClustering", "initial_clusters", expected, shape)
         columns = None
         if feature_columns is not None:
             columns = networks.checked_columns(
@@ -104,10 +117,10 @@ class KMeansClustering(Estimator):
             retries=kmeans_plus_plus_num_retries,
         )
 
-        def points_of(features: Any) -> tf.Tensor:
+        def points_of(features: heads.Features) -> tf.Tensor:
             return _points(features, columns)
 
-        def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
             del labels
             return clusters.spec(points_of(features), mode, relative_tolerance)
 
@@ -135,13 +148,13 @@ class KMeansClustering(Estimator):
             self.begin(input_fn, self._choose)
         return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
 
-    def _choose(self, batches: Any, found: Mapping[str, Any]) -> None:
+    def _choose(self, batches: Iterable[object], found: Mapping[str, tf.Variable]) -> None:
         """Sets the centres to points of the first batches."""
         if int(found["chosen"].numpy()):
             return
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def pick(features: Any, have: tf.Tensor) -> tf.Tensor:
+        def pick(features: heads.Features, have: tf.Tensor) -> tf.Tensor:
             with self._model.tracing(ModeKeys.TRAIN):
                 return self._clusters.pick(self._points_of(features), have)
 
@@ -191,7 +204,7 @@ class _Clusters:
         self,
         *,
         count: int,
-        initial: Any,
+        initial: str | np.ndarray | Callable[[tf.Tensor, int], tf.Tensor],
         cosine: bool,
         seed: int | None,
         mini_batch: bool,
@@ -271,7 +284,7 @@ class _Clusters:
         order = tf.random.experimental.stateless_shuffle(tf.range(size), pair)
         return tf.gather(points, order[: tf.minimum(self._count - have, size)])
 
-    def _constant(self, shape: Any, dtype: Any = None) -> Any:
+    def _constant(self, shape: Sequence[int], dtype: tf.DType = None) -> tf.Tensor:
         del shape
         return self._scaled(tf.constant(self._initial, dtype))
 
@@ -279,7 +292,7 @@ class _Clusters:
         """Returns points of length 1 for the metric "cosine"."""
         return tf.nn.l2_normalize(points, 1) if self._cosine else points
 
-    def _move(self, points: tf.Tensor, nearest: tf.Tensor, centres: Any) -> tf.Tensor:
+    def _move(self, points: tf.Tensor, nearest: tf.Tensor, centres: tf.Variable) -> tf.Tensor:
         sums = tf.math.unsorted_segment_sum(points, nearest, self._count)
         counts = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, self._count)
         if not self._mini_batch:
@@ -295,7 +308,9 @@ class _Clusters:
         with tf.control_dependencies(updates):
             return tf.constant(value=True)
 
-    def _move_next(self, sums: tf.Tensor, counts: tf.Tensor, centres: Any) -> list[Any]:
+    def _move_next(
+        self, sums: tf.Tensor, counts: tf.Tensor, centres: tf.Variable
+    ) -> list[tf.Operation]:
         """Moves the centres of the next iteration, and `centres` where it begins."""
         moved = _state("clusters_next", centres.shape, 0.0)
         total = _state("cluster_counts", (self._count,), 0, tf.int64)
@@ -332,7 +347,12 @@ class _StopHook(Hook):
         self._last = loss
 
 
-def _state(name: str, shape: Any, initial: Any, dtype: Any = tf.float32) -> Any:
+def _state(
+    name: str,
+    shape: Sequence[int],
+    initial: float | Callable[..., tf.Tensor],
+    dtype: tf.DType = tf.float32,
+) -> tf.Variable:
     # All of it is what training finds: none may be missing, and a warm start takes it.
     return variables.get_variable(name, shape, initializer=initial, dtype=dtype)
 
@@ -341,13 +361,15 @@ def _column(counts: tf.Tensor) -> tf.Tensor:
     return tf.cast(counts, tf.float32)[:, tf.newaxis]
 
 
-def _nearer(old: Any, sums: tf.Tensor, counts: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+def _nearer(
+    old: tf.Tensor | tf.Variable, sums: tf.Tensor, counts: tf.Tensor, now: tf.Tensor
+) -> tf.Tensor:
     """Returns centres moved to points of `sums` and `counts`, which are a share of `now`."""
     old = tf.identity(old)
     return old + tf.math.divide_no_nan(sums - _column(counts) * old, _column(now))
 
 
-def _points(features: Any, columns: Any) -> tf.Tensor:
+def _points(features: heads.Features | tf.Tensor, columns: Sequence[fc.Column] | None) -> tf.Tensor:
     if columns is not None:
         return dense_features(columns, features)
     parts = [features[key] for key in sorted(features)] if isinstance(features, Mapping) else [
@@ -355,19 +377,3 @@ def _points(features: Any, columns: Any) -> tf.Tensor:
     ]  # fmt: skip
     numbers = [tf.cast(part, tf.float32) for part in parts]
     return tf.concat([n[:, tf.newaxis] if n.shape.rank == 1 else n for n in numbers], 1)
-
-
-def _one_of(argument: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"KMeansClustering: argument {argument} is invalid: expected one of {list(known)}, "
-            f"got {quote(value)}.{did_you_mean(str(value), known)}",
-            reason=Reason.UNKNOWN_NAME,
-        )
-
-
-def _invalid(argument: str, expected: str, got: object) -> ConfigError:
-    return ConfigError(
-        f"KMeansClustering: argument {argument} is invalid: expected {expected}, got {quote(got)}.",
-        reason=Reason.INVALID_VALUE,
-    )

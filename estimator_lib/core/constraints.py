@@ -20,7 +20,7 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import Annotated, ClassVar, TypeVar
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
@@ -114,7 +114,9 @@ class OneOf(Constraint):
         return [f"{self.names[0]}_", 3]
 
     def advice(self, value: object) -> str:
-        close = did_you_mean(value, self.names) if isinstance(value, str) else ""
+        if not isinstance(value, str) or value in self.names:
+            return ""
+        close = did_you_mean(value, self.names)
         return close if "Did" in close else ""
 
 
@@ -145,23 +147,33 @@ class Name(Constraint):
         return ["", 3]
 
 
+def _listed(value: object) -> typing.TypeGuard[Collection[object]]:
+    """Whether it is a list in the wide sense; arrays of NumPy are no `Sequence`."""
+    return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping | Set)
+
+
 @dataclasses.dataclass(frozen=True)
 class ListOf(Constraint):
     """A sequence of values that all obey `item`."""
 
-    item: Number
+    item: Number | OneOf
     may_be_empty: bool = False
 
     @property
+    def reason(self) -> Reason:  # type: ignore[override]
+        return self.item.reason
+
+    @property
     def expected(self) -> str:
+        many = "a list, empty or not," if self.may_be_empty else "a list"
+        if isinstance(self.item, OneOf):
+            return f"{many} of {self.item.expected}"
         _, noun, bounds = [*self.item.expected.split(" ", 2), ""][:3]
-        many = f"{'any list' if self.may_be_empty else 'a list'} of {noun}s"
-        return f"{many} {bounds}".rstrip()
+        return f"{many} of {noun}s {bounds}".rstrip()
 
     def allows(self, value: object) -> bool:
         return (
-            isinstance(value, Sequence)
-            and not isinstance(value, str)
+            _listed(value)
             and (self.may_be_empty or len(value) > 0)
             and all(self.item.allows(own) for own in value)
         )
@@ -170,14 +182,21 @@ class ListOf(Constraint):
         wrong = [[one] for one in self.item.refused_examples()]
         return [*wrong, "1", 1, *([] if self.may_be_empty else [[]])]
 
+    def advice(self, value: object) -> str:
+        return "".join(self.item.advice(own) for own in value) if _listed(value) else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class Has(Constraint):
     """Anything with a method, whatever its class."""
 
     method: str
-    expected: str
+    what: str
     reason: ClassVar[Reason] = Reason.TYPE_MISMATCH
+
+    @property
+    def expected(self) -> str:
+        return self.what
 
     def allows(self, value: object) -> bool:
         return callable(getattr(value, self.method, None))
@@ -248,6 +267,8 @@ Levels = Annotated[Sequence[float], ListOf(Number(above=0, below=1))]
 Text = Annotated[str, Name()]
 Switch = Annotated[bool, Flag()]
 Activation = Annotated[str, OneOf(ACTIVATIONS)] | Annotated[Callable[..., object], Function()]
+AucThresholds = Annotated[int, Number(at_least=3, whole=True)]
+"""How many thresholds approximate an area under a curve."""
 Combiner = Annotated[str, OneOf(("sum", "mean", "sqrtn"))]
 """How several categories of one example are combined in a linear model."""
 
@@ -307,10 +328,18 @@ def check(owner: str, constraint: Constraint, argument: str, value: object) -> N
         raise ConfigError(message, reason=constraint.reason)
 
 
+def check_arguments(
+    owner: str, declared: Callable[..., object], given: Mapping[str, object]
+) -> None:
+    """Raises ConfigError for the first wrong argument of those given to `declared`."""
+    for name, constraint in constraints_of(declared).items():
+        if name in given:
+            check(owner, constraint, name, given[name])
+
+
 def check_fields(made: object) -> None:
     """Raises ConfigError for the first wrong field of a dataclass's instance."""
-    for name, constraint in constraints_of(type(made)).items():
-        check(type(made).__name__, constraint, name, getattr(made, name))
+    check_arguments(type(made).__name__, type(made), vars(made))
 
 
 def check_names(owner: str, kind: Callable[..., object], arguments: Iterable[str]) -> None:
@@ -340,9 +369,7 @@ def checked(constructor: _Constructor) -> _Constructor:
             given = signature.bind(self, *args, **kwargs).arguments
         except TypeError:
             given = {}  # Python says what is missing or too much
-        for name, constraint in constraints_of(constructor).items():
-            if name in given:
-                check(type(self).__name__, constraint, name, given[name])
+        check_arguments(type(self).__name__, constructor, given)
         constructor(self, *args, **kwargs)
 
     return typing.cast(_Constructor, call)

@@ -1,6 +1,14 @@
 """Heads: everything after the logits, for each kind of label."""
 
-from estimator_lib.heads._base import Calibration, Head, LabelHead
+from estimator_lib.heads._base import (
+    Calibration,
+    Features,
+    Head,
+    LabelHead,
+    Labels,
+    Reduction,
+    WeightColumn,
+)
 from estimator_lib.heads.binary import BinaryClassHead
 from estimator_lib.heads.multi import MultiHead
 from estimator_lib.heads.multiclass import MultiClassHead
@@ -18,8 +26,10 @@ from estimator_lib.heads.sequential import SequentialHead
 __all__ = [
     "BinaryClassHead",
     "Calibration",
+    "Features",
     "Head",
     "LabelHead",
+    "Labels",
     "LogisticRegressionHead",
     "MultiClassHead",
     "MultiHead",
@@ -27,7 +37,9 @@ __all__ = [
     "PairwiseRankingHead",
     "PoissonRegressionHead",
     "QuantileRegressionHead",
+    "Reduction",
     "RegressionHead",
     "SequentialHead",
     "TweedieRegressionHead",
+    "WeightColumn",
 ]

@@ -7,11 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from estimator_lib.core import columns as fc
+from estimator_lib.core.constraints import Text, checked, refused
 from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
 from estimator_lib.heads.multi import MultiHead
-from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers import OptimizerLike
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
@@ -30,14 +32,18 @@ class SequentialHead(_base.Head):
             reads, one or several; its weights are among them without being listed.
     """
 
+    @checked
     def __init__(
         self,
         static_head: _base.Head,
-        sequence_mask: str = "sequence_mask",
-        feature_columns: str | Sequence[Any] = (),
+        sequence_mask: Text = "sequence_mask",
+        feature_columns: str | Sequence[str | fc.Column] = (),
     ) -> None:
         if not isinstance(static_head, _base.Head) or isinstance(static_head, MultiHead):
-            raise self._mistyped("static_head", "a head of one label", static_head)
+            expected = "a head of one label"
+            raise refused(
+                type(self).__name__, "static_head", expected, static_head, Reason.TYPE_MISMATCH
+            )
         self._head = static_head
         self._mask = sequence_mask
         columns = [feature_columns] if isinstance(feature_columns, str) else feature_columns
@@ -54,7 +60,7 @@ class SequentialHead(_base.Head):
         return self._head.name
 
     @property
-    def loss_reduction(self) -> LossReduction:
+    def loss_reduction(self) -> _base.Reduction:
         return self._head.loss_reduction
 
     @property
@@ -69,17 +75,19 @@ class SequentialHead(_base.Head):
 
     def loss(
         self,
-        labels: Any,
-        logits: Any,
-        features: Mapping[str, Any] | None = None,
+        labels: _base.Labels,
+        logits: tf.Tensor,
+        features: _base.Features | None = None,
         mode: str | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """Returns the loss over the positions inside the mask; see `Head.loss`."""
         flat = self._flat(features or {}, logits, labels)
         return self._head.loss(flat[2], flat[1], flat[0], mode, regularization_losses)
 
-    def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[str, tf.Tensor]:
+    def predictions(
+        self, logits: tf.Tensor, keys: Sequence[str] | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns predictions `[batch, time, ...]`; see `Head.predictions`."""
         logits = tf.convert_to_tensor(logits)
         shape = tf.shape(logits)[:2]
@@ -92,17 +100,17 @@ class SequentialHead(_base.Head):
             for key, value in found.items()
         }
 
-    def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
+    def metrics(self, regularization_losses: Sequence[tf.Tensor] | None = None) -> dict[str, Any]:
         """Returns fresh metrics of static_head."""
         return self._head.metrics(regularization_losses)
 
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: Mapping[str, Any],
-        logits: Any,
-        labels: Any,
-        regularization_losses: Sequence[Any] | None = None,
+        features: _base.Features,
+        logits: tf.Tensor,
+        labels: _base.Labels,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, Any]:
         """Adds the positions inside the mask to `eval_metrics` and returns them."""
         flat = self._flat(features, logits, labels)
@@ -112,15 +120,15 @@ class SequentialHead(_base.Head):
 
     def create_estimator_spec(
         self,
-        features: Mapping[str, Any],
+        features: _base.Features,
         mode: str,
-        logits: Any,
-        labels: Any = None,
-        optimizer: Any = None,
-        trainable_variables: Sequence[Any] | None = None,
-        train_op_fn: Callable[[tf.Tensor], Any] | None = None,
-        update_ops: Sequence[Any] | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        logits: tf.Tensor,
+        labels: _base.Labels = None,
+        optimizer: OptimizerLike | None = None,
+        trainable_variables: Sequence[tf.Variable] | None = None,
+        train_op_fn: Callable[[tf.Tensor], tf.Operation] | None = None,
+        update_ops: Sequence[tf.Operation] | None = None,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> EstimatorSpec:
         """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
         # static_head corrects the logits it gets by itself; the predictions are made here.
@@ -142,7 +150,7 @@ class SequentialHead(_base.Head):
         found = self._head.export_outputs(predictions)
         return found | {_base.PREDICT_SIGNATURE: PredictOutput(predictions)}
 
-    def _mask_of(self, features: Mapping[str, Any]) -> tf.Tensor:
+    def _mask_of(self, features: _base.Features) -> tf.Tensor:
         if self._mask not in features:
             raise DataError(
                 f"SequentialHead misses the mask {self._mask!r}: expected a bool feature "
@@ -153,7 +161,7 @@ class SequentialHead(_base.Head):
         return tf.cast(features[self._mask], tf.bool)
 
     def _flat(
-        self, features: Mapping[str, Any], logits: Any, labels: Any
+        self, features: _base.Features, logits: tf.Tensor, labels: _base.Labels
     ) -> tuple[dict[str, Any], tf.Tensor, tf.Tensor]:
         mask = self._mask_of(features)
         inside = {
@@ -165,7 +173,7 @@ class SequentialHead(_base.Head):
         return inside, at, tf.boolean_mask(_padded(labels, mask), mask)
 
 
-def _padded(values: Any, mask: tf.Tensor) -> tf.Tensor:
+def _padded(values: tf.Tensor | tf.SparseTensor | tf.RaggedTensor, mask: tf.Tensor) -> tf.Tensor:
     """Returns `[batch, time]` values of any form, as long as the mask."""
     if isinstance(values, tf.SparseTensor):
         values = tf.RaggedTensor.from_sparse(values)
