@@ -49,7 +49,7 @@ class BinaryClassHead(_base.LabelHead):
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
         self._auc_thresholds = auc_thresholds
-        self._thresholds = tuple(float(t) for t in thresholds or ())
+        self._thresholds = tuple(map(float, () if thresholds is None else thresholds))
         self._vocabulary = _base.LabelVocabulary(label_vocabulary, 2, type(self).__name__)
 
     @property

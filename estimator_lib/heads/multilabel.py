@@ -52,7 +52,7 @@ class MultiLabelHead(_base.LabelHead):
         super().__init__(weight_column, loss_reduction, loss_fn, name)
         self._auc_thresholds = auc_thresholds
         self._n_classes = n_classes
-        self._thresholds = tuple(float(t) for t in thresholds or ())
+        self._thresholds = tuple(map(float, () if thresholds is None else thresholds))
         self._vocabulary = _base.LabelVocabulary(label_vocabulary, n_classes, type(self).__name__)
         self._own = [self._class(c) for c in classes_for_class_based_metrics or ()]
 
