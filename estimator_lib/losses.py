@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, did_you_mean, quote
 
 LossFn = Callable[..., tf.Tensor]
 _SUMMED = "estimator_lib/summed_losses"
@@ -41,7 +41,6 @@ def reduction_of(value: Any) -> LossReduction:
         raise ConfigError(
             f"loss_reduction is invalid: got {quote(value)}."
             + did_you_mean(text, [r.value for r in LossReduction]),
-            reason=Reason.INVALID_VALUE,
         ) from None
 
 
@@ -212,5 +211,4 @@ def _between(loss: str, argument: str, value: float, low: float, high: float) ->
         raise ConfigError(
             f"losses.{loss}: argument {argument} is invalid: expected a number between {low} and "
             f"{high}, got {quote(value)}.",
-            reason=Reason.INVALID_VALUE,
         )
