@@ -19,11 +19,11 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core.constraints import (
     Count,
     NotNegative,
-    Number,
-    OneOf,
     Switch,
     check,
     checked,
+    number,
+    one_of,
     refused,
 )
 from estimator_lib.core.errors import DataError, Reason
@@ -36,7 +36,7 @@ from estimator_lib.training.hooks import Hook, StepContext
 from estimator_lib.training.run_config import RunConfig
 
 InitialClusters = str | npt.ArrayLike | Callable[[tf.Tensor, int], tf.Tensor]
-_INITIAL = OneOf(("random", "kmeans_plus_plus"))
+_INITIAL = one_of("random", "kmeans_plus_plus")
 
 
 class KMeansClustering(Estimator):
@@ -81,13 +81,13 @@ class KMeansClustering(Estimator):
         num_clusters: Count,
         model_dir: str | None = None,
         initial_clusters: InitialClusters = "random",
-        distance_metric: Annotated[str, OneOf(("squared_euclidean", "cosine"))] = (
+        distance_metric: Annotated[str, one_of("squared_euclidean", "cosine")] = (
             "squared_euclidean"
         ),
-        seed: Annotated[int, Number(whole=True)] | None = None,
+        seed: Annotated[int, number(whole=True)] | None = None,
         use_mini_batch: Switch = True,
         mini_batch_steps_per_iteration: Count = 1,
-        kmeans_plus_plus_num_retries: Annotated[int, Number(at_least=0, whole=True)] = 2,
+        kmeans_plus_plus_num_retries: Annotated[int, number(at_least=0, whole=True)] = 2,
         relative_tolerance: NotNegative | None = None,
         config: RunConfig | None = None,
         feature_columns: networks.Columns | None = None,

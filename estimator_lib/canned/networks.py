@@ -52,8 +52,8 @@ from estimator_lib.core.constraints import (
     AucThresholds,
     Classes,
     Count,
-    Has,
     check_arguments,
+    with_method,
 )
 from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
 from estimator_lib.estimator import Estimator
@@ -250,7 +250,7 @@ def built(build: Callable[[], tuple[tf.Tensor, list[tf.Operation]]]) -> Built:
 # --- Arguments --------------------------------------------------------------------------------
 
 
-Head = Annotated[heads.Head, Has("create_estimator_spec", "a Head")]
+Head = Annotated[heads.Head, with_method("create_estimator_spec", "a Head")]
 Columns = Sequence[object]
 """Feature columns: ours, or of `tf.feature_column`."""
 WarmStart = str | os.PathLike[str] | WarmStartSettings | None

@@ -13,15 +13,15 @@ from estimator_lib import heads, optimizers, variables
 from estimator_lib.canned import networks
 from estimator_lib.core import columns as fc
 from estimator_lib.core.constraints import (
+    FUNCTION,
     AucThresholds,
     Classes,
     Count,
-    Function,
-    OneOf,
     Switch,
     Text,
     Widths,
     checked,
+    one_of,
     refused,
 )
 from estimator_lib.core.errors import ConfigError, Reason
@@ -42,10 +42,10 @@ _CELLS = {
 }
 Cell: TypeAlias = keras.layers.Layer | Sequence[keras.layers.Layer]
 CellType = (
-    Annotated[str, OneOf(("simple_rnn", "lstm", "gru"))]
-    | Annotated[Callable[..., keras.layers.Layer], Function()]
+    Annotated[str, one_of("simple_rnn", "lstm", "gru")]
+    | Annotated[Callable[..., keras.layers.Layer], FUNCTION]
 )
-CellFn = Annotated[Callable[..., Cell], Function()]
+CellFn = Annotated[Callable[..., Cell], FUNCTION]
 
 
 class RNNEstimator(Estimator):

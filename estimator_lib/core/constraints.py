@@ -12,264 +12,141 @@ imported (see `core.constructors`), and one test walks all constructors with `re
 
 from __future__ import annotations
 
-import abc
 import dataclasses
+import difflib
 import functools
 import inspect
 import math
 import numbers
+import re
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, TypeVar
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 
-class Constraint(abc.ABC):
-    """Which values a parameter takes."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constraint:
+    """Which values a parameter takes.
 
-    reason: ClassVar[Reason] = Reason.INVALID_VALUE
-    """Of the error that refuses others."""
+    Attributes:
+        expected: What is right, for people: "a number above 0".
+        allows: Whether a value is right.
+        refused_examples: Values that are wrong, those next to the border among them.
+        advice: What else to say of a wrong value, with a space before it, or nothing.
+        reason: Of the error that refuses others.
+    """
 
-    @property
-    @abc.abstractmethod
-    def expected(self) -> str:
-        """What is right, for people: "a number above 0"."""
-
-    @abc.abstractmethod
-    def allows(self, value: object) -> bool:
-        """Whether a value is right."""
-
-    @abc.abstractmethod
-    def refused_examples(self) -> Sequence[object]:
-        """Returns values that are wrong, those next to the border among them."""
-
-    def advice(self, value: object) -> str:
-        """Returns what else to say to who gave `value`, with a space before it, or nothing."""
-        del value
-        return ""
+    expected: str
+    allows: Callable[[object], bool]
+    refused_examples: tuple[object, ...]
+    advice: Callable[[object], str] = lambda _: ""
+    reason: Reason = Reason.INVALID_VALUE
 
 
-@dataclasses.dataclass(frozen=True)
-class Number(Constraint):
+def number(
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+    below: float = math.inf,
+    whole: bool = False,
+) -> Constraint:
     """A number within bounds, neither NaN nor a boolean."""
+    noun, kind = ("an integer", int) if whole else ("a number", numbers.Real)
+    bounds = {"of at least": at_least, "above": above, "of at most": at_most, "less than": below}
+    said = [f"{how} {bound:,}" for how, bound in bounds.items() if math.isfinite(bound)]
+    if math.isfinite(at_least) and math.isfinite(at_most):
+        said = [f"from {at_least:,} to {at_most:,}"]
 
-    at_least: float | None = None
-    above: float | None = None
-    at_most: float | None = None
-    below: float | None = None
-    whole: bool = False
-
-    @property
-    def expected(self) -> str:
-        noun = "an integer" if self.whole else "a number"
-        if self.at_least is not None and self.at_most is not None:
-            return f"{noun} from {self.at_least:,} to {self.at_most:,}"
-        bounds = (
-            ("of at least", self.at_least),
-            ("above", self.above),
-            ("of at most", self.at_most),
-            ("less than", self.below),
-        )
-        said = " and ".join(f"{how} {bound:,}" for how, bound in bounds if bound is not None)
-        return f"{noun} {said}".rstrip()
-
-    def allows(self, value: object) -> bool:
-        kind = int if self.whole else numbers.Real
-        if isinstance(value, bool) or not isinstance(value, kind) or math.isnan(value):
+    def allows(value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, kind):
             return False
-        number = typing.cast(float, value)
+        given = typing.cast(float, value)
+        inside = at_least <= given <= at_most  # which NaN is not
         return (
-            (self.at_least is None or number >= self.at_least)
-            and (self.above is None or number > self.above)
-            and (self.at_most is None or number <= self.at_most)
-            and (self.below is None or number < self.below)
+            inside
+            and (given > above or above == -math.inf)
+            and (given < below or below == math.inf)
         )
 
-    def refused_examples(self) -> Sequence[object]:
-        outside = [
-            *(bound - 1 for bound in (self.at_least,) if bound is not None),
-            *(bound + 1 for bound in (self.at_most,) if bound is not None),
-            *(bound for bound in (self.above, self.below) if bound is not None),
-        ]
-        return [*outside, math.nan, "1", True, *([1.5] if self.whole else [])]
+    outside = [bound for bound in (at_least - 1, above, at_most + 1, below) if math.isfinite(bound)]
+    wrong = (*outside, math.nan, "1", True, *([1.5] if whole else []))
+    return Constraint(" ".join([noun, " and ".join(said)]).rstrip(), allows, wrong)
 
 
-@dataclasses.dataclass(frozen=True)
-class OneOf(Constraint):
+def one_of(*names: str) -> Constraint:
     """One of some names."""
 
-    names: tuple[str, ...]
-    reason: ClassVar[Reason] = Reason.UNKNOWN_NAME
+    def advice(value: object) -> str:
+        close = difflib.get_close_matches(str(value), names, n=1) if value not in names else ()
+        return f" Did you mean {close[0]!r}?" if close else ""
 
-    @property
-    def expected(self) -> str:
-        return f"one of {', '.join(repr(name) for name in self.names)}"
-
-    def allows(self, value: object) -> bool:
-        return isinstance(value, str) and value in self.names
-
-    def refused_examples(self) -> Sequence[object]:
-        return [f"{self.names[0]}_", 3]
-
-    def advice(self, value: object) -> str:
-        if not isinstance(value, str) or value in self.names:
-            return ""
-        close = did_you_mean(value, self.names)
-        return close if "Did" in close else ""
+    expected = f"a name among {', '.join(repr(name) for name in names)}"
+    wrong = (f"{names[0]}_", 3)
+    return Constraint(expected, lambda value: value in names, wrong, advice, Reason.UNKNOWN_NAME)
 
 
-@dataclasses.dataclass(frozen=True)
-class Flag(Constraint):
-    """True or False."""
+def list_of(item: Constraint, *, may_be_empty: bool = False) -> Constraint:
+    """A list, array or the like of values that all obey `item`."""
 
-    expected: ClassVar[str] = "True or False"
+    def listed(value: object) -> typing.TypeGuard[Collection[object]]:
+        return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping | Set)
 
-    def allows(self, value: object) -> bool:
-        # NumPy's own are told by name: this module does without it.
-        return isinstance(value, bool) or type(value).__name__ == "bool"
+    def allows(value: object) -> bool:
+        return listed(value) and (may_be_empty or len(value) > 0) and all(map(item.allows, value))
 
-    def refused_examples(self) -> Sequence[object]:
-        return ["yes", 2]
-
-
-@dataclasses.dataclass(frozen=True)
-class Name(Constraint):
-    """A text that is not empty, such as a feature's name."""
-
-    expected: ClassVar[str] = "a name"
-
-    def allows(self, value: object) -> bool:
-        return isinstance(value, str) and bool(value)
-
-    def refused_examples(self) -> Sequence[object]:
-        return ["", 3]
+    noun = re.sub(r"^an? (\w+)", r"\1s", item.expected)
+    return Constraint(
+        f"a list of {noun}{', or an empty one' if may_be_empty else ''}",
+        allows,
+        (*([wrong] for wrong in item.refused_examples), "1", 1, *([] if may_be_empty else [[]])),
+        lambda value: "".join(map(item.advice, value)) if listed(value) else "",
+        item.reason,
+    )
 
 
-def _listed(value: object) -> typing.TypeGuard[Collection[object]]:
-    """Whether it is a list in the wide sense; arrays of NumPy are no `Sequence`."""
-    return isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping | Set)
-
-
-@dataclasses.dataclass(frozen=True)
-class ListOf(Constraint):
-    """A sequence of values that all obey `item`."""
-
-    item: Number | OneOf
-    may_be_empty: bool = False
-
-    @property
-    def reason(self) -> Reason:  # type: ignore[override]
-        return self.item.reason
-
-    @property
-    def expected(self) -> str:
-        many = "a list, empty or not," if self.may_be_empty else "a list"
-        if isinstance(self.item, OneOf):
-            return f"{many} of {self.item.expected}"
-        _, noun, bounds = [*self.item.expected.split(" ", 2), ""][:3]
-        return f"{many} of {noun}s {bounds}".rstrip()
-
-    def allows(self, value: object) -> bool:
-        return (
-            _listed(value)
-            and (self.may_be_empty or len(value) > 0)
-            and all(self.item.allows(own) for own in value)
-        )
-
-    def refused_examples(self) -> Sequence[object]:
-        wrong = [[one] for one in self.item.refused_examples()]
-        return [*wrong, "1", 1, *([] if self.may_be_empty else [[]])]
-
-    def advice(self, value: object) -> str:
-        return "".join(self.item.advice(own) for own in value) if _listed(value) else ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Has(Constraint):
+def with_method(method: str, expected: str) -> Constraint:
     """Anything with a method, whatever its class."""
 
-    method: str
-    what: str
-    reason: ClassVar[Reason] = Reason.TYPE_MISMATCH
+    def allows(value: object) -> bool:
+        return callable(getattr(value, method, None))
 
-    @property
-    def expected(self) -> str:
-        return self.what
-
-    def allows(self, value: object) -> bool:
-        return callable(getattr(value, self.method, None))
-
-    def refused_examples(self) -> Sequence[object]:
-        return [None, "head", 3]
+    return Constraint(expected, allows, (None, "text", 3), reason=Reason.TYPE_MISMATCH)
 
 
-@dataclasses.dataclass(frozen=True)
-class Function(Constraint):
-    """Any function."""
-
-    expected: ClassVar[str] = "a function"
-
-    def allows(self, value: object) -> bool:
-        return callable(value)
-
-    def refused_examples(self) -> Sequence[object]:
-        return [3]
-
-
-@dataclasses.dataclass(frozen=True)
-class Either(Constraint):
-    """What one of several constraints allows."""
-
-    parts: tuple[Constraint, ...]
-    optional: bool
-
-    @property
-    def reason(self) -> Reason:  # type: ignore[override]
-        return self.parts[0].reason
-
-    @property
-    def expected(self) -> str:
-        return " or ".join([*(p.expected for p in self.parts), *(["None"] * self.optional)])
-
-    def allows(self, value: object) -> bool:
-        return (value is None and self.optional) or any(p.allows(value) for p in self.parts)
-
-    def refused_examples(self) -> Sequence[object]:
-        tried = [value for part in self.parts for value in part.refused_examples()]
-        return [value for value in tried if not self.allows(value)]
-
-    def advice(self, value: object) -> str:
-        return "".join(part.advice(value) for part in self.parts)
-
-
-_WIDEST = 1 << 20
+FUNCTION = Constraint("a function", callable, (3,))
+NAME = Constraint("a name", lambda value: isinstance(value, str) and value != "", ("", 3))
+# NumPy's booleans are told by name: this module does without it.
+FLAG = Constraint(
+    "True or False", lambda value: type(value).__name__ in ("bool", "bool_"), ("yes", 2)
+)
+_WIDTH = number(at_least=1, at_most=1 << 20, whole=True)
 ACTIVATIONS = (
     "elu", "gelu", "leaky_relu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus",
     "softsign", "swish", "tanh",
 )  # fmt: skip
 """Functions of `tf.nn` that a model may be given by name."""
 
-Count = Annotated[int, Number(at_least=1, whole=True)]
-Classes = Annotated[int, Number(at_least=2, whole=True)]
-Widths = Annotated[Sequence[int], ListOf(Number(at_least=1, at_most=_WIDEST, whole=True))]
+Count = Annotated[int, number(at_least=1, whole=True)]
+Classes = Annotated[int, number(at_least=2, whole=True)]
+Widths = Annotated[Sequence[int], list_of(_WIDTH)]
 """Of the hidden layers."""
-AnyWidths = Annotated[
-    Sequence[int], ListOf(Number(at_least=1, at_most=_WIDEST, whole=True), may_be_empty=True)
-]
-Share = Annotated[float, Number(at_least=0, below=1)]
-Fraction = Annotated[float, Number(at_least=0, at_most=1)]
-Positive = Annotated[float, Number(above=0)]
-NotNegative = Annotated[float, Number(at_least=0)]
-Levels = Annotated[Sequence[float], ListOf(Number(above=0, below=1))]
+AnyWidths = Annotated[Sequence[int], list_of(_WIDTH, may_be_empty=True)]
+Share = Annotated[float, number(at_least=0, below=1)]
+Fraction = Annotated[float, number(at_least=0, at_most=1)]
+Positive = Annotated[float, number(above=0)]
+NotNegative = Annotated[float, number(at_least=0)]
+Levels = Annotated[Sequence[float], list_of(number(above=0, below=1))]
 """Probabilities that are neither 0 nor 1."""
-Text = Annotated[str, Name()]
-Switch = Annotated[bool, Flag()]
-Activation = Annotated[str, OneOf(ACTIVATIONS)] | Annotated[Callable[..., object], Function()]
-AucThresholds = Annotated[int, Number(at_least=3, whole=True)]
+Text = Annotated[str, NAME]
+Switch = Annotated[bool, FLAG]
+Activation = Annotated[str, one_of(*ACTIVATIONS)] | Annotated[Callable[..., object], FUNCTION]
+AucThresholds = Annotated[int, number(at_least=3, whole=True)]
 """How many thresholds approximate an area under a curve."""
-Combiner = Annotated[str, OneOf(("sum", "mean", "sqrtn"))]
+Combiner = Annotated[str, one_of("sum", "mean", "sqrtn")]
 """How several categories of one example are combined in a linear model."""
 
 
@@ -293,7 +170,19 @@ def either(members: Sequence[object]) -> Constraint | None:
     known = tuple(part for part in parts if part is not None)
     if not known or len(known) < len(parts):
         return None
-    return Either(known, optional=None in members)
+    optional = None in members
+
+    def allows(value: object) -> bool:
+        return (optional and value is None) or any(part.allows(value) for part in known)
+
+    tried = [value for part in known for value in part.refused_examples]
+    return Constraint(
+        " or ".join([*(part.expected for part in known), *(["None"] if optional else [])]),
+        allows,
+        tuple(value for value in tried if not allows(value)),
+        lambda value: "".join(part.advice(value) for part in known),
+        known[0].reason,
+    )
 
 
 def constraints_of(declared: Callable[..., object]) -> Mapping[str, Constraint]:

@@ -297,7 +297,7 @@ def _check_heads(name: str, weights: object, label: labels.Label) -> None:
             reason=Reason.CONFLICT,
         )
     known = labels.heads(label) if several else {}
-    fits = constraints.Number(at_least=0).allows
+    fits = constraints.number(at_least=0).allows
     if not isinstance(weights, Mapping) or not all(fits(own) for own in weights.values()):
         raise ConfigError(
             f"estimator.args.{HEAD_WEIGHTS}: expected a number of at least 0 by label, such as "

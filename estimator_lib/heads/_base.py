@@ -25,7 +25,7 @@ from estimator_lib import losses as loss_library
 from estimator_lib import metrics as metric_library
 from estimator_lib import optimizers, variables
 from estimator_lib.core import columns as fc
-from estimator_lib.core.constraints import ListOf, Number, refused
+from estimator_lib.core.constraints import list_of, number, refused
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.core.labels import ClassNames
 from estimator_lib.errors import BadValueError
@@ -45,7 +45,7 @@ WeightColumn = str | fc.NumericColumn | None
 """Feature with the examples' weights, or numeric column; None means 1."""
 Reduction = LossReduction | str
 """How losses become one number; see `losses.reduction_of`."""
-Thresholds = Annotated[Sequence[float], ListOf(Number(above=0, below=1), may_be_empty=True)] | None
+Thresholds = Annotated[Sequence[float], list_of(number(above=0, below=1), may_be_empty=True)] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tensorflow as tf
 
 from estimator_lib import metrics
-from estimator_lib.core.constraints import ListOf, Number, checked, refused
+from estimator_lib.core.constraints import checked, list_of, number, refused
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
@@ -34,7 +34,7 @@ class MultiHead(_base.Head):
     def __init__(
         self,
         heads: Sequence[_base.Head],
-        head_weights: Annotated[Sequence[float], ListOf(Number())] | None = None,
+        head_weights: Annotated[Sequence[float], list_of(number())] | None = None,
     ) -> None:
         if not heads:
             raise refused(type(self).__name__, "heads", "at least one head", heads)

@@ -9,22 +9,20 @@ from typing import Annotated, Any, ClassVar
 import tensorflow as tf
 
 from estimator_lib import losses, metrics
-from estimator_lib.core.constraints import AucThresholds, ListOf, Number, OneOf, checked, refused
+from estimator_lib.core.constraints import AucThresholds, checked, list_of, number, one_of, refused
 from estimator_lib.export.outputs import ClassificationOutput, ExportOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
 
-def _known(value: int | tf.Tensor) -> int:
+def _known(value: object) -> object:
     """Returns a number that may be given as a constant tensor."""
     found = tf.get_static_value(value) if tf.is_tensor(value) else None
-    return value if found is None else int(found)
+    return value if found is None else found.item()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Known(Number):
-    def allows(self, value: object) -> bool:
-        return super().allows(_known(value))
+_SEVERAL = number(at_least=3, whole=True)
+_CLASSES = dataclasses.replace(_SEVERAL, allows=lambda value: _SEVERAL.allows(_known(value)))
 
 
 class MultiClassHead(_base.LabelHead):
@@ -50,7 +48,7 @@ class MultiClassHead(_base.LabelHead):
     @checked
     def __init__(
         self,
-        n_classes: Annotated[int, _Known(at_least=3, whole=True)],
+        n_classes: Annotated[int, _CLASSES],
         weight_column: _base.WeightColumn = None,
         label_vocabulary: Sequence[str] | None = None,
         loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
@@ -58,14 +56,14 @@ class MultiClassHead(_base.LabelHead):
         name: str | None = None,
         top_k: Sequence[int] = (),
         *,
-        more_metrics: Annotated[Sequence[str], ListOf(OneOf(("auc",)), may_be_empty=True)] = (),
+        more_metrics: Annotated[Sequence[str], list_of(one_of("auc"), may_be_empty=True)] = (),
         auc_thresholds: AucThresholds | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
         own = type(self).__name__
         self._more = more_metrics
         self._auc_thresholds = auc_thresholds
-        n_classes = _known(n_classes)
+        n_classes = int(_known(n_classes))  # type: ignore[call-overload]
         for k in top_k:
             if not 1 < k < n_classes:
                 raise refused(own, "top_k", f"integers from 2 to {n_classes - 1}", k)

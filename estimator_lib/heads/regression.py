@@ -10,21 +10,21 @@ import tensorflow as tf
 
 from estimator_lib import losses, metrics
 from estimator_lib.core.constraints import (
+    FUNCTION,
     Count,
-    Function,
     Levels,
-    ListOf,
-    Number,
-    OneOf,
     Switch,
     checked,
+    list_of,
+    number,
+    one_of,
     refused,
 )
 from estimator_lib.export.outputs import ExportOutput, RegressionOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
-MoreMetrics = Annotated[Sequence[str], ListOf(OneOf(("rmse", "mae", "r2")), may_be_empty=True)]
+MoreMetrics = Annotated[Sequence[str], list_of(one_of("rmse", "mae", "r2"), may_be_empty=True)]
 
 
 class RegressionHead(_base.LabelHead):
@@ -52,7 +52,7 @@ class RegressionHead(_base.LabelHead):
         weight_column: _base.WeightColumn = None,
         loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
-        inverse_link_fn: Annotated[Callable[[tf.Tensor], tf.Tensor], Function()] | None = None,
+        inverse_link_fn: Annotated[Callable[[tf.Tensor], tf.Tensor], FUNCTION] | None = None,
         name: str | None = None,
         *,
         more_metrics: MoreMetrics = (),
@@ -204,7 +204,7 @@ class TweedieRegressionHead(RegressionHead):
     @checked
     def __init__(
         self,
-        power: Annotated[float, Number(above=1, below=2)] = 1.5,
+        power: Annotated[float, number(above=1, below=2)] = 1.5,
         weight_column: _base.WeightColumn = None,
         loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,

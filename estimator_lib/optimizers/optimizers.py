@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from estimator_lib.core.constraints import Fraction, NotNegative, Number, Share, Switch
+from estimator_lib.core.constraints import Fraction, NotNegative, Share, Switch, number
 from estimator_lib.optimizers._base import Apply, Fused, Now, Optimizer, Tensors
 from estimator_lib.optimizers.gradients import UniqueRows
 from estimator_lib.optimizers.schedules import Rate
@@ -258,7 +258,7 @@ class Ftrl(Optimizer):
     """
 
     learning_rate: Rate = 0.001
-    learning_rate_power: Annotated[float, Number(at_most=0)] = -0.5
+    learning_rate_power: Annotated[float, number(at_most=0)] = -0.5
     initial_accumulator_value: NotNegative = 0.1
     l1_regularization_strength: NotNegative = 0.0
     l2_regularization_strength: NotNegative = 0.0

@@ -76,7 +76,7 @@ def test_wrong_arguments_are_refused_by_name(kind, argument):
     others = {name: value for name, value in right(kind).items() if name != argument}
     if argument == "units":
         others.pop("rnn_cell_fn", None)
-    tried = constraint.refused_examples()
+    tried = constraint.refused_examples
     assert tried
     for wrong in tried:
         with pytest.raises(ConfigError) as found:
@@ -103,7 +103,7 @@ def test_every_number_and_switch_has_a_constraint(kind):
 def test_a_configuration_is_refused_alike(name):
     found = constraints.constraints_of(MODELS[name])
     for argument in set(found) - LOCAL - {"head"}:
-        for wrong in found[argument].refused_examples():
+        for wrong in found[argument].refused_examples:
             with pytest.raises(ConfigError, match=rf"estimator\.args\.{argument}: expected"):
                 constructors.check_arguments(name, {argument: wrong}, {})
 
