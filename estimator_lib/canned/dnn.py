@@ -55,9 +55,7 @@ class DNNEstimator(Estimator):
         warm_start_from: networks.WarmStart = None,
         batch_norm: Switch = False,
     ) -> None:
-        columns = networks.checked_columns(
-            type(self).__name__, "feature_columns", feature_columns, dense=True
-        )
+        columns = networks.dense_columns(type(self).__name__, feature_columns)
         activation = networks.activation(activation_fn)
         trainer = networks.optimizer(optimizer, networks.DNN_RATES)
 

@@ -103,9 +103,7 @@ class KMeansClustering(Estimator):
                 raise refused("KMeansClustering", "initial_clusters", expected, shape)
         columns = None
         if feature_columns is not None:
-            columns = networks.checked_columns(
-                "KMeansClustering", "feature_columns", feature_columns, dense=True
-            )
+            columns = networks.dense_columns("KMeansClustering", feature_columns)
         self._cosine = distance_metric == "cosine"
         clusters = _Clusters(
             count=num_clusters,

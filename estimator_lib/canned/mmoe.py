@@ -63,9 +63,7 @@ class MMoEEstimator(Estimator):
     ) -> None:
         if not isinstance(head, heads.MultiHead):
             raise refused(type(self).__name__, "head", "a MultiHead", head, Reason.TYPE_MISMATCH)
-        columns = networks.checked_columns(
-            type(self).__name__, "feature_columns", feature_columns, dense=True
-        )
+        columns = networks.dense_columns(type(self).__name__, feature_columns)
         activation = networks.activation(activation_fn)
         rates = [networks.dnn_rates(part) for part in head.heads.values()]
         trainer = networks.optimizer(optimizer, min(rates, key=lambda r: r["Adagrad"]))

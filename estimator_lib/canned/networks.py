@@ -361,6 +361,11 @@ def checked_features(features: object) -> Mapping[str, tf.Tensor]:
     return features
 
 
+def dense_columns(model: str, columns: Columns) -> tuple[fc.Column, ...]:
+    """Returns the dense columns of a model whose argument is named feature_columns."""
+    return checked_columns(model, "feature_columns", columns, dense=True)
+
+
 def checked_columns(
     model: str, argument: str, columns: Columns, *, dense: bool, sequence: bool = False
 ) -> tuple[fc.Column, ...]:

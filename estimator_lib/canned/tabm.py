@@ -57,9 +57,7 @@ class TabMEstimator(Estimator):
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
     ) -> None:
-        columns = networks.checked_columns(
-            type(self).__name__, "feature_columns", feature_columns, dense=True
-        )
+        columns = networks.dense_columns(type(self).__name__, feature_columns)
         activation = networks.activation(activation_fn)
         trainer = networks.optimizer(optimizer, {"Adam": _RATE, **networks.dnn_rates(head)})
 

@@ -17,7 +17,7 @@ import contextvars
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -112,6 +112,41 @@ class Batch:
     def flat_weights(self) -> tf.Tensor | None:
         """Returns the weights as `[batch]`, or None."""
         return None if self.weights is None else tf.reshape(self.weights, (-1,))
+
+
+class Training(NamedTuple):
+    """How a step is made from the loss; see `Head.create_estimator_spec`."""
+
+    optimizer: OptimizerLike | None
+    trainable_variables: Sequence[tf.Variable] | None
+    train_op_fn: Callable[[tf.Tensor], tf.Operation] | None
+    update_ops: Sequence[tf.Operation] | None
+    regularization_losses: Sequence[tf.Tensor] | None
+
+    def op(self, loss: tf.Tensor, reduction: LossReduction) -> tf.Operation:
+        """Returns the op of one step, with `update_ops` run beside it.
+
+        Raises:
+            ConfigError: both or none of optimizer and train_op_fn are given.
+        """
+        if self.update_ops is not None and not isinstance(self.update_ops, list | tuple):
+            raise ConfigError(
+                f"A head's update_ops are invalid: expected a list, got {quote(self.update_ops)}.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        if self.optimizer is not None and self.train_op_fn is None:
+            step = optimizers.minimize(
+                loss, self.optimizer, self.trainable_variables, reduction=reduction
+            )
+        elif self.train_op_fn is not None and self.optimizer is None:
+            step = self.train_op_fn(loss)
+        else:
+            raise ConfigError(
+                "A head needs either an optimizer or a train_op_fn to train, got "
+                f"{'none' if self.optimizer is None else 'both'}. Give exactly one.",
+                reason=Reason.CONFLICT if self.optimizer is not None else Reason.MISSING_VALUE,
+            )
+        return tf.group(step, *self.update_ops) if self.update_ops else step
 
 
 class Head(abc.ABC):
@@ -217,6 +252,14 @@ class Head(abc.ABC):
             DataError: shapes do not fit.
             NotImplementedError: a head of a user's does not have it.
         """
+        training = Training(
+            optimizer, trainable_variables, train_op_fn, update_ops, regularization_losses
+        )
+        return self._spec(features, mode, logits, labels, training)
+
+    def _spec(
+        self, features: Features, mode: str, logits: tf.Tensor, labels: Labels, training: Training
+    ) -> EstimatorSpec:
         raise NotImplementedError(
             f"{type(self).__name__} has no create_estimator_spec. Write one: it returns the "
             "EstimatorSpec of a model_fn."
@@ -404,18 +447,10 @@ class LabelHead(Head):
         batch = self._batch(labels, logits, features)
         return self._updated(eval_metrics, batch, regularization_losses)
 
-    def create_estimator_spec(
-        self,
-        features: Features,
-        mode: str,
-        logits: tf.Tensor,
-        labels: Labels = None,
-        optimizer: OptimizerLike | None = None,
-        trainable_variables: Sequence[tf.Variable] | None = None,
-        train_op_fn: Callable[[tf.Tensor], tf.Operation] | None = None,
-        update_ops: Sequence[tf.Operation] | None = None,
-        regularization_losses: Sequence[tf.Tensor] | None = None,
+    def _spec(
+        self, features: Features, mode: str, logits: tf.Tensor, labels: Labels, training: Training
     ) -> EstimatorSpec:
+        regularization_losses = training.regularization_losses
         with tf.name_scope(self._name or "head"):
             logits = self._checked_logits(self.calibrated(logits, mode))
             if mode == ModeKeys.PREDICT:
@@ -442,9 +477,7 @@ class LabelHead(Head):
                 mode=mode,
                 predictions=self.predictions(logits),
                 loss=loss,
-                train_op=train_op(
-                    loss, optimizer, trainable_variables, train_op_fn, update_ops, self._reduction
-                ),
+                train_op=training.op(loss, self._reduction),
             )
 
     def labels_and_weights(
@@ -682,37 +715,6 @@ def summarize(
         if regularization_losses:
             total = tf.add_n([tf.convert_to_tensor(part) for part in regularization_losses])
             tf.compat.v1.summary.scalar(key("regularization_loss"), total)
-
-
-def train_op(
-    loss: tf.Tensor,
-    optimizer: OptimizerLike | None,
-    trainable_variables: Sequence[tf.Variable] | None,
-    train_op_fn: Callable[[tf.Tensor], tf.Operation] | None,
-    update_ops: Sequence[tf.Operation] | None,
-    reduction: LossReduction,
-) -> tf.Operation:
-    """Returns the op of one step, with `update_ops` run beside it.
-
-    Raises:
-        ConfigError: both or none of optimizer and train_op_fn are given.
-    """
-    if update_ops is not None and not isinstance(update_ops, list | tuple):
-        raise ConfigError(
-            f"A head's update_ops are invalid: expected a list, got {quote(update_ops)}.",
-            reason=Reason.TYPE_MISMATCH,
-        )
-    if optimizer is not None and train_op_fn is None:
-        step = optimizers.minimize(loss, optimizer, trainable_variables, reduction=reduction)
-    elif train_op_fn is not None and optimizer is None:
-        step = train_op_fn(loss)
-    else:
-        raise ConfigError(
-            "A head needs either an optimizer or a train_op_fn to train, got "
-            f"{'none' if optimizer is None else 'both'}. Give exactly one.",
-            reason=Reason.CONFLICT if optimizer is not None else Reason.MISSING_VALUE,
-        )
-    return tf.group(step, *update_ops) if update_ops else step
 
 
 def checked(labels: tf.Tensor, good: tf.Tensor, head: str, expected: str) -> tf.Tensor:

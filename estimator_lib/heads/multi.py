@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import tensorflow as tf
@@ -13,7 +13,6 @@ from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_me
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction, reduction_of
-from estimator_lib.optimizers import OptimizerLike
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 
@@ -150,19 +149,15 @@ class MultiHead(_base.Head):
             )
         return eval_metrics
 
-    def create_estimator_spec(
+    def _spec(
         self,
         features: _base.Features,
         mode: str,
         logits: tf.Tensor,
-        labels: _base.Labels = None,
-        optimizer: OptimizerLike | None = None,
-        trainable_variables: Sequence[tf.Variable] | None = None,
-        train_op_fn: Callable[[tf.Tensor], tf.Operation] | None = None,
-        update_ops: Sequence[tf.Operation] | None = None,
-        regularization_losses: Sequence[tf.Tensor] | None = None,
+        labels: _base.Labels,
+        training: _base.Training,
     ) -> EstimatorSpec:
-        """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
+        regularization_losses = training.regularization_losses
         logits = {
             name: self._heads[name].calibrated(part, mode)
             for name, part in self._split(logits).items()
@@ -185,9 +180,7 @@ class MultiHead(_base.Head):
             mode=mode,
             predictions=predictions,
             loss=loss,
-            train_op=_base.train_op(
-                loss, optimizer, trainable_variables, train_op_fn, update_ops, self._reduction
-            ),
+            train_op=training.op(loss, self._reduction),
         )
 
     def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:

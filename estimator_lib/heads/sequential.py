@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -13,7 +13,6 @@ from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
 from estimator_lib.heads.multi import MultiHead
-from estimator_lib.optimizers import OptimizerLike
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
@@ -118,19 +117,14 @@ class SequentialHead(_base.Head):
             eval_metrics, flat[0], flat[1], flat[2], regularization_losses
         )
 
-    def create_estimator_spec(
+    def _spec(
         self,
         features: _base.Features,
         mode: str,
         logits: tf.Tensor,
-        labels: _base.Labels = None,
-        optimizer: OptimizerLike | None = None,
-        trainable_variables: Sequence[tf.Variable] | None = None,
-        train_op_fn: Callable[[tf.Tensor], tf.Operation] | None = None,
-        update_ops: Sequence[tf.Operation] | None = None,
-        regularization_losses: Sequence[tf.Tensor] | None = None,
+        labels: _base.Labels,
+        training: _base.Training,
     ) -> EstimatorSpec:
-        """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
         # static_head corrects the logits it gets by itself; the predictions are made here.
         corrected = self.calibrated(logits, mode)
         predictions = {**self.predictions(corrected), self._mask: self._mask_of(features)}
@@ -140,9 +134,8 @@ class SequentialHead(_base.Head):
         self._needed_labels(labels, mode)
         flat_features, flat_logits, flat_labels = self._flat(features, logits, labels)
         spec = self._head.create_estimator_spec(
-            flat_features, mode, flat_logits, flat_labels, optimizer, trainable_variables,
-            train_op_fn, update_ops, regularization_losses,
-        )  # fmt: skip
+            flat_features, mode, flat_logits, flat_labels, *training
+        )
         return spec._replace(predictions=predictions)
 
     def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
