@@ -6,6 +6,7 @@ k-means++, SODA 2007.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -195,35 +196,29 @@ class KMeansClustering(Estimator):
         return self.get_variable_value(self.CLUSTER_CENTERS_VAR_NAME)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Clusters:
     """The centres and how they move."""
 
-    def __init__(
-        self,
-        *,
-        count: int,
-        initial: str | np.ndarray | Callable[[tf.Tensor, int], tf.Tensor],
-        cosine: bool,
-        seed: int | None,
-        mini_batch: bool,
-        steps: int,
-        retries: int,
-    ) -> None:
-        self.count = self._count = count
-        self.are_chosen = not isinstance(initial, np.ndarray)
-        self._initial = initial
-        self._cosine = cosine
-        self._seed = seed
-        self._mini_batch = mini_batch
-        self._steps = steps
-        self._retries = retries
+    count: int
+    initial: str | np.ndarray | Callable[[tf.Tensor, int], tf.Tensor]
+    cosine: bool
+    seed: int | None
+    mini_batch: bool
+    steps: int
+    retries: int
+
+    @property
+    def are_chosen(self) -> bool:
+        """Whether the centres are taken from the input."""
+        return not isinstance(self.initial, np.ndarray)
 
     def spec(self, points: tf.Tensor, mode: str, tolerance: float | None) -> EstimatorSpec:
         given = not self.are_chosen
         points = self._scaled(points)
-        centres = _state("clusters", (self._count, int(points.shape[1])),
+        centres = _state("clusters", (self.count, int(points.shape[1])),
                          self._constant if given else 0.0)  # fmt: skip
-        chosen = _state("chosen", (), self._count if given else 0, tf.int64)
+        chosen = _state("chosen", (), self.count if given else 0, tf.int64)
         known = tf.identity(chosen)
         distances = self._distances(points, tf.identity(centres), known)
         nearest = tf.argmin(distances, 1)
@@ -251,54 +246,54 @@ class _Clusters:
 
     def _distances(self, points: tf.Tensor, centres: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         """Returns float32 `[batch, count]`; infinite for centres not chosen yet."""
-        if self._cosine:
+        if self.cosine:
             found = 1.0 - tf.matmul(points, self._scaled(centres), transpose_b=True)
         else:
             squares = tf.reduce_sum(tf.square(points), 1, keepdims=True)
             found = squares - 2.0 * tf.matmul(points, centres, transpose_b=True)
             found = tf.maximum(found + tf.reduce_sum(tf.square(centres), 1), 0.0)
-        unknown = (tf.range(self._count, dtype=tf.int64) >= known) & (known > 0)
+        unknown = (tf.range(self.count, dtype=tf.int64) >= known) & (known > 0)
         return tf.where(unknown, np.inf, found)
 
     def pick(self, points: tf.Tensor, have: tf.Tensor) -> tf.Tensor:
         """Returns the points of a batch that become centres beside the `have` chosen before."""
-        if callable(self._initial):
-            made = tf.cast(self._initial(points, self._count), tf.float32)
-            return self._scaled(tf.ensure_shape(made, (self._count, points.shape[1])))
+        if callable(self.initial):
+            made = tf.cast(self.initial(points, self.count), tf.float32)
+            return self._scaled(tf.ensure_shape(made, (self.count, points.shape[1])))
         points = self._scaled(points)
         size = tf.shape(points, tf.int64)[0]
         pair = variables.stateless_seed("kmeans")
-        if self._seed is not None:
-            pair = tf.stack([tf.constant(self._seed, tf.int64), have])
-        if self._initial == "kmeans_plus_plus":
+        if self.seed is not None:
+            pair = tf.stack([tf.constant(self.seed, tf.int64), have])
+        if self.initial == "kmeans_plus_plus":
             said = ["A batch has fewer points than there are clusters, and kmeans_plus_plus "
                     "chooses from one: got", size]  # fmt: skip
-            with tf.control_dependencies(variables.require(size >= self._count, lambda: said)):
+            with tf.control_dependencies(variables.require(size >= self.count, lambda: said)):
                 return tf.raw_ops.KmeansPlusPlusInitialization(
-                    points=points, num_to_sample=tf.constant(self._count, tf.int64),
+                    points=points, num_to_sample=tf.constant(self.count, tf.int64),
                     seed=pair[0] + pair[1],
-                    num_retries_per_sample=tf.constant(self._retries, tf.int64),
+                    num_retries_per_sample=tf.constant(self.retries, tf.int64),
                 )  # fmt: skip
         order = tf.random.experimental.stateless_shuffle(tf.range(size), pair)
-        return tf.gather(points, order[: tf.minimum(self._count - have, size)])
+        return tf.gather(points, order[: tf.minimum(self.count - have, size)])
 
     def _constant(self, shape: Sequence[int], dtype: tf.DType = None) -> tf.Tensor:
         del shape
-        return self._scaled(tf.constant(self._initial, dtype))
+        return self._scaled(tf.constant(self.initial, dtype))
 
     def _scaled(self, points: tf.Tensor) -> tf.Tensor:
         """Returns points of length 1 for the metric "cosine"."""
-        return tf.nn.l2_normalize(points, 1) if self._cosine else points
+        return tf.nn.l2_normalize(points, 1) if self.cosine else points
 
     def _move(self, points: tf.Tensor, nearest: tf.Tensor, centres: tf.Variable) -> tf.Tensor:
-        sums = tf.math.unsorted_segment_sum(points, nearest, self._count)
-        counts = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, self._count)
-        if not self._mini_batch:
+        sums = tf.math.unsorted_segment_sum(points, nearest, self.count)
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, self.count)
+        if not self.mini_batch:
             mean = self._scaled(tf.math.divide_no_nan(sums, _column(counts)))
             new = tf.where(_column(counts) > 0, mean, tf.identity(centres))
             updates = [centres.assign(new)]
-        elif self._steps == 1:
-            total = _state("cluster_counts", (self._count,), 1, tf.int64)
+        elif self.steps == 1:
+            total = _state("cluster_counts", (self.count,), 1, tf.int64)
             now = tf.identity(total) + counts
             updates = [total.assign(now), centres.assign(_nearer(centres, sums, counts, now))]
         else:
@@ -311,16 +306,16 @@ class _Clusters:
     ) -> list[tf.Operation]:
         """Moves the centres of the next iteration, and `centres` where it begins."""
         moved = _state("clusters_next", centres.shape, 0.0)
-        total = _state("cluster_counts", (self._count,), 0, tf.int64)
+        total = _state("cluster_counts", (self.count,), 0, tf.int64)
         step = variables.global_step()
         before = tf.identity(total)
         first = tf.reduce_all(before == 0)
         # tf.estimator saved the end of an iteration before its centres were taken over.
-        late = (step % self._steps == 0) & ~first
+        late = (step % self.steps == 0) & ~first
         old = tf.where(first, tf.identity(centres), tf.identity(moved))
         now = tf.where(late, tf.zeros_like(before), before) + counts
         new = _nearer(old, sums, counts, now)
-        ends = (step + 1) % self._steps == 0
+        ends = (step + 1) % self.steps == 0
         kept = tf.where(late, self._scaled(old), tf.identity(centres))
         return [
             moved.assign(new),
