@@ -8,7 +8,7 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-.PHONY: demo test faults cluster-test lint format bench specs specs-check image clean
+.PHONY: demo test faults cluster-test docs coverage lint format bench specs specs-check image clean
 
 demo: $(READY)
 	@$(BIN)/python -m pipelines.examples.flights.data
@@ -26,6 +26,15 @@ faults: $(READY)
 cluster-test: $(READY)
 	$(BIN)/python -m pytest tests/cluster -rs --timeout=0 \
 	  -o log_cli=true -o log_cli_level=INFO -o log_cli_format="%(asctime)s %(message)s"
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+	@echo "build/site/index.html"
+
+# All tests, with the lines of the libraries that no test reaches in this process.
+coverage: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=estimator_lib --cov=transforms --cov=components --cov=pipelines \
+	  --cov-report=term-missing:skip-covered
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -80,7 +80,8 @@ def validate(
         EstimatorLibError: a file cannot be read.
     """
     computed, inferred, looked = _computed(files)
-    from transforms import anomalies, dataset
+    from transforms import dataset
+    from transforms.validating import anomalies
 
     found = dataset.judge(
         computed, schema, environment=environment, previous=previous, serving=serving
@@ -98,9 +99,9 @@ def look(part: config.PreprocessPart, base_dir: pathlib.Path) -> int:
         How many rows were seen.
 
     Raises:
-        EstimatorLibError: see `transforms.first_look.check`.
+        EstimatorLibError: see `transforms.validating.first_look.check`.
     """
-    from transforms import first_look
+    from transforms.validating import first_look
 
     return first_look.check(part, str(base_dir))
 
@@ -124,8 +125,8 @@ def preprocess(
         EstimatorLibError: see `transforms.preprocess.run`.
     """
     with startup_lines_hidden():
-        from transforms import object_store
         from transforms import preprocess as job
+        from transforms.beam import object_store
 
     return job.run(
         part,
@@ -140,7 +141,8 @@ def preprocess(
 
 def _computed(files: Files) -> tuple[Any, Any, Looked]:
     with startup_lines_hidden():
-        from transforms import dataset, runners
+        from transforms import dataset
+        from transforms.beam import runners
 
     runners.use_for_files(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.

@@ -23,10 +23,11 @@ from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
 from estimator_lib.core.values import Logical
-from transforms import files, readers, runners
-from transforms.analysis import raise_first
-from transforms.problems import SHOWN, Problems
-from transforms.rows import FLOAT, Field, Layout, Rows
+from transforms.beam import runners
+from transforms.learning.analysis import raise_first
+from transforms.reading import files, readers
+from transforms.reading.problems import SHOWN, Problems
+from transforms.reading.rows import FLOAT, Field, Layout, Rows
 
 BATCH_ROWS = 8192
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}

@@ -229,7 +229,7 @@ def _checked_scaffold(scaffold: Any) -> Any:
     if not isinstance(scaffold, tf.compat.v1.train.Scaffold):
         raise _mistyped("scaffold", "a tf.compat.v1.train.Scaffold", scaffold)
     for work in _SESSION_WORK:
-        if getattr(scaffold, work, None) is not None or getattr(scaffold, f"_{work}", None):
+        if getattr(scaffold, work, None) is not None:
             raise ConfigError(
                 f"EstimatorSpec.scaffold has {work}, which needs a session. Read weights by "
                 "warm_start_from, and do other work in a hook's begin().",

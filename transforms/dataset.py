@@ -14,21 +14,13 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from estimator_lib.core import config, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
-from transforms import (
-    anomalies,
-    csv_reader,
-    files,
-    object_store,
-    preprocess,
-    readers,
-    records,
-    schema_policy,
-    statistics,
-    statistics_page,
-    values,
-)
-from transforms.problems import Problems
-from transforms.rows import Field, Layout
+from transforms import preprocess
+from transforms.beam import object_store
+from transforms.learning import statistics
+from transforms.reading import csv_reader, files, readers, records, values
+from transforms.reading.problems import Problems
+from transforms.reading.rows import Field, Layout
+from transforms.validating import anomalies, schema_policy, statistics_page
 
 _SUFFIXES = {
     ".csv": "csv",

@@ -4,6 +4,8 @@ Example:
     >>> job = Job(root=tmp_path, files={"train": ["x,y\n1,0\n"], "eval": ["x,y\n2,1\n"]},
     ...           label={"field": "y"}, columns={"x": {"kind": "numeric"}})
     >>> job.run().splits["train"].kept
+    analyse  2 rows in ...
+    transform  2 rows in ...
     1
 """
 

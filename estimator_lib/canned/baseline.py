@@ -13,6 +13,7 @@ from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, compilable
 from estimator_lib.training.run_config import RunConfig
 
@@ -38,7 +39,7 @@ class BaselineEstimator(Estimator):
         trainer = networks.optimizer(optimizer, rate=networks.BASELINE_RATE)
 
         @compilable
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             with variables.scope("baseline"):
                 bias = variables.get_variable("bias", (head.logits_dimension,), initializer=0.0)
             logits = tf.tile(bias[tf.newaxis], (_batch_size(features), 1))
@@ -109,7 +110,7 @@ class BaselineRegressor(BaselineEstimator):
         super().__init__(head, model_dir, optimizer, config)
 
 
-def _batch_size(features: heads.Features | tf.Tensor) -> tf.Tensor:
+def _batch_size(features: heads.NamedFeatures | tf.Tensor) -> tf.Tensor:
     values = list(features.values()) if isinstance(features, Mapping) else [features]
     if not values:
         raise DataError(

@@ -13,6 +13,7 @@ from estimator_lib.core.constraints import Activation, Count, Share, Switch, Wid
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 from estimator_lib.training.run_config import RunConfig
 
@@ -56,7 +57,7 @@ class DCNEstimator(Estimator):
         trainer = networks.optimizer(optimizer, networks.dnn_rates(head))
 
         @compilable
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             with variables.scope("dcn"):
                 first = dense_features(columns, features)
                 crossed = first

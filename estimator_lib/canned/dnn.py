@@ -21,6 +21,7 @@ from estimator_lib.core.constraints import (
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, compilable
 from estimator_lib.training.run_config import RunConfig
 
@@ -60,7 +61,7 @@ class DNNEstimator(Estimator):
         trainer = networks.optimizer(optimizer, networks.DNN_RATES)
 
         @compilable
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             logits, made, updates = networks.dnn_logits(
                 features,
                 columns,

@@ -32,6 +32,7 @@ from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput
 from estimator_lib.features.dense import dense_features
 from estimator_lib.inputs import datasets
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 from estimator_lib.training.hooks import Hook, StepContext
 from estimator_lib.training.run_config import RunConfig
@@ -116,10 +117,10 @@ class KMeansClustering(Estimator):
             retries=kmeans_plus_plus_num_retries,
         )
 
-        def points_of(features: heads.Features) -> tf.Tensor:
+        def points_of(features: heads.NamedFeatures) -> tf.Tensor:
             return _points(features, columns)
 
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             del labels
             return clusters.spec(points_of(features), mode, relative_tolerance)
 
@@ -142,8 +143,7 @@ class KMeansClustering(Estimator):
             DataError: the input ends before, or its batches are too small for
                 "kmeans_plus_plus".
         """
-        fresh = self.latest_checkpoint() is None and self._warm_start is None
-        if fresh and self._clusters.are_chosen:
+        if self._clusters.are_chosen:
             self.begin(input_fn, self._choose)
         return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
 
@@ -153,8 +153,8 @@ class KMeansClustering(Estimator):
             return
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def pick(features: heads.Features, have: tf.Tensor) -> tf.Tensor:
-            with self._model.tracing(ModeKeys.TRAIN):
+        def pick(features: heads.NamedFeatures, have: tf.Tensor) -> tf.Tensor:
+            with self._engine.model.tracing(ModeKeys.TRAIN):
                 return self._clusters.pick(self._points_of(features), have)
 
         rows: list[Any] = []
@@ -362,7 +362,9 @@ def _nearer(
     return old + tf.math.divide_no_nan(sums - _column(counts) * old, _column(now))
 
 
-def _points(features: heads.Features | tf.Tensor, columns: Sequence[fc.Column] | None) -> tf.Tensor:
+def _points(
+    features: heads.NamedFeatures | tf.Tensor, columns: Sequence[fc.Column] | None
+) -> tf.Tensor:
     if columns is not None:
         return dense_features(columns, features)
     parts = [features[key] for key in sorted(features)] if isinstance(features, Mapping) else [

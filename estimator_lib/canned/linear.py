@@ -25,6 +25,7 @@ from estimator_lib.features.linear import linear_terms
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers import OptimizerLike
 from estimator_lib.optimizers.sdca import LinearSDCA
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 from estimator_lib.training.run_config import RunConfig
 
@@ -66,7 +67,7 @@ class LinearEstimator(Estimator):
         if not isinstance(optimizer, LinearSDCA) and dual is None:
             trainer = networks.optimizer(optimizer, rate=networks.LINEAR_RATE)
 
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             logits, made, updates = networks.wide_logits(
                 features, columns, head.logits_dimension, sparse_combiner=sparse_combiner
             )
@@ -185,8 +186,8 @@ def _dual_step(
     dual: LinearSDCA,
     head: heads.LabelHead,
     columns: Sequence[fc.Column],
-    features: heads.Features,
-    labels: heads.Labels,
+    features: heads.NamedFeatures,
+    labels: Labels,
     loss: tf.Tensor,
 ) -> tf.Operation:
     del loss  # the duals' own, which has the same optimum

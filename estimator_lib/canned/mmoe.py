@@ -25,6 +25,7 @@ from estimator_lib.core.errors import Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 from estimator_lib.training.run_config import RunConfig
 
@@ -69,7 +70,7 @@ class MMoEEstimator(Estimator):
         trainer = networks.optimizer(optimizer, min(rates, key=lambda r: r["Adagrad"]))
 
         @compilable
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             def layers(net: tf.Tensor, units: Sequence[int]) -> tf.Tensor:
                 return networks.hidden_layers(
                     net, units, activation_fn=activation, dropout_rate=dropout,

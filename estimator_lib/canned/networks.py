@@ -38,7 +38,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -194,7 +193,7 @@ def hidden_layers(
 
 
 def dnn_logits(
-    features: heads.Features,
+    features: heads.NamedFeatures,
     columns: Sequence[fc.Column],
     units: int,
     *,
@@ -223,7 +222,7 @@ def dnn_logits(
 
 
 def wide_logits(
-    features: heads.Features,
+    features: heads.NamedFeatures,
     columns: Sequence[fc.Column],
     units: int,
     *,
@@ -253,7 +252,7 @@ def built(build: Callable[[], tuple[tf.Tensor, list[tf.Operation]]]) -> Built:
 Head = Annotated[heads.Head, with_method("create_estimator_spec", "a Head")]
 Columns = Sequence[object]
 """Feature columns: ours, or of `tf.feature_column`."""
-WarmStart = str | os.PathLike[str] | WarmStartSettings | None
+WarmStart = str | WarmStartSettings | None
 """A checkpoint to take weights from; see `Estimator`."""
 
 
@@ -324,7 +323,7 @@ def for_numbers(model: _Model) -> _Model:
 
 
 def _with_head(model: _Model, make_head: Callable[..., heads.Head]) -> _Model:
-    takes_head = model.__init__
+    takes_head: Callable[..., None] = model.__init__
     this, _, *inherited = inspect.signature(takes_head).parameters.values()
     own = list(inspect.signature(make_head).parameters.values())
     at = [p.name for p in inherited].index("model_dir") + 1

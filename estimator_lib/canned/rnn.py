@@ -30,6 +30,7 @@ from estimator_lib.features.dense import dense_features
 from estimator_lib.features.sequence import check_sequences, sequence_features
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 from estimator_lib.training.run_config import RunConfig
 
@@ -103,7 +104,7 @@ class RNNEstimator(Estimator):
             optimizer = {"name": optimizer, "learning_rate": _RATE, "clipnorm": _CLIPNORM}
         trainer = optimizers.get(optimizer) if isinstance(optimizer, dict) else optimizer
 
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             inputs, lengths = sequence_features(sequences, features)
             time = tf.shape(inputs)[1]
             if context:

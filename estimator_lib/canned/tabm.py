@@ -20,6 +20,7 @@ from estimator_lib.core.constraints import Activation, Count, Share, Widths, che
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels, Tensor
 from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
 from estimator_lib.training.run_config import RunConfig
 
@@ -62,7 +63,7 @@ class TabMEstimator(Estimator):
         trainer = networks.optimizer(optimizer, {"Adam": _RATE, **networks.dnn_rates(head)})
 
         @compilable
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             training = mode == ModeKeys.TRAIN
             with variables.scope("tabm"):
                 net = tf.repeat(dense_features(columns, features)[:, tf.newaxis], members, axis=1)
@@ -175,15 +176,13 @@ def _glorot_each(shape: Sequence[int], dtype: tf.DType = tf.float32) -> tf.Tenso
     return tf.random.uniform(shape, -limit, limit, dtype)
 
 
-def _labels(labels: heads.Labels, rows: tf.Tensor) -> heads.Labels:
+def _labels(labels: Labels, rows: tf.Tensor) -> Labels:
     if isinstance(labels, Mapping):
         return {key: _rows(value, rows) for key, value in labels.items()}
     return None if labels is None else _rows(labels, rows)
 
 
-def _rows(
-    values: tf.Tensor | tf.SparseTensor | tf.RaggedTensor, rows: tf.Tensor
-) -> tf.Tensor | tf.RaggedTensor:
+def _rows(values: Tensor, rows: tf.Tensor) -> Tensor:
     """Returns every row of a feature or label as often as there are members."""
     if isinstance(values, tf.SparseTensor):
         values = tf.RaggedTensor.from_sparse(values)

@@ -27,6 +27,7 @@ from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction, reduction_of
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, compilable
 from estimator_lib.training.run_config import RunConfig
 
@@ -93,7 +94,7 @@ class DNNLinearCombinedEstimator(Estimator):
         deep_trainer = networks.optimizer(dnn_optimizer, rate=other)
 
         @compilable
-        def model_fn(features: heads.Features, labels: heads.Labels, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             parts: list[tuple[networks.Built, OptimizerLike]] = []
             if deep:
                 made = networks.dnn_logits(

@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import tempfile
@@ -29,7 +28,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from estimator_lib.core import storage
+from estimator_lib.core import storage, strict_json
 from estimator_lib.core.errors import DataError, Reason, StorageError, quote
 
 NAME = "manifest.json"
@@ -163,7 +162,7 @@ def finished(
     if data is None:
         return None
     try:
-        content = json.loads(data)
+        content = strict_json.parse(data)
         return Manifest(
             kind=_typed(content["kind"], str),
             files={name: _entry(**entry) for name, entry in content["files"].items()},

@@ -1,8 +1,8 @@
 """What a value is, whatever it is written in: its logical type, its one text, its number.
 
 Layer 0. The one place that knows how values are written. Readers of files turn what they find into
-texts and numbers by these rules (`transforms.values` has them for Arrow columns), so that a table
-gives the same tokens, numbers and hashes from any format. `transforms/README.md` has the table for
+texts and numbers by these rules (`transforms.reading.values` has them for Arrow columns), so that a
+table gives the same tokens, numbers and hashes from any format. `docs/data.md` has the table for
 users.
 
 Every text belongs to one kind: the narrowest that it can be read as. A field's logical type is the
@@ -20,6 +20,8 @@ import math
 import re
 from collections.abc import Iterable
 from typing import Any
+
+from estimator_lib.core import strict_json
 
 
 class Logical(enum.StrEnum):
@@ -211,22 +213,9 @@ def _seconds(days: str, sign: str, hours: str | None, minutes: str, seconds: str
 
 def _json(text: str) -> str | None:
     try:
-        value = json.loads(text, parse_constant=_refused, object_pairs_hook=_once)
-        found = json_text(value)
-        found.encode()  # half a surrogate pair is no text
+        return json_text(strict_json.parse(text))
     except (ValueError, RecursionError):
         return None
-    return found
-
-
-def _refused(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key twice")
-    return found
 
 
 def _json_value(value: Any) -> Any:

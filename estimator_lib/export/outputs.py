@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.saved_model.model_utils import export_output as theirs
 
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.tensorflow_internals import export_output as theirs
 
 ExportOutput = theirs.ExportOutput
 """Base of all outputs, of these and of TensorFlow's."""
@@ -73,13 +73,13 @@ class EvalOutput(_Named, theirs.EvalOutput):
         metrics: Name to a Keras metric, or a (value, update_op) pair.
     """
 
+    loss = predictions = metrics = None
+
     # What TensorFlow's class would check, it checks for metrics of Keras 2.
     def __init__(
         self, loss: Any = None, predictions: Any = None, metrics: Mapping[str, Any] | None = None
     ) -> None:
-        self._loss = loss
-        self._predictions = predictions
-        self._metrics = metrics
+        self.loss, self.predictions, self.metrics = loss, predictions, metrics
 
 
 def tensors(output: Any) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.python.eager import context as eager_context
 
 from estimator_lib.core.errors import EstimatorLibError, ExportError, Reason, quote
 from estimator_lib.export.saved_model import load_model
+from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
 Rows = Mapping[str, Any]
@@ -99,7 +99,7 @@ class Checker:
         self._pipe: Any = None
 
     def __enter__(self) -> Checker:
-        if _runtime_started() or sys.platform != "linux":
+        if runtime_started() or sys.platform != "linux":
             return self
         ours, theirs = multiprocessing.Pipe()
         process = multiprocessing.get_context("fork").Process(
@@ -226,12 +226,6 @@ def _read(path: str) -> dict[str, Any]:
             array[:] = items
             found[name] = array.reshape(stored[f"shape{i}"])
     return found
-
-
-def _runtime_started() -> bool:
-    """Whether TensorFlow has made its threads; they do not survive a fork."""
-    current = eager_context.context_safe()
-    return current is not None and bool(current._initialized)
 
 
 def _serve(pipe: Any, other_end: Any) -> None:

@@ -2,10 +2,9 @@
 
 from estimator_lib.heads._base import (
     Calibration,
-    Features,
     Head,
     LabelHead,
-    Labels,
+    NamedFeatures,
     Reduction,
     WeightColumn,
 )
@@ -26,14 +25,13 @@ from estimator_lib.heads.sequential import SequentialHead
 __all__ = [
     "BinaryClassHead",
     "Calibration",
-    "Features",
     "Head",
     "LabelHead",
-    "Labels",
     "LogisticRegressionHead",
     "MultiClassHead",
     "MultiHead",
     "MultiLabelHead",
+    "NamedFeatures",
     "PairwiseRankingHead",
     "PoissonRegressionHead",
     "QuantileRegressionHead",

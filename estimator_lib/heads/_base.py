@@ -32,6 +32,7 @@ from estimator_lib.errors import BadValueError
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels, Tensor
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 PREDICT_SIGNATURE = "predict"
@@ -39,8 +40,7 @@ _TEXTS = ("classes", "all_classes")
 CLASSIFICATION_SIGNATURE = "classification"
 REGRESSION_SIGNATURE = "regression"
 
-Features = Mapping[str, tf.Tensor]
-Labels: TypeAlias = tf.Tensor | tf.SparseTensor | tf.RaggedTensor | Mapping[str, tf.Tensor] | None
+NamedFeatures: TypeAlias = Mapping[str, Tensor]
 WeightColumn = str | fc.NumericColumn | None
 """Feature with the examples' weights, or numeric column; None means 1."""
 Reduction = LossReduction | str
@@ -176,7 +176,7 @@ class Head(abc.ABC):
         self,
         labels: Labels,
         logits: tf.Tensor,
-        features: Features | None = None,
+        features: NamedFeatures | None = None,
         mode: str | None = None,
         regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
@@ -215,7 +215,7 @@ class Head(abc.ABC):
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: Features,
+        features: NamedFeatures,
         logits: tf.Tensor,
         labels: Labels,
         regularization_losses: Sequence[tf.Tensor] | None = None,
@@ -224,7 +224,7 @@ class Head(abc.ABC):
 
     def create_estimator_spec(
         self,
-        features: Features,
+        features: NamedFeatures,
         mode: str,
         logits: tf.Tensor,
         labels: Labels = None,
@@ -258,7 +258,12 @@ class Head(abc.ABC):
         return self._spec(features, mode, logits, labels, training)
 
     def _spec(
-        self, features: Features, mode: str, logits: tf.Tensor, labels: Labels, training: Training
+        self,
+        features: NamedFeatures,
+        mode: str,
+        logits: tf.Tensor,
+        labels: Labels,
+        training: Training,
     ) -> EstimatorSpec:
         raise NotImplementedError(
             f"{type(self).__name__} has no create_estimator_spec. Write one: it returns the "
@@ -401,7 +406,7 @@ class LabelHead(Head):
         self,
         labels: Labels,
         logits: tf.Tensor,
-        features: Features | None = None,
+        features: NamedFeatures | None = None,
         mode: str | None = None,
         regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
@@ -438,7 +443,7 @@ class LabelHead(Head):
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: Features,
+        features: NamedFeatures,
         logits: tf.Tensor,
         labels: Labels,
         regularization_losses: Sequence[tf.Tensor] | None = None,
@@ -448,7 +453,12 @@ class LabelHead(Head):
         return self._updated(eval_metrics, batch, regularization_losses)
 
     def _spec(
-        self, features: Features, mode: str, logits: tf.Tensor, labels: Labels, training: Training
+        self,
+        features: NamedFeatures,
+        mode: str,
+        logits: tf.Tensor,
+        labels: Labels,
+        training: Training,
     ) -> EstimatorSpec:
         regularization_losses = training.regularization_losses
         with tf.name_scope(self._name or "head"):
@@ -481,7 +491,7 @@ class LabelHead(Head):
             )
 
     def labels_and_weights(
-        self, labels: Labels, features: Features
+        self, labels: Labels, features: NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Returns labels as numbers, `[batch, n]`, checked, and weights, None for 1.
 
@@ -491,7 +501,7 @@ class LabelHead(Head):
 
     # --- shared parts ------------------------------------------------------------------------
 
-    def _batch(self, labels: Labels, logits: tf.Tensor, features: Features) -> Batch:
+    def _batch(self, labels: Labels, logits: tf.Tensor, features: NamedFeatures) -> Batch:
         numbers, logits, losses, weights = self._per_example(labels, logits, features)
         return Batch(
             labels=numbers,
@@ -502,7 +512,7 @@ class LabelHead(Head):
         )
 
     def _per_example(
-        self, labels: Labels, logits: tf.Tensor, features: Features
+        self, labels: Labels, logits: tf.Tensor, features: NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """Returns labels as numbers, logits, losses and weights, each `[rows, n]`."""
         logits = self._checked_logits(logits)
@@ -514,7 +524,9 @@ class LabelHead(Head):
             losses = self._loss_of(given.dtype)(numbers, _flat(logits))
         return numbers, _flat(logits), losses, self._weights(features, logits)
 
-    def _own_losses(self, numbers: tf.Tensor, logits: tf.Tensor, features: Features) -> tf.Tensor:
+    def _own_losses(
+        self, numbers: tf.Tensor, logits: tf.Tensor, features: NamedFeatures
+    ) -> tf.Tensor:
         loss_fn = self._loss_fn
         assert loss_fn is not None  # noqa: S101 - the caller has looked
         losses = loss_fn(
@@ -582,7 +594,9 @@ class LabelHead(Head):
         said = [f"{type(self).__name__} got labels of a wrong shape: expected", expected, found]
         return tf.reshape(_if_true(_same_shape(expected, found), said, labels), expected)
 
-    def _weights(self, features: Features, logits: tf.Tensor | None = None) -> tf.Tensor | None:
+    def _weights(
+        self, features: NamedFeatures, logits: tf.Tensor | None = None
+    ) -> tf.Tensor | None:
         """Returns weights `[rows, 1]` or, where the head allows it, one per logit."""
         if self._weight_column is None:
             return None
@@ -660,8 +674,8 @@ class LabelHead(Head):
 
 
 def _flat(
-    values: tf.Tensor | tf.SparseTensor | tf.RaggedTensor,
-) -> tf.Tensor | tf.SparseTensor | tf.RaggedTensor:
+    values: Tensor,
+) -> Tensor:
     """Returns `[..., n]` as `[rows, n]`."""
     if isinstance(values, tf.SparseTensor | tf.RaggedTensor) or values.shape.rank == 2:
         return values

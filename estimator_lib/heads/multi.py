@@ -13,6 +13,7 @@ from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_me
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction, reduction_of
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 
@@ -75,9 +76,9 @@ class MultiHead(_base.Head):
 
     def loss(
         self,
-        labels: _base.Labels,
+        labels: Labels,
         logits: tf.Tensor,
-        features: _base.Features | None = None,
+        features: _base.NamedFeatures | None = None,
         mode: str | None = None,
         regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
@@ -125,9 +126,9 @@ class MultiHead(_base.Head):
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: _base.Features,
+        features: _base.NamedFeatures,
         logits: tf.Tensor,
-        labels: _base.Labels,
+        labels: Labels,
         regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, Any]:
         """Adds a batch to `eval_metrics` (from `metrics`) and returns them."""
@@ -151,10 +152,10 @@ class MultiHead(_base.Head):
 
     def _spec(
         self,
-        features: _base.Features,
+        features: _base.NamedFeatures,
         mode: str,
         logits: tf.Tensor,
-        labels: _base.Labels,
+        labels: Labels,
         training: _base.Training,
     ) -> EstimatorSpec:
         regularization_losses = training.regularization_losses
@@ -211,7 +212,7 @@ class MultiHead(_base.Head):
         parts = tf.split(self._checked_logits(logits), sizes, axis=-1)
         return dict(zip(self._heads, parts, strict=True))
 
-    def _labels_by_head(self, labels: _base.Labels) -> Mapping[str, Any]:
+    def _labels_by_head(self, labels: Labels) -> Mapping[str, Any]:
         if not isinstance(labels, Mapping):
             raise DataError(
                 f"MultiHead got one tensor of labels: expected a dict by head name, "
@@ -228,9 +229,9 @@ class MultiHead(_base.Head):
 
     def _loss_parts(
         self,
-        labels: _base.Labels,
+        labels: Labels,
         parts: Mapping[str, tf.Tensor],
-        features: _base.Features | None,
+        features: _base.NamedFeatures | None,
         mode: str | None,
     ) -> list[tf.Tensor]:
         by_head = self._labels_by_head(labels)

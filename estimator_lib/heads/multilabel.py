@@ -13,6 +13,7 @@ from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.export.outputs import ClassificationOutput, ExportOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
+from estimator_lib.protocols import Labels
 
 
 class MultiLabelHead(_base.LabelHead):
@@ -71,7 +72,7 @@ class MultiLabelHead(_base.LabelHead):
         raise refused(type(self).__name__, argument, self._vocabulary.expected(), given)
 
     def _column_of(
-        self, labels: _base.Labels, logits: tf.Tensor | None = None
+        self, labels: Labels, logits: tf.Tensor | None = None
     ) -> tf.Tensor | tf.RaggedTensor:
         if isinstance(labels, tf.SparseTensor):
             labels = tf.RaggedTensor.from_sparse(labels)

@@ -15,6 +15,7 @@ from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, RegressionOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
+from estimator_lib.protocols import Labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class PairwiseRankingHead(_base.LabelHead):
         return {_base.REGRESSION_SIGNATURE: RegressionOutput(predictions["predictions"])}
 
     def _pairs(
-        self, labels: tf.Tensor, features: _base.Features
+        self, labels: tf.Tensor, features: _base.NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the weights of pairs and of rows, and how many pairs there are."""
         if self._group not in features:
@@ -95,7 +96,7 @@ class PairwiseRankingHead(_base.LabelHead):
         return chosen * rows * tf.transpose(rows), rows, tf.reduce_sum(chosen)
 
     def _per_example(
-        self, labels: _base.Labels, logits: tf.Tensor, features: _base.Features
+        self, labels: Labels, logits: tf.Tensor, features: _base.NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
         logits = self._checked_logits(logits)
         numbers = self._labels(self._column_of(labels, logits))
@@ -107,7 +108,7 @@ class PairwiseRankingHead(_base.LabelHead):
         return numbers, logits, losses, None
 
     def _batch(
-        self, labels: _base.Labels, logits: tf.Tensor, features: _base.Features
+        self, labels: Labels, logits: tf.Tensor, features: _base.NamedFeatures
     ) -> _base.Batch:
         numbers, logits, losses, _ = self._per_example(labels, logits, features)
         pairs, rows, _ = self._pairs(numbers, features)

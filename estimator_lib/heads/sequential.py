@@ -13,6 +13,7 @@ from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
 from estimator_lib.heads.multi import MultiHead
+from estimator_lib.protocols import Labels, Tensor
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
@@ -74,9 +75,9 @@ class SequentialHead(_base.Head):
 
     def loss(
         self,
-        labels: _base.Labels,
+        labels: Labels,
         logits: tf.Tensor,
-        features: _base.Features | None = None,
+        features: _base.NamedFeatures | None = None,
         mode: str | None = None,
         regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
@@ -106,9 +107,9 @@ class SequentialHead(_base.Head):
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: _base.Features,
+        features: _base.NamedFeatures,
         logits: tf.Tensor,
-        labels: _base.Labels,
+        labels: Labels,
         regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, Any]:
         """Adds the positions inside the mask to `eval_metrics` and returns them."""
@@ -119,10 +120,10 @@ class SequentialHead(_base.Head):
 
     def _spec(
         self,
-        features: _base.Features,
+        features: _base.NamedFeatures,
         mode: str,
         logits: tf.Tensor,
-        labels: _base.Labels,
+        labels: Labels,
         training: _base.Training,
     ) -> EstimatorSpec:
         # static_head corrects the logits it gets by itself; the predictions are made here.
@@ -143,7 +144,7 @@ class SequentialHead(_base.Head):
         found = self._head.export_outputs(predictions)
         return found | {_base.PREDICT_SIGNATURE: PredictOutput(predictions)}
 
-    def _mask_of(self, features: _base.Features) -> tf.Tensor:
+    def _mask_of(self, features: _base.NamedFeatures) -> tf.Tensor:
         if self._mask not in features:
             raise DataError(
                 f"SequentialHead misses the mask {self._mask!r}: expected a bool feature "
@@ -154,7 +155,7 @@ class SequentialHead(_base.Head):
         return tf.cast(features[self._mask], tf.bool)
 
     def _flat(
-        self, features: _base.Features, logits: tf.Tensor, labels: _base.Labels
+        self, features: _base.NamedFeatures, logits: tf.Tensor, labels: Labels
     ) -> tuple[dict[str, Any], tf.Tensor, tf.Tensor]:
         mask = self._mask_of(features)
         inside = {
@@ -166,7 +167,7 @@ class SequentialHead(_base.Head):
         return inside, at, tf.boolean_mask(_padded(labels, mask), mask)
 
 
-def _padded(values: tf.Tensor | tf.SparseTensor | tf.RaggedTensor, mask: tf.Tensor) -> tf.Tensor:
+def _padded(values: Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Returns `[batch, time]` values of any form, as long as the mask."""
     if isinstance(values, tf.SparseTensor):
         values = tf.RaggedTensor.from_sparse(values)

@@ -157,6 +157,16 @@ def read(path: pathlib.Path, columns: Sequence[str], group: int | None = None) -
         ) from error
 
 
+def read_groups(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Any]:
+    """Yields a table of each row group of a file of examples; a TFRecord shard is one.
+
+    Raises:
+        DataError: the file is damaged or lacks a column.
+    """
+    for group in range(len(_group_rows(path))):
+        yield read(path, columns, group)
+
+
 def decode(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
     """Returns a table's columns as numpy arrays of the given dtypes, or as Lists.
 

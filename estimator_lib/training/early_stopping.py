@@ -1,7 +1,7 @@
 """Early stopping: end training when evaluations say so, and go back to the best weights.
 
-Layer 3. The hooks read `evaluations.jsonl` of an evaluation directory, so it does not matter
-whether this process evaluates or an evaluator job does. A metric that is missing from an
+Layer 3. The hooks look at the evaluations of a directory, so it does not matter whether this
+process evaluates or an evaluator job does. A metric that is missing from an
 evaluation, or not finite, is passed over.
 """
 
@@ -107,13 +107,15 @@ class MetricStoppingHook(EarlyStoppingHook):
 
     def results(self) -> list[tuple[int, float]]:
         """Returns (step, value) of the evaluations so far, in order of steps, newest last."""
+        # A directory that tf.estimator wrote has no such record yet.
+        made = history.evaluations(self._folder).all() or history.from_events(
+            f"{self._folder}/*.tfevents.*"
+        )
         found: dict[int, float] = {}
-        entries = history.read(f"{self._folder}/{history.EVALUATIONS}")
-        # A directory that tf.estimator wrote has no such file yet.
-        for entry in entries or history.from_events(f"{self._folder}/*.tfevents.*"):
-            value = entry.get("metrics", {}).get(self._metric)
+        for entry in made:
+            value = entry.metrics.get(self._metric)
             if value is not None:
-                found[int(entry["step"])] = float(value)
+                found[entry.step] = float(value)
         return sorted(found.items())
 
     def best(self) -> tuple[int, float] | None:

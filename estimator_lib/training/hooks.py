@@ -69,6 +69,22 @@ class StepContext:
         self.stop_reason = self.stop_reason or reason
 
 
+class CheckpointSaverListener:
+    """Told about checkpoints; override what you need."""
+
+    def begin(self) -> None:
+        """Runs before training."""
+
+    def before_save(self, session: StepContext, global_step_value: int) -> None:
+        """Runs before a checkpoint is written; `session` is the StepContext."""
+
+    def after_save(self, session: StepContext, global_step_value: int) -> bool | None:
+        """Runs after a checkpoint is committed; True ends training."""
+
+    def end(self, session: StepContext, global_step_value: int) -> None:
+        """Runs after training."""
+
+
 class Hook:
     """Base of hooks; override what you need.
 
@@ -78,10 +94,14 @@ class Hook:
             leaves it to the loop (about once a second).
         tensors: What `after_step` needs, as `{name: tensor}`: a symbolic tensor of the
             model_fn that made the hook, "loss", or the name of a prediction.
+        wants_save: Whether a checkpoint is to be saved after the step, whatever else is due.
+        listeners: Told about checkpoints, as `saving_listeners` of `train` are.
     """
 
     every_steps: int | None = 1
     tensors: Mapping[str, Any] = {}
+    wants_save: bool = False
+    listeners: Sequence[CheckpointSaverListener] = ()
 
     def begin(self) -> None:
         """Runs once before training; the variables are not restored yet."""
@@ -385,22 +405,6 @@ class NanTensorHook(Hook):
     def __init__(self, loss_tensor: Any = None, *, fail_on_nan_loss: bool = True) -> None:
         del loss_tensor
         self.fail_on_nan_loss = fail_on_nan_loss
-
-
-class CheckpointSaverListener:
-    """Told about checkpoints; override what you need."""
-
-    def begin(self) -> None:
-        """Runs before training."""
-
-    def before_save(self, session: Any, global_step_value: int) -> None:
-        """Runs before a checkpoint is written; `session` is the StepContext."""
-
-    def after_save(self, session: Any, global_step_value: int) -> bool | None:
-        """Runs after a checkpoint is committed; True ends training."""
-
-    def end(self, session: Any, global_step_value: int) -> None:
-        """Runs after training."""
 
 
 class CheckpointSaverHook(Hook):

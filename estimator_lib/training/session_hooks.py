@@ -8,16 +8,15 @@ leaves the loop with every step. So it costs the speed of many steps per call; h
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.tensorflow_internals import GLOBAL_STEP_READ_KEY
 from estimator_lib.training import hooks
-
-_STEP_READ = "global_step_read_op_cache"
 
 
 def is_for_sessions(hook: Any) -> bool:
@@ -28,6 +27,16 @@ def is_for_sessions(hook: Any) -> bool:
         for name in ("before_step", "after_step")
     )
     return hasattr(hook, "before_run") and not ours
+
+
+def split(given: Sequence[object]) -> tuple[list[hooks.Hook], list[SessionHook]]:
+    """Returns the hooks that the loop runs as they are, and those for sessions, adapted.
+
+    Raises:
+        ConfigError: one is no hook at all.
+    """
+    adapted = [SessionHook(hook) for hook in given if is_for_sessions(hook)]
+    return [*hooks.check([h for h in given if not is_for_sessions(h)])], adapted
 
 
 class Session:
@@ -100,10 +109,10 @@ class SessionHook(hooks.Hook):
         """
         hook = copy.copy(self.hook) if probing else self.hook
         graph = tf.compat.v1.get_default_graph()
-        if not graph.get_collection(_STEP_READ):
+        if not graph.get_collection(GLOBAL_STEP_READ_KEY):
             # Where TensorFlow's own hooks look for the step, and would read the variable.
             step = tf.identity(variables.global_step(), name="global_step_read")
-            graph.add_to_collection(_STEP_READ, step)
+            graph.add_to_collection(GLOBAL_STEP_READ_KEY, step)
         hook.begin()
         self._begun = not probing
         arguments = hook.before_run(RunContext(self))

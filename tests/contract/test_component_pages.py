@@ -17,7 +17,7 @@ from components.train import train
 from components.trial import trial
 from components.tune import tune
 
-PAGE = pathlib.Path("components/README.md").read_text()
+PAGE = pathlib.Path("docs/components.md").read_text()
 
 
 COMPONENTS = [

@@ -19,11 +19,14 @@ from estimator_lib.features.dense import dense_features, ids_and_weights, source
 from estimator_lib.features.sequence import sequence_features
 from estimator_lib.inputs import examples_input
 from estimator_lib.inputs.parquet import ParquetInput
-from transforms import anomalies, dataset, materialize, readers, tensors
-from transforms.files import InputFile
-from transforms.problems import Problems
-from transforms.rows import Field, Layout
+from transforms import dataset
+from transforms.applying import materialize, tensors
+from transforms.reading import readers
+from transforms.reading.files import InputFile
+from transforms.reading.problems import Problems
+from transforms.reading.rows import Field, Layout
 from transforms.testing import Job
+from transforms.validating import anomalies
 
 HEADER = "tags,scores,steps,kind,y\n"
 TRAIN = ["a|b|a,0.5|1|2,1|2|3,x,1\n,,,y,0\n", "b,1,4||5|,,1\na||zz|,1|3|2|,7,x,0\n"]

@@ -75,7 +75,6 @@ from estimator_lib.core.columns._kinds import (
 )
 from estimator_lib.core.columns._operations import (
     ColumnT,
-    check_field_names,
     check_list_fields,
     feature_sources,
     is_sequence,
@@ -120,7 +119,6 @@ __all__ = [
     "categorical_column_with_vocabulary",
     "categorical_column_with_vocabulary_file",
     "categorical_column_with_vocabulary_list",
-    "check_field_names",
     "check_list_fields",
     "crossed_column",
     "embedding_column",

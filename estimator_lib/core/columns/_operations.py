@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import keyword
 import math
-import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
@@ -37,7 +35,7 @@ from estimator_lib.core.columns._kinds import (
     VocabularyColumn,
     WeightedColumn,
 )
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, Reason
 
 ColumnT = TypeVar("ColumnT", bound=Column)
 
@@ -108,48 +106,6 @@ def raw_fields(columns: Iterable[Column]) -> dict[str, str]:
                     if isinstance(part, str):
                         add(part, "string", column)
     return {field: "float" if kind == "any" else kind for field, (kind, _) in found.items()}
-
-
-_INPUT = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
-_LONGEST_INPUT = 200
-
-
-def check_field_names(fields: Iterable[str]) -> None:
-    """Refuses raw fields that a served model could not have as inputs.
-
-    TensorFlow calls an input of a SavedModel as its field, and limits how it may be called.
-
-    Args:
-        fields: What columns, or a function before them, read.
-
-    Raises:
-        ConfigError: naming the field and why it cannot be.
-    """
-    known: dict[str, str] = {}
-    for field in fields:
-        strange = sorted(
-            {character for character in field if not _INPUT.fullmatch(f"a{character}")}
-        )
-        if len(field) > _LONGEST_INPUT:
-            why = f"it has {len(field)} characters: expected at most {_LONGEST_INPUT}"
-        elif strange:
-            why = (
-                f"it has {', '.join(map(repr, strange))}: expected letters a-z, digits, _ . - and /"
-            )
-        elif not _INPUT.fullmatch(field):
-            why = "it does not begin with a letter or digit"
-        elif keyword.iskeyword(field) or field == "self":
-            why = "Python keeps the word for itself"
-        else:
-            twin = known.setdefault(re.sub(r"\W", "_", field.lower()), field)
-            if twin == field:
-                continue
-            why = f"it is too like {twin!r}: case and signs do not tell inputs apart"
-        raise ConfigError(
-            f"Field {quote(field)} cannot be an input of a served model, for {why}. Rename it in "
-            "the data.",
-            reason=Reason.INVALID_VALUE,
-        )
 
 
 def check_list_fields(columns: Iterable[Column], lists: Container[str]) -> None:

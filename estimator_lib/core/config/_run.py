@@ -67,9 +67,6 @@ class RunConfiguration(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
-        if self.preprocess is None:
-            fc.check_field_names(fc.raw_fields(built.values()))
-        fc.check_field_names(self._function_fields)
         self._check_roles({*fc.raw_fields(built.values()), *self._function_fields})
         for read in self._function_fields:
             if read not in self.data.kinds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -161,7 +162,7 @@ def _under(content: Any, part: object) -> list[Any]:
 
 def _known_keys(model: type[pydantic.BaseModel], location: Sequence[Any]) -> list[str]:
     """The keys allowed at `location` below `model`."""
-    schema = model.model_json_schema()
+    schema = _schema(model)
     node: Any = schema
     for part in location:
         node = _follow(schema, node, str(part))
@@ -169,6 +170,11 @@ def _known_keys(model: type[pydantic.BaseModel], location: Sequence[Any]) -> lis
             return []
     node = _deref(schema, node)
     return sorted(node.get("properties", {}))
+
+
+@functools.cache
+def _schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _deref(schema: dict[str, Any], node: Any) -> Any:

@@ -260,7 +260,7 @@ def test_labels_that_cannot_be_learned_are_refused(tmp_path, settings, names):
 
 
 def test_the_pages_labels_are_valid(tmp_path):
-    section = pathlib.Path("components/README.md").read_text().split("## Labels\n")[1]
+    section = pathlib.Path("docs/table.md").read_text().split("## Labels\n")[1]
     several, named, one, *_ = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     label = "label: {field: late}\n"
     columns = VALID.replace(label, "").partition("estimator:")[0]
