@@ -53,6 +53,7 @@ class DCNEstimator(Estimator):
         batch_norm: Switch = False,
     ) -> None:
         columns = networks.dense_columns(type(self).__name__, feature_columns)
+        units = tuple(hidden_units)
         activation = networks.activation(activation_fn)
         trainer = networks.optimizer(optimizer, networks.dnn_rates(head))
 
@@ -65,7 +66,7 @@ class DCNEstimator(Estimator):
                     crossed = cross_layer(first, crossed, f"cross_{i}", cross_rank)
                 deep, updates = networks.hidden_layers(
                     first,
-                    hidden_units,
+                    units,
                     activation_fn=activation,
                     dropout_rate=dropout,
                     with_batch_norm=batch_norm,
@@ -85,9 +86,9 @@ class DCNEstimator(Estimator):
 class DCNClassifier(DCNEstimator):
     """Deep and cross network for classes.
 
-    Args: those of `DCNEstimator` but head; after model_dir n_classes, weight_column and
-        label_vocabulary, by name loss_reduction and auc_thresholds: see
-        `networks.head_for_classes`.
+    Takes the arguments of `DCNEstimator` without head; after model_dir n_classes, weight_column
+    and label_vocabulary, and by name loss_reduction and auc_thresholds, which
+    `networks.head_for_classes` explains.
     """
 
 
@@ -95,8 +96,8 @@ class DCNClassifier(DCNEstimator):
 class DCNRegressor(DCNEstimator):
     """Deep and cross network for numbers.
 
-    Args: those of `DCNEstimator` but head; after model_dir label_dimension and weight_column,
-        by name loss_reduction: see `networks.head_for_numbers`.
+    Takes the arguments of `DCNEstimator` without head; after model_dir label_dimension and
+    weight_column, and by name loss_reduction, which `networks.head_for_numbers` explains.
     """
 
 

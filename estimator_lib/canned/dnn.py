@@ -57,6 +57,7 @@ class DNNEstimator(Estimator):
         batch_norm: Switch = False,
     ) -> None:
         columns = networks.dense_columns(type(self).__name__, feature_columns)
+        units = tuple(hidden_units)
         activation = networks.activation(activation_fn)
         trainer = networks.optimizer(optimizer, networks.DNN_RATES)
 
@@ -66,7 +67,7 @@ class DNNEstimator(Estimator):
                 features,
                 columns,
                 head.logits_dimension,
-                hidden_units=hidden_units,
+                hidden_units=units,
                 activation_fn=activation,
                 dropout_rate=dropout,
                 with_batch_norm=batch_norm,

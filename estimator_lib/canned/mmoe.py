@@ -65,6 +65,7 @@ class MMoEEstimator(Estimator):
         if not isinstance(head, heads.MultiHead):
             raise refused(type(self).__name__, "head", "a MultiHead", head, Reason.TYPE_MISMATCH)
         columns = networks.dense_columns(type(self).__name__, feature_columns)
+        widths, towers = tuple(expert_units), tuple(tower_units)
         activation = networks.activation(activation_fn)
         rates = [networks.dnn_rates(part) for part in head.heads.values()]
         trainer = networks.optimizer(optimizer, min(rates, key=lambda r: r["Adagrad"]))
@@ -83,13 +84,13 @@ class MMoEEstimator(Estimator):
                 found = []
                 for i in range(experts):
                     with variables.scope(f"expert_{i}"):
-                        found.append(layers(inputs, expert_units))
+                        found.append(layers(inputs, widths))
                 stacked = tf.stack(found, 1)
                 for name, part in head.heads.items():
                     with variables.scope(f"task_{name}"):
                         gate = tf.nn.softmax(networks.dense_layer(inputs, experts, "gate"))
                         mixed = tf.reduce_sum(stacked * gate[:, :, tf.newaxis], 1)
-                        net = layers(mixed, tower_units)
+                        net = layers(mixed, towers)
                         logits[name] = networks.dense_layer(net, part.logits_dimension, "logits")
             return head.create_estimator_spec(features, mode, logits, labels, trainer)
 

@@ -246,7 +246,7 @@ def _cell_fn(
         return given if inspect.signature(given).parameters else lambda _: given()
     if units is None:
         raise refused(model, "units", "a list of integers", None)
-    widths = [units] if isinstance(units, int) else units
+    widths = (units,) if isinstance(units, int) else tuple(units)
     kind = cell_type or "simple_rnn"
 
     def make(mode: str) -> Cell:

@@ -59,6 +59,7 @@ class TabMEstimator(Estimator):
         warm_start_from: networks.WarmStart = None,
     ) -> None:
         columns = networks.dense_columns(type(self).__name__, feature_columns)
+        units = tuple(hidden_units)
         activation = networks.activation(activation_fn)
         trainer = networks.optimizer(optimizer, {"Adam": _RATE, **networks.dnn_rates(head)})
 
@@ -67,7 +68,7 @@ class TabMEstimator(Estimator):
             training = mode == ModeKeys.TRAIN
             with variables.scope("tabm"):
                 net = tf.repeat(dense_features(columns, features)[:, tf.newaxis], members, axis=1)
-                for i, width in enumerate(hidden_units):
+                for i, width in enumerate(units):
                     net = ensemble_layer(net, width, f"hiddenlayer_{i}", activation, i == 0)
                     net = networks.dropout(net, dropout, training)
                 with variables.scope("logits"):
@@ -93,9 +94,9 @@ class TabMEstimator(Estimator):
 class TabMClassifier(TabMEstimator):
     """Networks side by side for classes.
 
-    Args: those of `TabMEstimator` but head; after model_dir n_classes, weight_column and
-        label_vocabulary, by name loss_reduction and auc_thresholds: see
-        `networks.head_for_classes`.
+    Takes the arguments of `TabMEstimator` without head; after model_dir n_classes, weight_column
+    and label_vocabulary, and by name loss_reduction and auc_thresholds, which
+    `networks.head_for_classes` explains.
     """
 
 
@@ -103,8 +104,8 @@ class TabMClassifier(TabMEstimator):
 class TabMRegressor(TabMEstimator):
     """Networks side by side for numbers.
 
-    Args: those of `TabMEstimator` but head; after model_dir label_dimension and weight_column,
-        by name loss_reduction: see `networks.head_for_numbers`.
+    Takes the arguments of `TabMEstimator` without head; after model_dir label_dimension and
+    weight_column, and by name loss_reduction, which `networks.head_for_numbers` explains.
     """
 
 

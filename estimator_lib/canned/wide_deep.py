@@ -86,6 +86,7 @@ class DNNLinearCombinedEstimator(Estimator):
                 ("dnn_feature_columns", dnn_feature_columns, True),
             )
         )
+        units = tuple(dnn_hidden_units or ())
         activation = networks.activation(dnn_activation_fn)
         most, other = networks.BESIDE_RATES
         wide_trainer = networks.optimizer(
@@ -101,7 +102,7 @@ class DNNLinearCombinedEstimator(Estimator):
                     features,
                     deep,
                     head.logits_dimension,
-                    hidden_units=dnn_hidden_units or (),
+                    hidden_units=units,
                     activation_fn=activation,
                     dropout_rate=dnn_dropout,
                     with_batch_norm=batch_norm,

@@ -200,21 +200,23 @@ def _constraints_of(declared: Callable[..., object]) -> Mapping[str, Constraint]
 
 
 def refused(
-    owner: str, argument: str, expected: str, got: object, reason: Reason | None = None
+    owner: str,
+    argument: str,
+    expected: str,
+    got: object,
+    reason: Reason | None = None,
+    advice: str = "",
 ) -> ConfigError:
-    """Returns the error for a wrong argument of `owner`."""
-    return ConfigError(
-        f"{owner}: argument {argument} is invalid: expected {expected}, got {quote(got)}.",
-        reason=reason,
-    )
+    """Returns the error for a wrong argument of `owner`; advice begins with a space."""
+    wrong = f"{owner}: argument {argument} is invalid: expected {expected}, got {quote(got)}."
+    return ConfigError(wrong + advice, reason=reason)
 
 
 def check(owner: str, constraint: Constraint, argument: str, value: object) -> None:
     """Raises ConfigError if `value` is wrong for an argument of `owner`."""
     if not constraint.allows(value):
-        error = refused(owner, argument, constraint.expected, value)
-        message = f"{error.message}{constraint.advice(value)}"
-        raise ConfigError(message, reason=constraint.reason)
+        advice = constraint.advice(value)
+        raise refused(owner, argument, constraint.expected, value, constraint.reason, advice)
 
 
 def check_arguments(

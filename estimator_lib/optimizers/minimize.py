@@ -18,15 +18,11 @@ from estimator_lib.features.lookup import Lookup, lookups
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers._base import Optimizer
 from estimator_lib.optimizers.gradients import Gradient, Indices, UniqueRows
-from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
+from estimator_lib.optimizers.optimizers import BY_NAME
 from estimator_lib.optimizers.schedules import Rate
 
 _SMALL_TABLE = 8_192
 """Tables of at most this many numbers get dense gradients: one kernel instead of three."""
-
-_BY_NAME: dict[str, type[Optimizer]] = {
-    kind.__name__: kind for kind in (Adagrad, Adam, Ftrl, RMSProp, SGD)
-}
 
 Pairs = Sequence[tuple[Gradient, tf.Variable]]
 
@@ -251,11 +247,11 @@ def _apply_keras(
 
 
 def _named(name: str) -> type[Optimizer]:
-    for known, kind in _BY_NAME.items():
+    for known, kind in BY_NAME.items():
         if known.lower() == name.lower():
             return kind
     raise ConfigError(
-        f"Optimizer {quote(name)} is unknown." + did_you_mean(name, _BY_NAME),
+        f"Optimizer {quote(name)} is unknown." + did_you_mean(name, BY_NAME),
         reason=Reason.UNKNOWN_NAME,
     )
 
@@ -265,8 +261,7 @@ def _from_mapping(mapping: Mapping[str, object], learning_rate: Rate | None) -> 
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(
-            f"Optimizer {quote(dict(mapping))} has no name. Add name: Adagrad, Adam, Ftrl, "
-            "RMSProp or SGD.",
+            f"Optimizer {quote(dict(mapping))} has no name. Add name: one of {', '.join(BY_NAME)}.",
             reason=Reason.MISSING_VALUE,
         )
     kind: Callable[..., Optimizer] = _named(name)

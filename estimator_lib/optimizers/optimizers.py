@@ -296,3 +296,7 @@ class Ftrl(Optimizer):
         # beta is an l2 that grows as the rate falls.
         l2 = self.l2_regularization_strength
         return l2 + self.beta / (2.0 * rate) if self.beta else l2
+
+
+BY_NAME = {kind.__name__: kind for kind in Optimizer.__subclasses__()}
+"""What a name in a program or a configuration stands for."""
