@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.constraints import AucThresholds, Classes, Count, checked
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
@@ -28,7 +28,7 @@ class BaselineEstimator(Estimator):
         config: See `Estimator`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: networks.Head,
@@ -62,18 +62,18 @@ class BaselineClassifier(BaselineEstimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         model_dir: str | None = None,
-        n_classes: Classes = 2,
+        n_classes: constraints.Classes = 2,
         weight_column: heads.WeightColumn = None,
         label_vocabulary: Sequence[str] | None = None,
         optimizer: OptimizerLike = "Ftrl",
         config: RunConfig | None = None,
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         *,
-        auc_thresholds: AucThresholds | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
             n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
@@ -94,11 +94,11 @@ class BaselineRegressor(BaselineEstimator):
         loss_reduction: See `losses.LossReduction`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         model_dir: str | None = None,
-        label_dimension: Count = 1,
+        label_dimension: constraints.Count = 1,
         weight_column: heads.WeightColumn = None,
         optimizer: OptimizerLike = "Ftrl",
         config: RunConfig | None = None,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.constraints import Activation, Count, Share, Switch, Widths, checked
+from estimator_lib.core import constraints
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
 from estimator_lib.optimizers import OptimizerLike
@@ -36,21 +36,21 @@ class DCNEstimator(Estimator):
         batch_norm: Whether to normalize each hidden layer.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: networks.Head,
         feature_columns: networks.Columns,
-        hidden_units: Widths = (128, 64),
+        hidden_units: constraints.Widths = (128, 64),
         model_dir: str | None = None,
-        cross_layers: Count = 2,
-        cross_rank: Count | None = None,
+        cross_layers: constraints.Count = 2,
+        cross_rank: constraints.Count | None = None,
         optimizer: OptimizerLike = "Adagrad",
-        activation_fn: Activation | None = tf.nn.relu,
-        dropout: Share | None = None,
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
-        batch_norm: Switch = False,
+        batch_norm: constraints.Switch = False,
     ) -> None:
         columns = networks.dense_columns(type(self).__name__, feature_columns)
         units = tuple(hidden_units)

@@ -8,16 +8,7 @@ import tensorflow as tf
 
 from estimator_lib import heads
 from estimator_lib.canned import networks
-from estimator_lib.core.constraints import (
-    Activation,
-    AucThresholds,
-    Classes,
-    Count,
-    Share,
-    Switch,
-    Widths,
-    checked,
-)
+from estimator_lib.core import constraints
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers import OptimizerLike
@@ -42,19 +33,19 @@ class DNNEstimator(Estimator):
         batch_norm: Whether to normalize each hidden layer.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: networks.Head,
-        hidden_units: Widths,
+        hidden_units: constraints.Widths,
         feature_columns: networks.Columns,
         model_dir: str | None = None,
         optimizer: OptimizerLike = "Adagrad",
-        activation_fn: Activation | None = tf.nn.relu,
-        dropout: Share | None = None,
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
-        batch_norm: Switch = False,
+        batch_norm: constraints.Switch = False,
     ) -> None:
         columns = networks.dense_columns(type(self).__name__, feature_columns)
         units = tuple(hidden_units)
@@ -100,24 +91,24 @@ class DNNClassifier(DNNEstimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
-        hidden_units: Widths,
+        hidden_units: constraints.Widths,
         feature_columns: networks.Columns,
         model_dir: str | None = None,
-        n_classes: Classes = 2,
+        n_classes: constraints.Classes = 2,
         weight_column: heads.WeightColumn = None,
         label_vocabulary: Sequence[str] | None = None,
         optimizer: OptimizerLike = "Adagrad",
-        activation_fn: Activation | None = tf.nn.relu,
-        dropout: Share | None = None,
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        batch_norm: Switch = False,
+        batch_norm: constraints.Switch = False,
         *,
-        auc_thresholds: AucThresholds | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
             n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
@@ -147,21 +138,21 @@ class DNNRegressor(DNNEstimator):
         batch_norm: Whether to normalize each hidden layer.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
-        hidden_units: Widths,
+        hidden_units: constraints.Widths,
         feature_columns: networks.Columns,
         model_dir: str | None = None,
-        label_dimension: Count = 1,
+        label_dimension: constraints.Count = 1,
         weight_column: heads.WeightColumn = None,
         optimizer: OptimizerLike = "Adagrad",
-        activation_fn: Activation | None = tf.nn.relu,
-        dropout: Share | None = None,
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        batch_norm: Switch = False,
+        batch_norm: constraints.Switch = False,
     ) -> None:
         head = networks.head_for_numbers(
             label_dimension, weight_column, loss_reduction=loss_reduction

@@ -17,16 +17,7 @@ import tensorflow as tf
 from estimator_lib import heads, metrics, variables
 from estimator_lib.canned import networks
 from estimator_lib.core import columns as fc
-from estimator_lib.core.constraints import (
-    Count,
-    NotNegative,
-    Switch,
-    check,
-    checked,
-    number,
-    one_of,
-    refused,
-)
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput
@@ -38,7 +29,7 @@ from estimator_lib.training.hooks import Hook, StepContext
 from estimator_lib.training.run_config import RunConfig
 
 InitialClusters = str | npt.ArrayLike | Callable[[tf.Tensor, int], tf.Tensor]
-_INITIAL = one_of("random", "kmeans_plus_plus")
+_INITIAL = constraints.one_of("random", "kmeans_plus_plus")
 
 
 class KMeansClustering(Estimator):
@@ -77,32 +68,34 @@ class KMeansClustering(Estimator):
     ALL_DISTANCES: ClassVar[str] = "all_distances"
     CLUSTER_CENTERS_VAR_NAME: ClassVar[str] = "clusters"
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
-        num_clusters: Count,
+        num_clusters: constraints.Count,
         model_dir: str | None = None,
         initial_clusters: InitialClusters = "random",
-        distance_metric: Annotated[str, one_of("squared_euclidean", "cosine")] = (
+        distance_metric: Annotated[str, constraints.one_of("squared_euclidean", "cosine")] = (
             "squared_euclidean"
         ),
-        seed: Annotated[int, number(whole=True)] | None = None,
-        use_mini_batch: Switch = True,
-        mini_batch_steps_per_iteration: Count = 1,
-        kmeans_plus_plus_num_retries: Annotated[int, number(at_least=0, whole=True)] = 2,
-        relative_tolerance: NotNegative | None = None,
+        seed: Annotated[int, constraints.number(whole=True)] | None = None,
+        use_mini_batch: constraints.Switch = True,
+        mini_batch_steps_per_iteration: constraints.Count = 1,
+        kmeans_plus_plus_num_retries: Annotated[
+            int, constraints.number(at_least=0, whole=True)
+        ] = 2,
+        relative_tolerance: constraints.NotNegative | None = None,
         config: RunConfig | None = None,
         feature_columns: networks.Columns | None = None,
         warm_start_from: networks.WarmStart = None,
     ) -> None:
         if isinstance(initial_clusters, str):
-            check("KMeansClustering", _INITIAL, "initial_clusters", initial_clusters)
+            constraints.check("KMeansClustering", _INITIAL, "initial_clusters", initial_clusters)
         elif not callable(initial_clusters):
             initial_clusters = np.asarray(initial_clusters, np.float32)
             if initial_clusters.ndim != 2 or len(initial_clusters) != num_clusters:
                 shape = initial_clusters.shape
                 expected = f"shape ({num_clusters}, width)"
-                raise refused("KMeansClustering", "initial_clusters", expected, shape)
+                raise constraints.refused("KMeansClustering", "initial_clusters", expected, shape)
         columns = None
         if feature_columns is not None:
             columns = networks.dense_columns("KMeansClustering", feature_columns)

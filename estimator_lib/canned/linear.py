@@ -11,14 +11,7 @@ import tensorflow as tf
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
 from estimator_lib.core import columns as fc
-from estimator_lib.core.constraints import (
-    AucThresholds,
-    Classes,
-    Combiner,
-    Count,
-    check_names,
-    checked,
-)
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.linear import linear_terms
@@ -46,7 +39,7 @@ class LinearEstimator(Estimator):
         warm_start_from: See `Estimator`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: networks.Head,
@@ -54,7 +47,7 @@ class LinearEstimator(Estimator):
         model_dir: str | None = None,
         optimizer: LinearOptimizer = "Ftrl",
         config: RunConfig | None = None,
-        sparse_combiner: Combiner = "sum",
+        sparse_combiner: constraints.Combiner = "sum",
         warm_start_from: networks.WarmStart = None,
     ) -> None:
         model = type(self).__name__
@@ -101,21 +94,21 @@ class LinearClassifier(LinearEstimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         feature_columns: networks.Columns,
         model_dir: str | None = None,
-        n_classes: Classes = 2,
+        n_classes: constraints.Classes = 2,
         weight_column: heads.WeightColumn = None,
         label_vocabulary: Sequence[str] | None = None,
         optimizer: LinearOptimizer = "Ftrl",
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        sparse_combiner: Combiner = "sum",
+        sparse_combiner: constraints.Combiner = "sum",
         *,
-        auc_thresholds: AucThresholds | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
             n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
@@ -142,18 +135,18 @@ class LinearRegressor(LinearEstimator):
         sparse_combiner: How several categories of one example are combined.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         feature_columns: networks.Columns,
         model_dir: str | None = None,
-        label_dimension: Count = 1,
+        label_dimension: constraints.Count = 1,
         weight_column: heads.WeightColumn = None,
         optimizer: LinearOptimizer = "Ftrl",
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        sparse_combiner: Combiner = "sum",
+        sparse_combiner: constraints.Combiner = "sum",
     ) -> None:
         head = networks.head_for_numbers(
             label_dimension, weight_column, loss_reduction=loss_reduction
@@ -168,7 +161,7 @@ def _dual(
 ) -> LinearSDCA | None:
     if isinstance(optimizer, Mapping) and optimizer.get("name") == LinearSDCA.__name__:
         arguments: dict[str, Any] = {k: v for k, v in optimizer.items() if k != "name"}
-        check_names(LinearSDCA.__name__, LinearSDCA, arguments)
+        constraints.check_names(LinearSDCA.__name__, LinearSDCA, arguments)
         optimizer = LinearSDCA(**arguments)
     if not isinstance(optimizer, LinearSDCA):
         return None

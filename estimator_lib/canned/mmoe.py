@@ -12,15 +12,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.constraints import (
-    Activation,
-    AnyWidths,
-    Count,
-    Share,
-    Widths,
-    checked,
-    refused,
-)
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
@@ -47,23 +39,25 @@ class MMoEEstimator(Estimator):
         warm_start_from: See `Estimator`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: heads.Head,
         feature_columns: networks.Columns,
-        expert_units: Widths = (64,),
-        experts: Count = 4,
-        tower_units: AnyWidths = (32,),
+        expert_units: constraints.Widths = (64,),
+        experts: constraints.Count = 4,
+        tower_units: constraints.AnyWidths = (32,),
         model_dir: str | None = None,
         optimizer: OptimizerLike = "Adagrad",
-        activation_fn: Activation | None = tf.nn.relu,
-        dropout: Share | None = None,
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
     ) -> None:
         if not isinstance(head, heads.MultiHead):
-            raise refused(type(self).__name__, "head", "a MultiHead", head, Reason.TYPE_MISMATCH)
+            raise constraints.refused(
+                type(self).__name__, "head", "a MultiHead", head, Reason.TYPE_MISMATCH
+            )
         columns = networks.dense_columns(type(self).__name__, feature_columns)
         widths, towers = tuple(expert_units), tuple(tower_units)
         activation = networks.activation(activation_fn)

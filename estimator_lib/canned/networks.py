@@ -46,14 +46,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, optimizers, variables
 from estimator_lib.core import columns as fc
-from estimator_lib.core.constraints import (
-    Activation,
-    AucThresholds,
-    Classes,
-    Count,
-    check_arguments,
-    with_method,
-)
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features, no_sequences
@@ -249,7 +242,7 @@ def built(build: Callable[[], tuple[tf.Tensor, list[tf.Operation]]]) -> Built:
 # --- Arguments --------------------------------------------------------------------------------
 
 
-Head = Annotated[heads.Head, with_method("create_estimator_spec", "a Head")]
+Head = Annotated[heads.Head, constraints.with_method("create_estimator_spec", "a Head")]
 Columns = Sequence[object]
 """Feature columns: ours, or of `tf.feature_column`."""
 WarmStart = str | WarmStartSettings | None
@@ -257,12 +250,12 @@ WarmStart = str | WarmStartSettings | None
 
 
 def head_for_classes(
-    n_classes: Classes = 2,
+    n_classes: constraints.Classes = 2,
     weight_column: heads.WeightColumn = None,
     label_vocabulary: Sequence[str] | None = None,
     *,
     loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-    auc_thresholds: AucThresholds | None = None,
+    auc_thresholds: constraints.AucThresholds | None = None,
 ) -> heads.Head:
     """Returns a binary head for 2 classes and a multi-class head for more.
 
@@ -290,7 +283,7 @@ def head_for_classes(
 
 
 def head_for_numbers(
-    label_dimension: Count = 1,
+    label_dimension: constraints.Count = 1,
     weight_column: heads.WeightColumn = None,
     *,
     loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
@@ -337,7 +330,7 @@ def _with_head(model: _Model, make_head: Callable[..., heads.Head]) -> _Model:
             given = signature.bind(self, *args, **kwargs).arguments
         except TypeError as error:
             raise TypeError(f"{type(self).__name__}.__init__(): {error}") from None
-        check_arguments(type(self).__name__, make_head, given)
+        constraints.check_arguments(type(self).__name__, make_head, given)
         head = make_head(**{p.name: given.pop(p.name) for p in own if p.name in given})
         takes_head(given.pop(this.name), head, **given)
 
@@ -399,7 +392,7 @@ def checked_columns(
     return found
 
 
-def activation(given: Activation | None) -> Callable[[tf.Tensor], tf.Tensor] | None:
+def activation(given: constraints.Activation | None) -> Callable[[tf.Tensor], tf.Tensor] | None:
     """Returns an activation function: one given, or that of `tf.nn` of a name."""
     return getattr(tf.nn, given) if isinstance(given, str) else given
 

@@ -12,18 +12,7 @@ import tensorflow as tf
 from estimator_lib import heads, optimizers, variables
 from estimator_lib.canned import networks
 from estimator_lib.core import columns as fc
-from estimator_lib.core.constraints import (
-    FUNCTION,
-    AucThresholds,
-    Classes,
-    Count,
-    Switch,
-    Text,
-    Widths,
-    checked,
-    one_of,
-    refused,
-)
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
@@ -43,10 +32,10 @@ _CELLS = {
 }
 Cell: TypeAlias = keras.layers.Layer | Sequence[keras.layers.Layer]
 CellType = (
-    Annotated[str, one_of("simple_rnn", "lstm", "gru")]
-    | Annotated[Callable[..., keras.layers.Layer], FUNCTION]
+    Annotated[str, constraints.one_of("simple_rnn", "lstm", "gru")]
+    | Annotated[Callable[..., keras.layers.Layer], constraints.FUNCTION]
 )
-CellFn = Annotated[Callable[..., Cell], FUNCTION]
+CellFn = Annotated[Callable[..., Cell], constraints.FUNCTION]
 
 
 class RNNEstimator(Estimator):
@@ -71,16 +60,16 @@ class RNNEstimator(Estimator):
         config: See `Estimator`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: networks.Head,
         sequence_feature_columns: networks.Columns,
         context_feature_columns: networks.Columns | None = None,
-        units: Widths | Count | None = None,
+        units: constraints.Widths | constraints.Count | None = None,
         cell_type: CellType | None = None,
         rnn_cell_fn: CellFn | None = None,
-        return_sequences: Switch = False,
+        return_sequences: constraints.Switch = False,
         model_dir: str | None = None,
         optimizer: OptimizerLike = "Adagrad",
         config: RunConfig | None = None,
@@ -151,25 +140,25 @@ class RNNClassifier(RNNEstimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         sequence_feature_columns: networks.Columns,
         context_feature_columns: networks.Columns | None = None,
-        units: Widths | Count | None = None,
+        units: constraints.Widths | constraints.Count | None = None,
         cell_type: CellType | None = None,
         rnn_cell_fn: CellFn | None = None,
-        return_sequences: Switch = False,
+        return_sequences: constraints.Switch = False,
         model_dir: str | None = None,
-        n_classes: Classes = 2,
+        n_classes: constraints.Classes = 2,
         weight_column: heads.WeightColumn = None,
         label_vocabulary: Sequence[str] | None = None,
         optimizer: OptimizerLike = "Adagrad",
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        sequence_mask: Text = "sequence_mask",
+        sequence_mask: constraints.Text = "sequence_mask",
         config: RunConfig | None = None,
         *,
-        auc_thresholds: AucThresholds | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
             n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
@@ -203,21 +192,21 @@ class RNNRegressor(RNNEstimator):
         config: See `Estimator`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         sequence_feature_columns: networks.Columns,
         context_feature_columns: networks.Columns | None = None,
-        units: Widths | Count | None = None,
+        units: constraints.Widths | constraints.Count | None = None,
         cell_type: CellType | None = None,
         rnn_cell_fn: CellFn | None = None,
-        return_sequences: Switch = False,
+        return_sequences: constraints.Switch = False,
         model_dir: str | None = None,
-        label_dimension: Count = 1,
+        label_dimension: constraints.Count = 1,
         weight_column: heads.WeightColumn = None,
         optimizer: OptimizerLike = "Adagrad",
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        sequence_mask: Text = "sequence_mask",
+        sequence_mask: constraints.Text = "sequence_mask",
         config: RunConfig | None = None,
     ) -> None:
         head = networks.head_for_numbers(
@@ -232,7 +221,7 @@ class RNNRegressor(RNNEstimator):
 
 def _cell_fn(
     model: str,
-    units: Widths | Count | None,
+    units: constraints.Widths | constraints.Count | None,
     cell_type: CellType | None,
     rnn_cell_fn: CellFn | None,
 ) -> Callable[[str], Cell]:
@@ -245,7 +234,7 @@ def _cell_fn(
         given = rnn_cell_fn
         return given if inspect.signature(given).parameters else lambda _: given()
     if units is None:
-        raise refused(model, "units", "a list of integers", None)
+        raise constraints.refused(model, "units", "a list of integers", None)
     widths = (units,) if isinstance(units, int) else tuple(units)
     kind = cell_type or "simple_rnn"
 

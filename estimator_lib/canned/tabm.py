@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.constraints import Activation, Count, Share, Widths, checked
+from estimator_lib.core import constraints
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
 from estimator_lib.optimizers import OptimizerLike
@@ -44,17 +44,17 @@ class TabMEstimator(Estimator):
         warm_start_from: See `Estimator`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: networks.Head,
         feature_columns: networks.Columns,
-        hidden_units: Widths = (128, 64),
+        hidden_units: constraints.Widths = (128, 64),
         model_dir: str | None = None,
-        members: Count = 16,
+        members: constraints.Count = 16,
         optimizer: OptimizerLike = "Adam",
-        activation_fn: Activation | None = tf.nn.relu,
-        dropout: Share | None = None,
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
     ) -> None:

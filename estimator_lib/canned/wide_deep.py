@@ -11,18 +11,7 @@ import tensorflow as tf
 
 from estimator_lib import heads, optimizers
 from estimator_lib.canned import networks
-from estimator_lib.core.constraints import (
-    Activation,
-    AucThresholds,
-    Classes,
-    Combiner,
-    Count,
-    Share,
-    Switch,
-    Widths,
-    checked,
-    refused,
-)
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction, reduction_of
@@ -52,7 +41,7 @@ class DNNLinearCombinedEstimator(Estimator):
         warm_start_from: See `Estimator`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         head: networks.Head,
@@ -61,12 +50,12 @@ class DNNLinearCombinedEstimator(Estimator):
         linear_optimizer: OptimizerLike = "Ftrl",
         dnn_feature_columns: networks.Columns | None = None,
         dnn_optimizer: OptimizerLike = "Adagrad",
-        dnn_hidden_units: Widths | None = None,
-        dnn_activation_fn: Activation | None = tf.nn.relu,
-        dnn_dropout: Share | None = None,
+        dnn_hidden_units: constraints.Widths | None = None,
+        dnn_activation_fn: constraints.Activation | None = tf.nn.relu,
+        dnn_dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
-        batch_norm: Switch = False,
-        linear_sparse_combiner: Combiner = "sum",
+        batch_norm: constraints.Switch = False,
+        linear_sparse_combiner: constraints.Combiner = "sum",
         *,
         warm_start_from: networks.WarmStart = None,
     ) -> None:
@@ -78,7 +67,7 @@ class DNNLinearCombinedEstimator(Estimator):
                 reason=Reason.MISSING_VALUE,
             )
         if dnn_feature_columns and dnn_hidden_units is None:
-            raise refused(model, "dnn_hidden_units", "a list of integers", None)
+            raise constraints.refused(model, "dnn_hidden_units", "a list of integers", None)
         wide, deep = (
             networks.checked_columns(model, argument, given, dense=dense) if given else ()
             for argument, given, dense in (
@@ -156,7 +145,7 @@ class DNNLinearCombinedClassifier(DNNLinearCombinedEstimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         model_dir: str | None = None,
@@ -164,19 +153,19 @@ class DNNLinearCombinedClassifier(DNNLinearCombinedEstimator):
         linear_optimizer: OptimizerLike = "Ftrl",
         dnn_feature_columns: networks.Columns | None = None,
         dnn_optimizer: OptimizerLike = "Adagrad",
-        dnn_hidden_units: Widths | None = None,
-        dnn_activation_fn: Activation | None = tf.nn.relu,
-        dnn_dropout: Share | None = None,
-        n_classes: Classes = 2,
+        dnn_hidden_units: constraints.Widths | None = None,
+        dnn_activation_fn: constraints.Activation | None = tf.nn.relu,
+        dnn_dropout: constraints.Share | None = None,
+        n_classes: constraints.Classes = 2,
         weight_column: heads.WeightColumn = None,
         label_vocabulary: Sequence[str] | None = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        batch_norm: Switch = False,
-        linear_sparse_combiner: Combiner = "sum",
+        batch_norm: constraints.Switch = False,
+        linear_sparse_combiner: constraints.Combiner = "sum",
         *,
-        auc_thresholds: AucThresholds | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
             n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
@@ -211,7 +200,7 @@ class DNNLinearCombinedRegressor(DNNLinearCombinedEstimator):
         linear_sparse_combiner: How several categories of one example are combined.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
         model_dir: str | None = None,
@@ -219,16 +208,16 @@ class DNNLinearCombinedRegressor(DNNLinearCombinedEstimator):
         linear_optimizer: OptimizerLike = "Ftrl",
         dnn_feature_columns: networks.Columns | None = None,
         dnn_optimizer: OptimizerLike = "Adagrad",
-        dnn_hidden_units: Widths | None = None,
-        dnn_activation_fn: Activation | None = tf.nn.relu,
-        dnn_dropout: Share | None = None,
-        label_dimension: Count = 1,
+        dnn_hidden_units: constraints.Widths | None = None,
+        dnn_activation_fn: constraints.Activation | None = tf.nn.relu,
+        dnn_dropout: constraints.Share | None = None,
+        label_dimension: constraints.Count = 1,
         weight_column: heads.WeightColumn = None,
         config: RunConfig | None = None,
         warm_start_from: networks.WarmStart = None,
         loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
-        batch_norm: Switch = False,
-        linear_sparse_combiner: Combiner = "sum",
+        batch_norm: constraints.Switch = False,
+        linear_sparse_combiner: constraints.Combiner = "sum",
     ) -> None:
         head = networks.head_for_numbers(
             label_dimension, weight_column, loss_reduction=loss_reduction

@@ -10,14 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from estimator_lib import variables
-from estimator_lib.core.constraints import (
-    Count,
-    NotNegative,
-    Positive,
-    Switch,
-    Text,
-    checked,
-)
+from estimator_lib.core import constraints
 from estimator_lib.features.linear import LinearTerm
 
 _PROBES = 64
@@ -43,17 +36,17 @@ class LinearSDCA:
         max_examples: Room for so many ids; 24 to 48 bytes of checkpoint each.
     """
 
-    @checked
+    @constraints.checked
     def __init__(
         self,
-        example_id_column: Text,
-        num_loss_partitions: Count = 1,
-        num_table_shards: Count | None = None,
-        symmetric_l1_regularization: NotNegative = 0.0,
-        symmetric_l2_regularization: Positive = 1.0,
-        adaptive: Switch = False,
+        example_id_column: constraints.Text,
+        num_loss_partitions: constraints.Count = 1,
+        num_table_shards: constraints.Count | None = None,
+        symmetric_l1_regularization: constraints.NotNegative = 0.0,
+        symmetric_l2_regularization: constraints.Positive = 1.0,
+        adaptive: constraints.Switch = False,
         *,
-        max_examples: Count = 1_000_000,
+        max_examples: constraints.Count = 1_000_000,
     ) -> None:
         del num_table_shards
         self.example_id_column = example_id_column
