@@ -16,7 +16,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -25,12 +24,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from estimator_lib.core.errors import EstimatorLibError, ExportError, Reason, quote
+from estimator_lib.core import storage
+from estimator_lib.core.errors import (
+    EstimatorLibError,
+    ExportError,
+    Reason,
+    StorageError,
+    quote,
+)
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.protocols import Array
 from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
+_RETRY = 75
 Rows = Mapping[str, Any]
 
 
@@ -60,7 +67,7 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
     Raises:
         ExportError: the other process failed.
     """
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+    with storage.temporary_directory("parity-") as folder:
         rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
         _write(rows, raw_rows)
         paths = [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -81,8 +88,10 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
             check=False,
             env=environment,
         )
+        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        if done.returncode == _RETRY and lines:
+            raise StorageError(lines[-1], reason=Reason.IO)
         if done.returncode:
-            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
             raise _failed(saved_model_dir, lines[-1] if lines else f"exit code {done.returncode}")
         return _read(result)
 
@@ -130,18 +139,18 @@ class Checker:
         """Like the function `check`, in the waiting child if there is one."""
         if not self.forked:
             return check(saved_model_dir, raw_rows, expected, tolerance)
-        with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        with storage.temporary_directory("parity-") as folder:
             rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
             _write(rows, raw_rows)
             try:
                 self._pipe.send_bytes(json.dumps([str(saved_model_dir), rows, result]).encode())
                 if not self._pipe.poll(_TIMEOUT_S):
                     raise _failed(saved_model_dir, "no answer in time")
-                answer = json.loads(self._pipe.recv_bytes())
+                problem: EstimatorLibError | None = self._pipe.recv()
             except (EOFError, OSError) as error:
                 raise _failed(saved_model_dir, "the child process ended") from error
-            if answer["error"]:
-                raise _failed(saved_model_dir, answer["error"])
+            if problem is not None:
+                raise problem
             found = _read(result)
         return compare(found, expected, tolerance, saved_model_dir)
 
@@ -240,12 +249,15 @@ def _serve(pipe: Connection, other_end: Connection) -> None:
             saved_model_dir, rows, result = json.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
-        error = None
+        error: EstimatorLibError | None = None
         try:
-            _predict(saved_model_dir, rows, result)
+            with storage.library_errors():
+                _predict(saved_model_dir, rows, result)
+        except StorageError as refused:
+            error = refused
         except Exception as problem:  # noqa: BLE001 - it is reported to the parent
-            error = str(problem) or type(problem).__name__
-        pipe.send_bytes(json.dumps({"error": error}).encode())
+            error = _failed(saved_model_dir, str(problem) or type(problem).__name__)
+        pipe.send(error)
 
 
 def _predict(saved_model_dir: str, rows: str, result: str) -> None:
@@ -263,7 +275,8 @@ def _failed(saved_model_dir: str, why: str) -> ExportError:
 def main(arguments: list[str]) -> int:
     """Entry of the new interpreter."""
     try:
-        _predict(*arguments)
+        with storage.library_errors():
+            _predict(*arguments)
     except EstimatorLibError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code

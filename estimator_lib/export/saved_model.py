@@ -313,6 +313,9 @@ class LoadedModel:
         try:
             self._model = tf.saved_model.load(directory)
         except (OSError, tf.errors.OpError) as error:
+            refusal = storage.refused(error)
+            if refusal is not None:
+                raise storage.storage_error("load SavedModel", directory, refusal) from error
             raise ExportError(
                 f"SavedModel {directory} cannot be loaded: {str(error).splitlines()[0]}.",
                 reason=Reason.CORRUPT_FILE,

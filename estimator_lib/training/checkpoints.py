@@ -305,7 +305,6 @@ class CheckpointDirectory:
         Each variable has its name as key, as in checkpoints of tf.estimator: whoever reads
         those reads these.
         """
-        storage.sweep_staging(self.directory)
         with storage.staging(self.directory, f"ckpt-{step}") as staged:
             tf.raw_ops.SaveV2(
                 prefix=str(staged.path / f"{_PREFIX}{step}"),
@@ -418,15 +417,10 @@ def _refusal(error: Exception, path: str) -> StorageError:
     """Returns what the file system, or TensorFlow on its behalf, refused."""
     if isinstance(error, StorageError):
         return error
-    if isinstance(error, OSError):
-        return storage.storage_error("write checkpoint", path, error)
-    full = isinstance(error, tf.errors.ResourceExhaustedError)
-    found = StorageError(
-        f"Cannot write checkpoint {path}: {_first_line(error)}.",
-        reason=Reason.NO_SPACE if full else Reason.IO,
-    )
-    found.retryable = not isinstance(error, tf.errors.PermissionDeniedError)
-    return found
+    refusal = error if isinstance(error, OSError) else storage.refused(error)
+    if refusal is not None:
+        return storage.storage_error("write checkpoint", path, refusal)
+    return StorageError(f"Cannot write checkpoint {path}: {_first_line(error)}.", reason=Reason.IO)
 
 
 def _castable(value: Array, variable: tf.Variable) -> bool:

@@ -76,6 +76,9 @@ def writer(directory: str) -> tf.summary.SummaryWriter:
                 made = tf.summary.create_file_writer(place)
                 made.flush()
         except tf.errors.OpError as error:
+            refusal = storage.refused(error)
+            if refusal is not None:
+                raise storage.storage_error("write summaries to", place, refusal) from error
             raise StorageError(
                 f"Summaries cannot be written to {place}: {type(error).__name__}. Use a model_dir "
                 "that can be written; predict() only reads.",
