@@ -20,9 +20,9 @@ from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import EvaluatePart
 from estimator_lib.evaluation import configured, feature_statistics
 from estimator_lib.evaluation import evaluation as evaluations
-from estimator_lib.evaluation import report as reports
 from estimator_lib.evaluation.cautions import cautions
 from estimator_lib.export import retention
+from estimator_lib.report import model as reports
 from estimator_lib.training import devices
 
 

@@ -72,9 +72,9 @@ def measured(
             field: [of(batch) for batch in found[1 + at * wanted.repeats :][: wanted.repeats]]
             for at, field in enumerate(fields)
         }
-        weights = None if scored.weights is None else scored.weights[drawn]
+        weights = None if scored.weights is None else scored.weights.take(drawn)
         return permutation_importance(
-            own, of(scored.labels)[drawn], of(found[0]), by_field, weights
+            own, of(scored.labels).take(drawn), of(found[0]), by_field, weights
         )
 
     heads = problem.heads.items()

@@ -130,8 +130,7 @@ class KMeansClustering(Estimator):
             DataError: the input ends before, or its batches are too small for
                 "kmeans_plus_plus".
         """
-        fresh = self.latest_checkpoint() is None and self._warm_start is None
-        if fresh and self._clusters.are_chosen:
+        if self._clusters.are_chosen:
             self.begin(input_fn, self._choose)
         return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
 
@@ -142,7 +141,7 @@ class KMeansClustering(Estimator):
 
         @tf.function(autograph=False, reduce_retracing=True)
         def pick(features: Any, have: tf.Tensor) -> tf.Tensor:
-            with self._model.tracing(ModeKeys.TRAIN):
+            with self._engine.model.tracing(ModeKeys.TRAIN):
                 return self._clusters.pick(self._points_of(features), have)
 
         rows: list[Any] = []

@@ -23,7 +23,7 @@ PRELOAD = (
     "apache_beam",
     "transforms.preprocess",
     "estimator_lib.canned.wide_deep",
-    "estimator_lib.evaluation.report",
+    "estimator_lib.report.model",
 )
 """What steps import; named here as text, for this process imports none of it."""
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}

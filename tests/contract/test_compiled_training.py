@@ -51,7 +51,7 @@ def train_both(make, folder, input_fn, **limits):
     for compiled in (False, True):
         model = make(str(folder / str(compiled)), config(compiled=compiled))
         model.train(input_fn, **limits)
-        used = [c.over_chunk is not None for c in model._model._compiled.values()]
+        used = [c.over_chunk is not None for c in model._engine.model._functions.values()]
         assert used == [compiled]
         found.append(weights(model))
     return found
@@ -177,7 +177,7 @@ def test_hooks_run_between_the_same_steps(tmp_path):
 
 
 def compiles(model):
-    return [c.over_chunk is not None for c in model._model._compiled.values()]
+    return [c.over_chunk is not None for c in model._engine.model._functions.values()]
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,16 @@ from transforms.reading.lists import Lists
 DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 
 
-def spec(name: str, kind: str) -> Any:
+def spec(kind: str) -> Any:
     """Returns the spec of a raw field: a tensor `[batch]`, of lists a SparseTensor `[batch, n]`.
 
     Args:
-        name: The field.
         kind: "string", "int" or "float"; "string[]" and the like for several values.
     """
     dtype = DTYPES[kind.removesuffix("[]")]
     if kind.endswith("[]"):
         return tf.SparseTensorSpec([None, None], dtype)
-    return tf.TensorSpec([None], dtype, name=name)
+    return tf.TensorSpec([None], dtype)
 
 
 def of_column(kind: str, column: pa.Array) -> Any:

@@ -102,7 +102,7 @@ class UserGraph(tf.Module):  # type: ignore[misc, unused-ignore]
         Raises:
             ConfigError: an output is of a type that no field has.
         """
-        specs = {n: tensors.spec(n, kind) for n, kind in sorted(self._inputs.items())}
+        specs = {n: tensors.spec(kind) for n, kind in sorted(self._inputs.items())}
         traced = tf.function(self.__call__, autograph=False).get_concrete_function(specs)
         return {n: _kind(n, out) for n, out in sorted(traced.structured_outputs.items())}
 

@@ -68,6 +68,7 @@ class Field:
         required: Whether every record must have a value.
         logical: Of a string field, what its values are, once that is known: they are written in
             their canonical form. `TEXT` leaves them as they are; so does None.
+        dates: Of a string field, whether its texts must be dates or timestamps.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Field:
     values: tuple[str, ...] | None = None
     required: bool = False
     logical: Logical | None = None
+    dates: bool = False
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -496,10 +498,23 @@ def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
     missing = tokens.among(text)
     if pc.any(missing).as_py():
         text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
-    faults: _Faults = []
-    if field.values is not None and (unknown := _outside(text, field.values)).any():
-        at = pc.fill_null(pa.array(unknown).take(encoded.indices), False)
-        faults = [("domain", np.flatnonzero(at.to_numpy(zero_copy_only=False)))]
+    wrong: dict[str, Array] = {}
+    if field.values is not None:
+        wrong["domain"] = _outside(text, field.values)
+    if field.dates:
+        wrong["date"] = np.isnan(values.seconds(text)) & ~_nulls(text)
+    faults = [
+        (
+            cause,
+            np.flatnonzero(
+                pc.fill_null(pa.array(among).take(encoded.indices), False).to_numpy(
+                    zero_copy_only=False
+                )
+            ),
+        )
+        for cause, among in wrong.items()
+        if among.any()
+    ]
     if text is not encoded.dictionary:  # some are missing, or have become equal
         again = text.dictionary_encode()
         indices = again.indices.take(encoded.indices)
@@ -766,6 +781,16 @@ def _value_problem(
     if cause == "parse":
         expected = f"{kind} or a missing token {list(layout.missing)}"
         what = f"{field.role} {field.name!r} cannot be read: expected {expected}"
+        action = (
+            f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
+            "missing value."
+        )
+        reason = Reason.VALUE_UNPARSABLE
+    elif cause == "date":
+        what = (
+            f"{field.role} {field.name!r} cannot be read: expected a date or time, such as "
+            f"2026-01-31 or 2026-01-31 12:00:00, or a missing token {list(layout.missing)}"
+        )
         action = (
             f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
             "missing value."
