@@ -14,7 +14,7 @@ from estimator_lib.canned import networks
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
-from estimator_lib.features.sequence import check_sequences, sequence_features
+from estimator_lib.features.sequences import check_sequences, sequence_features
 from estimator_lib.losses import LossReduction
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 

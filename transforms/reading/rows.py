@@ -66,6 +66,7 @@ class Field:
         required: Whether every record must have a value.
         logical: Of a string field, what its values are, once that is known: they are written in
             their canonical form. `TEXT` leaves them as they are; so does None.
+        dates: Of a string field, whether its texts must be dates or timestamps.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Field:
     values: tuple[str, ...] | None = None
     required: bool = False
     logical: Logical | None = None
+    dates: bool = False
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -466,7 +468,7 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
     if field.type == "string":
         text = _as_text(tokens.plain(column, number=False), field)
         text = pc.if_else(tokens.among(text), pa.scalar(None, pa.string()), text)
-        return text, _outside(field, text)
+        return text, [*_outside(field, text), *(_no_dates(text) if field.dates else [])]
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         text = pc.if_else(missing, pa.scalar(None), column)
@@ -487,6 +489,15 @@ def _outside(field: Field, text: pa.Array) -> _Faults:
         known = pc.or_(known, alike)
     unknown = np.flatnonzero(~known.to_numpy(zero_copy_only=False))
     return [("domain", unknown)] if len(unknown) else []
+
+
+def _no_dates(text: pa.Array) -> _Faults:
+    """Texts that are no date."""
+    encoded = text.dictionary_encode()
+    wrong = np.isnan(values.seconds(encoded.dictionary))
+    at = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
+    rows = np.flatnonzero(wrong[at] & text.is_valid().to_numpy(zero_copy_only=False))
+    return [("date", rows)] if len(rows) else []
 
 
 def _split(column: pa.Array, field: Field, tokens: _Tokens) -> pa.Array:
@@ -737,6 +748,16 @@ def _value_problem(
     if cause == "parse":
         expected = f"{kind} or a missing token {list(layout.missing)}"
         what = f"{field.role} {field.name!r} cannot be read: expected {expected}"
+        action = (
+            f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
+            "missing value."
+        )
+        reason = Reason.VALUE_UNPARSABLE
+    elif cause == "date":
+        what = (
+            f"{field.role} {field.name!r} cannot be read: expected a date or time, such as "
+            f"2026-01-31 or 2026-01-31 12:00:00, or a missing token {list(layout.missing)}"
+        )
         action = (
             f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
             "missing value."
