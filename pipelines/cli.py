@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = None if arguments is None else list(arguments)
     try:
-        code = commands.main(words, prog_name="estimator-pipelines", standalone_mode=False)
+        with storage.library_errors():
+            code = commands.main(words, prog_name="estimator-pipelines", standalone_mode=False)
         return int(code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
@@ -80,12 +81,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EstimatorLibError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
-    except OSError as error:
-        if not storage.refused(error):
-            raise
-        found = storage.storage_error("use", error.filename or "a file", error)
-        sys.stderr.write(f"error: {found.message}\n")
-        return found.exit_code
     except click.Abort as error:  # what click makes of Ctrl-C, and of an EOFError
         if not isinstance(error.__cause__, KeyboardInterrupt):
             raise

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 import pathlib
-import tempfile
 from typing import Any
 
 from estimator_lib.core import manifest, storage
@@ -152,7 +151,7 @@ def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int
         StorageError: another process publishes there (`retryable`).
     """
     read(serving_dir)  # refused before anything is written
-    with retention.publisher(serving_dir), tempfile.TemporaryDirectory() as folder:
+    with retention.publisher(serving_dir), storage.temporary_directory() as folder:
         models = read(serving_dir)
         chosen = choose(models, version, back=1)
         if chosen is models[-1]:

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-import tempfile
 
 from kfp import dsl
 
@@ -50,7 +49,7 @@ def run(
     parallel = min(part.tune.parallel, len(os.sched_getaffinity(0)))
     options = part.tune.model_copy(update={"parallel": parallel})
     training = Training(part, examples.path, transform.path, parallel=parallel)
-    with tempfile.TemporaryDirectory() as scratch:
+    with storage.temporary_directory() as scratch:
         searches = pathlib.Path(study_root or scratch) / "searches"
         work = searches / key
         with (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from estimator_lib.core.errors import (
     ConfigError,
     EstimatorLibError,
     Reason,
+    StorageError,
     TrainingError,
     quote,
 )
@@ -65,7 +65,7 @@ class Training:
     def _build_all(self) -> None:
         metadata = manifest.read(self._examples, kind="examples").metadata
         columns = artifact.read_columns(self._transform)
-        with tempfile.TemporaryDirectory() as folder:
+        with storage.temporary_directory() as folder:
             for name, parameter in self._part.tune.space.items():
                 for value in parameter.extremes:
                     part = self._part.train.with_values({name: value})
@@ -159,7 +159,10 @@ def _build(
 @contextlib.contextmanager
 def _blame(name: str, value: object) -> Iterator[None]:
     try:
-        yield
+        with storage.library_errors():
+            yield
+    except StorageError:
+        raise
     except Exception as error:
         said = error.message if isinstance(error, EstimatorLibError) else f"{error}"
         raise ConfigError(

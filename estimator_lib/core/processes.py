@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import IO, Any, NoReturn
 
-from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
+from estimator_lib.core import errors, storage
+from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
 
 INTERRUPTED = 130
 _PR_SET_PDEATHSIG = 1
@@ -230,11 +231,13 @@ class Child:
         if "content" in said:
             return Message(said["content"])
         self._join()
-        if "error" not in said:
+        if "value" in said:
             return Ended(value=said["value"])
-        if said["final"]:
-            return Ended(failure=ConfigError(said["error"], reason=Reason.INVALID_VALUE))
-        return Ended(failure=PipelineError.from_exit(said["error"], said["code"]))
+        failure: EstimatorLibError = getattr(errors, said["kind"])(
+            said["message"], reason=Reason(said["reason"])
+        )
+        failure.retryable = said["retryable"]
+        return Ended(failure=failure)
 
     def ended(self, timeout_s: float | None = None) -> Ended:
         """Waits for the end of a child that says nothing before it; see `hear`."""
@@ -261,15 +264,22 @@ class Child:
         return Ended(failure=PipelineError(problem, reason=Reason.STEP_FAILED))
 
 
-def _last_word(body: Callable[[], object]) -> dict[str, Any]:
+def _last_word(body: Callable[[], object]) -> dict[str, object]:
     try:
-        return {"value": body()}
+        with storage.library_errors():
+            return {"value": body()}
     except EstimatorLibError as error:
-        final = isinstance(error, ConfigError)
-        return {"error": error.message, "final": final, "code": error.exit_code}
+        failure = error
     except Exception as error:  # noqa: BLE001 - the parent decides what it means
         sys.excepthook(*sys.exc_info())
-        return {"error": f"{type(error).__name__}: {error}", "final": False, "code": 1}
+        problem = f"{type(error).__name__}: {error}"
+        failure = PipelineError(problem, reason=Reason.STEP_FAILED)
+    return {
+        "kind": type(failure).__name__,
+        "message": failure.message,
+        "reason": failure.reason,
+        "retryable": failure.retryable,
+    }
 
 
 @contextlib.contextmanager

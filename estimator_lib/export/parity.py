@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
-from estimator_lib.core import processes
-from estimator_lib.core.errors import EstimatorLibError, ExportError, Reason, quote
+from estimator_lib.core import processes, storage
+from estimator_lib.core.errors import (
+    EstimatorLibError,
+    ExportError,
+    Reason,
+    StorageError,
+    quote,
+)
 from estimator_lib.export.saved_model import load_model
+from estimator_lib.protocols import Array
 from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
+_RETRY = 75
 Rows = Mapping[str, Any]
 
 
@@ -51,7 +59,7 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
     Raises:
         ExportError: the other process failed.
     """
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+    with storage.temporary_directory("parity-") as folder:
         rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
         _write(rows, raw_rows)
         with processes.interpreter(
@@ -64,8 +72,10 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
                 raise _failed(saved_model_dir, "it gave no answer in time") from error
             finally:
                 process.kill()
+        lines = [line for line in errors.decode().splitlines() if line.strip()]
+        if process.returncode == _RETRY and lines:
+            raise StorageError(lines[-1], reason=Reason.IO)
         if process.returncode:
-            lines = [line for line in errors.decode().splitlines() if line.strip()]
             how = processes.describe(process.returncode)
             raise _failed(saved_model_dir, lines[-1] if lines else how)
         return _read(result)
@@ -97,11 +107,13 @@ class Checker:
         child, self._child = self._child, None
         if child is None:
             return check(saved_model_dir, raw_rows, expected, tolerance)
-        with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        with storage.temporary_directory("parity-") as folder:
             rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
             _write(rows, raw_rows)
             child.say([str(saved_model_dir), rows, result])
             failure = child.ended(_TIMEOUT_S).failure
+            if isinstance(failure, StorageError):
+                raise failure
             if failure is not None:
                 raise _failed(saved_model_dir, failure.message.rstrip(".")) from failure
             found = _read(result)
@@ -146,7 +158,7 @@ def compare(
     return worst
 
 
-def _difference(got: Any, want: Any) -> Any:
+def _difference(got: Array, want: Array) -> npt.NDArray[np.float64]:
     if got.dtype.kind in "SUO" or want.dtype.kind in "SUO":
         return np.where(_bytes(got) == _bytes(want), 0.0, np.inf)
     a, b = got.astype(np.float64), want.astype(np.float64)
@@ -156,7 +168,7 @@ def _difference(got: Any, want: Any) -> Any:
     return np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))
 
 
-def _bytes(values: Any) -> Any:
+def _bytes(values: npt.ArrayLike) -> npt.NDArray[np.object_]:
     flat = [v if isinstance(v, bytes) else str(v).encode() for v in np.asarray(values).ravel()]
     return np.asarray(flat, dtype=object).reshape(np.shape(values))
 
@@ -214,7 +226,8 @@ def _failed(saved_model_dir: str, why: str) -> ExportError:
 def main(saved_model_dir: str, rows: str, result: str) -> None:
     """What the new interpreter does."""
     try:
-        _predict(saved_model_dir, rows, result)
+        with storage.library_errors():
+            _predict(saved_model_dir, rows, result)
     except EstimatorLibError as error:
         sys.stderr.write(f"{error.message}\n")
         raise SystemExit(error.exit_code) from error

@@ -24,7 +24,7 @@ from optuna import distributions
 
 from estimator_lib.core import storage
 from estimator_lib.core.config import Parameter, Tune
-from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason, StorageError
 from estimator_lib.core.processes import Ended
 
 JOURNAL = "trials.json"
@@ -91,6 +91,7 @@ def run(
     Raises:
         EstimatorLibError: a trial failed in a way that may pass (a retry goes on from here).
         ConfigError: no trial can succeed.
+        StorageError: the file system refused; that says nothing about a trial's values.
     """
     study = _Study(options, read(directory))
     waiting = collections.deque(n for n in range(options.trials) if n not in study.finished)
@@ -105,7 +106,9 @@ def run(
             said.decide(study.report(number, said.step, said.value))
             continue
         failure = said.failure
-        if failure is not None and (failure.retryable or isinstance(failure, ConfigError)):
+        if failure is not None and (
+            failure.retryable or isinstance(failure, ConfigError | StorageError)
+        ):
             raise failure
         running -= 1
         trial = study.end(number, said)

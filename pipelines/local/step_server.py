@@ -23,11 +23,10 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from estimator_lib.core import processes
+from estimator_lib.core import processes, storage
 
 GRACE_S = 20.0
 """How long a step may take to leave after its client went away, in seconds."""
@@ -91,8 +90,11 @@ def _run(request: Mapping[str, Any]) -> None:
     """Executes a component's source as KFP's own executor would."""
     from kfp.dsl import executor, utils
 
+    from components.steps.step import step
+
     os.environ.update(request["environment"])
-    with tempfile.TemporaryDirectory() as folder:
+    # KFP writes too, what the step returned.
+    with step(), storage.temporary_directory() as folder:
         name = "ephemeral_component"
         path = pathlib.Path(folder) / f"{name}.py"
         path.write_text(request["source"], encoding="utf-8")

@@ -1,5 +1,6 @@
 """Child processes as their parent sees them: words, ends, and no orphans."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -38,7 +39,17 @@ def test_its_own_errors_keep_message_and_kind():
     assert isinstance(failure, ConfigError)
     assert failure.message == "no such metric"
     failure = Child("b", away).ended().failure
+    assert isinstance(failure, StorageError)
     assert (failure.message, failure.exit_code) == ("the disk is away", 75)
+
+
+def test_what_the_disk_refused_is_a_storage_error():
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x")
+
+    failure = Child("a", full).ended().failure
+    assert isinstance(failure, StorageError)
+    assert "/data/x" in failure.message
 
 
 @pytest.mark.parametrize(
