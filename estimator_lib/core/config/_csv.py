@@ -55,6 +55,11 @@ class CsvDialect(Section):
         )
 
     @property
+    def _has_marks_only(self) -> bool:
+        """Whether nothing is said but how numbers are written."""
+        return (self.quote, self.escape) == ('"', "")
+
+    @property
     def dialect(self) -> dict[str, Any]:
         """The characters by name."""
         return {name: getattr(self, name) for name in CsvDialect.model_fields}
