@@ -8,7 +8,6 @@ import functools
 import io
 import json
 import pathlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,7 +59,7 @@ def run(
     threads = runners.threads(runner_options)
     layout = _layout(part, version)
     with (
-        tempfile.TemporaryDirectory(prefix="predict-") as work,
+        storage.temporary_directory("predict-") as work,
         manifest.committed_artifact(output) as writer,
     ):
         tasks = [

@@ -31,10 +31,10 @@ from estimator_lib.evaluation.curves import (
     run_starts,
 )
 from estimator_lib.evaluation.metrics import LOG_EPSILON, TOP_K, Floats, Ints, Problem, Task, names
-from estimator_lib.evaluation.spool import BLOCK, MEMORY, Array, Rows, Spool, blocks, in_order
+from estimator_lib.evaluation.spool import BLOCK, Array, Rows, Spool, blocks, in_order
 
 SEED = 20160813
-_MULTIPLIERS = 2_000_000
+_MULTIPLIERS = 1_000_000
 """Multiplicities that are held at once."""
 
 
@@ -393,8 +393,8 @@ def _poisson_lookup() -> Floats:
 _POISSON = _poisson_lookup()
 
 
-def _store(parts: Iterator[Array], memory: int = MEMORY) -> Spool:
-    result = Spool(memory)
+def _store(parts: Iterator[Array]) -> Spool:
+    result = Spool()
     for part in parts:
         result.append(part)
     return result
@@ -604,7 +604,7 @@ class _MulticlassTable:
         self.metric_names = names(Problem(task="multiclass", classes=self._called))
         self._records = _store(in_order(self._record(block) for block in given.blocks()))
         self._edges = bin_edges(self._records, descending=True)
-        self._ranked = Spool(MEMORY * 4)
+        self._ranked = Spool()
         for c in range(self._classes):
             parts = (b.records(key=-b.p[:, c], mine=b.y == c) for b in given.blocks())
             for part in in_order(parts):

@@ -288,7 +288,7 @@ def _recorded(export_path: str) -> Mapping[str, Any] | None:
     return record["metrics"] if there else None
 
 
-def _takes(function: object, names: Sequence[str]) -> bool:
+def _takes(function: Compare, names: Sequence[str]) -> bool:
     """Whether a function can be called with arguments of these names."""
     try:
         inspect.signature(function).bind(**dict.fromkeys(names))

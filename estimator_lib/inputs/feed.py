@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias
 
 import tensorflow as tf
 
@@ -21,7 +21,6 @@ from estimator_lib.protocols import Specs, State, Tensor
 
 Rows: TypeAlias = Tensor | tuple["Rows", ...] | Mapping[str, "Rows"]
 """A batch or a chunk: nested tensors, `[rows, ...]` each."""
-Looping = TypeVar("Looping", covariant=True)
 
 
 class Held(NamedTuple):
@@ -68,21 +67,21 @@ class ChunkLooped(NamedTuple, Generic[State]):
     valid: tf.Tensor
 
 
-class Loop(Protocol[Looping]):
+class Loop(Protocol[State]):
     """A compiled `Feed.loop`."""
 
     def __call__(
         self, iterator: tf.data.Iterator, held: Held | None, limit: tf.Tensor
-    ) -> Looped[Looping]:
+    ) -> Looped[State]:
         """Runs at most `limit` batches."""
 
 
-class ChunkLoop(Protocol[Looping]):
+class ChunkLoop(Protocol[State]):
     """A compiled `Feed.chunk_loop`."""
 
     def __call__(
         self, chunk: Rows, at: tf.Tensor, end: tf.Tensor, limit: tf.Tensor
-    ) -> ChunkLooped[Looping]:
+    ) -> ChunkLooped[State]:
         """Runs at most `limit` whole batches."""
 
 

@@ -232,6 +232,7 @@ def write_transform(
         str(directory / "transform_fn"),
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
+    storage.remove(directory / "transform_fn" / "fingerprint.pb")  # drawn anew at each attempt
     storage.remove(staged)
     lists = list_features(columns.values(), {**raw_fields, **given})
     lists |= {name for name, kind in features.items() if kind.endswith("[]")}
@@ -253,6 +254,6 @@ def _asset_name(name: str) -> str:
 
 
 def _write_vocabulary(path: str, tokens: Iterable[str | int]) -> None:
-    with tf.io.TFRecordWriter(path, options="GZIP") as sink:
+    with storage.library_errors(), tf.io.TFRecordWriter(path, options="GZIP") as sink:
         for token in tokens:
             sink.write(str(token).encode())

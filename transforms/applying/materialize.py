@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -344,7 +343,7 @@ class Outbox:
         if self._store is None:
             self.folder = pathlib.Path(directory)
         else:
-            temporary = tempfile.TemporaryDirectory(prefix="shards-")
+            temporary = storage.temporary_directory("shards-")
             self.folder = pathlib.Path(stack.enter_context(temporary))
 
     def done(self, name: str) -> None:
