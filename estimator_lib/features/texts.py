@@ -8,7 +8,6 @@ canonical form.
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import tensorflow as tf
 
@@ -55,7 +54,7 @@ def numbers(texts: tf.Tensor, unit: Unit) -> tf.Tensor:
     return tf.cast(tf.strings.to_number(plain, tf.float64), tf.float32)
 
 
-def canonical(values: Any, logical: Logical) -> Any:
+def canonical(values: tf.Tensor | tf.SparseTensor, logical: Logical) -> tf.Tensor | tf.SparseTensor:
     """Returns a string tensor (dense or sparse) in the canonical form of a field's type."""
     if isinstance(values, tf.SparseTensor):
         return values.with_values(canonical(values.values, logical))
