@@ -195,7 +195,7 @@ class Data(CsvDialect):
     """Field types; those not given follow from the columns, else from the first rows. A string
     that is a number, date or time in every row is written in its one form (1.0 is 1); text leaves
     it as it is, for codes such as the version 1.10."""
-    units: dict[str, Annotated[str, Field(min_length=1, max_length=16)]] = {}
+    units: dict[str, Annotated[str, Field(min_length=1, max_length=16)]] | None = None
     """Numbers that are written with a unit: the field and its sign, which stands before the number
     or behind it, as in $1,234.50, 5 kg or 12.5%; "%" divides by 100. Another unit is refused."""
     encoding: str = "utf-8"
@@ -229,7 +229,7 @@ class Data(CsvDialect):
                 f"quote, escape, decimal and thousands are for csv, not {self.format}; decimal and "
                 "thousands for fields with units too"
             )
-        for name, sign in self.units.items():
+        for name, sign in (self.units or {}).items():
             if name in self.fields:
                 raise ValueError(f"{name!r} is in units and in fields; a unit is for one number")
             if self.types.get(name, "float") != "float":
@@ -270,10 +270,7 @@ class Data(CsvDialect):
     @property
     def written_with(self) -> dict[str, Unit]:
         """How the numbers of fields with a unit are written."""
-        return {
-            name: Unit(sign=sign.strip(), decimal=self.decimal, thousands=self.thousands)
-            for name, sign in self.units.items()
-        }
+        return {name: self.unit(sign) for name, sign in (self.units or {}).items()}
 
     @property
     def as_written(self) -> list[str]:
@@ -283,7 +280,7 @@ class Data(CsvDialect):
     @property
     def _declared(self) -> dict[str, DeclaredType]:
         several = {name: field.kind for name, field in self.fields.items()}
-        return {**self.types, **several, **dict.fromkeys(self.units, "float")}
+        return {**self.types, **several, **dict.fromkeys(self.units or {}, "float")}
 
     def patterns(self) -> dict[str, list[str]]:
         """File patterns per split; the split is "" where rows decide. None of BigQuery."""
