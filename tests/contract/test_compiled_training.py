@@ -106,7 +106,7 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{o['name']} {len(o)}")
 def test_optimizers_update_rows_the_same(optimizer, tmp_path, monkeypatch):
     # A table larger than this has its indices sorted.
-    monkeypatch.setattr("estimator_lib.optimizers._base._SCRATCH_ROWS", 2_000)
+    monkeypatch.setattr("estimator_lib.optimizers.gradients._SCRATCH_ROWS", 2_000)
     sparse = [ITEMS, fc.categorical_column_with_identity("kind", 1_500)]
 
     def make(folder, run):

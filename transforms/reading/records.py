@@ -539,7 +539,7 @@ def raw_numpy(kind: str, values: pa.Array) -> np.ndarray[Any, Any]:
     Strings as objects with "" for missing, int64 with MISSING_INT, float32 with NaN; `[rows]`.
     """
     if kind == "string":
-        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+        return pc.fill_null(values.cast(pa.string()), "").to_numpy(zero_copy_only=False)
     if kind == "int":
         return pc.fill_null(values, fc.MISSING_INT).to_numpy(zero_copy_only=False)
     numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
