@@ -8,7 +8,6 @@ import functools
 import io
 import json
 import pathlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,7 +57,7 @@ def run(
     threads = runners.threads(runner_options)
     layout = _layout(part, version)
     with (
-        tempfile.TemporaryDirectory(prefix="predict-") as work,
+        storage.temporary_directory("predict-") as work,
         manifest.committed_artifact(output) as writer,
     ):
         tasks = [
@@ -241,6 +240,7 @@ def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
             separator=separators.get(name, ""),
             logical=Logical(types[name]) if name in types else None,
             required=name in lineage.get("required", ()),
+            dates=name in lineage.get("dates", ()),
             action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
         for name, (dtype, shape) in sorted(served(str(version)).inputs.items())

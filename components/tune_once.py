@@ -22,12 +22,12 @@ import math
 import os
 import pathlib
 import sys
-import tempfile
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.steps.step import step
+from estimator_lib.core import storage
 from estimator_lib.core.config import Parameter, Tune, TunePart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.envi
         from components.steps.tune_trial import measure
 
         metric = asked.part.tune.metric
-        with tempfile.TemporaryDirectory() as folder:
+        with storage.temporary_directory() as folder:
             examples, transform = (str(asked.prepared / n) for n in ("examples", "transform"))
             work = pathlib.Path(folder) / "model"
             last = measure(asked.part, asked.values, examples, transform, work, _tell(metric))

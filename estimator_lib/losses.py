@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +25,7 @@ class LossReduction(enum.StrEnum):
     SUM_OVER_BATCH_SIZE = "sum_over_batch_size"
 
 
-def reduction_of(value: Any) -> LossReduction:
+def reduction_of(value: object) -> LossReduction:
     """Returns the reduction that `value` names: one of ours, its text or a Keras 2 constant.
 
     Raises:

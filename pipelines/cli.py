@@ -26,16 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 2 for a user's mistake, 3, 75, 130."""
     parsed = _parser().parse_args(arguments)
     try:
-        return int(parsed.command(parsed) or 0)
+        with storage.library_errors():
+            return int(parsed.command(parsed) or 0)
     except EstimatorLibError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
-    except OSError as error:
-        if not storage.refused(error):
-            raise
-        found = storage.storage_error("use", error.filename or "a file", error)
-        sys.stderr.write(f"error: {found.message}\n")
-        return found.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted; nothing is broken. The same command goes on from here.\n")
         return INTERRUPTED

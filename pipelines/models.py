@@ -13,7 +13,6 @@ import datetime
 import json
 import pathlib
 import sys
-import tempfile
 from typing import Any
 
 from estimator_lib.core import manifest, storage
@@ -161,7 +160,7 @@ def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int
     from estimator_lib.export import retention
 
     read(serving_dir)  # refused before anything is written
-    with retention.publisher(serving_dir), tempfile.TemporaryDirectory() as folder:
+    with retention.publisher(serving_dir), storage.temporary_directory() as folder:
         models = read(serving_dir)
         chosen = choose(models, version, back=1)
         if chosen is models[-1]:

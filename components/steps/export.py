@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
-import tempfile
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -54,7 +53,7 @@ def run(
             },
         }
         rows, expected = _golden(trained, examples.path)
-        with tempfile.TemporaryDirectory() as folder:
+        with storage.temporary_directory() as folder:
             exported = trained.estimator.export_saved_model(
                 folder,
                 build_transformed_serving_input_receiver_fn(transform.path),
@@ -75,6 +74,7 @@ def run(
                     published = retention.publish_held(exported, serving_dir, part.keep_versions)
             with manifest.committed_artifact(saved_model.path) as writer:
                 writer.kind = "saved_model"
+                writer.made_of = storage.canonical_json([lineage, published])
                 writer.metadata.update(lineage, published=published, checked_rows=count)
                 retention.copy_tree(pathlib.Path(exported), writer.directory)
     digest = manifest.read(saved_model.path).digest
@@ -178,6 +178,7 @@ def _lineage(
         "separators": prepared.metadata["separators"],
         "types": prepared.metadata["types"],
         "required": prepared.metadata["required"],
+        "dates": prepared.metadata.get("dates", []),
     }
 
 

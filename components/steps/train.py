@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import pathlib
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,7 +51,7 @@ def run(
     columns = artifact.read_columns(transform.path)
     identity = storage.canonical_json([config, parents])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    with tempfile.TemporaryDirectory() as scratch:
+    with storage.temporary_directory() as scratch:
         work = pathlib.Path(checkpoint_root or scratch) / key
         with (
             storage.leased(work, storage.WORK_LEASE, what="Working directory"),
@@ -61,7 +60,7 @@ def run(
             checkpoint, step, metrics = fit(
                 part, columns, examples.path, prepared.metadata, work, serving
             )
-            writer.kind = artifact.KIND
+            writer.kind, writer.made_of = artifact.KIND, identity
             for path in sorted(work.glob(f"{checkpoint}.*")):
                 storage.copy(path, writer.directory / path.name)
             for name in artifact.BESIDE:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
-import tempfile
 from typing import Any
 
 from kfp import dsl
@@ -46,7 +45,7 @@ def run(
             "without a validation split, trials are compared on the eval split, which then judges "
             "the best of them too kindly"
         )
-    with tempfile.TemporaryDirectory() as scratch:
+    with storage.temporary_directory() as scratch:
         searches = pathlib.Path(study_root or scratch) / "searches"
         work = searches / key
         with (

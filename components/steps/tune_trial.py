@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import pathlib
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, Self
 
@@ -31,6 +29,7 @@ from estimator_lib.core.errors import (
     EstimatorLibError,
     PipelineError,
     Reason,
+    StorageError,
     TrainingError,
     quote,
 )
@@ -124,7 +123,7 @@ class Forked:
     def _build_all(self) -> None:
         metadata = manifest.read(self._examples, kind="examples").metadata
         columns = artifact.read_columns(self._transform)
-        with tempfile.TemporaryDirectory() as folder:
+        with storage.temporary_directory() as folder:
             for name, parameter in self._part.tune.space.items():
                 for value in parameter.extremes:
                     part = self._part.train.with_values({name: value})
@@ -227,7 +226,10 @@ def _build(
 @contextlib.contextmanager
 def _blamed_on(name: str, value: Any) -> Iterator[None]:
     try:
-        yield
+        with storage.library_errors():
+            yield
+    except StorageError:
+        raise
     except Exception as error:
         said = error.message if isinstance(error, EstimatorLibError) else f"{error}"
         raise ConfigError(
@@ -260,14 +262,15 @@ def _child(connection: Any, body: Callable[[], float | None], parent: int) -> No
     code = 1
     try:
         try:
-            said: dict[str, Any] = {"value": body()}
+            with storage.library_errors():
+                said: dict[str, Any] = {"value": body()}
         except EstimatorLibError as error:
-            kind = "config" if isinstance(error, ConfigError) else ""
-            said = {"error": error.message, "kind": kind, "code": error.exit_code}
+            said = {"error": error}
         except Exception as error:  # noqa: BLE001 - a bad choice must not end the search
             sys.excepthook(*sys.exc_info())
-            said = {"error": f"{type(error).__name__}: {error}", "kind": "", "code": 1}
-        connection.send_bytes(json.dumps(said).encode())
+            problem = f"{type(error).__name__}: {error}"
+            said = {"error": PipelineError(problem, reason=Reason.STEP_FAILED)}
+        connection.send(said)
         code = 0
     finally:
         with contextlib.suppress(OSError, ValueError):
@@ -277,14 +280,14 @@ def _child(connection: Any, body: Callable[[], float | None], parent: int) -> No
 
 def _asked(connection: Any, step: int, value: float) -> bool:
     """Tells the parent an evaluation; returns whether the trial should end there."""
-    connection.send_bytes(json.dumps({"step": step, "value": value}).encode())
+    connection.send({"step": step, "value": value})
     return bool(connection.recv_bytes() == b"stop")
 
 
 def _hear(connection: Any) -> dict[str, Any] | None:
     """Returns what a child says next, or None if it is gone."""
     try:
-        said: dict[str, Any] = json.loads(connection.recv_bytes())
+        said: dict[str, Any] = connection.recv()
     except (EOFError, OSError):
         return None
     return said
@@ -299,6 +302,4 @@ def _ended(said: Mapping[str, Any] | None, code: int | None, what: str) -> Ended
         return Ended(failure=PipelineError(problem, reason=Reason.STEP_FAILED))
     if "error" not in said:
         return Ended(value=said["value"])
-    if said["kind"] == "config":
-        return Ended(failure=ConfigError(said["error"], reason=Reason.INVALID_VALUE))
-    return Ended(failure=PipelineError.from_exit(said["error"], said["code"]))
+    return Ended(failure=said["error"])

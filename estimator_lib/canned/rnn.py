@@ -16,7 +16,7 @@ from estimator_lib.core import constraints
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
-from estimator_lib.features.sequence import check_sequences, sequence_features
+from estimator_lib.features.sequences import check_sequences, sequence_features
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers import OptimizerLike
 from estimator_lib.protocols import Labels

@@ -93,7 +93,7 @@ class EstimatorLibError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         declared = next(kind for kind in type(self).__mro__ if "_composed" not in vars(kind))
-        return _rebuild, (declared, self.message, self.reason)
+        return _rebuild, (declared, self.message, self.reason), {"retryable": self.retryable}
 
     @property
     def exit_code(self) -> int:

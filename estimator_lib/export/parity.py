@@ -16,17 +16,28 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from estimator_lib.core.errors import EstimatorLibError, ExportError, Reason, quote
+from estimator_lib.core import storage
+from estimator_lib.core.errors import (
+    EstimatorLibError,
+    ExportError,
+    Reason,
+    StorageError,
+    quote,
+)
 from estimator_lib.export.saved_model import load_model
+from estimator_lib.protocols import Array
 from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
+_RETRY = 75
 Rows = Mapping[str, Any]
 
 
@@ -56,7 +67,7 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
     Raises:
         ExportError: the other process failed.
     """
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+    with storage.temporary_directory("parity-") as folder:
         rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
         _write(rows, raw_rows)
         paths = [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
@@ -77,8 +88,10 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
             check=False,
             env=environment,
         )
+        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        if done.returncode == _RETRY and lines:
+            raise StorageError(lines[-1], reason=Reason.IO)
         if done.returncode:
-            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
             raise _failed(saved_model_dir, lines[-1] if lines else f"exit code {done.returncode}")
         return _read(result)
 
@@ -95,7 +108,7 @@ class Checker:
 
     def __init__(self) -> None:
         self.forked = False
-        self._process: Any = None
+        self._process: BaseProcess | None = None
         self._pipe: Any = None
 
     def __enter__(self) -> Checker:
@@ -126,18 +139,18 @@ class Checker:
         """Like the function `check`, in the waiting child if there is one."""
         if not self.forked:
             return check(saved_model_dir, raw_rows, expected, tolerance)
-        with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        with storage.temporary_directory("parity-") as folder:
             rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
             _write(rows, raw_rows)
             try:
                 self._pipe.send_bytes(json.dumps([str(saved_model_dir), rows, result]).encode())
                 if not self._pipe.poll(_TIMEOUT_S):
                     raise _failed(saved_model_dir, "no answer in time")
-                answer = json.loads(self._pipe.recv_bytes())
+                problem: EstimatorLibError | None = self._pipe.recv()
             except (EOFError, OSError) as error:
                 raise _failed(saved_model_dir, "the child process ended") from error
-            if answer["error"]:
-                raise _failed(saved_model_dir, answer["error"])
+            if problem is not None:
+                raise problem
             found = _read(result)
         return compare(found, expected, tolerance, saved_model_dir)
 
@@ -180,7 +193,7 @@ def compare(
     return worst
 
 
-def _difference(got: Any, want: Any) -> Any:
+def _difference(got: Array, want: Array) -> npt.NDArray[np.float64]:
     if got.dtype.kind in "SUO" or want.dtype.kind in "SUO":
         return np.where(_bytes(got) == _bytes(want), 0.0, np.inf)
     a, b = got.astype(np.float64), want.astype(np.float64)
@@ -190,7 +203,7 @@ def _difference(got: Any, want: Any) -> Any:
     return np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))
 
 
-def _bytes(values: Any) -> Any:
+def _bytes(values: npt.ArrayLike) -> npt.NDArray[np.object_]:
     flat = [v if isinstance(v, bytes) else str(v).encode() for v in np.asarray(values).ravel()]
     return np.asarray(flat, dtype=object).reshape(np.shape(values))
 
@@ -228,7 +241,7 @@ def _read(path: str) -> dict[str, Any]:
     return found
 
 
-def _serve(pipe: Any, other_end: Any) -> None:
+def _serve(pipe: Connection, other_end: Connection) -> None:
     """The child: answers until the other end closes."""
     other_end.close()
     while True:
@@ -236,12 +249,15 @@ def _serve(pipe: Any, other_end: Any) -> None:
             saved_model_dir, rows, result = json.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return
-        error = None
+        error: EstimatorLibError | None = None
         try:
-            _predict(saved_model_dir, rows, result)
+            with storage.library_errors():
+                _predict(saved_model_dir, rows, result)
+        except StorageError as refused:
+            error = refused
         except Exception as problem:  # noqa: BLE001 - it is reported to the parent
-            error = str(problem) or type(problem).__name__
-        pipe.send_bytes(json.dumps({"error": error}).encode())
+            error = _failed(saved_model_dir, str(problem) or type(problem).__name__)
+        pipe.send(error)
 
 
 def _predict(saved_model_dir: str, rows: str, result: str) -> None:
@@ -259,7 +275,8 @@ def _failed(saved_model_dir: str, why: str) -> ExportError:
 def main(arguments: list[str]) -> int:
     """Entry of the new interpreter."""
     try:
-        _predict(*arguments)
+        with storage.library_errors():
+            _predict(*arguments)
     except EstimatorLibError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -75,6 +76,9 @@ def writer(directory: str) -> tf.summary.SummaryWriter:
                 made = tf.summary.create_file_writer(place)
                 made.flush()
         except tf.errors.OpError as error:
+            refusal = storage.refused(error)
+            if refusal is not None:
+                raise storage.storage_error("write summaries to", place, refusal) from error
             raise StorageError(
                 f"Summaries cannot be written to {place}: {type(error).__name__}. Use a model_dir "
                 "that can be written; predict() only reads.",
@@ -87,7 +91,7 @@ def writer(directory: str) -> tf.summary.SummaryWriter:
 def scalars(
     writer: tf.summary.SummaryWriter,
     step: int,
-    values: Mapping[str, object],
+    values: Mapping[str, Any],
     *,
     text: str | None = None,
 ) -> None:

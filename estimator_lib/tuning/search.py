@@ -20,7 +20,13 @@ from typing import Any, Literal, Protocol
 
 from estimator_lib.core import storage
 from estimator_lib.core.config import Parameter, Tune
-from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
+from estimator_lib.core.errors import (
+    ConfigError,
+    EstimatorLibError,
+    PipelineError,
+    Reason,
+    StorageError,
+)
 
 JOURNAL = "trials.json"
 State = Literal["complete", "pruned", "failed"]
@@ -94,6 +100,7 @@ def run(
     Raises:
         EstimatorLibError: a trial failed in a way that may pass (a retry goes on from here).
         ConfigError: no trial can succeed.
+        StorageError: the file system refused; that says nothing about a trial's values.
     """
     study = _Study(options, read(directory))
     waiting = collections.deque(n for n in range(options.trials) if n not in study.finished)
@@ -108,7 +115,9 @@ def run(
             said.decide(study.report(number, said.step, said.value))
             continue
         failure = said.failure
-        if failure is not None and (failure.retryable or isinstance(failure, ConfigError)):
+        if failure is not None and (
+            failure.retryable or isinstance(failure, ConfigError | StorageError)
+        ):
             raise failure
         running -= 1
         trial = study.end(number, said)

@@ -34,6 +34,7 @@ from pipelines.local.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
 _TAIL_LINES = 5
+_RETRY = 75
 _RETRIES = 1
 """How often a step tries again by itself."""
 
@@ -119,6 +120,8 @@ def _failure(name: str, code: int, said: Sequence[str], log: pathlib.Path) -> Es
         cause, hint = f"failed with exit code {code}", ""
     tail = log.read_text(errors="replace").strip().splitlines()[-_TAIL_LINES:]
     last = f" Its last word: {tail[-1].strip()}" if tail else ""
+    # By SIGTERM before it could say so, or twice: asked to end, which may pass.
+    code = _RETRY if code == -signal.SIGTERM else code
     return PipelineError.from_exit(f"Step {name} {cause}.{hint}{last} See {log}.", code)
 
 

@@ -22,7 +22,6 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 from typing import Any
 
 GRACE_S = 20.0
@@ -108,7 +107,11 @@ def _run(request: dict[str, Any], descriptors: list[int], parent: int) -> None:
     try:
         from kfp.dsl import executor, utils
 
-        with tempfile.TemporaryDirectory() as folder:
+        from components.steps.step import step
+        from estimator_lib.core import storage
+
+        # KFP writes too, what the step returned.
+        with step(), storage.temporary_directory() as folder:
             name = "ephemeral_component"
             with open(os.path.join(folder, f"{name}.py"), "w", encoding="utf-8") as file:
                 file.write(request["source"])

@@ -12,7 +12,7 @@ from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import arrays_input
 from estimator_lib.specs import EstimatorSpec
-from estimator_lib.training import hooks, step
+from estimator_lib.training import hooks, xla
 from estimator_lib.training.run_config import RunConfig
 
 ROWS = 70
@@ -199,10 +199,10 @@ def test_long_trainings_are_compiled_whatever_is_left_of_them(tmp_path):
     def make():
         return linear.LinearClassifier(WIDE, str(tmp_path), config=config(compiled=None))
 
-    assert stopping(make, rows(epochs=None), max_steps=step._XLA_STEPS) == [True]
+    assert stopping(make, rows(epochs=None), max_steps=xla.FEWEST_STEPS) == [True]
     model = make()
     model.train(
-        rows(epochs=None), max_steps=step._XLA_STEPS, hooks=[hooks.StopAtStepHook(last_step=5)]
+        rows(epochs=None), max_steps=xla.FEWEST_STEPS, hooks=[hooks.StopAtStepHook(last_step=5)]
     )
     assert compiles(model) == [True]
 
