@@ -6,11 +6,12 @@ durations stay as they are; a request gives them in their canonical form.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import DATE, FALSE, TRUE, Logical
 
 _WHOLE = "-?(?:0|[1-9][0-9]{0,20})"
@@ -39,7 +40,21 @@ _REWRITES: dict[Logical, tuple[tuple[str, str], ...]] = {
 }
 
 
-def canonical(values: Any, logical: Logical) -> Any:
+def numbers(texts: tf.Tensor, unit: Unit) -> tf.Tensor:
+    """Returns the numbers of texts that may have a unit, float32 of their shape.
+
+    NaN for the empty text and for what is no number; as reading a file would give it.
+    """
+    plain = tf.fill(tf.shape(texts), "nan")
+    for pattern, rewrite in unit.rewrites:
+        bare = tf.strings.regex_replace(texts, pattern, rewrite)
+        for mark, written in ((unit.thousands, ""), (unit.decimal, ".")):
+            bare = tf.strings.regex_replace(bare, re.escape(mark), written) if mark else bare
+        plain = tf.where(tf.strings.regex_full_match(texts, pattern), bare, plain)
+    return tf.cast(tf.strings.to_number(plain, tf.float64), tf.float32)
+
+
+def canonical(values: tf.Tensor | tf.SparseTensor, logical: Logical) -> tf.Tensor | tf.SparseTensor:
     """Returns a string tensor (dense or sparse) in the canonical form of a field's type."""
     if isinstance(values, tf.SparseTensor):
         return values.with_values(canonical(values.values, logical))
@@ -54,17 +69,19 @@ def canonical(values: Any, logical: Logical) -> Any:
     return values
 
 
-def _rewritten(values: Any, pattern: str, written: Callable[[Any], Any]) -> Any:
+def _rewritten(
+    values: tf.Tensor, pattern: str, written: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
     """Returns texts with those that match, which are few, written otherwise."""
     at = tf.where(tf.strings.regex_full_match(values, pattern))
 
-    def changed() -> Any:
+    def changed() -> tf.Tensor:
         return tf.tensor_scatter_nd_update(values, at, written(tf.gather_nd(values, at)))
 
     return tf.cond(tf.size(at) > 0, changed, lambda: values)
 
 
-def _part(texts: Any, pattern: str, number: int) -> Any:
+def _part(texts: tf.Tensor, pattern: str, number: int) -> tf.Tensor:
     return tf.strings.regex_replace(texts, f"^{pattern}$", rf"\{number}", replace_global=False)
 
 
@@ -75,7 +92,7 @@ _NO_DIGITS = r"-?\.?[eE].*"
 _MANY_ZEROS = "0" * 21
 
 
-def _positional(texts: Any) -> Any:
+def _positional(texts: tf.Tensor) -> tf.Tensor:
     """1.5e3 as 1500; from 1e21 on and below 1e-6 as one digit, a fraction and an exponent."""
     sign, whole, fraction, exponent = (_part(texts, _SCIENTIFIC, n) for n in (1, 2, 3, 4))
     digits = whole + fraction
@@ -88,14 +105,14 @@ def _positional(texts: Any) -> Any:
     significant = tf.strings.regex_replace(significant, "0+$", "")
     size = tf.strings.length(significant)
 
-    def zeros(number: Any) -> Any:
+    def zeros(number: tf.Tensor) -> tf.Tensor:
         return tf.strings.substr(
             tf.fill(tf.shape(number), _MANY_ZEROS),
             tf.zeros_like(number),
             tf.clip_by_value(number, 0, 21),
         )
 
-    def cut(begin: Any, end: Any) -> Any:
+    def cut(begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         begin, end = tf.clip_by_value(begin, 0, size), tf.clip_by_value(end, 0, size)
         return tf.strings.substr(significant, begin, end - begin)
 
@@ -119,7 +136,7 @@ _ZONED = (
 )
 
 
-def _in_utc(texts: Any) -> Any:
+def _in_utc(texts: tf.Tensor) -> tf.Tensor:
     """2024-01-01 01:30:00+01:00 as 2024-01-01 00:30:00; a day that there is not stays."""
     day, seconds, sign = (_part(texts, _ZONED, number) for number in (1, 4, 5))
     hour, minute, hours, minutes = (
@@ -149,7 +166,7 @@ def _in_utc(texts: Any) -> Any:
     return tf.where(real & inside, text + seconds, texts)
 
 
-def _days(year: Any, month: Any, date: Any) -> Any:
+def _days(year: tf.Tensor, month: tf.Tensor, date: tf.Tensor) -> tf.Tensor:
     """Days since 1970-01-01 of a date of the Gregorian calendar.
 
     Reference: Howard Hinnant, chrono-compatible low-level date algorithms, days_from_civil.
@@ -160,7 +177,7 @@ def _days(year: Any, month: Any, date: Any) -> Any:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-def _date(days: Any) -> tuple[Any, Any, Any]:
+def _date(days: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Year, month and day of a number of days since 1970-01-01; civil_from_days, as above."""
     days += 719_468
     era, of_era = days // 146_097, days % 146_097

@@ -11,6 +11,7 @@ found by `TFTransformOutput.vocabulary_by_name(name of the column)`.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import pathlib
 import re
@@ -22,8 +23,11 @@ from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import description, storage
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
+from estimator_lib.features import dates
 from estimator_lib.features.texts import canonical as texts_of
+from estimator_lib.features.texts import numbers as numbers_of
 from estimator_lib.features.transform import FeatureTransform
 from transforms.applying import tensors, user_function
 from transforms.learning import statistics
@@ -64,6 +68,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         derived: Field that it gives -> type.
         along: Those that are features as they are.
         logical: Raw field -> what its texts are, which are brought into their canonical form.
+        units: Raw field -> how its numbers are written, of a field that is text for its unit.
         required: Fields that every row must have; rows without, and infinite numbers of any
             field, are refused. None refuses nothing, for rows that are checked already.
     """
@@ -78,6 +83,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         derived: Mapping[str, str] | None = None,
         along: Iterable[str] = (),
         logical: Mapping[str, Logical] | None = None,
+        units: Mapping[str, Unit] | None = None,
         required: Iterable[str] | None = None,
     ) -> None:
         super().__init__(name="transform")
@@ -90,6 +96,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         self._user = user
         self._along = tuple(along)
         self._logical = {n: kind for n, kind in (logical or {}).items() if n in raw_fields}
+        self._units = dict(units or {})
         self._required = None if required is None else frozenset(required)
         specification = {n: tensors.spec(kind) for n, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
@@ -98,6 +105,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
 
     def _transform(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         texts = {name: texts_of(raw[name], kind) for name, kind in self._logical.items()}
+        texts |= {name: numbers_of(raw[name], unit) for name, unit in self._units.items()}
         raw = {**raw, **texts}
         if self._user is not None:
             raw = {**raw, **self._user(raw)}
@@ -113,18 +121,22 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
 
 
 def _checked(name: str, values: Any, required: bool) -> Any:
-    """A number that the columns can take, or the error of the request that has another."""
-    if not isinstance(values, tf.Tensor) or values.dtype == tf.string:
+    """A number or date that the columns can take, or the error of the request with another."""
+    if not isinstance(values, tf.Tensor) or (values.dtype == tf.string and not required):
         return values
-    if values.dtype.is_floating:
+    if values.dtype == tf.string:
+        fine = dates.moments(values).known
+    elif values.dtype.is_floating:
         fine = tf.math.is_finite(values) if required else ~tf.math.is_inf(values)
     elif required:
         fine = values != fc.MISSING_INT
     else:
         return values
-    found = "is missing or not finite" if required else "is not finite"
+    kind = "date" if values.dtype == tf.string else "number"
+    wrong = "no date" if kind == "date" else "not finite"
+    found = f"is missing or {wrong}" if required else f"is {wrong}"
     message = (
-        f"Field {name!r} {found}: expected a number{' in every row' if required else ''}. Give the "
+        f"Field {name!r} {found}: expected a {kind}{' in every row' if required else ''}. Give the "
         f"value{', or train with a default for its column' if required else ''}."
     )
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(fine), [message])]):
@@ -169,6 +181,8 @@ def content_digest(columns: Mapping[str, fc.Column], source: records.Source) -> 
     described = _described(columns, source).to_json()
     if source.derived is not None:
         described["function"] = source.derived.digest
+    if source.units:
+        described["units"] = {n: dataclasses.asdict(u) for n, u in source.units.items()}
     text = storage.canonical_json(described)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -212,6 +226,7 @@ def write_transform(
         derived=given,
         along=features,
         logical=source.logical,
+        units={name: unit for name, unit in source.units.items() if name in raw_fields},
         required=fc.required_fields(columns),
     )
     tf.saved_model.save(
@@ -219,6 +234,7 @@ def write_transform(
         str(directory / "transform_fn"),
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
+    storage.remove(directory / "transform_fn" / "fingerprint.pb")  # drawn anew at each attempt
     storage.remove(staged)
     lists = list_features(columns.values(), {**raw_fields, **given})
     lists |= {name for name, kind in features.items() if kind.endswith("[]")}
@@ -249,6 +265,6 @@ def _asset_names(columns: Iterable[str]) -> dict[str, str]:
 
 
 def _write_vocabulary(path: str, tokens: Iterable[str | int]) -> None:
-    with tf.io.TFRecordWriter(path, options="GZIP") as sink:
+    with storage.library_errors(), tf.io.TFRecordWriter(path, options="GZIP") as sink:
         for token in tokens:
             sink.write(str(token).encode())

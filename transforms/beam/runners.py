@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +65,7 @@ def scratch_directory(given: Sequence[str], prefix: str) -> Iterator[str]:
             with contextlib.suppress(StorageError):
                 store.remove(folder)
         return
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=base) as folder:
+    with storage.temporary_directory(prefix, base) as folder:
         yield folder
 
 
@@ -129,6 +128,10 @@ def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
             original = _original(error) or _from_text(str(error))
             if original is not None:
                 raise original from None
+            refusal = storage.refused(error)
+            if refusal is not None:
+                place = refusal.filename or "a file"
+                raise storage.storage_error("run the Beam job with", place, refusal) from error
             raise PipelineError(
                 f"Beam job failed: {_last_line(error)}.", reason=Reason.STEP_FAILED
             ) from error
