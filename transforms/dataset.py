@@ -76,6 +76,7 @@ def find(
     lists: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     slices: Sequence[str] = (),
+    schema: str | None = None,
 ) -> Dataset:
     """Returns the files of patterns with all their fields.
 
@@ -92,6 +93,8 @@ def find(
             "". Lists of Parquet, and those among the first tf.Examples, need not be named.
         units: Field of numbers -> the sign that they are written with, such as "%".
         slices: Fields of one value each; every value gets statistics of its own.
+        schema: Path of a Schema; fields that are texts there are read as such, in the form that
+            the data had which it was made of.
 
     Raises:
         ConfigError: the format or a type is not known, or there is no such field.
@@ -107,6 +110,9 @@ def find(
     reader = readers.reader(name)
     names = reader.read_header(inputs[0], layout)
     given = {**(types or {}), **dict.fromkeys(units or {}, "float")}
+    texts = {} if schema is None else statistics.text_fields(schema_policy.read_schema(schema))
+    texts = {n: kind for n, kind in texts.items() if n in names and n not in given}
+    given |= dict.fromkeys(texts, "string")
     separators = dict(lists or {})
     for field, kind in {**dict.fromkeys(separators, "string"), **given}.items():
         if field not in names or kind not in ("string", "int", "float"):
@@ -127,6 +133,7 @@ def find(
             several=n in separators or inferred.get(n, "").endswith("[]"),
             separator=separators.get(n, ""),
             unit=marks.unit(units[n]) if units and n in units else None,
+            logical=texts.get(n),
         )
         for n in names
     )
@@ -224,7 +231,9 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
     slices = [(n.removeprefix(prefix), s) for n, s in analysis.splits.items() if n != NAME]
     for name, part in sorted(slices, key=lambda item: (-item[1].kept, item[0])):
         computed.MergeFrom(statistics.dataset_statistics(name, part))
-    return computed, statistics.infer_schema(split)
+    return computed, statistics.infer_schema(
+        split, dataset.source.resolved(analysis.logical).logical
+    )
 
 
 def write(

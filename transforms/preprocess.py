@@ -158,6 +158,7 @@ def run(
         label = labels.to_json(config.described(part.heads))
         schema = statistics.infer_schema(
             analysis.splits["train"],
+            source.logical,
             labels=[field for own in part.heads.values() for field in own.raw_fields],
         )
         write_statistics(writer, computed, schema, anomalies)

@@ -86,7 +86,7 @@ def validate(
     Raises:
         EstimatorLibError: a file cannot be read.
     """
-    computed, inferred, looked = _compute(files)
+    computed, inferred, looked = _compute(files, schema)
     found = dataset.judge(
         computed, schema, environment=environment, previous=previous, serving=serving
     )
@@ -123,7 +123,7 @@ def preprocess(
 
 
 def _compute(
-    files: Files,
+    files: Files, schema: str | None = None
 ) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema, Looked]:
     runners.use_for_files(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.
@@ -138,10 +138,11 @@ def _compute(
         lists=files.lists,
         units=files.units,
         slices=files.slices,
+        schema=schema,
     )
-    computed, schema = dataset.compute(found, files.runner_options)
+    computed, inferred = dataset.compute(found, files.runner_options)
     first = computed.datasets[0]
     looked = Looked(
         files=len(found.inputs), rows=int(first.num_examples), fields=len(first.features)
     )
-    return computed, schema, looked
+    return computed, inferred, looked

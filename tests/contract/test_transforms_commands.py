@@ -135,3 +135,25 @@ def test_statistics_by_slice(tmp_path, capsys):
     assert "'zip'" in capsys.readouterr().err
     assert cli.main([*command, "--encoding", "latin-9999"]) == 2
     assert "latin-9999" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("learned", "written", "judgement"),
+    [
+        ("1.10,2.0", "1.1,2,2.00", "as the schema says"),
+        ("1.10,2.0,v1", "1.10,2.0", "as the schema says"),
+        ("1.10,2.0,v1", "1.1,2.0", "Values are not in the domain"),
+        ("007,010", "7,010", "Values are not in the domain"),
+        ("2024-01-31,2024-02-01", "2024-01-31T00:00:00Z", "as the schema says"),
+    ],
+)
+def test_validate_reads_texts_as_the_data_of_the_schema(
+    tmp_path, capsys, learned, written, judgement
+):
+    for name, values in (("old", learned), ("new", written)):
+        (tmp_path / f"{name}.csv").write_text("c\n" + values.replace(",", "\n") + "\n")
+    old, new = str(tmp_path / "old.csv"), str(tmp_path / "new.csv")
+    assert cli.main(["statistics", old, "--type", "c=string", "-o", str(tmp_path / "out")]) == 0
+    code = cli.main(["validate", new, "--schema", str(tmp_path / "out" / "schema.pbtxt")])
+    assert judgement in capsys.readouterr().out
+    assert code == (0 if judgement.startswith("as") else 2)

@@ -9,6 +9,7 @@ import numpy as np
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
+from estimator_lib.core.values import Logical
 from transforms.learning.analysis import FieldAnalysis, SplitAnalysis
 from transforms.learning.sketches import NumberCounts
 
@@ -157,11 +158,21 @@ def _string(stats: Any, analysis: FieldAnalysis) -> None:
         )
 
 
-def infer_schema(split: SplitAnalysis, *, labels: Sequence[str] = ()) -> Any:
+LOGICAL_TYPE = "logical_type: "
+"""Of a field of texts, a tag of its annotation says what they are, so that they are read alike."""
+
+
+def infer_schema(
+    split: SplitAnalysis,
+    logical: Mapping[str, Logical],
+    *,
+    labels: Sequence[str] = (),
+) -> Any:
     """Returns a Schema for a person to edit: types, presence, and domains of small vocabularies.
 
     Args:
         split: The train split.
+        logical: What the texts of fields are.
         labels: Fields that serving requests do not have.
     """
     schema = schema_pb2.Schema()
@@ -169,6 +180,8 @@ def infer_schema(split: SplitAnalysis, *, labels: Sequence[str] = ()) -> Any:
         schema.default_environment.extend(["TRAINING", "SERVING"])
     for name, analysis in sorted(split.fields.items()):
         feature = schema.feature.add(name=name, type=_SCHEMA_TYPES[analysis.type])
+        if analysis.type == "string" and name in logical:
+            feature.annotation.tag.append(f"{LOGICAL_TYPE}{logical[name]}")
         if name in labels:
             feature.not_in_environment.append("SERVING")
         if analysis.present:
@@ -194,6 +207,17 @@ def _infer_counts(feature: Any, analysis: FieldAnalysis) -> None:
     feature.value_count.min = 1
     if len(lengths) == 1:
         feature.value_count.min = feature.value_count.max = int(lengths[0])
+
+
+def text_fields(schema: Any) -> dict[str, Logical | None]:
+    """Returns the fields of texts of a Schema, and what their texts are where it says so."""
+    found: dict[str, Logical | None] = {}
+    for feature in schema.feature:
+        if feature.type == schema_pb2.BYTES:
+            tags = [t for t in feature.annotation.tag if t.startswith(LOGICAL_TYPE)]
+            told = tags[0].removeprefix(LOGICAL_TYPE) if tags else ""
+            found[feature.name] = Logical(told) if told in {*Logical} else None
+    return found
 
 
 def read_schema(text: str) -> Any:

@@ -98,7 +98,7 @@ def test_statistics_of_any_number_are_finite(ints, floats):
         for histogram in numbers.histograms:
             total = sum(bucket.sample_count for bucket in histogram.buckets)
             assert total == pytest.approx(numbers.common_stats.num_non_missing)
-    statistics.infer_schema(split)
+    statistics.infer_schema(split, {})
 
 
 TIED = st.lists(st.sampled_from([0.0, 1.0, 2.5, -3.0]) | FLOATS, min_size=1, max_size=60)

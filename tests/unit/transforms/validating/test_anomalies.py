@@ -27,7 +27,7 @@ def stats(**columns):
 
 
 def schema_of(split, label=None):
-    return statistics.infer_schema(split, labels=[label] if label else [])
+    return statistics.infer_schema(split, {}, labels=[label] if label else [])
 
 
 def kinds(result, name):
