@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import tempfile
 from collections.abc import Mapping, Sequence
 
-from components.quiet import startup_lines_hidden
+from components.steps.quiet import startup_lines_hidden
+from estimator_lib.core import storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import ConfigError, Reason
 
@@ -122,8 +122,6 @@ def score_files(
     Raises:
         EstimatorLibError: as `score`; nothing is written then.
     """
-    from estimator_lib.core import storage
-
     # A command line names files wherever they are, so each is taken as an absolute path.
     absolute = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in patterns]
     single = {".csv": "csv", ".parquet": "parquet"}.get(output.suffix.lower())
@@ -144,7 +142,7 @@ def score_files(
     here = pathlib.Path.cwd()
     if single is None:
         return score(part, model=model, base_dir=here, output=output)
-    with tempfile.TemporaryDirectory() as folder:
+    with storage.temporary_directory() as folder:
         directory = pathlib.Path(folder) / "shards"
         scored = score(part, model=model, base_dir=here, output=directory)
         from components import predict_shards

@@ -11,8 +11,8 @@ from typing import Any
 
 _MODULES = {
     "estimator_lib.specs": ("EstimatorSpec", "EvalSpec", "ModeKeys", "TrainSpec"),
-    "estimator_lib.estimator": ("Estimator", "add_metrics"),
-    "estimator_lib.forwarding": ("forward_features",),
+    "estimator_lib.estimator": ("Estimator",),
+    "estimator_lib.extenders": ("add_metrics", "forward_features"),
     "estimator_lib.experiment": ("Experiment", "tune"),
     "estimator_lib.calibration": ("calibrate", "calibrated"),
     "estimator_lib.driver": ("train_and_evaluate",),

@@ -11,34 +11,36 @@ calibration of modern neural networks, arXiv 1706.04599.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import pathlib
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
-from estimator_lib.estimator import Estimator, with_model_fn
+from estimator_lib.estimator import Estimator
 from estimator_lib.heads import Calibration
 from estimator_lib.heads._base import calibrations, combined
 from estimator_lib.inputs import datasets
-from estimator_lib.specs import EstimatorSpec, ModeKeys
-from estimator_lib.training import checkpoints
+from estimator_lib.protocols import Array, Features, InputFn, Labels
+from estimator_lib.specs import EstimatorSpec
+from estimator_lib.training.run_config import RunConfig
 
 FILE = "calibration.json"
 """What `calibrate` writes to the model directory."""
 METHODS = ("platt", "temperature")
 _ATTRIBUTE = "_calibration"
 _STEPS = 100
+Floats = npt.NDArray[np.float64]
+Named = Mapping[str | tuple[str, str], Array]
 
 
 def calibrate(
     estimator: Estimator,
-    input_fn: Callable[..., Any],
+    input_fn: InputFn,
     *,
     method: str = "platt",
     weight_column: str | None = None,
@@ -68,7 +70,7 @@ def calibrate(
     logits, labels, weights = _collected(estimator, input_fn, weight_column, head)
     better = calibrated(estimator, {head: fit(logits, labels, weights, method=method)})
     entries = [{"head": name, **dataclasses.asdict(c)} for name, c in _of(better).items()]
-    content = {"step": _step(estimator), "heads": entries}
+    content = {"step": estimator.checkpoints.newest_step(), "heads": entries}
     storage.write_json(pathlib.Path(estimator.model_dir) / FILE, content)
     return better
 
@@ -92,15 +94,13 @@ def calibrated(
     corrections: dict[str | None, Calibration] = (
         {None: by_head} if isinstance(by_head, Calibration) else dict(by_head)
     )
-    inner = estimator._user_model_fn
-    accepts = set(inspect.signature(inner).parameters)
+    inner = estimator.model_fn
 
-    def model_fn(features: Any, labels: Any, mode: str, params: Any, config: Any) -> EstimatorSpec:
-        given = {"labels": labels, "mode": mode, "params": params, "config": config}
+    def model_fn(features: Features, labels: Labels, mode: str, config: RunConfig) -> EstimatorSpec:
         with calibrations(corrections):
-            return inner(features=features, **{k: v for k, v in given.items() if k in accepts})
+            return inner(features, labels, mode, config)
 
-    twin = with_model_fn(estimator, model_fn)
+    twin = estimator.with_model_fn(model_fn)
     vars(twin)[_ATTRIBUTE] = combined(_of(estimator), corrections)
     return twin
 
@@ -109,11 +109,6 @@ def _of(estimator: Estimator) -> dict[str | None, Calibration]:
     """Returns the corrections that an Estimator has, by the head's name."""
     found: dict[str | None, Calibration] = vars(estimator).get(_ATTRIBUTE, {})
     return found
-
-
-def _step(estimator: Estimator) -> int | None:
-    path = estimator.latest_checkpoint()
-    return None if path is None else checkpoints.step_of(path)
 
 
 def _written(estimator: Estimator) -> dict[str | None, Calibration]:
@@ -126,7 +121,7 @@ def _written(estimator: Estimator) -> dict[str | None, Calibration]:
             "writes. Call that first.",
             reason=Reason.FILE_NOT_FOUND,
         ) from error
-    step = _step(estimator)
+    step = estimator.checkpoints.newest_step()
     if content["step"] != step:
         raise ConfigError(
             f"The calibration in {estimator.model_dir} does not fit its newest checkpoint: it was "
@@ -140,7 +135,13 @@ def _written(estimator: Estimator) -> dict[str | None, Calibration]:
     }
 
 
-def fit(logits: Any, labels: Any, weights: Any = None, *, method: str = "platt") -> Calibration:
+def fit(
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    weights: npt.ArrayLike | None = None,
+    *,
+    method: str = "platt",
+) -> Calibration:
     """Returns the correction with the least log loss, by Newton's method.
 
     Args:
@@ -191,7 +192,9 @@ def fit(logits: Any, labels: Any, weights: Any = None, *, method: str = "platt")
     return Calibration(scale=float(theta[0]), shift=float(theta[1]) if len(theta) > 1 else 0.0)
 
 
-def _log_loss(theta: Any, directions: Any, classes: Any, share: Any) -> tuple[float, Any, Any]:
+def _log_loss(
+    theta: Floats, directions: Floats, classes: Array, share: Floats
+) -> tuple[float, Floats, Floats]:
     """Returns mean log loss, gradient and Hessian by theta."""
     logits = np.tensordot(theta, directions, 1)
     logits = logits - logits.max(1, keepdims=True)
@@ -206,40 +209,35 @@ def _log_loss(theta: Any, directions: Any, classes: Any, share: Any) -> tuple[fl
 
 
 def _collected(
-    estimator: Estimator, input_fn: Any, weight_column: str | None, head: str | None
-) -> tuple[Any, Any, Any]:
-    dataset = estimator._dataset(input_fn, ModeKeys.EVAL, None, 0)
-    datasets.refuse_endless(dataset, input_fn, "calibrate()")
-    features_spec, _ = datasets.split(dataset.element_spec)
-    compiled = estimator._model.predict_function(features_spec)
-    estimator._use(None, ModeKeys.PREDICT, compiled.form.variables)
+    estimator: Estimator, input_fn: InputFn, weight_column: str | None, head: str | None
+) -> tuple[Array, Array, Array | None]:
     logits, labels, weights = [], [], []
-    for element in dataset:
-        features, target = datasets.split(element)
-        found = compiled.run(features)
+    for batch in estimator.labelled_predictions(input_fn):
+        target = batch.labels
         if isinstance(target, Mapping) and head is not None:
             target = target[head]
-        scores, classes = _needed(found, head, "logits"), _needed(found, head, "all_classes")
-        inside = _positions(found, scores)
+        scores = _needed(batch.predictions, head, "logits")
+        classes = _needed(batch.predictions, head, "all_classes")
+        inside = _positions(batch.predictions, scores)
         logits.append(scores[inside])
         labels.append(_ids(_aligned(target, inside), classes.reshape(-1, classes.shape[-1])[0]))
         if weight_column is not None:
-            weights.append(_aligned(features[weight_column], inside))
+            weights.append(_aligned(batch.features[weight_column], inside))
     if not logits:
         raise datasets.empty_input(input_fn)
     joined = np.concatenate(weights) if weights else None
     return np.concatenate(logits), np.concatenate(labels), joined
 
 
-def _positions(predictions: Mapping[str, Any], scores: Any) -> Any:
+def _positions(predictions: Named, scores: Array) -> Array:
     """Returns which of the scores are of examples: bool `[batch]`, or `[batch, time]`."""
     if scores.ndim == 2:
         return np.ones(len(scores), bool)
     # A SequentialHead predicts its mask, the only bool there is, under a name of its own.
-    return next(v.numpy() for v in predictions.values() if v.dtype == tf.bool)
+    return next(value for value in predictions.values() if value.dtype == bool)
 
 
-def _aligned(values: Any, inside: Any) -> Any:
+def _aligned(values: Labels, inside: Array) -> Array:
     """Returns the values of the examples, `[n]`, from values of any form."""
     if isinstance(values, tf.SparseTensor):
         values = tf.sparse.to_dense(values)
@@ -248,10 +246,9 @@ def _aligned(values: Any, inside: Any) -> Any:
     return np.asarray(values).reshape(inside.shape)[inside]
 
 
-def _needed(predictions: Any, head: str | None, key: str) -> Any:
-    names = (key, (head, key))
-    for name in names:
-        if isinstance(predictions, Mapping) and name in predictions:
+def _needed(predictions: Named, head: str | None, key: str) -> Array:
+    for name in (key, (head or "", key)):
+        if name in predictions:
             return np.asarray(predictions[name])
     raise ConfigError(
         f"The model cannot be calibrated: it predicts no {key!r}: expected a binary or "
@@ -260,7 +257,7 @@ def _needed(predictions: Any, head: str | None, key: str) -> Any:
     )
 
 
-def _ids(labels: Any, classes: Any) -> Any:
+def _ids(labels: Array, classes: Array) -> Array:
     if labels.dtype.kind not in "OSU":
         return labels.astype(np.int64)
     index = {name: i for i, name in enumerate(classes)}

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tensorflow.python.platform import gfile
+from estimator_lib.tensorflow_internals import gfile
 
 
 class Path(NamedTuple):

@@ -39,7 +39,12 @@ def code_version(functions: Iterable[str | None], search: Iterable[pathlib.Path]
         ConfigError: a module is nowhere to be found, cannot be parsed, or has the name of one
             of Python's own or an installed one.
     """
-    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    sources = [
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.suffix == ".py" or path.parent.name == "templates"
+    ]
     releases = [f"python=={sys.version.split()[0]}", *map(_release, BUILT_ON)]
     ours = storage.canonical_json([files.fingerprint(sources, ROOT), releases])
     digest = hashlib.sha256(ours.encode()).hexdigest()[:16]

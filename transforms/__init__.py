@@ -6,15 +6,15 @@ The names below load Beam when they are first used. `docs/data.md` is the guide.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transforms.bigquery_reader import ReadBigQuery
     from transforms.ptransforms import ComputeStatistics, ReadRecords, ValidateStatistics
+    from transforms.reading.bigquery_reader import ReadBigQuery
 
 __all__ = ["ComputeStatistics", "ReadBigQuery", "ReadRecords", "ValidateStatistics"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "ReadBigQuery":
-        from transforms import bigquery_reader
+        from transforms.reading import bigquery_reader
 
         return bigquery_reader.ReadBigQuery
     if name in __all__:

@@ -31,26 +31,13 @@ from estimator_lib.core.errors import (
 )
 from estimator_lib.core.progress import Progress
 from estimator_lib.core.values import Logical
-from transforms import (
-    files,
-    first_look,
-    graph,
-    incremental,
-    materialize,
-    object_store,
-    quarantine,
-    readers,
-    records,
-    resolution,
-    runners,
-    schema_policy,
-    splits,
-    statistics,
-    statistics_page,
-)
-from transforms import labels as label_fields
-from transforms.analysis import Analysis, AnalysisFn, FileAnalysis, Ranking, raise_first
-from transforms.rows import ReadSummary
+from transforms.applying import graph, materialize
+from transforms.beam import object_store, runners
+from transforms.learning import incremental, resolution, statistics
+from transforms.learning.analysis import Analysis, AnalysisFn, FileAnalysis, Ranking, raise_first
+from transforms.reading import files, readers, records, splits
+from transforms.reading.rows import ReadSummary
+from transforms.validating import first_look, quarantine, schema_policy, statistics_page
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
@@ -210,7 +197,7 @@ def _inputs(
     table = part.data.bigquery
     if table is None:
         return part, files.find(part.data.patterns(), base_dir)
-    from transforms import bigquery_snapshot
+    from transforms.reading import bigquery_snapshot
 
     data = part.data.model_copy(update={"format": "parquet", "bigquery": None})
     part = part.model_copy(update={"data": data})
@@ -264,7 +251,7 @@ def _derived(
     """Has the user's function learn from the train rows, if there is one."""
     if part.preprocess is None:
         return None
-    from transforms import user_function
+    from transforms.applying import user_function
 
     source = records.source(part, {}, {})
     first_look.require_fields(inputs, source.layout)
@@ -545,6 +532,8 @@ def _write_examples(
         "raw_fields": dict(sorted(source.raw_fields.items())),
         "types": dict(sorted(source.logical.items())),
         "required": sorted(fc.required_fields(resolved)),
+        "dates": records.date_fields(resolved.values()),
+        "units": {name: dataclasses.asdict(unit) for name, unit in source.units.items()},
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
         "counts": _counts(analysis, source.labels),
         "data_fingerprint": analysis.fingerprint,
@@ -562,7 +551,7 @@ def _counts(analysis: Analysis, by_head: Mapping[str, config.Label]) -> dict[str
         for head, label in by_head.items():
             described = label.described()
             if isinstance(described, labels.ClassLabel):
-                totals = label_fields.class_totals(label, split.fields[described.field])
+                totals = split.fields[described.field].class_totals(label)
                 found[head] = {described.classes[at]: count for at, count in totals.items()}
         if found:
             counts[name]["label"] = found.get("", found)

@@ -20,11 +20,15 @@ import pyarrow as pa
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from transforms import anomalies, dataset, records, statistics, values
-from transforms.analysis import Analysis, AnalysisFn
-from transforms.files import InputFile
-from transforms.problems import Problems
-from transforms.records import Chunk, Source, SplitRows
+from transforms import dataset
+from transforms.learning import statistics
+from transforms.learning.analysis import Analysis, AnalysisFn
+from transforms.reading import records, values
+from transforms.reading.files import InputFile
+from transforms.reading.problems import Problems
+from transforms.reading.records import Chunk, Source, SplitRows
+from transforms.reading.rows import written_out
+from transforms.validating import anomalies
 
 
 class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
@@ -86,7 +90,7 @@ class _ReadFile(beam.DoFn):  # type: ignore[misc, unused-ignore]
         for chunk in records.read(element, self._source):
             chunk.problems.raise_if_any()
             for rows in chunk.by_split.values():
-                yield rows.batch
+                yield written_out(rows.batch)
 
 
 class ComputeStatistics(beam.PTransform):  # type: ignore[misc, unused-ignore]
@@ -124,7 +128,7 @@ def _analysis(batch: pa.RecordBatch, name: str, every_token: frozenset[str]) -> 
 
 
 def _statistics(analysis: Analysis, name: str) -> Any:
-    from transforms.analysis import SplitAnalysis
+    from transforms.learning.analysis import SplitAnalysis
 
     return statistics.dataset_statistics(name, analysis.splits.get(name, SplitAnalysis()))
 

@@ -5,45 +5,46 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.steps import raw_rows
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.estimator import Estimator
 from estimator_lib.evaluation import of_head
 from estimator_lib.evaluation.metrics import Problem
+from estimator_lib.evaluation.slicing import Coded
+from estimator_lib.evaluation.spool import Spool, spooled
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.inputs.lists import side_by_side
-from estimator_lib.inputs.parquet import examples_input, read
+from estimator_lib.inputs.parquet import examples_input, read_groups
 
 BATCH_ROWS = 8192
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scored:
-    """Predictions beside what really happened, in the order of the shards.
+    """Predictions beside what really happened, in the order of the shards; on disk if many.
 
     Attributes:
         labels: `[rows]`, of a multi-label label `[rows, classes]`; a mapping by head.
         predictions: Probabilities `[rows]` or `[rows, classes]`, numbers `[rows]`, or quantiles
             `[rows, levels]`; a mapping by head.
         weights: `[rows]`, or None.
-        kept: Raw fields that came along, as text, `[rows]` each.
+        kept: Raw fields that came along, as text.
     """
 
-    labels: Any
-    predictions: Any
-    weights: Any
-    kept: Mapping[str, Any]
+    labels: Spool | Mapping[str, Spool]
+    predictions: Spool | Mapping[str, Spool]
+    weights: Spool | None
+    kept: Mapping[str, Coded]
 
 
 def score(
-    estimator: Any, checkpoint: str, examples_dir: str, split: str, problem: Problem
+    estimator: Estimator, checkpoint: str, examples_dir: str, split: str, problem: Problem
 ) -> Scored:
     """Predicts every row of a split.
 
@@ -59,40 +60,38 @@ def score(
         ConfigError: it predicts several numbers, and the configuration does not say what.
     """
     metadata = manifest.read(examples_dir, kind="examples").metadata
-    input_fn = examples_input(examples_dir, split, batch_size=BATCH_ROWS)
-    batches = [
-        of_head(batch, problem)
-        for batch in estimator.predict(
-            input_fn, checkpoint_path=checkpoint, yield_single_examples=False
-        )
-    ]
+    predicted = estimator.predict(
+        examples_input(examples_dir, split, batch_size=BATCH_ROWS),
+        checkpoint_path=checkpoint,
+        yield_single_examples=False,
+    )
+    predictions = spooled(of_head(batch, problem) for batch in predicted)
     label, weight = labels.from_json(metadata["label"]), metadata["weight"]
-    keep = metadata["keep"]
     held = list(labels.columns(label))
-    columns = [*held, *([weight] if weight else []), *(f"raw.{field}" for field in keep)]
-    files = [pathlib.Path(examples_dir) / f for f in metadata["splits"][split]["files"]]
-    table = pa.concat_tables([read(path, columns) for path in files])
+    kept = {field: Coded() for field in metadata["keep"]}
+    columns = [*held, *([weight] if weight else []), *(f"raw.{field}" for field in kept)]
+    weights = Spool() if weight else None
+
+    def true_labels() -> Iterator[Any]:
+        """Those of each row group; the other columns are put where they belong."""
+        for name in metadata["splits"][split]["files"]:
+            path = pathlib.Path(examples_dir) / name
+            for table in read_groups(path, columns):
+                if weights is not None:
+                    weights.append(table[weight].to_numpy())
+                for field, coded in kept.items():
+                    coded.add(table[f"raw.{field}"].cast("string").to_pylist())
+                arrays = {name: table[name].to_numpy() for name in held}
+                yield labels.gathered(label, arrays, side_by_side)
+
     return Scored(
-        labels=labels.gathered(
-            label, {name: table[name].to_numpy() for name in held}, side_by_side
-        ),
-        predictions=joined(batches),
-        weights=table[weight].to_numpy() if weight else None,
-        kept={
-            field: table[f"raw.{field}"].combine_chunks().cast("string").to_numpy(False)
-            for field in keep
-        },
+        labels=spooled(true_labels()), predictions=predictions, weights=weights, kept=kept
     )
 
 
-def joined(batches: Sequence[Any]) -> Any:
-    """Returns arrays of batches as one, or mappings of them as one mapping."""
-    if isinstance(batches[0], Mapping):
-        return {name: joined([batch[name] for batch in batches]) for name in batches[0]}
-    return np.concatenate(batches)
-
-
-def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
+def score_served(
+    model_dir: str, examples_dir: str, problem: Problem
+) -> Spool | Mapping[str, Spool]:
     """Returns a published model's predictions for the eval split, in the order of the shards.
 
     Args:
@@ -115,20 +114,23 @@ def score_served(model_dir: str, examples_dir: str, problem: Problem) -> Any:
             reason=Reason.FIELD_MISSING,
         )
     _require_same_classes(model_dir, metadata["label"])
-    batches = []
-    for name in metadata["raw_eval"]:
-        for batch in pq.ParquetFile(storage.safe_join(examples_dir, name)).iter_batches(BATCH_ROWS):
-            rows = raw_rows.arrays(batch.select(sorted(served.inputs)))
-            try:
-                batches.append(of_head(served.predict(rows), problem))
-            except PipelineError as error:
-                raise ConfigError(
-                    f"The serving model {model_dir} cannot be compared, for it predicts something "
-                    f"else: {error.message} Or run once with pipeline training, without "
-                    "evaluate.changes and evaluate.slice_changes.",
-                    reason=Reason.CONFLICT,
-                ) from error
-    return joined(batches)
+
+    def predicted() -> Iterator[Any]:
+        for name in metadata["raw_eval"]:
+            path = storage.safe_join(examples_dir, name)
+            for batch in pq.ParquetFile(path).iter_batches(BATCH_ROWS):
+                rows = raw_rows.arrays(batch.select(sorted(served.inputs)))
+                try:
+                    yield of_head(served.predict(rows), problem)
+                except PipelineError as error:
+                    raise ConfigError(
+                        f"The serving model {model_dir} cannot be compared, for it predicts "
+                        f"something else: {error.message} Or run once with pipeline training, "
+                        "without evaluate.changes and evaluate.slice_changes.",
+                        reason=Reason.CONFLICT,
+                    ) from error
+
+    return spooled(predicted())
 
 
 def _require_same_classes(model_dir: str, described: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.quiet import startup_lines_hidden
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import environment, places, storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
 
@@ -48,7 +48,8 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
         retries = int(os.environ.get(environment.RETRIES, "0"))
         for attempt in range(retries):
             try:
-                return body(**inputs)
+                with storage.library_errors():
+                    return body(**inputs)
             except EstimatorLibError as error:
                 if not error.retryable or error.reason is Reason.INTERRUPTED:
                     raise
@@ -70,27 +71,19 @@ def step() -> Iterator[None]:
     """
     logging.getLogger().setLevel(logging.WARNING)
     try:
-        with _told_to_end():
+        with _end_on_sigterm(), storage.library_errors():
             _use_scratch()
             yield
     except EstimatorLibError as error:
         sys.stdout.writelines(f"{ERROR_MARK}{line}\n" for line in error.message.split("\n"))
         sys.stdout.flush()
         raise SystemExit(error.exit_code) from error
-    except OSError as error:
-        # Libraries write too, such as temporary files on a disk that is full.
-        if not storage.refused(error):
-            raise
-        found = storage.storage_error("use", error.filename or tempfile.gettempdir(), error)
-        sys.stdout.write(f"{ERROR_MARK}{found.message}\n")
-        sys.stdout.flush()
-        raise SystemExit(found.exit_code) from error
     except KeyboardInterrupt as error:
         raise SystemExit(130) from error
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
+def _end_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM an error that asks to run again; a second one ends the process at once.
 
     Training notes it itself, and saves first.

@@ -6,14 +6,13 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import tempfile
 
 from kfp import dsl
 
 from components.steps.tune_trial import measure
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
-from estimator_lib.core.errors import ConfigError, EstimatorLibError
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, StorageError
 from estimator_lib.tuning.search import Trial
 
 
@@ -37,12 +36,12 @@ def run(
         curve.append((step, metric))
         return False
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with storage.temporary_directory() as scratch:
         work = pathlib.Path(study_root or scratch) / "trials" / key
         try:
             value = measure(part, given["values"], examples.path, transform.path, work, ask)
         except EstimatorLibError as error:
-            if error.retryable or isinstance(error, ConfigError):
+            if error.retryable or isinstance(error, ConfigError | StorageError):
                 raise
             reason = error.message
         storage.remove(work)

@@ -30,7 +30,7 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
     """
     found: dict[pathlib.Path, None] = {}
     for pattern in patterns:
-        if "://" in pattern or "\0" in pattern:
+        if "://" in pattern or not _is_path(pattern):
             raise ConfigError(
                 f"File pattern {quote(pattern)} is not a local path. Copy or mount the files.",
                 reason=Reason.UNSUPPORTED,
@@ -59,6 +59,14 @@ def expand(patterns: Sequence[str], base_dir: str | os.PathLike[str]) -> list[pa
                 storage.safe_join(base_dir, os.path.relpath(match, base_dir))
         found.update(dict.fromkeys(files))
     return sorted(found)
+
+
+def _is_path(text: str) -> bool:
+    """Whether a file could have such a name: without NUL, and of whole characters."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def expand_splits(

@@ -20,22 +20,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from estimator_lib.core import storage
+from estimator_lib.core import storage, strict_json
 from estimator_lib.core.errors import DataError, Reason, StorageError, quote
 
 NAME = "manifest.json"
 LINEAGE = "lineage.json"
 """File of a published model that says what made it, beside its manifest."""
 ATTEMPT = "attempt-"
+_MADE_OF = "made_of"
 DEAD_S = 86_400.0
 """An attempt in an object store that wrote nothing for so long, and is no artifact, is dead."""
 
@@ -163,7 +162,7 @@ def finished(
     if data is None:
         return None
     try:
-        content = json.loads(data)
+        content = strict_json.parse(data)
         return Manifest(
             kind=_typed(content["kind"], str),
             files={name: _entry(**entry) for name, entry in content["files"].items()},
@@ -223,8 +222,9 @@ def committed_artifact(
 ) -> Iterator[ArtifactWriter]:
     """Yields a writer whose staging directory becomes the artifact `target` when the block ends.
 
-    A second commit of identical content is fine (a retried step); an existing directory that
-    is not a finished artifact is replaced, for it is what a killed attempt left.
+    A second commit of identical content is fine (a retried step), and of content that was
+    `made_of` the same: the first one stays. An existing directory that is not a finished artifact
+    is replaced, for it is what a killed attempt left.
 
     Args:
         target: The artifact's directory, or URI.
@@ -261,6 +261,12 @@ def _is_there(target: object, manifest: Manifest, found: Manifest | None) -> boo
     """Whether an artifact is finished already; raises if one with other content is."""
     if found is None or found.digest == manifest.digest:
         return found is not None
+    made_of = manifest.metadata.get(_MADE_OF)
+    if made_of is not None and (found.kind, found.metadata.get(_MADE_OF)) == (
+        manifest.kind,
+        made_of,
+    ):
+        return True
     refusal = StorageError(
         f"Artifact {target} is finished already, with other content: expected digest "
         f"{manifest.digest[:12]}, got {found.digest[:12]}. Give the step a new directory.",
@@ -273,7 +279,7 @@ def _is_there(target: object, manifest: Manifest, found: Manifest | None) -> boo
 @contextlib.contextmanager
 def _committed_objects(target: str, store: storage.ObjectStore) -> Iterator[ArtifactWriter]:
     attempt = f"{ATTEMPT}{uuid.uuid4().hex}"
-    with tempfile.TemporaryDirectory(prefix="artifact-") as folder:
+    with storage.temporary_directory("artifact-") as folder:
         writer = ArtifactWriter(pathlib.Path(folder), f"{target}/{attempt}")
         try:
             yield writer
@@ -324,6 +330,9 @@ class ArtifactWriter:
 
     Files that are written elsewhere than on this machine go below `place`, which is `directory`
     unless that is an object store's, and are told in `written`.
+
+    `made_of` is what decides an artifact whose bytes differ from attempt to attempt all the same
+    (times, the order of a graph): its inputs and configuration.
     """
 
     def __init__(self, directory: pathlib.Path, place: str = "") -> None:
@@ -333,9 +342,12 @@ class ArtifactWriter:
         self.metadata: dict[str, Any] = {}
         self.rows: dict[str, int] = {}
         self.written: dict[str, FileEntry] = {}
+        self.made_of: str | None = None
 
     def finish(self) -> Manifest:
         """Writes the manifest; called by `committed_artifact`."""
+        if self.made_of is not None:
+            self.metadata[_MADE_OF] = hashlib.sha256(self.made_of.encode()).hexdigest()
         return write(
             self.directory,
             kind=self.kind,

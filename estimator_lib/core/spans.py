@@ -41,7 +41,7 @@ def parse(pattern: str) -> tuple[list[str], Choice]:
             reason=Reason.INVALID_VALUE,
         )
     before, after = pattern[: span.start()], pattern[span.end() :]
-    depth = after.count("/")
+    depth = len(list(filter(None, after.split("/")[1:])))
     component = re.compile(
         f"{_regex(before.rpartition('/')[2])}({_DAY}){_regex(after.partition('/')[0])}$"
     )
@@ -50,8 +50,8 @@ def parse(pattern: str) -> tuple[list[str], Choice]:
     def choose(paths: Iterable[str]) -> list[str]:
         days: dict[str, list[str]] = {}
         for path in paths:
-            match = component.match(path.split("/")[-1 - depth])
-            if match:
+            components = list(filter(None, path.split("/")))
+            if depth < len(components) and (match := component.match(components[-1 - depth])):
                 days.setdefault(match[1].replace("-", ""), []).append(path)
         taken = sorted(days, reverse=True)[first:last]
         return [path for day in sorted(taken) for path in days[day]]

@@ -21,20 +21,27 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import IO, Any, Protocol
 
 from estimator_lib.core import leases
-from estimator_lib.core.errors import Reason, SecurityError, StorageError, quote
+from estimator_lib.core.errors import EstimatorLibError, Reason, SecurityError, StorageError, quote
 
 STAGING_MARK = ".attempt-"
 DEAD_S = 86_400.0
 """What has no owner, and did not change for so long, is dead."""
 _FINAL = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR)
 """Errors that come again when the same is tried again."""
+_REFUSALS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
+    errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+_TOLD = re.compile(rf"(\S*); ({'|'.join(re.escape(os.strerror(code)) for code in _REFUSALS)})")
 _OWNER = ".owner"
 _DEAD = f"{STAGING_MARK}dead-"
 _SILENT_S = 3600.0
@@ -86,19 +93,46 @@ def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
         raise storage_error(action, path, error) from error
 
 
-def refused(error: OSError) -> bool:
-    """Whether the file system refused, rather than that a program asked for what is not there."""
-    return error.errno in (
-        errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO,
-        errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.EMFILE, errno.ENFILE,
-    )  # fmt: skip
+@contextlib.contextmanager
+def library_errors() -> Iterator[None]:
+    """Turns what the file system refused to a library inside the block into a StorageError.
+
+    Libraries write too, such as temporary files on a disk that is full. For the ends of a program:
+    `storage_errors` says more where it is known what is being done.
+    """
+    try:
+        yield
+    except EstimatorLibError:
+        raise
+    except Exception as error:
+        refusal = refused(error)
+        if refusal is None:
+            raise
+        raise storage_error("use", refusal.filename or "a file", refusal) from error
+
+
+def refused(error: BaseException | None) -> OSError | None:
+    """Returns what the file system refused, wherever it was met; None for any other error.
+
+    Libraries wrap what they meet, and TensorFlow tells it as a text, "PATH; Disk quota exceeded".
+    An error of a program that asked for what is not there is none.
+    """
+    while error is not None:
+        if isinstance(error, OSError):
+            return error if error.errno in _REFUSALS else None
+        told = _TOLD.search(str(getattr(error, "message", "")))
+        if told is not None:
+            code = next(code for code in _REFUSALS if os.strerror(code) == told[2])
+            return OSError(code, told[2], told[1])
+        error = error.__cause__
+    return None
 
 
 def storage_error(action: str, path: str | os.PathLike[str], error: OSError) -> StorageError:
     """Returns the StorageError for an OSError."""
     cause, advice, reason = error.strerror or str(error), "", Reason.IO
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             reason, advice = Reason.NO_SPACE, " Free some space and run again."
         case errno.EACCES | errno.EPERM:
             reason = Reason.PERMISSION
@@ -160,6 +194,20 @@ def make_directory(path: str | os.PathLike[str]) -> pathlib.Path:
     with storage_errors("create directory", path):
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
     return pathlib.Path(path)
+
+
+@contextlib.contextmanager
+def temporary_directory(prefix: str = "", parent: str | None = None) -> Iterator[str]:
+    """Yields an empty directory, of the system's unless in `parent`, gone after the block.
+
+    What cannot be deleted stays: no result is lost for that, and no other error hidden.
+    """
+    with storage_errors("create a directory in", parent or tempfile.gettempdir()):
+        folder = tempfile.mkdtemp(prefix=prefix, dir=parent)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -286,13 +334,16 @@ def _identity(path: pathlib.Path) -> tuple[int, int] | None:
 def staging(parent: str | os.PathLike[str], name: str) -> Iterator[Staged]:
     """Yields an empty staging directory below `parent`, gone after the block if not committed.
 
-    It has an owner, so that `sweep_staging` finds what a killed process left and nothing else.
+    It has an owner, so that `sweep_staging` finds what a killed process left and nothing else; it
+    is called first.
 
     Args:
         parent: Where it will be committed; made if missing.
         name: What it is, for people who find it.
     """
     folder = make_directory(parent)
+    with contextlib.suppress(StorageError):  # another user's, say: it is in nobody's way
+        sweep_staging(folder)
     path = folder / f".{name.lstrip('.')}{STAGING_MARK}{uuid.uuid4().hex}"
     lease = leases.Lease(f"{path}{_OWNER}")
     with storage_errors("create directory", path):
@@ -318,7 +369,6 @@ def staged_directory(
     """Yields an empty directory that becomes `target` in one rename when the block ends.
 
     An exception inside the block removes the staging directory and leaves `target` as it was.
-    Staging directories left by killed processes are removed by `sweep_staging`.
 
     Args:
         target: The directory to publish.

@@ -1,8 +1,8 @@
 """What a value is, whatever it is written in: its logical type, its one text, its number.
 
 Layer 0. The one place that knows how values are written. Readers of files turn what they find into
-texts and numbers by these rules (`transforms.values` has them for Arrow columns), so that a table
-gives the same tokens, numbers and hashes from any format. `docs/data.md` has the table for
+texts and numbers by these rules (`transforms.reading.values` has them for Arrow columns), so that a
+table gives the same tokens, numbers and hashes from any format. `docs/data.md` has the table for
 users.
 
 Every text belongs to one kind: the narrowest that it can be read as. A field's logical type is the
@@ -20,6 +20,8 @@ import math
 import re
 from collections.abc import Iterable
 from typing import Any
+
+from estimator_lib.core import strict_json
 
 
 class Logical(enum.StrEnum):
@@ -175,6 +177,24 @@ def to_number(text: str) -> decimal.Decimal | None:
     return decimal.Decimal(found) if kind in (Logical.INTEGER, Logical.REAL) else None
 
 
+def seconds(text: str) -> decimal.Decimal | None:
+    """Returns the moment that a date or timestamp is, in seconds since 1970 in UTC; else None.
+
+    Example:
+        >>> seconds("1970-01-02T00:00:00.5+01:00"), seconds("2026-02-30")
+        (Decimal('82800.5'), None)
+    """
+    kind, found = narrow(text) if text else (Logical.TEXT, "")
+    if kind not in (Logical.DATE, Logical.TIMESTAMP):
+        return None
+    whole, _, fraction = found.partition(".")
+    try:
+        passed = datetime.datetime.fromisoformat(whole) - datetime.datetime(1970, 1, 1)  # noqa: DTZ001
+    except ValueError:  # 30 February
+        return None
+    return passed.days * 86_400 + passed.seconds + decimal.Decimal(f"0.{fraction or 0}")
+
+
 def json_text(value: Any) -> str:
     """Returns JSON in its one form: keys in order, no spaces, whole numbers without a fraction."""
     return json.dumps(_json_value(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -211,22 +231,9 @@ def _seconds(days: str, sign: str, hours: str | None, minutes: str, seconds: str
 
 def _json(text: str) -> str | None:
     try:
-        value = json.loads(text, parse_constant=_refused, object_pairs_hook=_once)
-        found = json_text(value)
-        found.encode()  # half a surrogate pair is no text
+        return json_text(strict_json.parse(text))
     except (ValueError, RecursionError):
         return None
-    return found
-
-
-def _refused(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key twice")
-    return found
 
 
 def _json_value(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """One evaluation: metrics with intervals, slices, curves and a verdict.
 
-Layer 3. `evaluate` is pure: arrays and options in, a frozen `Evaluation` out. The serving model
-is measured on the very same rows, and differences to it are drawn together with this model's.
+Layer 3. Rows and options in, a frozen `Evaluation` out; rows are arrays, or spools of any length
+(`spool`), and memory does not grow with them. The serving model is measured on the very same rows,
+and differences to it are drawn together with this model's.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from estimator_lib.evaluation.results import (
     Verdict,
     main_metrics,
 )
-from estimator_lib.evaluation.tables import Table
+from estimator_lib.evaluation.spool import Rows, blocks
+from estimator_lib.evaluation.tables import Groups, Table, as_rows
 
 __all__ = [
     "Check",
@@ -64,7 +66,7 @@ def evaluate(
     task: Task | Problem,
     labels: several.Arrays,
     predictions: several.Arrays,
-    weights: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | Rows | None = None,
     slices: Mapping[str, slicing.Values] | None = None,
     options: config.Evaluate | None = None,
     serving: Serving | None = None,
@@ -97,43 +99,35 @@ def evaluate(
         DataError: the arrays do not fit together or hold impossible values.
     """
     wanted = options or config.Evaluate()
-    prepared = several.any_table(task, labels, predictions, weights)
+    problem = task if isinstance(task, Problem) else Problem(task=task)
+    rows = several.rows_of(labels)
+    groupings = slicing.groupings(slices or {}, wanted.slices if slices else (), rows)
+    codes = [grouping.codes for grouping in groupings]
+    prepared = several.any_table(problem, labels, predictions, weights, codes)
     for section in ("thresholds", "slice_thresholds", "changes", "slice_changes"):
         check_metric_names(getattr(wanted, section), prepared.metric_names, f"evaluate.{section}")
-    rows = len(prepared.order)
-    groupings = slicing.groupings(slices or {}, wanted.slices if slices else (), rows)
-    old, why_not = _serving_table(task, labels, weights, serving, prepared)
-    pair = None if old is None else several.PairedTable(prepared, old)
-    cost = prepared if pair is None else pair
-    replicates = bootstrap.budgeted_replicates(cost, 1 + len(groupings))
-    whole = prepared.segment(slice(None))
-    overall = bootstrap.summarize(prepared, whole, replicates=replicates)
-    comparison = None
+    models = _Models(new=prepared, serving=serving)
     if serving is not None:
-        comparison = _compare(serving, overall, old, pair, why_not, replicates)
-    problem = task if isinstance(task, Problem) else Problem(task=task)
+        models.add_serving(problem, labels, serving.predictions, weights, codes)
+    replicates = bootstrap.budgeted_replicates(rows, models.cost, 1 + len(groupings))
+    overall, comparison = models.compare(replicates)
     mains = main_metrics(overall, problem.heads, problem.task)
     bounded = tuple(dict.fromkeys((*mains, *wanted.slice_changes)))
     parts = {
-        grouping.field: _slices(prepared, pair, grouping, wanted, replicates, bounded)
-        for grouping in groupings
+        grouping.field: models.slices(at, grouping, wanted, replicates, bounded)
+        for at, grouping in enumerate(groupings)
     }
     everything = [part for found in parts.values() for part in found]
     checks = gate.check(overall, everything, comparison, wanted)
     verdict, reasons = gate.decide(checks, comparison, wanted)
-    missed = {name for check in checks for name in check.failed_slices[:_ALWAYS_LISTED]}
-    sliced, listed = [], []
-    for grouping in groupings:
-        shown = _listed(parts[grouping.field], wanted.max_slices, missed)
-        sliced.append(_summary(grouping, parts[grouping.field], shown, wanted.min_slice_rows))
-        listed += shown
+    listed, sliced = _shown(groupings, parts, checks, wanted)
     return Evaluation(
         task=problem.task,
         rows=rows,
-        weight=float(np.sum(weights)) if weights is not None else float(rows),
+        weight=_total(weights, rows),
         metrics=overall,
-        slices=tuple(listed),
-        sliced_fields=tuple(sliced),
+        slices=listed,
+        sliced_fields=sliced,
         min_slice_rows=wanted.min_slice_rows,
         curves=prepared.curves(),
         parts=_parts(problem, prepared, importance if isinstance(importance, Mapping) else {}),
@@ -174,90 +168,135 @@ def check_metric_names(given: Iterable[str], known: Sequence[str], where: str) -
             )
 
 
-def _serving_table(
-    task: Task | Problem,
-    labels: several.Arrays,
-    weights: npt.ArrayLike | None,
-    serving: Serving | None,
-    prepared: Table,
-) -> tuple[Table | None, str | None]:
-    """The serving model's table, or why its predictions cannot be compared."""
-    if serving is None:
-        return None, None
-    try:
-        found = several.any_table(task, labels, serving.predictions, weights)
-    except DataError as error:
-        return None, f"its predictions do not fit: {error.message.rstrip('.')}"
-    if found.metric_names != prepared.metric_names:
-        return None, "it predicts something else than this model"
-    return found, None
+class _Models:
+    """The evaluated model and, if there is one, the serving model on the same rows."""
 
+    def __init__(self, *, new: Table, serving: Serving | None) -> None:
+        self._new = new
+        self._serving = serving
+        self._old: Table | None = None
+        self._why_not: str | None = None
 
-def _compare(
-    serving: Serving,
-    overall: Mapping[str, Metric],
-    old: Table | None,
-    pair: several.PairedTable | None,
-    reason: str | None,
-    replicates: int,
-) -> Comparison:
-    if old is None or pair is None:
-        undefined = {name: Metric(value=None, reason=reason) for name in overall}
-        return Comparison(
-            model=serving.model, metrics={}, changes=undefined, comparable=False, reason=reason
+    def add_serving(
+        self,
+        problem: Problem,
+        labels: several.Arrays,
+        predictions: several.Arrays,
+        weights: npt.ArrayLike | Rows | None,
+        codes: Sequence[Rows],
+    ) -> None:
+        """Takes the serving model's predictions, or the reason why they cannot be compared."""
+        try:
+            found = several.any_table(problem, labels, predictions, weights, codes)
+        except DataError as error:
+            self._why_not = f"its predictions do not fit: {error.message.rstrip('.')}"
+            return
+        if found.metric_names != self._new.metric_names:
+            self._why_not = "it predicts something else than this model"
+            return
+        self._old = found
+
+    @property
+    def cost(self) -> int:
+        """Passes over the rows per replicate."""
+        return self._new.cost + (self._old.cost if self._old else 0)
+
+    def compare(self, replicates: int) -> tuple[dict[str, Metric], Comparison | None]:
+        """The metrics of all rows, and the comparison with the serving model."""
+        names, everything = self._new.metric_names, Groups()
+        mine = self._new.measure(everything, replicates)
+        overall = bootstrap.summarize(mine, 0, names)
+        if self._serving is None:
+            return overall, None
+        model = self._serving.model
+        if self._old is None:
+            undefined = {name: Metric(value=None, reason=self._why_not) for name in overall}
+            return overall, Comparison(
+                model=model, metrics={}, changes=undefined, comparable=False, reason=self._why_not
+            )
+        theirs = self._old.measure(everything, replicates)
+        change = several.difference(mine, theirs)
+        served = bootstrap.summarize(theirs, 0, names)
+        return overall, Comparison(
+            model=model,
+            metrics={n: dataclasses.replace(m, low=None, high=None) for n, m in served.items()},
+            changes=bootstrap.summarize(change, 0, names, differences=True),
+            comparable=True,
         )
-    everything = slice(None)
-    return Comparison(
-        model=serving.model,
-        metrics=bootstrap.summarize(old, old.segment(everything), replicates=0),
-        changes=bootstrap.summarize(
-            pair, pair.segment(everything), replicates=replicates, differences=True
-        ),
-        comparable=True,
-    )
+
+    def slices(
+        self,
+        at: int,
+        grouping: slicing.Grouping,
+        wanted: config.Evaluate,
+        replicates: int,
+        bounded: Sequence[str],
+    ) -> list[Slice]:
+        """Every slice of grouping `at` with enough rows, largest first."""
+        few = min(replicates, bootstrap.SLICE_REPLICATES)
+        large = grouping.large(wanted.min_slice_rows)
+        wave = max(1, _SUMS // ((1 + few) * self.cost))
+        found = []
+        for first in range(0, len(large), wave):
+            codes = large[first : first + wave]
+            numbers = np.full(len(grouping.values), -1)
+            numbers[codes] = np.arange(len(codes))
+            groups = Groups(grouping=at, numbers=numbers, count=len(codes))
+            mine = self._new.measure(groups, few)
+            change = None
+            if self._old is not None:
+                change = several.difference(mine, self._old.measure(groups, few))
+            for group, code in enumerate(codes):
+                changes: dict[str, Metric] = {}
+                if change is not None:
+                    names = [name for name in bounded if name in change.values]
+                    changes = bootstrap.summarize(change, group, names, differences=True)
+                found.append(
+                    Slice(
+                        field=grouping.field,
+                        value=grouping.values[code],
+                        rows=int(grouping.counts[code]),
+                        metrics=bootstrap.summarize(mine, group, self._new.metric_names),
+                        changes=changes,
+                    )
+                )
+        return found
 
 
-def _slices(
-    prepared: Table,
-    pair: several.PairedTable | None,
-    grouping: slicing.Grouping,
+_SUMS = 100_000
+"""Sums of slices that are held at once, a hundred numbers or so each."""
+
+
+def _total(weights: npt.ArrayLike | Rows | None, rows: int) -> float:
+    if weights is None:
+        return float(rows)
+    return float(sum(float(np.sum(block)) for _, block in blocks(as_rows(weights))))
+
+
+def _shown(
+    groupings: Sequence[slicing.Grouping],
+    parts: Mapping[str, Sequence[Slice]],
+    checks: Sequence[Check],
     wanted: config.Evaluate,
-    replicates: int,
-    bounded: Sequence[str],
-) -> list[Slice]:
-    """Every slice with enough rows, largest first."""
-    few = min(replicates, bootstrap.SLICE_REPLICATES)
-    found = []
-    for value, rows in grouping.groups(prepared.order, wanted.min_slice_rows):
-        changes: Mapping[str, Metric] = {}
-        if pair is not None:
-            segment = pair.segment(np.sort(prepared.order[rows]))
-            changes = bootstrap.summarize(pair, segment, replicates=few, differences=True)
-        found.append(
-            Slice(
-                field=grouping.field,
-                value=value,
-                rows=len(rows),
-                metrics=bootstrap.summarize(prepared, prepared.segment(rows), replicates=few),
-                changes={name: changes[name] for name in bounded if name in changes},
+) -> tuple[tuple[Slice, ...], tuple[SlicedField, ...]]:
+    """The largest slices of each field and those that miss a bound; and what became of the rest."""
+    missed = {name for check in checks for name in check.failed_slices[:_ALWAYS_LISTED]}
+    listed: list[Slice] = []
+    fields = []
+    for grouping in groupings:
+        every = parts[grouping.field]
+        shown = [
+            part for at, part in enumerate(every) if at < wanted.max_slices or part.name in missed
+        ]
+        listed += shown
+        fields.append(
+            dataclasses.replace(
+                grouping.summary(wanted.min_slice_rows),
+                unlisted_values=len(every) - len(shown),
+                unlisted_rows=sum(part.rows for part in every) - sum(part.rows for part in shown),
             )
         )
-    return found
-
-
-def _listed(parts: Sequence[Slice], limit: int, missed: set[str]) -> list[Slice]:
-    """The largest slices, and those that miss a bound."""
-    return [part for at, part in enumerate(parts) if at < limit or part.name in missed]
-
-
-def _summary(
-    grouping: slicing.Grouping, parts: Sequence[Slice], shown: Sequence[Slice], min_rows: int
-) -> SlicedField:
-    return dataclasses.replace(
-        grouping.summary(min_rows),
-        unlisted_values=len(parts) - len(shown),
-        unlisted_rows=sum(part.rows for part in parts) - sum(part.rows for part in shown),
-    )
+    return tuple(listed), tuple(fields)
 
 
 def _parts(

@@ -80,7 +80,7 @@ class MetricInfo:
 METRICS: Mapping[str, MetricInfo] = {
     "auc": MetricInfo(
         title="AUC", better="higher", low=0.0, high=1.0,
-        text="Chance that a random positive is ranked above a random negative; 0.5 is a coin.",
+        text="Chance that a random positive is ranked above a random negative; 0.5 is chance.",
     ),
     "auc_precision_recall": MetricInfo(
         title="PR AUC", better="higher", low=0.0, high=1.0,

@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pydantic
 
+from estimator_lib.core import strict_json
 from estimator_lib.core.errors import DataError, Reason, quote
 from estimator_lib.evaluation.curves import Curves
 from estimator_lib.evaluation.metrics import Metric, Task
@@ -251,7 +252,7 @@ class Evaluation:
             DataError: it is no evaluation, or one of a later format.
         """
         try:
-            _refuse_loose_json(text)
+            strict_json.parse(text)
             return _adapter().validate_json(text)
         except ValueError as error:
             raise DataError(
@@ -272,19 +273,6 @@ def main_metrics(metrics: Iterable[str], parts: Iterable[str], task: Task) -> tu
 @functools.cache
 def _adapter() -> pydantic.TypeAdapter[Evaluation]:
     return pydantic.TypeAdapter(Evaluation)
-
-
-def _refuse_loose_json(text: str | bytes) -> None:
-    def refuse(constant: str) -> float:
-        raise ValueError(f"{constant} is not JSON")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        content = dict(pairs)
-        if len(content) != len(pairs):
-            raise ValueError("a key occurs twice")
-        return content
-
-    json.loads(text, parse_constant=refuse, object_pairs_hook=unique)
 
 
 def _first_line(error: ValueError) -> str:

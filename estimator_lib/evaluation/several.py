@@ -1,31 +1,44 @@
-"""Several predictions of the same rows as one table: labels, heads, or two models to compare.
+"""Several predictions of the same rows as one table: labels, heads; and two models to compare.
 
-Layer 3. Each part keeps its own order of rows; the common order is the caller's, so that all
-parts are drawn together in a bootstrap replicate. That makes intervals of means over labels
-right, and intervals of the difference of two models narrow: what both get wrong cancels out.
+Layer 3. All parts draw the same rows in a bootstrap replicate. That makes intervals of means over
+labels right, and intervals of the difference of two models narrow: what both get wrong cancels
+out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.evaluation.curves import Curves
-from estimator_lib.evaluation.metrics import MULTILABEL, Floats, Ints, Problem, Task
-from estimator_lib.evaluation.tables import Replicates, Segment, Table, checked_weights, table
+from estimator_lib.evaluation.metrics import MULTILABEL, Floats, Problem, Task
+from estimator_lib.evaluation.spool import BLOCK, Array, Column, Rows, Spool
+from estimator_lib.evaluation.tables import (
+    Groups,
+    Measures,
+    Table,
+    add_rows,
+    as_rows,
+    checked_weights,
+    ratio,
+    table,
+)
 
-Arrays = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+Arrays = npt.ArrayLike | Rows | Mapping[str, npt.ArrayLike | Rows]
 _MEANS = ("auc", "auc_precision_recall", "loss", "accuracy", "ece", "brier")
 
 
 def any_table(
-    task: Task | Problem, labels: Arrays, predictions: Arrays, weights: npt.ArrayLike | None = None
+    task: Task | Problem,
+    labels: Arrays,
+    predictions: Arrays,
+    weights: npt.ArrayLike | Rows | None = None,
+    codes: Sequence[Rows] = (),
 ) -> Table:
-    """Validates the arrays of an evaluation and sorts them.
+    """Validates the arrays of an evaluation.
 
     Args:
         task: What the model predicts.
@@ -34,25 +47,38 @@ def any_table(
         predictions: As `tables.table`; probabilities `[rows, labels]` of a multi-label model,
             or an array per head.
         weights: `[rows]`, finite and >= 0; None means 1 each.
+        codes: Of each grouping, int `[rows]`.
 
     Raises:
         DataError: as `tables.table`; or a head has no labels or no predictions.
     """
     problem = task if isinstance(task, Problem) else Problem(task=task)
     if problem.task == "multilabel":
-        return _multilabel(problem, labels, predictions, weights)
+        return _multilabel(problem, labels, predictions, weights, codes)
     if problem.task == "multihead":
         parts = {
             name: any_table(
-                head, _of(labels, name, "labels"), _of(predictions, name, "predictions"), weights
+                head,
+                _of(labels, name, "labels"),
+                _of(predictions, name, "predictions"),
+                weights,
+                codes,
             )
             for name, head in problem.heads.items()
         }
         return SeveralTable(parts)
-    return table(problem, _plain(labels, "labels"), _plain(predictions, "predictions"), weights)
+    return table(
+        problem, _plain(labels, "labels"), _plain(predictions, "predictions"), weights, codes
+    )
 
 
-def _of(arrays: Arrays, head: str, what: str) -> npt.ArrayLike:
+def rows_of(labels: Arrays) -> int:
+    """How many rows there are."""
+    first = next(iter(labels.values())) if isinstance(labels, Mapping) else labels
+    return as_rows(first).shape[0]
+
+
+def _of(arrays: Arrays, head: str, what: str) -> npt.ArrayLike | Rows:
     if not isinstance(arrays, Mapping) or head not in arrays:
         given = sorted(arrays) if isinstance(arrays, Mapping) else "one array"
         raise DataError(
@@ -63,7 +89,7 @@ def _of(arrays: Arrays, head: str, what: str) -> npt.ArrayLike:
     return arrays[head]
 
 
-def _plain(arrays: Arrays, what: str) -> npt.ArrayLike:
+def _plain(arrays: Arrays, what: str) -> npt.ArrayLike | Rows:
     if isinstance(arrays, Mapping):
         raise DataError(
             f"Array {what!r} is a mapping: expected one array, for the model has one head. Pass "
@@ -71,22 +97,6 @@ def _plain(arrays: Arrays, what: str) -> npt.ArrayLike:
             reason=Reason.TYPE_MISMATCH,
         )
     return arrays
-
-
-def _multilabel(
-    problem: Problem, labels: Arrays, predictions: Arrays, weights: npt.ArrayLike | None
-) -> MultilabelTable:
-    y = np.asarray(_plain(labels, "labels"), dtype=np.float64)
-    p = np.asarray(_plain(predictions, "predictions"), dtype=np.float64)
-    called = problem.classes or tuple(str(c) for c in range(y.shape[1] if y.ndim == 2 else 0))
-    if y.ndim != 2 or y.shape != p.shape or y.shape[1] != len(called) or not called:
-        raise DataError(
-            "Labels and predictions of a multi-label model have the wrong shape: expected [rows, "
-            f"{len(called) or 'labels'}] of both, got {list(y.shape)} and {list(p.shape)}. Pass "
-            "one column per label.",
-            reason=Reason.TYPE_MISMATCH,
-        )
-    return MultilabelTable(called, y, p, checked_weights(weights, len(y)))
 
 
 class SeveralTable:
@@ -100,7 +110,7 @@ class SeveralTable:
     """
 
     def __init__(self, parts: Mapping[str, Table]) -> None:
-        rows = {name: len(part.order) for name, part in parts.items()}
+        rows = {name: part.rows for name, part in parts.items()}
         if len(set(rows.values())) != 1:
             raise DataError(
                 f"Heads have different numbers of rows: expected the same, got {rows}. Pass one "
@@ -108,140 +118,152 @@ class SeveralTable:
                 reason=Reason.TYPE_MISMATCH,
             )
         self.parts = dict(parts)
-        self.order: Ints = np.arange(next(iter(rows.values())))
+        self.rows = next(iter(rows.values()))
         self.cost = sum(part.cost for part in parts.values())
         self.metric_names = tuple(
             f"{metric}/{name}" for name, part in parts.items() for metric in part.metric_names
         )
-        self._places: dict[str, Ints] = {}
-        for name, part in parts.items():
-            self._places[name] = np.empty_like(self.order)
-            self._places[name][part.order] = self.order
 
-    def segment(self, rows: Ints | slice) -> SeveralSegment:
-        return SeveralSegment(self.split(rows))
+    def measure(self, groups: Groups, replicates: int) -> Measures:
+        """The metrics of each part."""
+        found = {name: part.measure(groups, replicates) for name, part in self.parts.items()}
 
-    def split(self, rows: Ints | slice) -> dict[str, tuple[Segment, Ints]]:
-        """The rows in each part, and how multipliers of the rows are put into its order."""
-        found = {}
-        for name, part in self.parts.items():
-            places = self._places[name][rows]
-            order = np.argsort(places, kind="stable")
-            found[name] = (part.segment(places[order]), order)
-        return found
+        def why(group: int, name: str) -> str:
+            # The name of a label may have "/" in it, so the longest that fits is meant.
+            for part in sorted(found, key=len, reverse=True):
+                if name.endswith(f"/{part}"):
+                    return found[part].why(group, name.removesuffix(f"/{part}"))
+            return "it has no value"
+
+        return Measures(
+            values={
+                f"{metric}/{part}": values
+                for part, own in found.items()
+                for metric, values in own.values.items()
+            },
+            rows=next(iter(found.values())).rows,
+            why=why,
+        )
 
     def curves(self) -> Curves:
         """Nothing: each part has its own."""
         return Curves()
 
 
-class SeveralSegment:
-    """A run of rows in several tables."""
+# --- Labels -----------------------------------------------------------------------------------
 
-    def __init__(self, parts: Mapping[str, tuple[Segment, Ints]]) -> None:
-        self.parts = parts
-        self.rows = next(iter(parts.values()))[0].rows
 
-    def each(self, multipliers: Replicates) -> dict[str, dict[str, Floats]]:
-        """The metrics of each part."""
-        return {
-            name: segment.measure(multipliers[:, order])
-            for name, (segment, order) in self.parts.items()
-        }
-
-    def measure(self, multipliers: Replicates) -> dict[str, Floats]:
-        """Each metric of each part per replicate, `[replicates]`, NaN where undefined."""
-        return {
-            f"{metric}/{name}": values
-            for name, found in self.each(multipliers).items()
-            for metric, values in found.items()
-        }
-
-    def why(self, name: str) -> str:
-        """Why a metric is undefined here."""
-        # The name of a label may have "/" in it, so the longest that fits is meant.
-        for part in sorted(self.parts, key=len, reverse=True):
-            if name.endswith(f"/{part}"):
-                return self.parts[part][0].why(name.removesuffix(f"/{part}"))
-        return next(iter(self.parts.values()))[0].why(name)
+def _multilabel(
+    problem: Problem,
+    labels: Arrays,
+    predictions: Arrays,
+    weights: npt.ArrayLike | Rows | None,
+    codes: Sequence[Rows],
+) -> MultilabelTable:
+    y, p = as_rows(_plain(labels, "labels")), as_rows(_plain(predictions, "predictions"))
+    columns = y.shape[1] if len(y.shape) == 2 else 0
+    called = problem.classes or tuple(str(c) for c in range(columns))
+    if not columns or y.shape != p.shape or columns != len(called):
+        raise DataError(
+            "Labels and predictions of a multi-label model have the wrong shape: expected [rows, "
+            f"{len(called) or 'labels'}] of both, got {list(y.shape)} and {list(p.shape)}. Pass "
+            "one column per label.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return MultilabelTable(called, y, p, checked_weights(weights, y.shape[0]), codes)
 
 
 class MultilabelTable(SeveralTable):
     """A binary table per label, and what they give together."""
 
-    def __init__(self, called: tuple[str, ...], y: Floats, p: Floats, w: Floats) -> None:
-        columns = range(len(called))
-        super().__init__({called[c]: table("binary", y[:, c], p[:, c], w) for c in columns})
+    def __init__(
+        self, called: tuple[str, ...], y: Rows, p: Rows, w: Rows, codes: Sequence[Rows]
+    ) -> None:
+        super().__init__(
+            {
+                name: table("binary", Column(y, at), Column(p, at), w, codes)
+                for at, name in enumerate(called)
+            }
+        )
         self.metric_names = (*MULTILABEL, *self.metric_names)
-        exact = ((p > 0.5) == (y == 1)).all(axis=1)
-        self.exact = np.stack([w, w * exact], axis=1)
+        self._exact = _exact(y, p, w, codes)
 
-    def segment(self, rows: Ints | slice) -> MultilabelSegment:
-        return MultilabelSegment(self.split(rows), self.exact[rows])
-
-
-class MultilabelSegment(SeveralSegment):
-    """A run of rows of a multi-label model."""
-
-    def __init__(self, parts: Mapping[str, tuple[Segment, Ints]], exact: Floats) -> None:
-        super().__init__(parts)
-        self.exact = exact
-
-    def measure(self, multipliers: Replicates) -> dict[str, Floats]:
-        found = super().measure(multipliers)
+    def measure(self, groups: Groups, replicates: int) -> Measures:
+        """The metrics of each label, their means, and `exact_match`."""
+        each = super().measure(groups, replicates)
+        values = dict(each.values)
         # A label whose predictions are not finite must not be averaged away.
-        whole = np.all([np.isfinite(found[f"loss/{part}"]) for part in self.parts], axis=0)
+        losses = [values[f"loss/{part}"] for part in self.parts]
+        whole = np.all(np.isfinite(losses), axis=0)
         for name in _MEANS:
-            values = np.stack([found[f"{name}/{part}"] for part in self.parts])
-            known = np.isfinite(values)
-            found[name] = _divided(
-                np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0), where=whole
-            )
-        weight, right = (multipliers @ self.exact).T
-        found["exact_match"] = _divided(right, weight, where=whole)
-        return found
+            of_labels = np.stack([values[f"{name}/{part}"] for part in self.parts])
+            known = np.isfinite(of_labels)
+            total = np.where(known, of_labels, 0.0).sum(axis=0)
+            values[name] = ratio(total, np.where(whole, known.sum(axis=0), 0.0))
+        sums = np.zeros((groups.count, 1 + replicates, 2))
+        adders = [_ExactSums(own).add for own in sums]
+        add_rows(self._exact, groups, replicates, _exact_columns, adders)
+        values["exact_match"] = ratio(sums[..., 1], np.where(whole, sums[..., 0], 0.0))
 
-    def why(self, name: str) -> str:
-        if "/" in name:
-            return super().why(name)
-        ones = np.ones((1, self.rows))
-        metric = "loss" if name == "exact_match" else name
-        for part, (segment, _) in self.parts.items():
-            for asked in ("loss", metric):
-                if not np.isfinite(segment.measure(ones)[asked][0]):
-                    return f"of label {part}, {segment.why(asked)}"
-        return "it has no value"
+        def why(group: int, name: str) -> str:
+            if "/" in name:
+                return each.why(group, name)
+            metric = "loss" if name == "exact_match" else name
+            for part in self.parts:
+                for asked in ("loss", metric):
+                    if not np.isfinite(values[f"{asked}/{part}"][group, 0]):
+                        return f"of label {part}, {each.why(group, f'{asked}/{part}')}"
+            return "it has no value"
+
+        return Measures(values=values, rows=each.rows, why=why)
 
 
-def _divided(numerator: Floats, denominator: npt.NDArray[Any], *, where: Any) -> Floats:
-    result = np.full(len(numerator), np.nan)
-    np.divide(numerator, denominator, out=result, where=where & (denominator > 0))
+def _exact_columns(records: Array) -> tuple[Array]:
+    w = records["w"]
+    return (np.stack([w, w * records["exact"]], axis=1),)
+
+
+class _ExactSums:
+    """Sums the weights of all rows, and of those with every label right."""
+
+    def __init__(self, sums: Floats) -> None:
+        self._sums = sums
+
+    def add(self, x: Floats, multipliers: Floats) -> None:
+        """Adds rows."""
+        self._sums += multipliers @ x
+
+
+def _exact(y: Rows, p: Rows, w: Rows, codes: Sequence[Rows]) -> Spool:
+    """Rows with their weight, and whether every label is right."""
+    result = Spool()
+    dtype = [("w", float), ("exact", bool), ("row", np.int64), ("codes", np.int32, (len(codes),))]
+    for first in range(0, y.shape[0], BLOCK):
+        part = slice(first, first + BLOCK)
+        weights = np.asarray(w[part], np.float64)
+        records = np.empty(len(weights), dtype)
+        records["w"] = weights.reshape(len(weights))
+        records["exact"] = ((np.asarray(p[part]) > 0.5) == (np.asarray(y[part]) == 1)).all(axis=1)
+        records["row"] = np.arange(first, first + len(weights))
+        for at, own in enumerate(codes):
+            records["codes"][:, at] = own[part]
+        result.append(records)
     return result
 
 
-class PairedTable(SeveralTable):
-    """Two models on the same rows; a metric is the first one's minus the second one's."""
-
-    def __init__(self, new: Table, old: Table) -> None:
-        super().__init__({"new": new, "old": old})
-        self.metric_names = tuple(m for m in new.metric_names if m in old.metric_names)
-
-    def segment(self, rows: Ints | slice) -> PairedSegment:
-        return PairedSegment(self.split(rows))
+# --- Two models -------------------------------------------------------------------------------
 
 
-class PairedSegment(SeveralSegment):
-    """A run of rows of two models."""
+def difference(new: Measures, old: Measures) -> Measures:
+    """The first model's metrics minus the second one's, of the same groups and replicates."""
 
-    def measure(self, multipliers: Replicates) -> dict[str, Floats]:
-        found = self.each(multipliers)
-        both = found["new"].keys() & found["old"].keys()
-        return {name: found["new"][name] - found["old"][name] for name in both}
-
-    def why(self, name: str) -> str:
-        ones = np.ones((1, self.rows))
-        for part, whose in (("new", "this model"), ("old", "the serving model")):
-            segment = self.parts[part][0]
-            if not np.isfinite(segment.measure(ones)[name][0]):
-                return f"of {whose}, {segment.why(name)}"
+    def why(group: int, name: str) -> str:
+        for found, whose in ((new, "this model"), (old, "the serving model")):
+            if not np.isfinite(found.values[name][group, 0]):
+                return f"of {whose}, {found.why(group, name)}"
         return "it has no value"
+
+    both = [name for name in new.values if name in old.values]
+    with np.errstate(invalid="ignore"):
+        values = {name: new.values[name] - old.values[name] for name in both}
+    return Measures(values=values, rows=new.rows, why=why)

@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
-from estimator_lib.evaluation.metrics import Ints
 from estimator_lib.evaluation.results import SlicedField
+from estimator_lib.evaluation.spool import BLOCK, Rows, Spool, blocks
 
 CROSS = " \N{MULTIPLICATION SIGN} "
-Values = Sequence[str | None] | npt.NDArray[Any]
+
+
+class Coded:
+    """Texts by the position of each among the different ones, in the order they came in.
+
+    Attributes:
+        values: The different texts; "" is missing.
+        codes: Of each row, int32 `[rows]`.
+    """
+
+    def __init__(self) -> None:
+        self._book: dict[str, int] = {}
+        self.codes = Spool()
+        self.codes.append(np.zeros(0, np.int32))
+
+    @property
+    def values(self) -> list[str]:
+        """The different texts."""
+        return list(self._book)
+
+    def add(self, texts: Iterable[str | None]) -> None:
+        """Adds rows; None is missing."""
+        # A dictionary codes 300,000 strings in a fraction of the time that sorting them takes.
+        book = self._book
+        coded = [book.setdefault("" if t is None else str(t), len(book)) for t in texts]
+        self.codes.append(np.array(coded, np.int32))
+
+
+Values = Sequence[str | None] | npt.NDArray[Any] | Coded
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,29 +52,23 @@ class Grouping:
     Attributes:
         field: The field, or its fields joined by `CROSS`.
         values: The different values; "" is missing, "(missing)" within a cross.
-        codes: Position of each row's value among them, int64 `[rows]`.
+        codes: Position of each row's value among them, int32 `[rows]`.
+        counts: Rows of each value.
     """
 
     field: str
     values: Sequence[str]
-    codes: npt.NDArray[np.int64]
+    codes: Rows
+    counts: npt.NDArray[np.int64]
 
-    def groups(self, order: Ints, min_rows: int) -> Iterator[tuple[str, Ints]]:
-        """Each value with enough rows, and their ascending positions in `order`; largest first."""
-        codes: npt.NDArray[Any] = self.codes[order]
-        if len(self.values) < 2**16:
-            codes = codes.astype(np.uint16)  # numpy sorts these by radix
-        by_code = np.argsort(codes, kind="stable")
-        counts = np.bincount(self.codes, minlength=len(self.values))
-        ends = np.cumsum(counts)
-        large = [code for code in range(len(self.values)) if counts[code] >= min_rows]
-        for code in sorted(large, key=lambda code: (-counts[code], self.values[code])):
-            yield self.values[code], by_code[ends[code] - counts[code] : ends[code]]
+    def large(self, min_rows: int) -> list[int]:
+        """The codes of values with enough rows, largest first."""
+        codes = np.flatnonzero(self.counts >= min_rows).tolist()
+        return sorted(codes, key=lambda code: (-self.counts[code], self.values[code]))
 
     def summary(self, min_rows: int) -> SlicedField:
         """How the field divides the rows."""
-        counts = np.bincount(self.codes, minlength=len(self.values))
-        small = counts[counts < min_rows]
+        small = self.counts[self.counts < min_rows]
         return SlicedField(
             field=self.field,
             values=len(self.values),
@@ -89,31 +111,42 @@ def groupings(
 
 
 def _single(field: str, values: Values, rows: int) -> Grouping:
-    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    if len(listed) != rows:
+    if isinstance(values, Coded):
+        coded = values
+    else:
+        coded = Coded()
+        coded.add(values.tolist() if isinstance(values, np.ndarray) else values)
+    found = coded.codes.shape[0]
+    if found != rows:
         raise DataError(
-            f"Slicing field {field!r} has the wrong length: expected {rows}, got {len(listed)}. "
+            f"Slicing field {field!r} has the wrong length: expected {rows}, got {found}. "
             "Pass one value per row.",
             reason=Reason.TYPE_MISMATCH,
         )
-    # A dictionary codes 300,000 strings in a fraction of the time that sorting them takes.
-    codebook: dict[str, int] = {}
-    codes = np.fromiter(
-        (codebook.setdefault("" if v is None else str(v), len(codebook)) for v in listed),
-        dtype=np.int64,
-        count=rows,
-    )
-    return Grouping(field=field, values=list(codebook), codes=codes)
+    return _grouping(field, coded.values, coded.codes)
+
+
+def _grouping(field: str, values: Sequence[str], codes: Rows) -> Grouping:
+    counts = np.zeros(len(values), np.int64)
+    for _, block in blocks(codes):
+        counts += np.bincount(block, minlength=len(values))
+    return Grouping(field=field, values=values, codes=codes, counts=counts)
 
 
 def _crossed(parts: Sequence[Grouping]) -> Grouping:
     """Only combinations that occur are values."""
-    codes, values = parts[0].codes, [value or "(missing)" for value in parts[0].values]
-    for part in parts[1:]:
-        size = max(1, len(part.values))
-        found, codes = np.unique(codes * size + part.codes, return_inverse=True)
-        values = [
-            f"{values[pair // size]}{CROSS}{part.values[pair % size] or '(missing)'}"
-            for pair in found.tolist()
-        ]
-    return Grouping(field=CROSS.join(part.field for part in parts), values=values, codes=codes)
+    book: dict[tuple[int, ...], int] = {}
+    codes = Spool()
+    codes.append(np.zeros(0, np.int32))
+    for first in range(0, parts[0].codes.shape[0], BLOCK):
+        block = np.stack([part.codes[first : first + BLOCK] for part in parts], axis=1)
+        found, places = np.unique(block, axis=0, return_inverse=True)
+        known = [book.setdefault(tuple(combination), len(book)) for combination in found.tolist()]
+        codes.append(np.array(known, np.int32)[places.reshape(-1)])
+    values = [
+        CROSS.join(
+            part.values[c] or "(missing)" for part, c in zip(parts, combination, strict=True)
+        )
+        for combination in book
+    ]
+    return _grouping(CROSS.join(part.field for part in parts), values, codes)

@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, Reason, quote
@@ -22,6 +22,24 @@ from estimator_lib.training import history
 
 _RECORD = "best.json"
 Compare = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+
+
+class Exportable(Protocol):
+    """What an exporter needs of an Estimator."""
+
+    @property
+    def model_dir(self) -> str:
+        """The model directory."""
+
+    def export_saved_model(
+        self,
+        export_dir_base: str,
+        serving_input_receiver_fn: Callable[[], object],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        checkpoint_path: str | None = None,
+    ) -> bytes:
+        """Writes a SavedModel to a new numbered directory and returns that."""
 
 
 class Exporter(abc.ABC):
@@ -35,7 +53,7 @@ class Exporter(abc.ABC):
     @abc.abstractmethod
     def export(
         self,
-        estimator: Any,
+        estimator: Exportable,
         export_path: str,
         checkpoint_path: str,
         eval_result: Mapping[str, Any] | None,
@@ -82,32 +100,45 @@ class _SavedModelExporter(Exporter):
     def name(self) -> str:
         return self._name
 
-    def _save(self, estimator: Any, export_path: str, checkpoint_path: str) -> bytes:
-        found: bytes = estimator.export_saved_model(
+    def export(
+        self,
+        estimator: Exportable,
+        export_path: str,
+        checkpoint_path: str,
+        eval_result: Mapping[str, Any] | None,
+        is_the_final_export: bool,
+    ) -> bytes | None:
+        metrics = history.plain(eval_result or {})
+        if not self._wants(estimator, export_path, metrics, final=is_the_final_export):
+            return None
+        made = estimator.export_saved_model(
             export_path,
             self._receiver_fn,
             assets_extra=self._assets_extra,
             as_text=self._as_text,
             checkpoint_path=checkpoint_path,
         )
-        return found
+        self._exported(export_path, made, metrics)
+        return made
+
+    @abc.abstractmethod
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        """Whether to export a model of these metrics."""
+
+    def _exported(self, export_path: str, made: bytes, metrics: Mapping[str, Any]) -> None:
+        """Runs after an export."""
 
 
 class FinalExporter(_SavedModelExporter):
     """Exports once, when training is over, however it ended."""
 
-    def export(
-        self,
-        estimator: Any,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: Mapping[str, Any] | None,
-        is_the_final_export: bool,
-    ) -> bytes | None:
-        del eval_result
-        if not is_the_final_export:
-            return None
-        return self._save(estimator, export_path, checkpoint_path)
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        del estimator, export_path, metrics
+        return final
 
 
 class LatestExporter(_SavedModelExporter):
@@ -132,18 +163,15 @@ class LatestExporter(_SavedModelExporter):
         super().__init__(name, serving_input_receiver_fn, assets_extra, as_text)
         self._keep = _kept(name, exports_to_keep)
 
-    def export(
-        self,
-        estimator: Any,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: Mapping[str, Any] | None,
-        is_the_final_export: bool,
-    ) -> bytes | None:
-        del eval_result, is_the_final_export
-        result = self._save(estimator, export_path, checkpoint_path)
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        del estimator, export_path, metrics, final
+        return True
+
+    def _exported(self, export_path: str, made: bytes, metrics: Mapping[str, Any]) -> None:
+        del made, metrics
         retention.clean(export_path, self._keep, whatever=True)
-        return result
 
 
 class BestExporter(_SavedModelExporter):
@@ -193,52 +221,40 @@ class BestExporter(_SavedModelExporter):
         self._higher = higher_is_better
         self._compare = compare_fn
         self._events = event_file_pattern
-        self._lasting: dict[str, Any] | None = None
+        self._best: dict[str, Mapping[str, Any]] = {}
 
-    def export(
-        self,
-        estimator: Any,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: Mapping[str, Any] | None,
-        is_the_final_export: bool,
-    ) -> bytes | None:
-        del is_the_final_export
-        best = self._best(export_path) or self._lasting or self._of_events(estimator)
-        current = history.plain(eval_result or {})
-        if not self._better(best["metrics"] if best else None, current):
-            return None
-        result = self._save(estimator, export_path, checkpoint_path)
-        self._lasting = {"step": current.get("global_step"), "metrics": current}
-        named = isinstance(result, str | bytes | os.PathLike)
-        name = pathlib.Path(os.fsdecode(result)).name if named else ""
-        if name.isdigit():
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        del final
+        best = self._best.get(export_path)
+        if best is None:  # what another process exported, or evaluated
+            best = _recorded(export_path) or self._of_events(estimator)
+        return self._better(best, metrics)
+
+    def _exported(self, export_path: str, made: bytes, metrics: Mapping[str, Any]) -> None:
+        self._best[export_path] = metrics
+        named = isinstance(made, str | bytes | os.PathLike)
+        name = pathlib.Path(os.fsdecode(made)).name if named else ""
+        version = [int(name)] if name.isdigit() else []
+        if version:
             # The export comes first: a kill in between leaves the old record, and the new model
             # is judged once more, never lost.
-            record = {"version": int(name), **self._lasting}
+            step = metrics.get("global_step")
+            record = {"version": version[0], "step": step, "metrics": metrics}
             storage.write_json(pathlib.Path(export_path) / _RECORD, record)
-        protected = [int(name)] if name.isdigit() else []
-        retention.clean(export_path, self._keep, protected, whatever=True)
-        return result
+        retention.clean(export_path, self._keep, version, whatever=True)
 
-    def _of_events(self, estimator: Any) -> dict[str, Any] | None:
-        """The best of what event files say of evaluations before this one."""
+    def _of_events(self, estimator: Exportable) -> Mapping[str, Any] | None:
+        """The best metrics that event files have of evaluations before this one."""
         best = None
         if self._events is not None:
             pattern = os.path.join(os.fsdecode(estimator.model_dir), self._events)
             # The last evaluation is the one that is being judged.
             for entry in history.from_events(pattern)[:-1]:
-                if self._better(best["metrics"] if best else None, entry["metrics"]):
-                    best = entry
+                if self._better(best, entry.metrics):
+                    best = entry.metrics
         return best
-
-    def _best(self, export_path: str) -> dict[str, Any] | None:
-        try:
-            record = json.loads((pathlib.Path(export_path) / _RECORD).read_text())
-        except (OSError, ValueError):
-            return None
-        whole = isinstance(record, dict) and isinstance(record.get("metrics"), dict)
-        return record if whole and record["version"] in retention.versions(export_path) else None
 
     def _better(self, best: Mapping[str, Any] | None, current: Mapping[str, Any]) -> bool:
         if best is None and not current:
@@ -264,7 +280,18 @@ class BestExporter(_SavedModelExporter):
         return bool(value > old) if self._higher else bool(value < old)
 
 
-def _takes(function: Any, names: Sequence[str]) -> bool:
+def _recorded(export_path: str) -> Mapping[str, Any] | None:
+    """Returns the metrics of the best version, if there is a record of it and it is there."""
+    try:
+        record = json.loads((pathlib.Path(export_path) / _RECORD).read_text())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(record, dict) and isinstance(record.get("metrics"), dict)
+    there = whole and record["version"] in retention.versions(export_path)
+    return record["metrics"] if there else None
+
+
+def _takes(function: Compare, names: Sequence[str]) -> bool:
     """Whether a function can be called with arguments of these names."""
     try:
         inspect.signature(function).bind(**dict.fromkeys(names))
@@ -273,7 +300,7 @@ def _takes(function: Any, names: Sequence[str]) -> bool:
     return True
 
 
-def _undefined(value: Any) -> bool:
+def _undefined(value: object) -> bool:
     return not isinstance(value, int | float) or not math.isfinite(value)
 
 

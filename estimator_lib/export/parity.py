@@ -4,29 +4,32 @@ Layer 3. The process that trained holds tables, assets and defaults in memory th
 may lack; only a process that never saw them can tell. `check` starts a new interpreter (about
 as long as importing TensorFlow takes); `Checker`, entered before this process uses
 TensorFlow, forks a child then, which has the modules but no runtime and no objects, and waits.
-
-    python -m estimator_lib.export.parity SAVED_MODEL ROWS.npz RESULT.npz
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from tensorflow.python.eager import context as eager_context
+import numpy.typing as npt
 
-from estimator_lib.core.errors import EstimatorLibError, ExportError, Reason, quote
+from estimator_lib.core import processes, storage
+from estimator_lib.core.errors import (
+    EstimatorLibError,
+    ExportError,
+    Reason,
+    StorageError,
+    quote,
+)
 from estimator_lib.export.saved_model import load_model
+from estimator_lib.protocols import Array
+from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
+_RETRY = 75
 Rows = Mapping[str, Any]
 
 
@@ -56,30 +59,25 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
     Raises:
         ExportError: the other process failed.
     """
-    with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+    with storage.temporary_directory("parity-") as folder:
         rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
         _write(rows, raw_rows)
-        paths = [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
-        # The interpreter and its arguments are ours; nothing comes from the model.
-        done = subprocess.run(  # noqa: S603
-            [
-                sys.executable,
-                "-m",
-                "estimator_lib.export.parity",
-                str(saved_model_dir),
-                rows,
-                result,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            env=environment,
-        )
-        if done.returncode:
-            lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-            raise _failed(saved_model_dir, lines[-1] if lines else f"exit code {done.returncode}")
+        with processes.interpreter(
+            "estimator_lib.export.parity", str(saved_model_dir), rows, result,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            try:
+                _, errors = process.communicate(timeout=_TIMEOUT_S)
+            except subprocess.TimeoutExpired as error:
+                raise _failed(saved_model_dir, "it gave no answer in time") from error
+            finally:
+                process.kill()
+        lines = [line for line in errors.decode().splitlines() if line.strip()]
+        if process.returncode == _RETRY and lines:
+            raise StorageError(lines[-1], reason=Reason.IO)
+        if process.returncode:
+            how = processes.describe(process.returncode)
+            raise _failed(saved_model_dir, lines[-1] if lines else how)
         return _read(result)
 
 
@@ -88,56 +86,36 @@ class Checker:
 
     Enter it before this process runs anything in TensorFlow; entered later it falls back to a
     new interpreter, for a fork of a running TensorFlow would hang.
-
-    Attributes:
-        forked: Whether there is a child.
     """
 
     def __init__(self) -> None:
-        self.forked = False
-        self._process: Any = None
-        self._pipe: Any = None
+        self._child: processes.Child | None = None
 
-    def __enter__(self) -> Checker:
-        if _runtime_started() or sys.platform != "linux":
-            return self
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("fork").Process(
-            target=_serve, args=(theirs, ours), daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._process, self._pipe, self.forked = process, ours, True
+    def __enter__(self) -> Self:
+        if not runtime_started() and sys.platform == "linux":
+            self._child = processes.Child("the check", _answer)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._process is None:
-            return
-        self._pipe.close()
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process = None
+        if self._child is not None:
+            self._child.kill()
 
     def check(
         self, saved_model_dir: str, raw_rows: Rows, expected: Rows, tolerance: float = 1e-5
     ) -> dict[str, float]:
-        """Like the function `check`, in the waiting child if there is one."""
-        if not self.forked:
+        """Like the function `check`, in the waiting child if there is one; it answers once."""
+        child, self._child = self._child, None
+        if child is None:
             return check(saved_model_dir, raw_rows, expected, tolerance)
-        with tempfile.TemporaryDirectory(prefix="parity-") as folder:
+        with storage.temporary_directory("parity-") as folder:
             rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
             _write(rows, raw_rows)
-            try:
-                self._pipe.send_bytes(json.dumps([str(saved_model_dir), rows, result]).encode())
-                if not self._pipe.poll(_TIMEOUT_S):
-                    raise _failed(saved_model_dir, "no answer in time")
-                answer = json.loads(self._pipe.recv_bytes())
-            except (EOFError, OSError) as error:
-                raise _failed(saved_model_dir, "the child process ended") from error
-            if answer["error"]:
-                raise _failed(saved_model_dir, answer["error"])
+            child.say([str(saved_model_dir), rows, result])
+            failure = child.ended(_TIMEOUT_S).failure
+            if isinstance(failure, StorageError):
+                raise failure
+            if failure is not None:
+                raise _failed(saved_model_dir, failure.message.rstrip(".")) from failure
             found = _read(result)
         return compare(found, expected, tolerance, saved_model_dir)
 
@@ -180,7 +158,7 @@ def compare(
     return worst
 
 
-def _difference(got: Any, want: Any) -> Any:
+def _difference(got: Array, want: Array) -> npt.NDArray[np.float64]:
     if got.dtype.kind in "SUO" or want.dtype.kind in "SUO":
         return np.where(_bytes(got) == _bytes(want), 0.0, np.inf)
     a, b = got.astype(np.float64), want.astype(np.float64)
@@ -190,7 +168,7 @@ def _difference(got: Any, want: Any) -> Any:
     return np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))
 
 
-def _bytes(values: Any) -> Any:
+def _bytes(values: npt.ArrayLike) -> npt.NDArray[np.object_]:
     flat = [v if isinstance(v, bytes) else str(v).encode() for v in np.asarray(values).ravel()]
     return np.asarray(flat, dtype=object).reshape(np.shape(values))
 
@@ -228,26 +206,9 @@ def _read(path: str) -> dict[str, Any]:
     return found
 
 
-def _runtime_started() -> bool:
-    """Whether TensorFlow has made its threads; they do not survive a fork."""
-    current = eager_context.context_safe()
-    return current is not None and bool(current._initialized)
-
-
-def _serve(pipe: Any, other_end: Any) -> None:
-    """The child: answers until the other end closes."""
-    other_end.close()
-    while True:
-        try:
-            saved_model_dir, rows, result = json.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
-            return
-        error = None
-        try:
-            _predict(saved_model_dir, rows, result)
-        except Exception as problem:  # noqa: BLE001 - it is reported to the parent
-            error = str(problem) or type(problem).__name__
-        pipe.send_bytes(json.dumps({"error": error}).encode())
+def _answer(parent: processes.Parent) -> None:
+    """The child: waits for a question, and answers it."""
+    _predict(*parent.hear())
 
 
 def _predict(saved_model_dir: str, rows: str, result: str) -> None:
@@ -262,15 +223,11 @@ def _failed(saved_model_dir: str, why: str) -> ExportError:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Entry of the new interpreter."""
+def main(saved_model_dir: str, rows: str, result: str) -> None:
+    """What the new interpreter does."""
     try:
-        _predict(*arguments)
+        with storage.library_errors():
+            _predict(saved_model_dir, rows, result)
     except EstimatorLibError as error:
         sys.stderr.write(f"{error.message}\n")
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        raise SystemExit(error.exit_code) from error

@@ -102,7 +102,6 @@ def commit(
     """
     places.require_local("serving_dir", os.fspath(directory))
     parent = storage.make_directory(directory)
-    storage.sweep_staging(parent)
     with storage.staging(parent, "version") as staged:
         fill(staged.path)
         return _number(staged, parent, at_least)

@@ -7,25 +7,28 @@ is traced once per mode and each signature is cut out of it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow.python.ops.op_selector import UnliftableError
 
 from estimator_lib import variables
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, ExportError, Reason, did_you_mean
-from estimator_lib.export import outputs, retention
+from estimator_lib.export import input_names, outputs, retention
+from estimator_lib.protocols import Features, Labels
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
+from estimator_lib.tensorflow_internals import UnliftableError
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +48,20 @@ def no_checkpoint(model_dir: str) -> ExportError:
     )
 
 
+class Model(Protocol):
+    """What is exported; see `training.traced_model`."""
+
+    @property
+    def store(self) -> variables.VariableStore:
+        """The variables."""
+
+    def tracing(self, mode: str) -> contextlib.AbstractContextManager[variables.Trace]:
+        """Captures the variables of a call of model_fn in `mode`."""
+
+    def call(self, features: Features, labels: Labels, mode: str) -> EstimatorSpec:
+        """Calls model_fn once, inside the current graph."""
+
+
 @dataclasses.dataclass
 class Traced:
     """One mode of a model traced for export.
@@ -53,14 +70,16 @@ class Traced:
         signatures: Signature name to a compiled function of named tensors.
         methods: Signature name to TF Serving's method name, where it is not "predict".
         resources: What the SavedModel must hold besides the variables.
+        inputs: Signature name to the names of what it takes.
     """
 
     signatures: dict[str, Any]
     methods: dict[str, str]
     resources: tuple[Any, ...]
+    inputs: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: Any, mode: str, receiver_fn: Callable[[], Any]) -> Traced:
+    def of(cls, model: Model, mode: str, receiver_fn: Callable[[], Any]) -> Traced:
         """Traces `model` (a TracedModel) in `mode` from what `receiver_fn` gives.
 
         Raises:
@@ -118,7 +137,7 @@ class Traced:
 
     def _add(
         self,
-        wrapped: Any,
+        wrapped: tf.types.experimental.ConcreteFunction,
         prefix: str,
         inputs: Mapping[str, Any],
         exports: Mapping[str, outputs.ExportOutput],
@@ -138,9 +157,11 @@ class Traced:
             if method is not None:
                 tensors = {_EXAMPLE_INPUT: next(iter(inputs.values()))}
                 self.methods[prefix + name] = method
+            self.inputs[prefix + name] = sorted(tensors)
             self.signatures[prefix + name] = _cut(wrapped, tensors, results[name])
         if DEFAULT_SIGNATURE in dropped and PREDICT_SIGNATURE in exports:
             # Clients that send raw fields would find no default; the predictions serve it.
+            self.inputs[prefix + DEFAULT_SIGNATURE] = sorted(inputs)
             self.signatures[prefix + DEFAULT_SIGNATURE] = _cut(
                 wrapped, dict(inputs), results[PREDICT_SIGNATURE]
             )
@@ -158,17 +179,14 @@ def _exports(spec: EstimatorSpec, mode: str) -> dict[str, outputs.ExportOutput]:
     return {mode: outputs.EvalOutput(spec.loss, spec.predictions, spec.eval_metric_ops)}
 
 
-def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:
+def _cut(
+    wrapped: tf.types.experimental.ConcreteFunction,
+    inputs: Mapping[str, Any],
+    results: Mapping[str, Any],
+) -> Any:
     """Returns a function of the tensors `inputs`, by name, that gives `results`."""
+    arguments = input_names.traced_as(inputs)
     names = sorted(inputs)
-    for name in names:
-        if variables.graph_name(name) != name:
-            raise ExportError(
-                f"Input {name!r} cannot be named so in a SavedModel: expected ASCII letters, "
-                "digits and . _ - only, a letter or digit first. Give the receiver another name "
-                "for it, or export for serialized tf.Example records, which may have any.",
-                reason=Reason.INVALID_VALUE,
-            )
     with wrapped.graph.as_default():
         fetches = {name: tf.identity(value) for name, value in results.items()}
     try:
@@ -179,10 +197,13 @@ def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) ->
             "features are computed from. Add the others to the receiver, or to its alternatives.",
             reason=Reason.MISSING_VALUE,
         ) from error
-    specs = [tf.TensorSpec(inputs[n].shape, inputs[n].dtype, name=n) for n in names]
+    specs = [
+        tf.TensorSpec(inputs[name].shape, inputs[name].dtype, name=arguments[name])
+        for name in names
+    ]
 
     @tf.function(input_signature=specs, autograph=False)
-    def signature(*tensors: Any) -> dict[str, Any]:
+    def signature(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(pruned(*tensors))
 
     return signature
@@ -191,7 +212,7 @@ def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) ->
 class _Root(tf.Module):
     """What is saved: the variables by name, the tables, the transform graph."""
 
-    def __init__(self, model: Any, resources: Sequence[Any]) -> None:
+    def __init__(self, model: Model, resources: Sequence[object]) -> None:
         super().__init__()
         self.model_variables = dict(model.store.saved())
         self.resources = [*model.store.resources, *resources]
@@ -200,7 +221,7 @@ class _Root(tf.Module):
 def write(
     directory: pathlib.Path,
     traced: Sequence[Traced],
-    model: Any,
+    model: Model,
     assets_extra: Mapping[str, str],
     *,
     as_text: bool = False,
@@ -208,10 +229,12 @@ def write(
     """Writes a SavedModel into an empty directory."""
     signatures: dict[str, Any] = {}
     methods: dict[str, str] = {}
+    inputs: dict[str, list[str]] = {}
     resources: list[Any] = []
     for part in traced:
         signatures.update(part.signatures)
         methods.update(part.methods)
+        inputs.update(part.inputs)
         resources += part.resources
     tf.saved_model.save(
         _Root(model, resources),
@@ -220,7 +243,7 @@ def write(
         # A model that serves needs no gradients, and those of a cut graph cannot be written.
         options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
-    _set_methods(directory / "saved_model.pb", methods, as_text=as_text)
+    _set_names(directory / "saved_model.pb", methods, inputs, as_text=as_text)
     for name, source in assets_extra.items():
         target = storage.safe_join(directory / "assets.extra", name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -233,10 +256,20 @@ def write(
             ) from error
 
 
-def _set_methods(path: pathlib.Path, methods: Mapping[str, str], *, as_text: bool) -> None:
-    """Names the Classify and Regress methods: TF Serving looks at them, TF 2 writes Predict."""
+def _set_names(
+    path: pathlib.Path,
+    methods: Mapping[str, str],
+    inputs: Mapping[str, Collection[str]],
+    *,
+    as_text: bool,
+) -> None:
+    """Names what TensorFlow names otherwise: inputs, and the Classify and Regress methods.
+
+    TF Serving looks at a signature's method, for which TF 2 writes Predict.
+    """
     proto = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in proto.meta_graphs:
+        input_names.rename(graph, inputs)
         for name, method in methods.items():
             graph.signature_def[name].method_name = method
     storage.write_bytes(path, proto.SerializeToString(deterministic=True))
@@ -247,7 +280,7 @@ def _set_methods(path: pathlib.Path, methods: Mapping[str, str], *, as_text: boo
 def write_timestamped(
     base: str,
     traced: Sequence[Traced],
-    model: Any,
+    model: Model,
     assets_extra: Mapping[str, str],
     *,
     as_text: bool,
@@ -273,6 +306,9 @@ class LoadedModel:
         try:
             self._model = tf.saved_model.load(directory)
         except (OSError, tf.errors.OpError) as error:
+            refusal = storage.refused(error)
+            if refusal is not None:
+                raise storage.storage_error("load SavedModel", directory, refusal) from error
             raise ExportError(
                 f"SavedModel {directory} cannot be loaded: {str(error).splitlines()[0]}.",
                 reason=Reason.CORRUPT_FILE,
@@ -285,7 +321,9 @@ class LoadedModel:
                 reason=Reason.UNKNOWN_NAME,
             )
         self._run = self._model.signatures[signature]
-        self._specs = self._run.structured_input_signature[1]
+        arguments = self._run.structured_input_signature[1]
+        self._arguments = input_names.loaded_as(directory, signature, arguments)
+        self._specs = {name: arguments[own] for name, own in self._arguments.items()}
         self.inputs = {n: (s.dtype.name, tuple(s.shape)) for n, s in self._specs.items()}
 
     def predict(
@@ -313,11 +351,14 @@ class LoadedModel:
         return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
 
     def _batch(self, rows: Mapping[str, Any], first: int, last: int) -> dict[str, Any]:
-        given = {n: _tensor(rows[n][first:last], s.dtype) for n, s in self._specs.items()}
+        given = {
+            self._arguments[name]: _tensor(rows[name][first:last], spec.dtype)
+            for name, spec in self._specs.items()
+        }
         return {name: value.numpy() for name, value in self._run(**given).items()}
 
 
-def _tensor(values: Any, dtype: Any) -> Any:
+def _tensor(values: npt.ArrayLike, dtype: tf.DType) -> tf.Tensor:
     if dtype == tf.string:
         array = np.asarray(values, dtype=object)
         return tf.constant(array, tf.string)

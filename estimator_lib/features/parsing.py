@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.features._lowering import Spec, parsed
 from estimator_lib.features.upstream import columns_of
-
-Spec = dict[str, Any]
 
 
 def make_parse_example_spec(feature_columns: Iterable[Any]) -> Spec:
@@ -39,7 +38,7 @@ def make_parse_example_spec(feature_columns: Iterable[Any]) -> Spec:
     for column in columns:
         if isinstance(column, fc.NumericColumn) and column.key in weights:
             continue
-        for key, feature in _own(column).items():
+        for key, feature in parsed(column).items():
             known = spec.setdefault(key, feature)
             if known != feature:
                 raise ConfigError(
@@ -57,9 +56,9 @@ def make_parse_example_spec(feature_columns: Iterable[Any]) -> Spec:
 def classifier_parse_example_spec(
     feature_columns: Iterable[Any],
     label_key: str,
-    label_dtype: Any = tf.int64,
-    label_default: Any = None,
-    weight_column: Any = None,
+    label_dtype: object = tf.int64,
+    label_default: object = None,
+    weight_column: object = None,
 ) -> Spec:
     """Returns `make_parse_example_spec` with the label and the weight of a classifier.
 
@@ -80,10 +79,10 @@ def classifier_parse_example_spec(
 def regressor_parse_example_spec(
     feature_columns: Iterable[Any],
     label_key: str,
-    label_dtype: Any = tf.float32,
-    label_default: Any = None,
+    label_dtype: object = tf.float32,
+    label_default: object = None,
     label_dimension: int = 1,
-    weight_column: Any = None,
+    weight_column: object = None,
 ) -> Spec:
     """Returns `make_parse_example_spec` with the label and the weight of a regressor.
 
@@ -102,18 +101,18 @@ def regressor_parse_example_spec(
     return _with(make_parse_example_spec(feature_columns), label_key, label, weight_column)
 
 
-def _with(spec: Spec, label_key: str, label: Any, weight_column: Any) -> Spec:
+def _with(spec: Spec, label_key: str, label: object, weight_column: object) -> Spec:
     _add(spec, "label_key", label_key, label)
     if weight_column is not None:
-        key = getattr(weight_column, "key", weight_column)
-        feature: Any = tf.io.FixedLenFeature((1,), tf.float32)
+        key: Any = getattr(weight_column, "key", weight_column)
+        feature: object = tf.io.FixedLenFeature((1,), tf.float32)
         if key is not weight_column:
             feature = make_parse_example_spec([weight_column])[key]
         _add(spec, "weight_column", key, feature)
     return spec
 
 
-def _add(spec: Spec, argument: str, key: Any, feature: Any) -> None:
+def _add(spec: Spec, argument: str, key: object, feature: object) -> None:
     if not isinstance(key, str):
         raise ConfigError(
             f"Argument {argument} is invalid: expected the name of a field, got {quote(key)}.",
@@ -126,46 +125,3 @@ def _add(spec: Spec, argument: str, key: Any, feature: Any) -> None:
             reason=Reason.CONFLICT,
         )
     spec[key] = feature
-
-
-def _own(column: fc.Column) -> Spec:
-    match column:
-        case fc.NumericColumn():
-            return {column.key: _number(column)}
-        case fc.SequenceNumericColumn():
-            return {column.key: tf.io.VarLenFeature(_stored(column.dtype))}
-        case fc.VocabularyColumn() | fc.HashedColumn():
-            return {column.key: tf.io.VarLenFeature(_stored(column.dtype))}
-        case fc.IdentityColumn():
-            return {column.key: tf.io.VarLenFeature(tf.int64)}
-        case fc.CrossedColumn():
-            fields = [key for key in column.keys if isinstance(key, str)]
-            return {field: tf.io.VarLenFeature(tf.string) for field in fields}
-    return {}
-
-
-def _number(column: fc.NumericColumn) -> Any:
-    default: Any = column.default_value
-    if isinstance(default, fc.Mean):
-        raise ConfigError(
-            f"Column {column.name!r} is not resolved: its default must be learned from data "
-            "first. Run preprocess, or give a number.",
-            reason=Reason.UNRESOLVED,
-        )
-    stored = _stored(column.dtype)
-    number = int if stored.is_integer else float
-    if isinstance(default, tuple):
-        default = tuple(number(v) for v in default)
-    elif default is not None:
-        default = number(default)
-        for size in reversed(column.shape):  # parsing wants one default per number
-            default = (default,) * size
-    return tf.io.FixedLenFeature(column.shape, stored, default)
-
-
-def _stored(dtype: str) -> Any:
-    """The type that tf.train.Example holds such values in."""
-    kind = tf.as_dtype(dtype)
-    if kind == tf.string:
-        return kind
-    return tf.int64 if kind.is_integer else tf.float32

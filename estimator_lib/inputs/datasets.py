@@ -9,24 +9,25 @@ resumed training sees the batches it would have seen.
 from __future__ import annotations
 
 import contextlib
+import copy
+import dataclasses
 import functools
 import inspect
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.data.ops import dataset_ops
-from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 
 from estimator_lib.core.errors import DataError, Reason, TrainingError, quote
 from estimator_lib.errors import BadValueError
+from estimator_lib.inputs import legacy_iterators
 from estimator_lib.inputs.feed import Feed
+from estimator_lib.protocols import InputFn
 
+Part = TypeVar("Part")
 _ARGUMENTS = ("mode", "params", "config", "input_context")
-_patching = threading.RLock()
 _CHECKED = re.compile(r"assertion failed: \[(LabelError: |)(.*?, got)\] \[(.*)\]")
 """What an assertion of ours says: whether it is about labels, the text, and the values."""
 _TRACE = re.compile(r"\s*(Graph execution error|Detected at node|File |<stack|\d+ root error|$)")
@@ -44,7 +45,7 @@ class InputSource:
 
     fingerprint: str = ""
 
-    def dataset(self, first_batch: int = 0) -> Any:
+    def dataset(self, first_batch: int = 0) -> tf.data.Dataset:
         """Returns the dataset from its batch number `first_batch` on."""
         del first_batch
         raise TypeError(f"{type(self).__name__} must override dataset()")
@@ -54,21 +55,53 @@ class InputSource:
         del first_batch
         return None
 
-    def __call__(self) -> Any:
+    def __call__(self) -> tf.data.Dataset:
         return self.dataset()
 
 
+@dataclasses.dataclass(frozen=True)
+class InputPosition:
+    """Where a training left its input.
+
+    Attributes:
+        fingerprint: Of the InputSource; None for other inputs, which begin anew.
+        batch: The batch that comes next; None if the input has ended.
+    """
+
+    fingerprint: str | None = None
+    batch: int | None = None
+
+    @classmethod
+    def of(cls, engine: Mapping[str, Any]) -> InputPosition:
+        """Returns what a checkpoint says; see `saved`."""
+        return cls(**(engine.get("input") or {}))
+
+    def saved(self) -> dict[str, object]:
+        """Returns it as strict JSON, for a checkpoint."""
+        return {"input": dataclasses.asdict(self)}
+
+    def first_batch(self, input_fn: InputFn) -> int:
+        """Returns the batch that an input begins at: where it was left, if it is the same."""
+        same = self.fingerprint is not None and self.fingerprint == fingerprint(input_fn)
+        return int(self.batch or 0) if same else 0
+
+
+def fingerprint(input_fn: InputFn) -> str | None:
+    """Returns what names an InputSource's batches; None for any other input_fn."""
+    return input_fn.fingerprint if isinstance(input_fn, InputSource) else None
+
+
 class _Skipping(InputSource):
-    def __init__(self, input_fn: Callable[..., Any], fingerprint: str) -> None:
+    def __init__(self, input_fn: Callable[[], tf.data.Dataset], fingerprint: str) -> None:
         self._input_fn = input_fn
         self.fingerprint = fingerprint
 
-    def dataset(self, first_batch: int = 0) -> Any:
+    def dataset(self, first_batch: int = 0) -> tf.data.Dataset:
         dataset = self._input_fn()
         return dataset.skip(first_batch) if first_batch else dataset
 
 
-def resumable(input_fn: Callable[[], Any], *, name: str) -> InputSource:
+def resumable(input_fn: Callable[[], tf.data.Dataset], *, name: str) -> InputSource:
     """Makes an input_fn resumable by skipping the batches that were seen before.
 
     Args:
@@ -78,7 +111,7 @@ def resumable(input_fn: Callable[[], Any], *, name: str) -> InputSource:
     return _Skipping(input_fn, name)
 
 
-def function_name(input_fn: Any) -> str:
+def function_name(input_fn: object) -> str:
     """Returns a name of an input_fn for messages."""
     if isinstance(input_fn, functools.partial):
         return function_name(input_fn.func)
@@ -88,7 +121,7 @@ def function_name(input_fn: Any) -> str:
 
 
 @contextlib.contextmanager
-def explained(input_fn: Any) -> Iterator[None]:
+def explained(input_fn: InputFn) -> Iterator[None]:
     """Tells errors of compiled functions as what they mostly are: an input that does not fit.
 
     Raises:
@@ -117,7 +150,7 @@ def explained(input_fn: Any) -> Iterator[None]:
         ) from error
 
 
-def _essence(error: Any) -> str:
+def _essence(error: tf.errors.OpError) -> str:
     """Returns the line that says what is wrong, out of all that a graph's error says."""
     lines = [line for line in str(error).splitlines() if not _TRACE.match(line)]
     return (
@@ -127,188 +160,96 @@ def _essence(error: Any) -> str:
     )
 
 
-def call(
-    input_fn: Callable[..., Any],
-    *,
-    mode: str,
-    params: Any,
-    config: Any,
-    input_context: Any = None,
-    first_batch: int = 0,
-    repeat_tensors: bool = False,
-) -> Any:
-    """Calls an input_fn and returns its dataset.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Calls input_fns for one Estimator.
 
-    Args:
-        input_fn: The user's function, or an InputSource.
-        mode: Of ModeKeys.
-        params: Hyperparameters.
-        config: The RunConfig.
-        input_context: A `tf.distribute.InputContext`, if there is a strategy.
-        first_batch: Where an InputSource begins.
-        repeat_tensors: Whether a pair of tensors is given again and again (training).
-
-    Raises:
-        DataError: it returned something else.
+    Attributes:
+        params: Handed to those that ask for them.
+        config: The run's.
     """
-    if isinstance(input_fn, InputSource):
-        return input_fn.dataset(first_batch)
-    given = {"mode": mode, "params": params, "config": config, "input_context": input_context}
-    accepted = _parameters(input_fn)
-    with _noting_elements() as taken:
-        result = input_fn(**{name: given[name] for name in _ARGUMENTS if name in accepted})
+
+    params: object
+    config: object
+
+    def feed(
+        self,
+        input_fn: InputFn,
+        mode: str,
+        strategy: tf.distribute.Strategy | None = None,
+        first_batch: int = 0,
+    ) -> Feed:
+        """Returns the batches of an input; see `dataset`."""
+        if strategy is None and isinstance(input_fn, InputSource):
+            chunks = input_fn.chunks(first_batch)
+            if chunks is not None:
+                return chunks
+        return Feed(dataset=self.dataset(input_fn, mode, strategy, first_batch))
+
+    def dataset(
+        self,
+        input_fn: InputFn,
+        mode: str,
+        strategy: tf.distribute.Strategy | None = None,
+        first_batch: int = 0,
+    ) -> tf.data.Dataset:
+        """Returns the dataset of an input.
+
+        Args:
+            input_fn: The user's function, or an InputSource.
+            mode: Of ModeKeys; a pair of tensors is one batch, given again and again in training.
+            strategy: Whose replicas share it.
+            first_batch: Where an InputSource begins.
+
+        Raises:
+            DataError: the input_fn returned something else.
+        """
+
+        def call(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+            if isinstance(input_fn, InputSource):
+                return input_fn.dataset(first_batch)
+            given = {
+                "mode": mode, "params": copy.deepcopy(self.params), "config": self.config,
+                "input_context": context,
+            }  # fmt: skip
+            accepted = _parameters(input_fn)
+            arguments = {name: given[name] for name in _ARGUMENTS if name in accepted}
+            return _called(lambda: input_fn(**arguments), input_fn, repeat=mode == "train")
+
+        if strategy is None:
+            return call().prefetch(tf.data.AUTOTUNE)
+        return strategy.distribute_datasets_from_function(call)
+
+
+def _called(call: Callable[[], object], input_fn: InputFn, *, repeat: bool) -> tf.data.Dataset:
+    with legacy_iterators.noting_elements() as taken:
+        result = call()
+    name = function_name(input_fn)
     if taken and not isinstance(result, tf.data.Dataset):
-        given_ = {name: given[name] for name in _ARGUMENTS if name in accepted}
-        result = _dataset_of(lambda: input_fn(**given_), input_fn, result, *taken[-1])
+        result = legacy_iterators.dataset(call, result, taken[-1], name)
     if isinstance(result, tf.data.Dataset):
         return result
     if isinstance(result, tf.data.Iterator):
         raise DataError(
-            f"input_fn {function_name(input_fn)} returned an iterator: expected a "
-            "tf.data.Dataset. Return the dataset itself.",
+            f"input_fn {name} returned an iterator: expected a tf.data.Dataset. Return the "
+            "dataset itself.",
             reason=Reason.TYPE_MISMATCH,
         )
     if isinstance(result, tuple | list) and len(result) == 2:
-        parts: Any = (result[0], result[1]) if result[1] is not None else result[0]
+        parts = (result[0], result[1]) if result[1] is not None else result[0]
     elif isinstance(result, Mapping | np.ndarray) or tf.is_tensor(result):
         parts = result
     else:
         raise DataError(
-            f"input_fn {function_name(input_fn)} returned something unusable: expected a "
-            f"tf.data.Dataset or a pair (features, labels), got {quote(result)}.",
+            f"input_fn {name} returned something unusable: expected a tf.data.Dataset or a pair "
+            f"(features, labels), got {quote(result)}.",
             reason=Reason.TYPE_MISMATCH,
         )
     dataset = tf.data.Dataset.from_tensors(parts)
-    return dataset.repeat() if repeat_tensors else dataset
+    return dataset.repeat() if repeat else dataset
 
 
-@contextlib.contextmanager
-def _noting_elements() -> Iterator[list[tuple[Any, Any]]]:
-    """Notes what `get_next()` of an iterator returns in this thread.
-
-    In the graph of tf.estimator this one call stood for all batches; here it takes the first.
-    """
-    taken: list[tuple[Any, Any]] = []
-    thread = threading.get_ident()
-    with _patching:
-        get_next = OwnedIterator.get_next
-
-        def noted(iterator: Any) -> Any:
-            element = get_next(iterator)
-            if threading.get_ident() == thread:
-                taken.append((iterator, element))
-            return element
-
-        OwnedIterator.get_next = noted
-        try:
-            yield taken
-        finally:
-            OwnedIterator.get_next = get_next
-
-
-def _dataset_of(
-    again: Callable[[], Any], input_fn: Any, result: Any, iterator: Any, element: Any
-) -> Any:
-    """Returns the dataset whose first element an input_fn took from an iterator.
-
-    If it did more with the element, that is traced, by calling it once more, and follows in the
-    dataset's `map`.
-    """
-    given, known = tf.nest.flatten(result), tf.nest.flatten(element)
-    if len(given) == len(known) and all(a is b for a, b in zip(given, known, strict=True)):
-        return iterator._dataset.map(
-            lambda *parts: tf.nest.pack_sequence_as(
-                result, tf.nest.flatten(parts if len(parts) > 1 else parts[0])
-            )
-        )
-    try:
-        following, structure = _traced_from(again, iterator._dataset.element_spec)
-    except (tf.errors.OpError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"input_fn {function_name(input_fn)} took one batch from an iterator and changed it in "
-            f"a way that cannot be traced: {error}. Return the dataset, and put what follows "
-            "get_next() into its map().",
-            reason=Reason.TYPE_MISMATCH,
-        ) from error
-
-    def follow(*parts: Any) -> Any:
-        flat = tf.nest.flatten(parts if len(parts) > 1 else parts[0], expand_composites=True)
-        found = following(*flat)
-        return tf.nest.pack_sequence_as(structure, tf.nest.flatten(found), expand_composites=True)
-
-    return iterator._dataset.map(follow, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _traced_from(again: Callable[[], Any], element_spec: Any) -> tuple[Any, Any]:
-    """Returns what an input_fn computes from an element, as a function of its tensors.
-
-    Also returns the structure of what that gives.
-    """
-    fed: list[Any] = []
-    made: dict[str, Any] = {}
-
-    def element(self: Any, *args: Any, **kwargs: Any) -> Any:
-        del self, args, kwargs
-        fed[:] = [
-            tf.compat.v1.placeholder(spec.dtype, spec.shape)
-            for spec in tf.nest.flatten(element_spec, expand_composites=True)
-        ]
-        return tf.nest.pack_sequence_as(element_spec, fed, expand_composites=True)
-
-    class Standing:
-        get_next = element
-        __next__ = element
-
-    def graph() -> None:
-        made["results"] = tf.nest.map_structure(tf.convert_to_tensor, _mutable(again()))
-
-    with _patching, _standing_for_iterators(Standing()):
-        wrapped = tf.compat.v1.wrap_function(graph, [])
-    results = made["results"]
-    if isinstance(results, list):
-        results = tuple(results)
-    flat = tf.nest.flatten(results, expand_composites=True)
-    return wrapped.prune(list(fed), flat), results
-
-
-def _mutable(result: Any) -> Any:
-    """Returns features and labels without what is None."""
-    if isinstance(result, tuple | list) and len(result) == 2 and result[1] is None:
-        return result[0]
-    return result
-
-
-@contextlib.contextmanager
-def _standing_for_iterators(iterator: Any) -> Iterator[None]:
-    """Lets every iterator of the first version that is made be `iterator`."""
-    kinds = [tf.data.Dataset, tf.compat.v1.data.Dataset]
-
-    def stands(*arguments: Any, **options: Any) -> Any:
-        del arguments, options
-        return iterator
-
-    known = [
-        (module, name, getattr(module, name))
-        for module, name in (
-            (dataset_ops, "make_one_shot_iterator"),
-            (dataset_ops, "make_initializable_iterator"),
-            (tf.compat.v1.data, "make_one_shot_iterator"),
-            (tf.compat.v1.data, "make_initializable_iterator"),
-            *((kind, "make_one_shot_iterator") for kind in kinds),
-            *((kind, "__iter__") for kind in kinds),
-        )
-        if hasattr(module, name)
-    ]
-    try:
-        for module, name, _ in known:
-            setattr(module, name, stands)
-        yield
-    finally:
-        for module, name, original in known:
-            setattr(module, name, original)
-
-
-def _parameters(function: Any) -> frozenset[str]:
+def _parameters(function: InputFn) -> frozenset[str]:
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -318,7 +259,7 @@ def _parameters(function: Any) -> frozenset[str]:
     return frozenset(signature.parameters)
 
 
-def split(element: Any) -> tuple[Any, Any]:
+def split(element: Part | tuple[Part] | tuple[Part, Part | None]) -> tuple[Part, Part | None]:
     """Returns (features, labels) of a dataset's element or element_spec; labels may be None."""
     if isinstance(element, tuple):
         if len(element) == 1:
@@ -333,7 +274,7 @@ def split(element: Any) -> tuple[Any, Any]:
     return element, None
 
 
-def refuse_endless(dataset: Any, input_fn: Any, what: str) -> None:
+def refuse_endless(dataset: tf.data.Dataset, input_fn: InputFn, what: str) -> None:
     """Refuses an input that never ends where nothing says when to stop.
 
     Raises:
@@ -347,7 +288,7 @@ def refuse_endless(dataset: Any, input_fn: Any, what: str) -> None:
         )
 
 
-def empty_input(input_fn: Any) -> TrainingError:
+def empty_input(input_fn: InputFn) -> TrainingError:
     """The error for an input that gave no batch at all."""
     return TrainingError(
         f"input_fn {function_name(input_fn)} gave no batch at all: expected at least one. Look "

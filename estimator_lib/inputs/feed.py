@@ -12,13 +12,65 @@ chunks of one size are given to it, the last one of an input filled up with zero
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Generic, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
-Structure = Any
-"""Nested tensors, or a dataset's element."""
+from estimator_lib.protocols import Specs, State, Tensor
+
+Rows: TypeAlias = Tensor | tuple["Rows", ...] | Mapping[str, "Rows"]
+"""A batch or a chunk: nested tensors, `[rows, ...]` each."""
+
+
+class Held(NamedTuple):
+    """What one call of a loop leaves over for the next.
+
+    Attributes:
+        chunk: Rows that were read.
+        at: The first row that no batch has taken, int64 scalar.
+    """
+
+    chunk: Rows
+    at: tf.Tensor
+
+
+class Looped(NamedTuple, Generic[State]):
+    """What one call of a loop did.
+
+    Attributes:
+        done: Batches, int64 scalar.
+        more: Whether the input has not ended, bool scalar.
+        state: What the last step returned.
+        held: What is left over; None where elements are batches.
+    """
+
+    done: tf.Tensor
+    more: tf.Tensor
+    state: State
+    held: Held | None
+
+
+class ChunkLooped(NamedTuple, Generic[State]):
+    """What one call of a loop over a chunk did.
+
+    Attributes:
+        done: Batches, int64 scalar.
+        at: The row that the next batch begins at, int64 scalar.
+        state: What the last step returned.
+        valid: False if the last batch is one that the ordinary loop refuses, bool scalar.
+    """
+
+    done: tf.Tensor
+    at: tf.Tensor
+    state: State
+    valid: tf.Tensor
+
+
+Loop: TypeAlias = Callable[[tf.data.Iterator, Held | None, tf.Tensor], Looped[State]]
+"""A compiled `Feed.loop`, of (iterator, held, limit)."""
+ChunkLoop: TypeAlias = Callable[[Rows, tf.Tensor, tf.Tensor, tf.Tensor], ChunkLooped[State]]
+"""A `Feed.chunk_loop` compiled by XLA, of (chunk, at, end, limit)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,38 +84,35 @@ class Feed:
         partial: Whether the last batch of all may have fewer rows.
     """
 
-    dataset: Any
+    dataset: tf.data.Dataset
     batch_size: int | None = None
     chunk_rows: int | None = None
     partial: bool = True
 
     @property
-    def element_spec(self) -> Any:
+    def element_spec(self) -> Specs:
         """Specs of a batch."""
         return self.dataset.element_spec
 
     @property
-    def key(self) -> tuple[Any, ...]:
+    def key(self) -> tuple[object, ...]:
         """What a compiled loop over this feed depends on."""
         return repr(self.element_spec), self.batch_size, self.chunk_rows, self.partial
 
     @property
-    def signature(self) -> list[Any] | None:
-        """Input signature of a loop's function (iterator, held, limit)."""
+    def signature(self) -> list[Specs] | None:
+        """Input signature of a `Loop`."""
         if self.batch_size is None:
             return None
-        held = (self.element_spec, tf.TensorSpec([], tf.int64))
+        held = Held(self.element_spec, tf.TensorSpec([], tf.int64))
         limit = tf.TensorSpec([], tf.int64)
         return [tf.data.IteratorSpec(self.element_spec), held, limit]
 
     def start(self) -> Flow:
         """Returns an iterator with nothing held."""
-        held: Any = ()
-        if self.batch_size is not None:
-            held = (self.zeros(0), tf.constant(0, tf.int64))
-        return Flow(self, held)
+        return Flow(self)
 
-    def zeros(self, rows: int) -> Structure:
+    def zeros(self, rows: int) -> Rows:
         """Returns a chunk of zeros."""
         return tf.nest.map_structure(
             lambda spec: tf.zeros([rows, *spec.shape[1:]], spec.dtype), self.element_spec
@@ -71,13 +120,13 @@ class Feed:
 
     def loop(
         self,
-        iterator: Any,
-        held: Structure,
+        iterator: tf.data.Iterator,
+        held: Held | None,
         limit: tf.Tensor,
-        state: Structure,
-        step: Callable[[Any, Structure], Structure],
-        goes_on: Callable[[Structure], Any] | None = None,
-    ) -> dict[str, Any]:
+        state: State,
+        step: Callable[[Rows, State], State],
+        goes_on: Callable[[State], tf.Tensor] | None = None,
+    ) -> Looped[State]:
         """Runs `step` on batches until there are `limit`, no more, or `goes_on` says no.
 
         Args:
@@ -87,19 +136,16 @@ class Feed:
             state: Goes through all steps.
             step: Takes a batch and the state; returns the state.
             goes_on: Takes the state; returns a bool scalar. None goes on always.
-
-        Returns:
-            `done` (batches, int64), `more` (bool: the input has not ended), `state`, `held`.
         """
-        goes_on = goes_on or _always
-        if self.batch_size is None:
-            return _one_by_one(iterator, limit, state, step, goes_on)
+        ends = _Ends(limit, goes_on or (lambda _state: tf.constant(value=True)))
+        if self.batch_size is None or held is None:
+            return _one_by_one(iterator, ends, state, step)
         cut = _Cut(self.batch_size, 1 if self.partial else self.batch_size, self.element_spec)
-        return cut.loop(iterator, held, limit, state, step, goes_on)
+        return cut.loop(iterator, held, ends, state, step)
 
     @property
-    def chunk_signature(self) -> list[Any]:
-        """Input signature of a `chunk_loop`'s function (chunk, at, end, limit)."""
+    def chunk_signature(self) -> list[Specs]:
+        """Input signature of a `ChunkLoop`."""
         chunk = tf.nest.map_structure(
             lambda spec: tf.TensorSpec([self.chunk_rows, *spec.shape[1:]], spec.dtype),
             self.element_spec,
@@ -108,111 +154,115 @@ class Feed:
 
     def chunk_loop(
         self,
-        chunk: Structure,
+        chunk: Rows,
         at: tf.Tensor,
         end: tf.Tensor,
         limit: tf.Tensor,
-        state: Structure,
-        step: Callable[[Any, Structure], Structure],
-        goes_on: Callable[[Structure], Any],
-    ) -> dict[str, Any]:
+        state: State,
+        step: Callable[[Rows, State], tuple[State, tf.Tensor]],
+        goes_on: Callable[[State], tf.Tensor],
+    ) -> ChunkLooped[State]:
         """Like `loop`, over whole batches out of a single chunk, in static shapes.
 
         Args:
             chunk: `[chunk_rows, ...]` each.
             at: The row to begin at, int64 scalar.
             end: Rows of the chunk that count, int64 scalar.
-            limit: See `loop`, as for the last three arguments.
-            state: See `loop`.
-            step: See `loop`.
+            limit: int64 scalar.
+            state: Goes through all steps.
+            step: Takes a batch and the state; returns the state, and whether the batch is valid.
             goes_on: See `loop`.
-
-        Returns:
-            `done`, `state` and the row `at` which the next batch begins.
         """
         rows = self.batch_size
 
-        def body(done: Any, at: Any, state: Any) -> Any:
+        def body(
+            done: tf.Tensor, at: tf.Tensor, state: State, valid: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, State, tf.Tensor]:
+            del valid
             batch = tf.nest.map_structure(
                 lambda t: tf.slice(t, _first(at, t), [rows, *t.shape[1:]]), chunk
             )
-            return done + 1, at + rows, step(batch, state)
+            return done + 1, at + rows, *step(batch, state)
 
-        done, at, state = tf.while_loop(
-            lambda done, at, state: (done < limit) & (at + rows <= end) & goes_on(state),
-            body,
-            (tf.constant(0, tf.int64), at, state),
-            parallel_iterations=1,
+        return ChunkLooped(
+            *tf.while_loop(
+                lambda done, at, state, valid: (
+                    (done < limit) & (at + rows <= end) & goes_on(state) & valid
+                ),
+                body,
+                (tf.constant(0, tf.int64), at, state, tf.constant(value=True)),
+                parallel_iterations=1,
+            )
         )
-        return {"done": done, "at": at, "state": state}
 
 
 class Flow:
     """A feed that is being read; see `Feed.start`."""
 
-    def __init__(self, feed: Feed, held: Structure) -> None:
+    def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._iterator = iter(feed.dataset)
-        self._held = held
-        self._padded: Any = None
+        self._held: Held | None = None
+        if feed.batch_size is not None:
+            self._held = Held(feed.zeros(0), tf.constant(0, tf.int64))
+        self._padded: Rows | None = None
 
-    def trace(self, function: Any) -> None:
+    def trace(self, function: tf.types.experimental.PolymorphicFunction) -> None:
         """Traces a compiled loop without running it."""
-        arguments = (self._iterator, self._held, tf.TensorSpec([], tf.int64))
-        function.get_concrete_function(*arguments)
+        function.get_concrete_function(self._iterator, self._held, tf.TensorSpec([], tf.int64))
 
-    def run(self, function: Any, limit: int, over_chunk: Any = None) -> dict[str, Any]:
+    def run(
+        self, loop: Loop[State], limit: int, over_chunk: ChunkLoop[State] | None = None
+    ) -> Looped[State]:
         """Calls a compiled loop for at most `limit` batches.
 
         Args:
-            function: A `Feed.loop`.
+            loop: A `Feed.loop`.
             limit: Batches at most.
             over_chunk: The same as a `Feed.chunk_loop`; it is preferred while there are whole
-                batches. Its result has no `more`, but `valid`: false if the last batch is one
-                that `function` would have refused.
+                batches.
         """
-        if over_chunk is not None and self._has_whole_batch():
-            return self._run_over_chunk(function, limit, over_chunk)
-        result = dict(function(self._iterator, self._held, tf.constant(limit, tf.int64)))
-        self._held, self._padded = result.pop("held"), None
-        return result
+        at_most = tf.constant(limit, tf.int64)
+        if over_chunk is not None and self._held is not None:
+            held = self._whole_batch(self._held)
+            if held is not None:
+                return self._run_over_chunk(loop, held, at_most, over_chunk)
+        ran = loop(self._iterator, self._held, at_most)
+        self._held, self._padded = ran.held, None
+        return ran
 
-    def _run_over_chunk(self, function: Any, limit: int, over_chunk: Any) -> dict[str, Any]:
-        chunk, at = self._held
+    def _run_over_chunk(
+        self, loop: Loop[State], held: Held, limit: tf.Tensor, over_chunk: ChunkLoop[State]
+    ) -> Looped[State]:
         if self._padded is None:
-            self._padded = _padded(chunk, self._feed.chunk_rows)
-        end = tf.constant(_rows(chunk), tf.int64)
-        result = dict(over_chunk(self._padded, at, end, tf.constant(limit, tf.int64)))
-        self._held = chunk, result.pop("at")
-        if not result.pop("valid"):
+            self._padded = _padded(held.chunk, self._feed.chunk_rows)
+        end = tf.constant(_count(held.chunk), tf.int64)
+        ran = over_chunk(self._padded, held.at, end, limit)
+        self._held = Held(held.chunk, ran.at)
+        if not ran.valid:
             # XLA cannot say what is wrong with a batch: the other loop does.
-            refused = chunk, self._held[1] - self._feed.batch_size
-            function(self._iterator, refused, tf.constant(1, tf.int64))
-        return result | {"more": True}
+            refused = Held(held.chunk, ran.at - self._feed.batch_size)
+            loop(self._iterator, refused, tf.constant(1, tf.int64))
+        return Looped(ran.done, tf.constant(value=True), ran.state, self._held)
 
-    def _has_whole_batch(self) -> bool:
-        """Whether the chunk held, or the next one if nothing is left of it, has one."""
-        chunk, at = self._held
-        if int(at) == _rows(chunk):
+    def _whole_batch(self, held: Held) -> Held | None:
+        """Returns the chunk held, or the next one if nothing is left of it, if it has one."""
+        if int(held.at) == _count(held.chunk):
             optional = self._iterator.get_next_as_optional()
             if not optional.has_value():
-                return False
-            chunk, at = optional.get_value(), tf.constant(0, tf.int64)
-            self._held, self._padded = (chunk, at), None
-        return int(at) + int(self._feed.batch_size or 0) <= _rows(chunk)
+                return None
+            held = Held(optional.get_value(), tf.constant(0, tf.int64))
+            self._held, self._padded = held, None
+        whole = int(held.at) + int(self._feed.batch_size or 0) <= _count(held.chunk)
+        return held if whole else None
 
 
-def _always(state: Structure) -> bool:
-    del state
-    return True
-
-
-def _rows(chunk: Structure) -> int:
+def _count(chunk: Rows) -> int:
     return int(tf.nest.flatten(chunk)[0].shape[0])
 
 
-def _padded(chunk: Structure, rows: int | None) -> Structure:
-    missing = int(rows or 0) - _rows(chunk)
+def _padded(chunk: Rows, rows: int | None) -> Rows:
+    missing = int(rows or 0) - _count(chunk)
     if not missing:
         return chunk
     return tf.nest.map_structure(
@@ -225,8 +275,23 @@ def _first(at: tf.Tensor, tensor: tf.Tensor) -> tf.Tensor:
     return tf.pad(tf.reshape(at, [1]), [[0, tensor.shape.rank - 1]])
 
 
-def _one_by_one(iterator: Any, limit: Any, state: Any, step: Any, goes_on: Any) -> dict[str, Any]:
-    def body(done: Any, more: Any, state: Any) -> Any:
+class _Ends(NamedTuple):
+    """When a loop ends: after `limit` batches, or where `goes_on` says no."""
+
+    limit: tf.Tensor
+    goes_on: Callable[..., tf.Tensor]
+
+    def not_yet(self, done: tf.Tensor, state: object) -> tf.Tensor:
+        return (done < self.limit) & self.goes_on(state)
+
+
+def _one_by_one(
+    iterator: tf.data.Iterator,
+    ends: _Ends,
+    state: State,
+    step: Callable[[Rows, State], State],
+) -> Looped[State]:
+    def body(done: tf.Tensor, more: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         del more
         optional = iterator.get_next_as_optional()
         return tf.cond(
@@ -236,12 +301,12 @@ def _one_by_one(iterator: Any, limit: Any, state: Any, step: Any, goes_on: Any) 
         )
 
     done, more, state = tf.while_loop(
-        lambda done, more, state: (done < limit) & more & goes_on(state),
+        lambda done, more, state: ends.not_yet(done, state) & more,
         body,
         (tf.constant(0, tf.int64), tf.constant(value=True), state),
         parallel_iterations=1,
     )
-    return {"done": done, "more": more, "state": state, "held": ()}
+    return Looped(done, more, state, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,59 +315,77 @@ class _Cut:
 
     rows: int
     least: int
-    element_spec: Any
+    element_spec: Specs
 
     def loop(
-        self, iterator: Any, held: Any, limit: Any, state: Any, step: Any, goes_on: Any
-    ) -> dict[str, Any]:
-        def next_chunk(done: Any, more: Any, chunk: Any, at: Any, state: Any) -> Any:
+        self,
+        iterator: tf.data.Iterator,
+        held: Held,
+        ends: _Ends,
+        state: State,
+        step: Callable[[Rows, State], State],
+    ) -> Looped[State]:
+        def next_chunk(
+            done: tf.Tensor, more: tf.Tensor, held: Held, state: State
+        ) -> tuple[tf.Tensor, tf.Tensor, Held, State]:
             del more
-            chunk, at, more = tf.cond(
-                self._has_batch(chunk, at),
-                lambda: (chunk, at, tf.constant(value=True)),
-                lambda: self._fetched(iterator, chunk, at),
+            held, more = tf.cond(
+                self._has_batch(held),
+                lambda: (held, tf.constant(value=True)),
+                lambda: self._fetched(iterator, held),
             )
-            done, at, state = self._batches(chunk, at, done, limit, state, step, goes_on)
-            return done, more, chunk, at, state
+            done, at, state = self._batches(held, done, ends, state, step)
+            return done, more, Held(held.chunk, at), state
 
-        chunk, at = held
         specs = (
-            tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool), self.element_spec,
-            tf.TensorSpec([], tf.int64), tf.nest.map_structure(tf.type_spec_from_value, state),
+            tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.bool),
+            Held(self.element_spec, tf.TensorSpec([], tf.int64)),
+            tf.nest.map_structure(tf.type_spec_from_value, state),
         )  # fmt: skip
-        done, more, chunk, at, state = tf.while_loop(
-            lambda done, more, _chunk, _at, state: (done < limit) & more & goes_on(state),
+        done, more, held, state = tf.while_loop(
+            lambda done, more, _held, state: ends.not_yet(done, state) & more,
             next_chunk,
-            (tf.constant(0, tf.int64), tf.constant(value=True), chunk, at, state),
+            (tf.constant(0, tf.int64), tf.constant(value=True), held, state),
             shape_invariants=specs,
             parallel_iterations=1,
         )
-        return {"done": done, "more": more, "state": state, "held": (chunk, at)}
+        return Looped(done, more, state, held)
 
-    def _has_batch(self, chunk: Any, at: Any) -> Any:
-        rows = tf.shape(tf.nest.flatten(chunk)[0], out_type=tf.int64)[0]
-        return at + self.least <= rows
+    def _has_batch(self, held: Held) -> tf.Tensor:
+        rows = tf.shape(tf.nest.flatten(held.chunk)[0], out_type=tf.int64)[0]
+        return held.at + self.least <= rows
 
-    def _fetched(self, iterator: Any, chunk: Any, at: Any) -> Any:
+    def _fetched(self, iterator: tf.data.Iterator, held: Held) -> tuple[Held, tf.Tensor]:
         optional = iterator.get_next_as_optional()
         return tf.cond(
             optional.has_value(),
-            lambda: (optional.get_value(), tf.constant(0, tf.int64), tf.constant(value=True)),
-            lambda: (chunk, at, tf.constant(value=False)),
-        )
+            lambda: (
+                Held(optional.get_value(), tf.constant(0, tf.int64)), tf.constant(value=True)
+            ),
+            lambda: (held, tf.constant(value=False)),
+        )  # fmt: skip
 
     def _batches(
-        self, chunk: Any, at: Any, done: Any, limit: Any, state: Any, step: Any, goes_on: Any
-    ) -> Any:
-        def body(done: Any, at: Any, state: Any) -> Any:
+        self,
+        held: Held,
+        done: tf.Tensor,
+        ends: _Ends,
+        state: State,
+        step: Callable[[Rows, State], State],
+    ) -> tuple[tf.Tensor, tf.Tensor, State]:
+        def body(
+            done: tf.Tensor, at: tf.Tensor, state: State
+        ) -> tuple[tf.Tensor, tf.Tensor, State]:
             begin, end = tf.reshape(at, [1]), tf.reshape(at + self.rows, [1])
             # Whole rows that begin at a multiple of the batch share the chunk's memory.
-            batch = tf.nest.map_structure(lambda t: tf.strided_slice(t, begin, end), chunk)
+            batch = tf.nest.map_structure(lambda t: tf.strided_slice(t, begin, end), held.chunk)
             return done + 1, at + self.rows, step(batch, state)
 
         return tf.while_loop(
-            lambda done, at, state: (done < limit) & goes_on(state) & self._has_batch(chunk, at),
+            lambda done, at, state: (
+                ends.not_yet(done, state) & self._has_batch(Held(held.chunk, at))
+            ),
             body,
-            (done, at, state),
+            (done, held.at, state),
             parallel_iterations=1,
         )

@@ -17,13 +17,13 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import CheckpointError, Reason, StorageError
 from estimator_lib.errors import NotSavedError
-from estimator_lib.variables import GLOBAL_STEP
+from estimator_lib.protocols import Array
+from estimator_lib.variables import GLOBAL_STEP, legacy_names
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +36,6 @@ _EXPORTED = "model_variables/"
 """Where the variables are in a SavedModel of ours; see `export.saved_model`."""
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index$")
 _SAVE_ATTEMPTS = 3
-_CLUSTERS = {"Variable": "cluster_counts", "clusters_updated": "clusters_next"}
-"""What tf.estimator 2.15 called the state of KMeans, and its names here."""
-_SECOND_SLOTS = ("linear", "v", "momentum")
-"""Slots that the first optimizers of TensorFlow made after another one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +50,7 @@ class Loaded:
     """
 
     path: str
-    values: Mapping[str, np.ndarray[Any, Any]]
+    values: Mapping[str, Array]
     engine: Mapping[str, Any]
     legacy: bool
 
@@ -63,36 +59,23 @@ class Loaded:
         """The global step it was saved at."""
         return int(self.values.get(GLOBAL_STEP, 0))
 
-    def find(self, name: str) -> Any:
-        """Returns the value of a variable, or None.
-
-        A slot of an optimizer is `<variable>/<Optimizer>/<slot>` here. tf.estimator 2.15 named
-        it `training/<Optimizer>/<variable>/<slot>` (optimizers of one kind numbered), its first
-        version `<variable>/<Optimizer>`, and `<variable>/<Optimizer>_1` for a second slot.
-        """
-        if name in self.values or not self.legacy or name.count("/") < 2:
+    def find(self, name: str) -> Array | None:
+        """Returns the value of a variable, or None; see `variables.legacy_names` for old ones."""
+        if name in self.values or not self.legacy:
             return self.values.get(name)
-        variable, optimizer, slot = name.rsplit("/", 2)
-        kind, where = re.escape(optimizer), re.escape(variable)
-        second = "_1" if slot in _SECOND_SLOTS else ""
-        old = re.compile(
-            rf"(?i:(?:.*/)?{kind}(?:_\d+)?/){where}/{re.escape(slot)}"
-            rf"|{where}(?:/part_0)?/(?i:{kind}){second}"
-        )
-        found = [key for key in self.values if old.fullmatch(key)]
-        return self.values[found[0]] if len(found) == 1 else None
+        return self.values.get(legacy_names.slot(name, self.values) or name)
 
     @property
     def clusters(self) -> bool:
         """Whether KMeans of tf.estimator 2.15 wrote it."""
-        return self.legacy and _is_clusters(self.values)
+        return self.legacy and legacy_names.is_of_clusters(self.values)
 
     def learning_rates(self) -> dict[str, float]:
         """Returns the learning rates that tf.estimator 2.15 saved, by their names there."""
         return {
             name: float(value)
             for name, value in self.values.items()
-            if self.legacy and re.fullmatch(r"training(_\d+)?/[^/]+/learning_rate", name)
+            if self.legacy and legacy_names.is_learning_rate(name)
         }
 
 
@@ -147,24 +130,15 @@ def load(path: str) -> Loaded:
         raise CheckpointError(
             f"Checkpoint {path} is damaged: {_first_line(error)}.", reason=Reason.CORRUPT_FILE
         ) from error
-    if legacy and _is_clusters(values):
-        values |= _clusters(path, values)
+    if legacy and legacy_names.is_of_clusters(values):
+        if not values["initialized"]:
+            raise CheckpointError(
+                f"Checkpoint {path} has no centres yet: tf.estimator wrote it before it chose "
+                "them.",
+                reason=Reason.MISSING_VALUE,
+            )
+        values |= legacy_names.of_clusters(values)
     return Loaded(path=path, values=values, engine=engine, legacy=legacy)
-
-
-def _is_clusters(values: Mapping[str, Any]) -> bool:
-    return "clusters" in values and getattr(values.get("initialized"), "dtype", None) == np.bool_
-
-
-def _clusters(path: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the state of KMeans by the names that it has here."""
-    if not values["initialized"]:
-        raise CheckpointError(
-            f"Checkpoint {path} has no centres yet: tf.estimator wrote it before it chose them.",
-            reason=Reason.MISSING_VALUE,
-        )
-    found = {new: values[old] for old, new in _CLUSTERS.items() if old in values}
-    return {"chosen": np.asarray(len(values["clusters"]), np.int64), **found}
 
 
 def load_value(path: str, name: str) -> Any:
@@ -234,6 +208,11 @@ class CheckpointDirectory:
         steps = self.steps()
         return self.prefix(steps[-1]) if steps else None
 
+    def newest_step(self) -> int | None:
+        """Returns the global step of the newest checkpoint, or None."""
+        path = self.latest()
+        return None if path is None else step_of(path)
+
     def _named(self) -> str | None:
         try:
             text = (self.directory / STATE_FILE).read_text()
@@ -285,7 +264,9 @@ class CheckpointDirectory:
                 reason=Reason.CORRUPT_FILE,
             )
 
-    def save(self, variables: Mapping[str, Any], step: int, engine: Mapping[str, Any]) -> str:
+    def save(
+        self, variables: Mapping[str, tf.Variable], step: int, engine: Mapping[str, Any]
+    ) -> str:
         """Writes the checkpoint of `step`; the old ones stay valid whatever happens.
 
         Args:
@@ -324,7 +305,6 @@ class CheckpointDirectory:
         Each variable has its name as key, as in checkpoints of tf.estimator: whoever reads
         those reads these.
         """
-        storage.sweep_staging(self.directory)
         with storage.staging(self.directory, f"ckpt-{step}") as staged:
             tf.raw_ops.SaveV2(
                 prefix=str(staged.path / f"{_PREFIX}{step}"),
@@ -377,7 +357,7 @@ class CheckpointDirectory:
 
 def restore(
     loaded: Loaded,
-    variables: Mapping[str, Any],
+    variables: Mapping[str, tf.Variable],
     *,
     exact: bool,
     optional: Iterable[str] = (),
@@ -437,22 +417,17 @@ def _refusal(error: Exception, path: str) -> StorageError:
     """Returns what the file system, or TensorFlow on its behalf, refused."""
     if isinstance(error, StorageError):
         return error
-    if isinstance(error, OSError):
-        return storage.storage_error("write checkpoint", path, error)
-    full = isinstance(error, tf.errors.ResourceExhaustedError)
-    found = StorageError(
-        f"Cannot write checkpoint {path}: {_first_line(error)}.",
-        reason=Reason.NO_SPACE if full else Reason.IO,
-    )
-    found.retryable = not isinstance(error, tf.errors.PermissionDeniedError)
-    return found
+    refusal = error if isinstance(error, OSError) else storage.refused(error)
+    if refusal is not None:
+        return storage.storage_error("write checkpoint", path, refusal)
+    return StorageError(f"Cannot write checkpoint {path}: {_first_line(error)}.", reason=Reason.IO)
 
 
-def _castable(value: Any, variable: Any) -> bool:
+def _castable(value: Array, variable: tf.Variable) -> bool:
     return bool((value.dtype == object) == (variable.dtype == tf.string))
 
 
-def _form(thing: Any) -> str:
+def _form(thing: Array | tf.Variable) -> str:
     dtype = getattr(thing.dtype, "name", str(thing.dtype))
     return f"{dtype}{list(thing.shape)}"
 
@@ -469,7 +444,7 @@ def _table(rows: list[tuple[str, str, str]], limit: int = 20) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _bytes(variable: Any) -> int:
+def _bytes(variable: tf.Variable) -> int:
     return int(variable.shape.num_elements() or 0) * int(variable.dtype.size or 8)
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from estimator_lib.core import environment
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.tensorflow_internals import is_distributed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Devices:
         batch_size: Rows of one replica's batch; together they are the batch that was asked for.
     """
 
-    strategy: Any
+    strategy: tf.distribute.Strategy | None
     batch_size: int
 
 
@@ -94,3 +94,8 @@ def spread(batch_size: int, devices: Sequence[str]) -> Devices:
     return Devices(
         strategy=tf.distribute.MirroredStrategy(list(devices)), batch_size=batch_size // count
     )
+
+
+def distributing(strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy | None:
+    """Returns a strategy, but None for one of one replica: it needs no distribution."""
+    return strategy if strategy is not None and is_distributed(strategy) else None

@@ -1,22 +1,45 @@
 """Early stopping: end training when evaluations say so, and go back to the best weights.
 
-Layer 3. The hooks read `evaluations.jsonl` of an evaluation directory, so it does not matter
-whether this process evaluates or an evaluator job does. A metric that is missing from an
+Layer 3. The hooks look at the evaluations of a directory, so it does not matter whether this
+process evaluates or an evaluator job does. A metric that is missing from an
 evaluation, or not finite, is passed over.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import operator
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.protocols import InputFn
 from estimator_lib.training import history, hooks
+from estimator_lib.training.checkpoints import CheckpointDirectory
 
 _log = logging.getLogger(__name__)
+
+
+class Stoppable(Protocol):
+    """What these hooks need of the Estimator that trains."""
+
+    @property
+    def checkpoints(self) -> CheckpointDirectory:
+        """The checkpoints in model_dir."""
+
+    def eval_dir(self, name: str | None = None) -> str:
+        """Returns where results of the evaluation `name` go."""
+
+    def evaluate_in_memory(
+        self,
+        input_fn: InputFn,
+        steps: int | None = None,
+        hooks: Sequence[object] | None = None,
+        name: str | None = None,
+    ) -> Mapping[str, object]:
+        """Evaluates the variables as they are now."""
 
 
 class EarlyStoppingHook(hooks.Hook):
@@ -81,7 +104,7 @@ class MetricStoppingHook(EarlyStoppingHook):
 
     def __init__(
         self,
-        estimator: Any,
+        estimator: Stoppable,
         metric_name: str,
         *,
         higher_is_better: bool,
@@ -107,13 +130,15 @@ class MetricStoppingHook(EarlyStoppingHook):
 
     def results(self) -> list[tuple[int, float]]:
         """Returns (step, value) of the evaluations so far, in order of steps, newest last."""
+        # A directory that tf.estimator wrote has no such record yet.
+        made = history.evaluations(self._folder).all() or history.from_events(
+            f"{self._folder}/*.tfevents.*"
+        )
         found: dict[int, float] = {}
-        entries = history.read(f"{self._folder}/{history.EVALUATIONS}")
-        # A directory that tf.estimator wrote has no such file yet.
-        for entry in entries or history.from_events(f"{self._folder}/*.tfevents.*"):
-            value = entry.get("metrics", {}).get(self._metric)
+        for entry in made:
+            value = entry.metrics.get(self._metric)
             if value is not None:
-                found[int(entry["step"])] = float(value)
+                found[entry.step] = float(value)
         return sorted(found.items())
 
     def best(self) -> tuple[int, float] | None:
@@ -164,7 +189,7 @@ class MetricStoppingHook(EarlyStoppingHook):
 
 
 def make_early_stopping_hook(
-    estimator: Any,
+    estimator: Stoppable,
     should_stop_fn: Callable[[], bool],
     run_every_secs: float | None = 60,
     run_every_steps: int | None = None,
@@ -184,7 +209,7 @@ def _secs(run_every_secs: float | None, run_every_steps: int | None) -> float | 
 
 
 def stop_if_higher_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     threshold: float,
     eval_dir: str | None = None,
@@ -201,7 +226,7 @@ def stop_if_higher_hook(
 
 
 def stop_if_lower_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     threshold: float,
     eval_dir: str | None = None,
@@ -218,7 +243,7 @@ def stop_if_lower_hook(
 
 
 def stop_if_no_increase_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     max_steps_without_increase: int,
     eval_dir: str | None = None,
@@ -238,7 +263,7 @@ def stop_if_no_increase_hook(
 
 
 def stop_if_no_decrease_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     max_steps_without_decrease: int,
     eval_dir: str | None = None,
@@ -269,7 +294,7 @@ class StopAtCheckpointStepHook(hooks.Hook):
     every_steps = None
 
     def __init__(
-        self, estimator: Any, last_step: int, wait_after_file_check_secs: float = 30
+        self, estimator: Stoppable, last_step: int, wait_after_file_check_secs: float = 30
     ) -> None:
         self._estimator = estimator
         self._last_step = last_step
@@ -286,7 +311,7 @@ class StopAtCheckpointStepHook(hooks.Hook):
 
 
 def make_stop_at_checkpoint_step_hook(
-    estimator: Any, last_step: int, wait_after_file_check_secs: float = 30
+    estimator: Stoppable, last_step: int, wait_after_file_check_secs: float = 30
 ) -> StopAtCheckpointStepHook:
     """Returns a hook that ends training once a checkpoint of `last_step` exists."""
     return StopAtCheckpointStepHook(estimator, last_step, wait_after_file_check_secs)
@@ -306,10 +331,10 @@ class InMemoryEvaluatorHook(hooks.Hook):
 
     def __init__(
         self,
-        estimator: Any,
-        input_fn: Callable[..., Any],
+        estimator: Stoppable,
+        input_fn: InputFn,
         steps: int | None = None,
-        hooks: Any = None,
+        hooks: Sequence[object] | None = None,
         name: str | None = None,
         every_n_iter: int = 100,
     ) -> None:
@@ -320,8 +345,7 @@ class InMemoryEvaluatorHook(hooks.Hook):
                 reason=Reason.INVALID_VALUE,
             )
         self.every_steps = every_n_iter
-        self._estimator = estimator
-        self._arguments = {"input_fn": input_fn, "steps": steps, "hooks": hooks, "name": name}
+        self._run = functools.partial(estimator.evaluate_in_memory, input_fn, steps, hooks, name)
         self._evaluated: int | None = None
 
     def after_step(self, context: hooks.StepContext) -> None:
@@ -333,4 +357,4 @@ class InMemoryEvaluatorHook(hooks.Hook):
 
     def _evaluate(self, context: hooks.StepContext) -> None:
         self._evaluated = context.step
-        self._estimator.evaluate_in_memory(**self._arguments)
+        self._run()

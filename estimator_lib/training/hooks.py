@@ -69,6 +69,22 @@ class StepContext:
         self.stop_reason = self.stop_reason or reason
 
 
+class CheckpointSaverListener:
+    """Told about checkpoints; override what you need."""
+
+    def begin(self) -> None:
+        """Runs before training."""
+
+    def before_save(self, session: StepContext, global_step_value: int) -> None:
+        """Runs before a checkpoint is written; `session` is the StepContext."""
+
+    def after_save(self, session: StepContext, global_step_value: int) -> bool | None:
+        """Runs after a checkpoint is committed; True ends training."""
+
+    def end(self, session: StepContext, global_step_value: int) -> None:
+        """Runs after training."""
+
+
 class Hook:
     """Base of hooks; override what you need.
 
@@ -78,10 +94,14 @@ class Hook:
             leaves it to the loop (about once a second).
         tensors: What `after_step` needs, as `{name: tensor}`: a symbolic tensor of the
             model_fn that made the hook, "loss", or the name of a prediction.
+        wants_save: Whether a checkpoint is to be saved after the step, whatever else is due.
+        listeners: Told about checkpoints, as `saving_listeners` of `train` are.
     """
 
     every_steps: int | None = 1
     tensors: Mapping[str, Any] = {}
+    wants_save: bool = False
+    listeners: Sequence[CheckpointSaverListener] = ()
 
     def begin(self) -> None:
         """Runs once before training; the variables are not restored yet."""
@@ -298,7 +318,7 @@ class StepCounterHook(Hook):
         every_n_steps: int | None = 100,
         every_n_secs: float | None = None,
         output_dir: str | None = None,
-        summary_writer: Any = None,
+        summary_writer: tf.summary.SummaryWriter | None = None,
     ) -> None:
         self.every_steps = None if every_n_secs is not None else every_n_steps
         self._every_s = every_n_secs
@@ -345,7 +365,7 @@ class SummarySaverHook(Hook):
         save_steps: int | None = None,
         save_secs: float | None = None,
         output_dir: str | None = None,
-        summary_writer: Any = None,
+        summary_writer: tf.summary.SummaryWriter | None = None,
         *,
         tensors: Mapping[str, Any] | None = None,
     ) -> None:
@@ -382,25 +402,9 @@ class NanTensorHook(Hook):
 
     every_steps = None
 
-    def __init__(self, loss_tensor: Any = None, *, fail_on_nan_loss: bool = True) -> None:
+    def __init__(self, loss_tensor: object = None, *, fail_on_nan_loss: bool = True) -> None:
         del loss_tensor
         self.fail_on_nan_loss = fail_on_nan_loss
-
-
-class CheckpointSaverListener:
-    """Told about checkpoints; override what you need."""
-
-    def begin(self) -> None:
-        """Runs before training."""
-
-    def before_save(self, session: Any, global_step_value: int) -> None:
-        """Runs before a checkpoint is written; `session` is the StepContext."""
-
-    def after_save(self, session: Any, global_step_value: int) -> bool | None:
-        """Runs after a checkpoint is committed; True ends training."""
-
-    def end(self, session: Any, global_step_value: int) -> None:
-        """Runs after training."""
 
 
 class CheckpointSaverHook(Hook):
@@ -418,9 +422,9 @@ class CheckpointSaverHook(Hook):
         checkpoint_dir: str | None = None,
         save_secs: float | None = None,
         save_steps: int | None = None,
-        saver: Any = None,
+        saver: object = None,
         checkpoint_basename: str | None = None,
-        scaffold: Any = None,
+        scaffold: object = None,
         listeners: Sequence[CheckpointSaverListener] = (),
     ) -> None:
         del saver, checkpoint_basename, scaffold

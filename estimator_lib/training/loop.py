@@ -13,52 +13,28 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import FrameType
 
 import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import Reason, TrainingError
 from estimator_lib.inputs.feed import Feed, Flow
+from estimator_lib.protocols import Features
 from estimator_lib.training import history
-from estimator_lib.training import hooks as hooks_lib
-from estimator_lib.training.step import Compiled, TracedModel
+from estimator_lib.training.hooks import (
+    CheckpointSaverListener,
+    Hook,
+    NanLossDuringTrainingError,
+    StepContext,
+)
+from estimator_lib.training.run_config import RunConfig
+from estimator_lib.training.step import TrainFunction, TrainState
+from estimator_lib.training.traced_model import TracedModel
 
 _log = logging.getLogger(__name__)
 _FIRST_CALL_STEPS = 8
-
-
-@dataclasses.dataclass(kw_only=True)
-class Session:
-    """What one train() call works with.
-
-    Attributes:
-        model: The traced model.
-        compiled: Its training function.
-        feed: Batches.
-        hooks: All hooks, in order.
-        listeners: Told about checkpoints.
-        last_step: The global step to end at; None for the end of the input.
-        config: RunConfig.
-        model_dir: Where history goes.
-        save: Writes a checkpoint given the number of batches consumed in this call (None when
-            the input has ended); None if this process saves none.
-        diagnose: Describes the model and the batch at fault, given the batch's number.
-    """
-
-    model: TracedModel
-    compiled: Compiled
-    feed: Feed
-    hooks: Sequence[hooks_lib.Hook]
-    listeners: Sequence[hooks_lib.CheckpointSaverListener]
-    last_step: int | None
-    config: Any
-    model_dir: str
-    save: Callable[[int | None], str] | None
-    saved_step: int | None
-    diagnose: Callable[[int], str]
-    fail_on_nan: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,42 +56,66 @@ class Outcome:
     reason: str | None = None
 
 
-def train(session: Session) -> Outcome:
-    """Trains to the end; see `Session`.
+@dataclasses.dataclass(kw_only=True)
+class TrainingLoop:
+    """The steps of one training.
 
-    Raises:
-        NanLossDuringTrainingError: the loss is not finite; nothing was saved since.
-        TrainingError: a signal asked to end (`retryable`; the state was saved).
+    Attributes:
+        model: The traced model.
+        function: Its training function.
+        feed: Batches.
+        hooks: All hooks, in order.
+        listeners: Told about checkpoints.
+        last_step: The global step to end at; None for the end of the input.
+        config: The run's.
+        save: Writes a checkpoint given the number of steps of this call (None when the input has
+            ended); None if this process saves none.
+        saved_step: The global step of the newest checkpoint, if there is one.
+        diagnose: Describes the model and the batch at fault, given the batch's number.
+        fail_on_nan: Whether a loss that is not finite is an error.
     """
-    return _Loop(session).run()
 
+    model: TracedModel
+    function: TrainFunction
+    feed: Feed
+    hooks: Sequence[Hook]
+    listeners: Sequence[CheckpointSaverListener]
+    last_step: int | None
+    config: RunConfig
+    save: Callable[[int | None], None] | None
+    saved_step: int | None
+    diagnose: Callable[[int], str]
+    fail_on_nan: bool
 
-class _Loop:
-    def __init__(self, session: Session) -> None:
-        self._s = session
-        first = int(session.model.global_step().numpy())
-        self._context = hooks_lib.StepContext(
+    def __post_init__(self) -> None:
+        first = int(self.model.global_step().numpy())
+        self._context = StepContext(
             step=first,
             first_step=first,
-            model_dir=session.model_dir,
-            variables=session.model.store.variables,
+            model_dir=str(self.config.model_dir),
+            variables=self.model.store.variables,
         )
         self._consumed = 0
         self._ended = False
-        self._saved_step = session.saved_step
         self._saved_time = time.monotonic()
         self._step_s: float | None = None
-        self._window = [0.0, 0, 0, time.monotonic()]
+        self._window = _Window()
 
     def run(self) -> Outcome:
-        session, context = self._s, self._context
-        for hook in session.hooks:
+        """Trains to the end.
+
+        Raises:
+            NanLossDuringTrainingError: the loss is not finite; nothing was saved since.
+            TrainingError: a signal asked to end (`retryable`; the state was saved).
+        """
+        context = self._context
+        for hook in self.hooks:
             hook.begin()
-        for listener in session.listeners:
+        for listener in self.listeners:
             listener.begin()
-        if session.save is not None and self._saved_step != context.step:
+        if self.saved_step != context.step:
             self._save()
-        flow = session.feed.start()
+        flow = self.feed.start()
         began = time.monotonic()
         with _Signals() as signals:
             while not self._finished():
@@ -132,7 +132,7 @@ class _Loop:
         )
 
     def _finished(self) -> bool:
-        last = self._s.last_step
+        last = self.last_step
         return (
             self._ended
             or self._context.stop_requested
@@ -142,24 +142,24 @@ class _Loop:
     # --- One call -------------------------------------------------------------------------
 
     def _turn(self, flow: Flow, began: float) -> None:
-        session, context = self._s, self._context
+        context = self._context
         before = context.step
-        due_at = {hook: hook.next_step(before) for hook in session.hooks}
+        due_at = {hook: hook.next_step(before) for hook in self.hooks}
         steps = self._steps(before, due_at.values())
-        for hook in session.hooks:
+        for hook in self.hooks:
             hook.before_step(context)
         started = time.monotonic()
-        result = flow.run(session.compiled.run, steps, session.compiled.over_chunk)
-        done, finite = int(result["steps"]), bool(result["finite"])
-        context.step = int(result["global_step"])
+        result = flow.run(self.function.run, steps, self.function.over_chunk)
+        done, finite = int(result.done), bool(result.state.finite)
+        context.step = int(self.model.global_step().numpy())
         now = time.monotonic()
-        self._ended = not bool(result["more"])
+        self._ended = not bool(result.more)
         self._consumed += done
         if done:
             self._note_speed(done, now - started)
-            self._take(result, done)
+            self._take(result.state, done)
             context.seconds = now - began
-        if not finite and session.fail_on_nan:
+        if not finite and self.fail_on_nan:
             self._not_finite(f"Loss {context.loss} is")
         if not finite:
             context.request_stop("the loss is not finite")
@@ -167,20 +167,20 @@ class _Loop:
         if not done:
             return
         self._write_log()
-        for hook in session.hooks:
+        for hook in self.hooks:
             due = due_at[hook]
             if due is None or context.step >= due:
                 hook.after_step(context)
         if self._must_save():
             self._save()
 
-    def _steps(self, step: int, due: Any) -> int:
-        config = self._s.config
+    def _steps(self, step: int, due: Iterable[int | None]) -> int:
+        config = self.config
         bounds = [d for d in due if d is not None]
-        if self._s.last_step is not None:
-            bounds.append(self._s.last_step)
+        if self.last_step is not None:
+            bounds.append(self.last_step)
         for every in (
-            config.save_checkpoints_steps if self._s.save else None,
+            config.save_checkpoints_steps if self.save else None,
             config.log_step_count_steps,
         ):
             if every:
@@ -195,88 +195,88 @@ class _Loop:
         # The first call traces the function; its time says nothing about steps.
         self._step_s = 0.05 if first else max(1e-6, seconds / done)
 
-    def _take(self, result: Any, done: int) -> None:
+    def _take(self, state: TrainState, done: int) -> None:
         context = self._context
-        rows, total = int(result["rows"]), float(result["loss_sum"])
-        context.loss = float(result["loss"])
+        rows, total = int(state.rows), float(state.loss_sum)
+        context.loss = float(state.loss)
         context.mean_loss = total / done
         context.rows += rows
-        context.values = {name: value.numpy() for name, value in result["fetches"].items()}
+        context.values = {name: value.numpy() for name, value in state.fetches.items()}
         context.values.setdefault("loss", context.loss)
         context.values.setdefault("global_step", context.step)
-        self._window[0] += total
-        self._window[1] += done
-        self._window[2] += rows
+        self._window.loss_sum += total
+        self._window.steps += done
+        self._window.rows += rows
 
     def _write_log(self, *, force: bool = False) -> None:
-        every = self._s.config.log_step_count_steps
-        total, steps, rows, since = self._window
-        if not steps or every is None or not (force or self._context.step % every == 0):
+        every, window = self.config.log_step_count_steps, self._window
+        if not window.steps or every is None or not (force or self._context.step % every == 0):
             return
-        seconds = time.monotonic() - since
-        rate = rows / seconds if seconds > 0 else 0.0
-        _log.info("step %d: loss = %g (%.0f rows/s)", self._context.step, total / steps, rate)
-        if self._s.save is not None:
+        seconds = time.monotonic() - window.began
+        rate = window.rows / seconds if seconds > 0 else 0.0
+        loss = window.loss_sum / window.steps
+        _log.info("step %d: loss = %g (%.0f rows/s)", self._context.step, loss, rate)
+        if self.save is not None:
             entry = {
                 "step": self._context.step,
-                "loss": total / steps if math.isfinite(total) else None,
+                "loss": loss if math.isfinite(loss) else None,
                 "rows_per_s": round(rate, 1),
             }
-            history.append(f"{self._s.model_dir}/{history.HISTORY}", entry)
-        self._window = [0.0, 0, 0, time.monotonic()]
+            history.append(f"{self._context.model_dir}/{history.HISTORY}", entry)
+        self._window = _Window()
 
     # --- Checkpoints ----------------------------------------------------------------------
 
     def _must_save(self) -> bool:
-        if self._s.save is None or self._saved_step == self._context.step:
+        if self.save is None or self.saved_step == self._context.step:
             return False
-        steps, secs = self._s.config.save_checkpoints_steps, self._s.config.save_checkpoints_secs
-        if any(getattr(hook, "wants_save", False) for hook in self._s.hooks):
+        steps, secs = self.config.save_checkpoints_steps, self.config.save_checkpoints_secs
+        if any(hook.wants_save for hook in self.hooks):
             return True
         if steps is not None:
             return bool(self._context.step % steps == 0)
         return secs is not None and time.monotonic() - self._saved_time >= secs
 
     def _save(self) -> None:
-        session, context = self._s, self._context
-        if session.save is None:
+        context = self._context
+        if self.save is None:
             return
-        if session.fail_on_nan and not _finite(context.variables):
+        if self.fail_on_nan and not _finite(context.variables):
             # Gradients may be infinite where the loss is not.
             self._not_finite("Weights are")
-        for listener in session.listeners:
+        for listener in self.listeners:
             listener.before_save(context, context.step)
-        session.save(None if self._ended else self._consumed)
-        self._saved_step, self._saved_time = context.step, time.monotonic()
-        for listener in session.listeners:
+        self.save(None if self._ended else self._consumed)
+        self.saved_step, self._saved_time = context.step, time.monotonic()
+        for listener in self.listeners:
             if listener.after_save(context, context.step):
                 context.request_stop(f"{type(listener).__name__} asked for it")
 
     def _finish(self) -> None:
-        session, context = self._s, self._context
+        context = self._context
         self._write_log(force=True)
-        if session.save is not None and self._saved_step != context.step:
+        if self.save is not None and self.saved_step != context.step:
             self._save()
-        elif session.save is not None and self._ended:
+        elif self.save is not None and self._ended:
             # Only the input's position is new: it has ended.
-            session.save(None)
-        session.model.flush_summaries()
-        for listener in session.listeners:
+            self.save(None)
+        self.model.summaries.flush()
+        for listener in self.listeners:
             listener.end(context, context.step)
-        for hook in session.hooks:
+        for hook in self.hooks:
             hook.end(context)
 
     # --- Trouble --------------------------------------------------------------------------
 
     def _not_finite(self, what: str) -> None:
-        raise hooks_lib.NanLossDuringTrainingError(
+        raise NanLossDuringTrainingError(
             f"{what} not finite at step {self._context.step}. "
-            f"{self._s.diagnose(self._consumed - 1)} Nothing was saved since step "
-            f"{self._saved_step}. Lower the learning rate or look at the input.",
+            f"{self.diagnose(self._consumed - 1)} Nothing was saved since step "
+            f"{self.saved_step}. Lower the learning rate or look at the input.",
         )
 
     def _preempted(self, number: int) -> None:
-        self._save() if self._saved_step != self._context.step else None
+        self._save() if self.saved_step != self._context.step else None
         error = TrainingError(
             f"Training was asked to end by {signal.Signals(number).name} at step "
             f"{self._context.step}; its state is saved. Run again to go on.",
@@ -286,12 +286,22 @@ class _Loop:
         raise error
 
 
+@dataclasses.dataclass
+class _Window:
+    """What happened since the last log line."""
+
+    loss_sum: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    began: float = dataclasses.field(default_factory=time.monotonic)
+
+
 class _Signals:
     """Notes SIGTERM instead of dying of it; a second one ends the process as usual."""
 
     def __init__(self) -> None:
         self.received = 0
-        self._old: Any = None
+        self._old: Callable[[int, FrameType | None], object] | int | None = None
         self._mine = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> _Signals:
@@ -309,12 +319,12 @@ class _Signals:
             signal.signal(signal.SIGTERM, self._old)
 
 
-def _finite(variables: Mapping[str, Any]) -> bool:
+def _finite(variables: Mapping[str, tf.Variable]) -> bool:
     trained = [v for v in variables.values() if v.trainable and v.dtype.is_floating]
     return all(bool(tf.reduce_all(tf.math.is_finite(v))) for v in trained)
 
 
-def describe_weights(variables: Mapping[str, Any]) -> str:
+def describe_weights(variables: Mapping[str, tf.Variable]) -> str:
     """Says which variables are not finite, and the learning rate if it is a variable."""
     bad = []
     rates = []
@@ -335,12 +345,11 @@ def describe_weights(variables: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def describe_batch(features: Any, limit: int = 8) -> str:
+def describe_batch(features: Features, limit: int = 8) -> str:
     """Says the range of each numeric feature of a batch, the suspicious ones first."""
     rows = []
-    for name, tensor in (
-        sorted(features.items()) if isinstance(features, dict) else [("x", features)]
-    ):
+    named = features if isinstance(features, Mapping) else {"x": features}
+    for name, tensor in sorted(named.items()):
         if not hasattr(tensor, "numpy") or not (
             tensor.dtype.is_floating or tensor.dtype.is_integer
         ):

@@ -5,19 +5,106 @@ Layer 3.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context
-from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
-from estimator_lib.training.step import check_batches
+from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
+from estimator_lib.inputs import datasets
+from estimator_lib.protocols import Array, Features, InputFn, Labels, Path, Predictions
+from estimator_lib.specs import ModeKeys
+from estimator_lib.tensorflow_internals import convert_to_eager_tensor, eager_context
+from estimator_lib.training.engine import Engine
+from estimator_lib.training.hooks import Hook, StepContext
 
 
-def select(predictions: Any, keys: str | Sequence[str] | None) -> Any:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledBatch:
+    """A batch with what the model says of it.
+
+    Attributes:
+        features: What the model read.
+        labels: What it should say; None if the input has none.
+        predictions: What it says, by name; several heads' by (head, name).
+    """
+
+    features: Features
+    labels: Labels
+    predictions: Mapping[str | tuple[str, str], Array]
+
+
+def labelled(engine: Engine, input_fn: InputFn) -> Iterator[LabelledBatch]:
+    """Yields the batches of an evaluation's input, with predictions of the newest checkpoint.
+
+    Args:
+        engine: What predicts.
+        input_fn: Gives features and labels; it must end.
+
+    Raises:
+        DataError: the input never ends.
+    """
+    dataset = engine.inputs.dataset(input_fn, ModeKeys.EVAL)
+    datasets.refuse_endless(dataset, input_fn, "predicting")
+    function = engine.model.predict_function(datasets.split(dataset.element_spec)[0])
+    engine.weights.use(None, function.form.variables)
+    for element in dataset:
+        features, labels = datasets.split(element)
+        found = function.run(features)
+        named = found if isinstance(found, Mapping) else {"predictions": found}
+        yield LabelledBatch(
+            features=features,
+            labels=labels,
+            predictions={name: value.numpy() for name, value in named.items()},
+        )
+
+
+def batches(
+    engine: Engine,
+    input_fn: InputFn,
+    keys: str | Sequence[str] | None,
+    hooks: Sequence[Hook],
+    checkpoint_path: Path | None,
+) -> Iterator[Array | Mapping[str, Array]]:
+    """Yields predictions batch by batch.
+
+    Args:
+        engine: What predicts.
+        input_fn: Gives features; labels are left out.
+        keys: See `select`.
+        hooks: Run around the batches.
+        checkpoint_path: Weights to use; None is the newest.
+    """
+    context = StepContext(
+        step=0, first_step=0, model_dir=engine.model_dir, variables=engine.model.store.variables
+    )
+    dataset = engine.inputs.dataset(input_fn, ModeKeys.PREDICT)
+    function = engine.model.predict_function(datasets.split(dataset.element_spec)[0])
+    engine.weights.use(checkpoint_path, function.form.variables)
+    hooks = [*hooks, *function.hooks]
+    for hook in hooks:
+        hook.begin()
+    for element in dataset:
+        for hook in hooks:
+            hook.before_step(context)
+        features = datasets.split(element)[0]
+        if function.run_with_hooks is None:
+            result = function.run(features)
+        else:
+            result, fetched = function.run_with_hooks(features)
+            context.values = {name: value.numpy() for name, value in fetched.items()}
+        batch = to_numpy(select(result, keys))
+        context.step += 1
+        for hook in hooks:
+            hook.after_step(context)
+        yield batch
+    for hook in hooks:
+        hook.end(context)
+
+
+def select(predictions: Predictions, keys: str | Sequence[str] | None) -> Predictions:
     """Returns only the wanted predictions.
 
     Raises:
@@ -40,17 +127,28 @@ def select(predictions: Any, keys: str | Sequence[str] | None) -> Any:
     return {key: predictions[key] for key in wanted}
 
 
-def rows(predictions: Any) -> Iterator[Any]:
-    """Yields the predictions of each row of a batch."""
-    count = check_batches(predictions)
-    for i in range(count):
+def rows(predictions: Array | Mapping[str, Array]) -> Iterator[Array | dict[str, Array]]:
+    """Yields the predictions of each row of a batch.
+
+    Raises:
+        DataError: the predictions' first dimensions differ.
+    """
+    named = predictions if isinstance(predictions, Mapping) else {"predictions": predictions}
+    sizes = {name: np.shape(value)[0] if np.ndim(value) else None for name, value in named.items()}
+    if len(set(sizes.values())) != 1 or None in sizes.values():
+        raise DataError(
+            f"Predictions differ in their first dimension: {quote(sizes, 200)}. Give every "
+            "prediction one entry per example, or set yield_single_examples=False.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    for i in range(int(next(iter(sizes.values())) or 0)):
         if isinstance(predictions, Mapping):
             yield {name: value[i] for name, value in predictions.items()}
         else:
             yield predictions[i]
 
 
-def to_numpy(predictions: Any) -> Any:
+def to_numpy(predictions: Predictions) -> Array | dict[str, Array]:
     """Returns predictions as numpy arrays, structure kept."""
     if isinstance(predictions, Mapping):
         return {name: value.numpy() for name, value in predictions.items()}
@@ -104,7 +202,7 @@ class Predictor:
         Raises:
             ConfigError: a feature is missing.
         """
-        here = context.context()
+        here = eager_context()
         try:
             given = [
                 convert_to_eager_tensor(features[name], here, kind)

@@ -8,19 +8,22 @@ leaves the loop with every step. So it costs the speed of many steps per call; h
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
 from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.tensorflow_internals import GLOBAL_STEP_READ_KEY
 from estimator_lib.training import hooks
 
-_STEP_READ = "global_step_read_op_cache"
+Fetch: TypeAlias = str | tf.Tensor | tf.Operation | tf.Variable
+Fetches: TypeAlias = Fetch | Sequence["Fetches"] | Mapping[str, "Fetches"]
+"""What a session can be asked for."""
 
 
-def is_for_sessions(hook: Any) -> bool:
+def is_for_sessions(hook: object) -> bool:
     """Whether a hook waits for what a session called, and not for what the loop calls."""
     kind = type(hook)
     ours = any(
@@ -30,19 +33,29 @@ def is_for_sessions(hook: Any) -> bool:
     return hasattr(hook, "before_run") and not ours
 
 
+def split(given: Sequence[object]) -> tuple[list[hooks.Hook], list[SessionHook]]:
+    """Returns the hooks that the loop runs as they are, and those for sessions, adapted.
+
+    Raises:
+        ConfigError: one is no hook at all.
+    """
+    adapted = [SessionHook(hook) for hook in given if is_for_sessions(hook)]
+    return [*hooks.check([h for h in given if not is_for_sessions(h)])], adapted
+
+
 class Session:
     """What stands where hooks expect a session: it reads values that the loop knows."""
 
     def __init__(self, owner: SessionHook) -> None:
         self._owner = owner
 
-    def run(self, fetches: Any, feed_dict: Any = None, **options: Any) -> Any:
+    def run(self, fetches: Fetches, feed_dict: object = None, **options: object) -> Any:
         """Returns values of variables, and of tensors that the hook asked for in before_run."""
         if feed_dict or options:
             raise self._owner.refused("it feeds or configures session.run")
         return tf.nest.map_structure(self._value, fetches)
 
-    def _value(self, fetch: Any) -> Any:
+    def _value(self, fetch: Fetch) -> Any:
         known = self._owner.known(fetch)
         if known is None:
             raise self._owner.refused(f"session.run({quote(getattr(fetch, 'name', fetch))})")
@@ -79,7 +92,7 @@ class SessionHook(hooks.Hook):
         hook: It.
     """
 
-    def __init__(self, hook: Any) -> None:
+    def __init__(self, hook: tf.compat.v1.train.SessionRunHook) -> None:
         self.hook = hook
         plain = tf.compat.v1.train.SessionRunHook
         runs = [getattr(type(hook), name, None) for name in ("before_run", "after_run")]
@@ -91,7 +104,7 @@ class SessionHook(hooks.Hook):
         self._begun = False
         self._created = False
 
-    def trace(self, find: Callable[[str], Any], *, probing: bool = False) -> None:
+    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
         """Finds out what the hook fetches, in the graph of a step.
 
         Args:
@@ -100,10 +113,10 @@ class SessionHook(hooks.Hook):
         """
         hook = copy.copy(self.hook) if probing else self.hook
         graph = tf.compat.v1.get_default_graph()
-        if not graph.get_collection(_STEP_READ):
+        if not graph.get_collection(GLOBAL_STEP_READ_KEY):
             # Where TensorFlow's own hooks look for the step, and would read the variable.
             step = tf.identity(variables.global_step(), name="global_step_read")
-            graph.add_to_collection(_STEP_READ, step)
+            graph.add_to_collection(GLOBAL_STEP_READ_KEY, step)
         hook.begin()
         self._begun = not probing
         arguments = hook.before_run(RunContext(self))
@@ -118,7 +131,7 @@ class SessionHook(hooks.Hook):
             for at, fetch in enumerate(flat)
         }
 
-    def _tensor(self, fetch: Any, find: Callable[[str], Any]) -> Any:
+    def _tensor(self, fetch: Fetch, find: Callable[[str], tf.Tensor]) -> tf.Tensor:
         if isinstance(fetch, tf.Operation):
             with tf.control_dependencies([fetch]):
                 return tf.constant(0)
@@ -130,7 +143,7 @@ class SessionHook(hooks.Hook):
         except (KeyError, ValueError):
             return find(fetch.removesuffix(":0"))
 
-    def known(self, fetch: Any) -> Any:
+    def known(self, fetch: Fetch) -> Any:
         """Returns the value of a variable or of what was fetched last; None if it is unknown."""
         context = self.context
         if context is None:

@@ -5,9 +5,10 @@ Layer 3.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,52 @@ import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import Reason, StorageError
+from estimator_lib.tensorflow_internals import default_writer
 
-_writers: dict[str, Any] = {}
+_writers: dict[str, tf.summary.SummaryWriter] = {}
 
 
-def writer(directory: str) -> Any:
+class ModelSummaries:
+    """What `tf.summary` calls inside of a model_fn write during training.
+
+    Args:
+        directory: Where they write.
+        every_steps: Steps between two summaries; None writes none.
+    """
+
+    def __init__(self, directory: str, every_steps: int | None) -> None:
+        self._directory = directory
+        self._every = every_steps
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    @contextlib.contextmanager
+    def recording(self, step: tf.Variable) -> Iterator[None]:
+        """Lets calls that are traced in the block write at every so many steps.
+
+        Args:
+            step: The global step.
+        """
+        every = self._every
+        if every is None:
+            with tf.summary.record_if(False):
+                yield
+            return
+        if self._writer is None:
+            self._writer = writer(self._directory)
+        tf.summary.experimental.set_step(step)
+        with (
+            default_writer(self._writer),
+            tf.summary.record_if(lambda: tf.equal(tf.math.floormod(step, every), 0)),
+        ):
+            yield
+
+    def flush(self) -> None:
+        """Writes what is buffered to disk."""
+        if self._writer is not None:
+            self._writer.flush()
+
+
+def writer(directory: str) -> tf.summary.SummaryWriter:
     """Returns this process's one `tf.summary` writer of a directory, which is made if need be.
 
     TensorBoard follows one event file of a directory at a time, so whoever writes there shares it.
@@ -34,6 +76,9 @@ def writer(directory: str) -> Any:
                 made = tf.summary.create_file_writer(place)
                 made.flush()
         except tf.errors.OpError as error:
+            refusal = storage.refused(error)
+            if refusal is not None:
+                raise storage.storage_error("write summaries to", place, refusal) from error
             raise StorageError(
                 f"Summaries cannot be written to {place}: {type(error).__name__}. Use a model_dir "
                 "that can be written; predict() only reads.",
@@ -43,7 +88,13 @@ def writer(directory: str) -> Any:
     return _writers[place]
 
 
-def scalars(writer: Any, step: int, values: Mapping[str, Any], *, text: str | None = None) -> None:
+def scalars(
+    writer: tf.summary.SummaryWriter,
+    step: int,
+    values: Mapping[str, Any],
+    *,
+    text: str | None = None,
+) -> None:
     """Writes numbers (others are left out) and a note to an event file.
 
     Args:

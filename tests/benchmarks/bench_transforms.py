@@ -91,7 +91,8 @@ def _part() -> Any:
 def one_more(folder: str, copies: int) -> None:
     """Analyses twelve months, and the twelfth where eleven are known; prints both times."""
     from estimator_lib.core import config
-    from transforms import files, preprocess, records
+    from transforms import preprocess
+    from transforms.reading import files, records
 
     part = _part()
     source = records.source(part, config.build_columns(part.columns), {})

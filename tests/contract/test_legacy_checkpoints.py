@@ -198,7 +198,7 @@ def test_trains_on_as_upstream_did(fixture, tmp_path):
 
 def test_warm_starts_from_the_directory(fixture, tmp_path):
     if "warm_start_from" not in legacy.inspect.signature(type(fixture.build(None))).parameters:
-        model_fn = fixture.build(None)._user_model_fn
+        model_fn = fixture.build(None).model_fn
         model = tf_estimator.Estimator(
             model_fn, str(tmp_path / "new"), warm_start_from=str(fixture.folder)
         )
@@ -360,9 +360,7 @@ def test_clusters_are_warm_started_with_their_counts(clusters, plain, tmp_path):
     folder = str(clusters.folder)
     model = clusters.build(str(tmp_path / "new"), warm_start_from=folder)
     if plain:
-        model = tf_estimator.Estimator(
-            model._user_model_fn, model.model_dir, warm_start_from=folder
-        )
+        model = tf_estimator.Estimator(model.model_fn, model.model_dir, warm_start_from=folder)
     evaluation = model.evaluate(legacy.points_fn(tf))
     assert evaluation["global_step"] == 0
     assert evaluation["score"] == pytest.approx(clusters.recorded["evaluation"]["score"], rel=1e-5)

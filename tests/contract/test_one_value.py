@@ -21,9 +21,9 @@ from components.steps import raw_rows
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.core.values import Logical
 from estimator_lib.export.serving_inputs import raw_transform
-from transforms import readers
-from transforms.files import InputFile
-from transforms.rows import Field, Layout
+from transforms.reading import readers
+from transforms.reading.files import InputFile
+from transforms.reading.rows import Field, Layout
 from transforms.testing import Job
 
 NUMERIC = ("i", "r", "b", "z")

@@ -18,7 +18,7 @@ from estimator_lib.core.errors import ConfigError, DataError, EstimatorLibError,
 from pipelines import cli
 from pipelines.local import run
 from tests import memory_store
-from transforms import bigquery_reader, bigquery_snapshot
+from transforms.reading import bigquery_reader, bigquery_snapshot
 from transforms.testing import Job
 
 ROWS = [

@@ -15,15 +15,19 @@ from components.steps import raw_rows
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.export import serving_inputs
-from estimator_lib.features.dense import dense_features, ids_and_weights, source_features
-from estimator_lib.features.sequence import sequence_features
+from estimator_lib.features._lowering import ids_and_weights
+from estimator_lib.features.dense import dense_features, source_features
+from estimator_lib.features.sequences import sequence_features
 from estimator_lib.inputs import examples_input
 from estimator_lib.inputs.parquet import ParquetInput
-from transforms import anomalies, dataset, materialize, readers, tensors
-from transforms.files import InputFile
-from transforms.problems import Problems
-from transforms.rows import Field, Layout
+from transforms import dataset
+from transforms.applying import materialize, tensors
+from transforms.reading import readers
+from transforms.reading.files import InputFile
+from transforms.reading.problems import Problems
+from transforms.reading.rows import Field, Layout
 from transforms.testing import Job
+from transforms.validating import anomalies
 
 HEADER = "tags,scores,steps,kind,y\n"
 TRAIN = ["a|b|a,0.5|1|2,1|2|3,x,1\n,,,y,0\n", "b,1,4||5|,,1\na||zz|,1|3|2|,7,x,0\n"]

@@ -20,7 +20,8 @@ from estimator_lib.core.errors import (
 from estimator_lib.inputs import examples_input
 from pipelines import cli
 from tests import memory_store
-from transforms import object_store, preprocess
+from transforms import preprocess
+from transforms.beam import object_store
 from transforms.testing import Job
 
 OUT = "mem://bucket/out"

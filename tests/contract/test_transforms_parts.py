@@ -9,7 +9,8 @@ import pytest
 
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import DataError
-from transforms import preprocess, readers
+from transforms import preprocess
+from transforms.reading import readers
 from transforms.testing import Job
 
 HEADER = "c,x,y\n"

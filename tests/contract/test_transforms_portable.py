@@ -11,7 +11,8 @@ import pytest
 
 from estimator_lib.core import manifest
 from tests import memory_store
-from transforms import object_store, preprocess
+from transforms import preprocess
+from transforms.beam import object_store
 from transforms.testing import Job
 
 

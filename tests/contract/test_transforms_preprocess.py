@@ -15,7 +15,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from estimator_lib.core import columns as fc
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import ConfigError, DataError, EstimatorLibError, Reason
-from transforms import materialize
+from transforms.applying import materialize
 from transforms.testing import Job
 
 COLUMNS = {

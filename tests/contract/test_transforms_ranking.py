@@ -12,7 +12,7 @@ from tensorflow_transform.tf_metadata import schema_utils
 
 from estimator_lib.core.errors import ConfigError
 from transforms import preprocess
-from transforms.informativeness import adjusted_mutual_information
+from transforms.learning.informativeness import adjusted_mutual_information
 from transforms.testing import Job
 
 COLUMNS = {

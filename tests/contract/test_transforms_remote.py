@@ -13,7 +13,9 @@ from apache_beam.testing.util import assert_that
 import transforms
 from estimator_lib.core.errors import ConfigError, EstimatorLibError
 from tests import memory_store
-from transforms import bigquery_reader, dataset, runners
+from transforms import dataset
+from transforms.beam import runners
+from transforms.reading import bigquery_reader
 from transforms.testing import Job
 
 TYPES = {"c": "string", "n": "int", "x": "float", "tags": "string", "day": "string"}

@@ -11,7 +11,7 @@ from estimator_lib.core import manifest
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.inputs import examples_input
 from estimator_lib.inputs.parquet import ParquetInput
-from transforms import materialize
+from transforms.applying import materialize
 from transforms.testing import Job
 
 COLUMNS = {

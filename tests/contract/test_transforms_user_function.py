@@ -11,7 +11,8 @@ import tensorflow_transform as tft
 from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.inputs import examples_input
-from transforms import preprocess, tensors, user_function
+from transforms import preprocess
+from transforms.applying import tensors, user_function
 from transforms.testing import Job
 
 FUNCTION = """

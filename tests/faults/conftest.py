@@ -6,10 +6,20 @@ import re
 
 import pytest
 
+from tests.faults.phases import Phases
+
 FAULTS = 40
 _OPTION = "--faults-table"
 _FILE = re.compile(r"test_f(\d\d)_(\w+)\.py")
 _counts = collections.defaultdict(collections.Counter)
+
+
+@pytest.fixture(scope="session")
+def phases(tmp_path_factory):
+    """The steps of one run, each to be disturbed by itself."""
+    with Phases(tmp_path_factory.mktemp("phases")) as found:
+        found.prepare()
+        yield found
 
 
 def pytest_addoption(parser):

@@ -3,7 +3,7 @@
 import pytest
 
 from estimator_lib.core.errors import Reason, SecurityError
-from transforms import files
+from transforms.reading import files
 
 
 @pytest.fixture

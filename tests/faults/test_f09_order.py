@@ -6,7 +6,7 @@ import random
 import pytest
 
 from estimator_lib.core import manifest
-from transforms import csv_reader
+from transforms.reading import csv_reader
 from transforms.testing import Job
 
 COLUMNS = {

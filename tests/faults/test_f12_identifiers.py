@@ -5,7 +5,7 @@ import json
 import pytest
 
 from estimator_lib.core.errors import DataError, Reason
-from transforms import resolution
+from transforms.learning import resolution
 from transforms.testing import Job
 
 

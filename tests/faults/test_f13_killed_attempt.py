@@ -8,7 +8,7 @@ import pytest
 
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import Reason, StorageError
-from transforms import materialize
+from transforms.applying import materialize
 from transforms.testing import Job
 
 FILES = {"train": ["x,y\n1,0\n", "x,y\n2,1\n"], "eval": ["x,y\n3,0\n"]}
@@ -42,7 +42,7 @@ def test_killed_process_leaves_no_artifact_and_the_next_attempt_succeeds(tmp_pat
     program = textwrap.dedent(
         f"""
         import os, pathlib, signal
-        from transforms import materialize
+        from transforms.applying import materialize
         from transforms.testing import Job
         real = materialize.write_shards
         def dies(*given):

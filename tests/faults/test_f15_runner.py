@@ -4,7 +4,7 @@ import apache_beam as beam
 import pytest
 
 from estimator_lib.core.errors import DataError, PipelineError, Reason
-from transforms import runners
+from transforms.beam import runners
 from transforms.testing import Job
 
 

@@ -4,8 +4,9 @@ import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from estimator_lib.core.errors import Reason, SchemaError
-from transforms import anomalies, statistics
+from transforms.learning import statistics
 from transforms.testing import Job
+from transforms.validating import anomalies
 
 COLUMNS = {"c": {"kind": "vocabulary"}, "x": {"kind": "numeric", "default": "mean"}}
 

@@ -7,7 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms import materialize, records
+from transforms.applying import materialize
+from transforms.reading import records
 from transforms.testing import Job
 
 COLUMNS = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from estimator_lib.core.errors import ConfigError, Reason, quote
 
 
@@ -26,5 +24,10 @@ def at_least(thing: str, argument: str, value: object, minimum: int) -> int:
     return value
 
 
-def dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: object) -> str:
     return str(getattr(dtype, "name", dtype))
+
+
+def vector_length(constructor: str, dimension: int | str | None) -> int | None:
+    automatic = dimension is None or dimension == "auto"
+    return None if automatic else at_least(constructor, "dimension", dimension, 1)

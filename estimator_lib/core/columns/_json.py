@@ -9,23 +9,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from estimator_lib.core.columns import _kinds
-from estimator_lib.core.columns._kinds import (
-    Column,
-    Mean,
-    Moments,
-    Quantiles,
-    Vocabulary,
-    ZScore,
-)
+from estimator_lib.core.columns._base import Column, kinds
+from estimator_lib.core.columns._learned import Mean, Moments, Open, Quantiles, Vocabulary, ZScore
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, did_you_mean, quote
 
 _LEARNED: dict[str, type] = {c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)}
-_KINDS: dict[str, type[Column]] = {
-    declared.kind: declared
-    for declared in vars(_kinds).values()
-    if isinstance(declared, type) and issubclass(declared, Column) and "kind" in vars(declared)
-}
 
 
 def to_json(column: Column) -> dict[str, Any]:
@@ -35,10 +23,10 @@ def to_json(column: Column) -> dict[str, Any]:
         ConfigError: the column holds a Python function, which no file can hold.
     """
 
-    def value(name: str, item: Any) -> Any:
+    def value(name: str, item: object) -> Any:
         if isinstance(item, Column):
             return {"column": to_json(item)}
-        if type(item).__name__ in _LEARNED:
+        if isinstance(item, Open | ZScore):
             return {"learned": type(item).__name__, **dataclasses.asdict(item)}
         if isinstance(item, tuple):
             return [value(name, part) for part in item]
@@ -72,16 +60,17 @@ def from_json(content: Mapping[str, Any]) -> Column:
 
 
 def _column(content: Mapping[str, Any]) -> Column:
+    known = kinds()
     kind = content["kind"] if isinstance(content, Mapping) and "kind" in content else None
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in known:
         raise ConfigError(
-            f"Column kind {quote(kind)} is unknown.{did_you_mean(str(kind), _KINDS)}",
+            f"Column kind {quote(kind)} is unknown.{did_you_mean(str(kind), known)}",
             reason=Reason.UNKNOWN_NAME,
         )
-    return _made(_KINDS[kind], {name: item for name, item in content.items() if name != "kind"})
+    return _made(known[kind], {name: item for name, item in content.items() if name != "kind"})
 
 
-def _value(item: Any) -> Any:
+def _value(item: object) -> Any:
     if isinstance(item, Mapping):
         if "column" in item:
             return _column(item["column"])
@@ -90,7 +79,7 @@ def _value(item: Any) -> Any:
     return tuple(map(_value, item)) if isinstance(item, list) else item
 
 
-def _made(declared: Any, content: Mapping[str, Any]) -> Any:
+def _made(declared: type, content: Mapping[str, Any]) -> Any:
     """Returns an object of a dataclass, its fields held to their types."""
     given = {name: _value(item) for name, item in content.items()}
     hints = _hints(declared)
@@ -103,7 +92,7 @@ def _made(declared: Any, content: Mapping[str, Any]) -> Any:
 
 
 @functools.cache
-def _hints(declared: Any) -> dict[str, Any]:
+def _hints(declared: type) -> dict[str, Any]:
     return {
         name: hint
         for name, hint in typing.get_type_hints(declared).items()
@@ -111,7 +100,7 @@ def _hints(declared: Any) -> dict[str, Any]:
     }
 
 
-def _fits(item: Any, hint: Any) -> bool:
+def _fits(item: object, hint: Any) -> bool:
     """Whether a value is of a type; functions are none that a file can hold."""
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if hint is None or hint is type(None):

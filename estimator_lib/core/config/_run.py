@@ -23,9 +23,9 @@ from estimator_lib.core.config._data import (
 )
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
 from estimator_lib.core.config._predict import Predict, PredictPart
-from estimator_lib.core.config._section import Name, Section, explain
 from estimator_lib.core.config._tune import Tune, applied
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.section import Name, Section, explain
 
 Pipeline = Literal["training", "tuned_training", "batch_prediction", "continuous_training"]
 
@@ -67,9 +67,6 @@ class RunConfiguration(Section):
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
-        if self.preprocess is None:
-            fc.check_field_names(fc.raw_fields(built.values()))
-        fc.check_field_names(self._function_fields)
         self._check_roles({*fc.raw_fields(built.values()), *self._function_fields})
         for read in self._function_fields:
             if read not in self.data.kinds:

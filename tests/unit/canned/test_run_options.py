@@ -72,7 +72,7 @@ def test_options_keep_the_results(options, tolerance, tmp_path):
 
 
 def operations(model):
-    compiled = next(iter(model._model._compiled.values()))
+    compiled = next(iter(model._engine.model._functions.values()))
     graph = compiled.run.get_concrete_function(
         iter(input_fn()()), (), tf.TensorSpec([], tf.int64)
     ).graph.as_graph_def()

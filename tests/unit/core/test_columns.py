@@ -160,32 +160,3 @@ def test_mutated_json_is_read_or_refused(column, data):
 def test_boundaries_survive_json_exactly(values):
     column = fc.bucketized_column(fc.numeric_column("x"), sorted(values))
     assert fc.from_json(fc.to_json(column)) == column
-
-
-@pytest.mark.parametrize(
-    ("fields", "why"),
-    [
-        (["Price ($)"], "' ', '$', '(', ')'"),
-        (["a b"], "' '"),
-        ([" a"], "' '"),
-        (["é"], "'é'"),
-        (["収入"], "'収'"),
-        (["a:0"], "':'"),
-        (["=x"], "'='"),
-        (["_x"], "begin"),
-        (["-x"], "begin"),
-        (["class"], "keeps the word"),
-        (["self"], "keeps the word"),
-        (["A", "a"], "too like 'A'"),
-        (["a-b", "a_b"], "too like"),
-        (["a" * 300], "at most 200"),
-    ],
-)
-def test_a_field_that_no_served_model_can_have_as_input_is_refused(fields, why):
-    with pytest.raises(ConfigError, match="served model") as caught:
-        fc.check_field_names(fields)
-    assert why in caught.value.message
-
-
-def test_other_fields_may_be_called_as_they_like():
-    fc.check_field_names(["1a", "a.b", "a/c", "x-y", "inputs", "training", "A", "b_"])

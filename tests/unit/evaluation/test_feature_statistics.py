@@ -10,7 +10,7 @@ import pytest
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.evaluation import feature_statistics as fs
 
-_PLACE = pathlib.Path(__file__).with_name("sample.py")
+_PLACE = pathlib.Path(__file__).parents[1] / "report" / "sample.py"
 _SPEC = importlib.util.spec_from_file_location("evaluation_sample", _PLACE)
 assert _SPEC is not None
 assert _SPEC.loader is not None

@@ -14,8 +14,8 @@ from estimator_lib.evaluation import (
     permutation_importance,
 )
 from estimator_lib.evaluation.bootstrap import measure
-from estimator_lib.evaluation.report import ReportInput, model_card, render
 from estimator_lib.evaluation.results import FeatureImportance, Importance
+from estimator_lib.report.model import ReportInput, model_card, render
 
 LABELS = ("late", "lost", "<b>")
 LEVELS = (0.1, 0.5, 0.9)

@@ -52,17 +52,16 @@ def seen(feed, calls):
 
     @tf.function(autograph=False, input_signature=feed.signature)
     def run(iterator, held, limit):
-        ran = feed.loop(iterator, held, limit, tf.constant(0, tf.int64), step)
-        return {"done": ran["done"], "more": ran["more"], "rows": ran["state"], "held": ran["held"]}
+        return feed.loop(iterator, held, limit, tf.constant(0, tf.int64), step)
 
     flow, more = feed.start(), True
     while more:
         before = len(batches)
         result = flow.run(run, calls)
-        more = bool(result["more"])
+        more = bool(result.more)
         new = batches[before:]
-        assert int(result["done"]) == len(new)
-        assert int(result["rows"]) == sum(map(len, new))
+        assert int(result.done) == len(new)
+        assert int(result.state) == sum(map(len, new))
     return batches
 
 
@@ -90,7 +89,7 @@ def test_a_loop_stops_when_the_state_says_so():
         return feed.loop(iterator, held, limit, start, step, lambda rows: rows < 6)
 
     result = feed.start().run(run, 100)
-    assert (int(result["done"]), int(result["state"]), bool(result["more"])) == (3, 6, True)
+    assert (int(result.done), int(result.state), bool(result.more)) == (3, 6, True)
 
 
 def test_one_trace_serves_every_chunk():
@@ -104,6 +103,6 @@ def test_one_trace_serves_every_chunk():
         return feed.loop(iterator, held, limit, start, lambda batch, rows: rows + 1)
 
     flow = feed.start()
-    while flow.run(run, 3000)["more"]:
+    while flow.run(run, 3000).more:
         pass
     assert len(traces) == 1

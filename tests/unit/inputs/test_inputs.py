@@ -160,7 +160,7 @@ def test_input_fn_gets_what_it_asks_for():
     def input_fn(params, mode):
         return tf.data.Dataset.range(params["n"]) if mode == "train" else None
 
-    made = datasets.call(input_fn, mode="train", params={"n": 2}, config=None)
-    assert made.cardinality() == 2
+    caller = datasets.Caller(params={"n": 2}, config=None)
+    assert caller.dataset(input_fn, "train").cardinality() == 2
     with pytest.raises(DataError, match="unusable"):
-        datasets.call(input_fn, mode="eval", params={"n": 2}, config=None)
+        caller.dataset(input_fn, "eval")

@@ -1,0 +1,178 @@
+"""What the library takes from inside TensorFlow and Keras, where no public name gives it.
+
+Layer 0. Nothing else in the library imports their private modules or reads their private
+attributes. `tests/contract/test_tensorflow_seams.py` holds each name here against the installed
+versions, so that one that moves is found there and not in a user's training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ParamSpec, TypeVar
+
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.backend.common.name_scope import current_path
+from tensorflow.python.data.ops import dataset_ops
+from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+from tensorflow.python.eager import context
+from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.framework.constant_op import convert_to_eager_tensor
+from tensorflow.python.framework.func_graph import func_graph_from_py_func
+from tensorflow.python.ops import summary_ops_v2, variable_scope
+from tensorflow.python.ops.op_selector import UnliftableError
+from tensorflow.python.platform import gfile
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
+from tensorflow.python.saved_model.model_utils import export_output
+from tensorflow.python.summary.tb_summary import TBNotInstalledError
+from tensorflow.python.trackable import resource
+from tensorflow.python.training.training_util import GLOBAL_STEP_READ_KEY
+
+__all__ = [
+    "GLOBAL_STEP_READ_KEY",
+    "OwnedIterator",
+    "TBNotInstalledError",
+    "UnliftableError",
+    "convert_to_eager_tensor",
+    "current_path",
+    "dataset_ops",
+    "export_output",
+    "gfile",
+    "parse_saved_model",
+]
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+Function = TypeVar("Function")
+
+VARIABLE_COLLECTIONS = (variable_scope._VARSTORE_KEY, variable_scope._VARSCOPESTORE_KEY)
+"""Collections in which a graph keeps what `tf.compat.v1.get_variable` has made, and names."""
+_KERAS_NAMES = "object_name_uids"
+
+eager_context = context.context
+"""Returns the context that `convert_to_eager_tensor` makes tensors in."""
+
+
+# --- Eager execution --------------------------------------------------------------------------
+
+
+def in_eager_mode(method: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Lets a method run as usual where a program has a graph open or eager execution disabled.
+
+    Programs of TensorFlow 1 do so; an Estimator traces graphs of its own.
+    """
+
+    @functools.wraps(method)
+    def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        if tf.executing_eagerly():
+            return method(*args, **kwargs)
+        with context.eager_mode():
+            return method(*args, **kwargs)
+
+    return call
+
+
+def runtime_started() -> bool:
+    """Whether TensorFlow has made its threads in this process; they do not survive a fork."""
+    current = context.context_safe()
+    return current is not None and bool(current._initialized)
+
+
+# --- Graphs and functions ---------------------------------------------------------------------
+
+
+def trace_once(name: str, function: Callable[..., tf.Tensor], arguments: Sequence[object]) -> None:
+    """Calls a function once in a graph of its own.
+
+    `tf.function` would trace it a second time because variables were made.
+    """
+    func_graph_from_py_func(name, function, arguments, {})
+
+
+def without_warnings(function: Function) -> Function:
+    """Returns a `tf.function` that does not warn of functions made anew in a loop."""
+    function._omit_frequent_tracing_warning = True  # type: ignore[attr-defined]
+    return function
+
+
+def lift(tensor: tf.Tensor) -> tf.Tensor:
+    """Returns a copy of a tensor, with all that it follows from, in the current graph.
+
+    Raises:
+        Exception: it follows from an input of its own graph.
+    """
+    return lift_to_graph([tensor], tf.compat.v1.get_default_graph())[tensor]
+
+
+def variables_read() -> tuple[tf.Variable, ...]:
+    """Returns what the graph being traced has read; the replicas of a strategy share one."""
+    return tuple(getattr(tf.compat.v1.get_default_graph(), "_watched_variables", ()))
+
+
+@contextlib.contextmanager
+def tracking_resources(into: list[object]) -> Iterator[None]:
+    """Adds the lookup tables and the like that are made in the block to a list."""
+    tracker = resource.ResourceTracker()
+    try:
+        with resource.resource_tracker_scope(tracker):
+            yield
+    finally:
+        into.extend(tracker.resources)
+
+
+@contextlib.contextmanager
+def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
+    """As `writer.as_default()`, which flushes in the end: with every step, in a loop."""
+    state = summary_ops_v2._summary_state
+    outer, state.writer = state.writer, writer
+    try:
+        yield
+    finally:
+        state.writer = outer
+
+
+# --- Strategies -------------------------------------------------------------------------------
+
+
+def is_distributed(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy has more than one replica, here or elsewhere."""
+    return bool(strategy.num_replicas_in_sync > 1 or strategy.extended._in_multi_worker_mode())
+
+
+def of_one_replica(spec: tf.TypeSpec) -> tf.TypeSpec:
+    """Returns the spec of one replica's part of a value."""
+    parts = getattr(spec, "_value_specs", None)
+    return parts[0] if parts else spec
+
+
+def of_all_replicas(variable: tf.Variable) -> tf.Variable:
+    """Returns the variable of all replicas that a replica's one is a part of."""
+    for part in (variable, variable.handle):
+        container = getattr(part, "_distributed_container", None)
+        if container is not None:
+            return container()
+    return variable
+
+
+# --- Input ------------------------------------------------------------------------------------
+
+
+def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset:
+    """Returns the dataset that an iterator reads."""
+    return iterator._dataset
+
+
+# --- Keras ------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def numbering_layers_anew() -> Iterator[None]:
+    """Lets Keras number its layers from the start, and go on afterwards where it was."""
+    before: Mapping[str, int] | None = global_state.get_global_attribute(_KERAS_NAMES)
+    global_state.set_global_attribute(_KERAS_NAMES, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_KERAS_NAMES, before)

@@ -1,0 +1,199 @@
+"""The form of what a model_fn returns in a mode: the tensors that leave its loop, its hooks.
+
+Layer 3.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_lib import variables
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.protocols import Metric
+from estimator_lib.specs import RESERVED_METRICS, EstimatorSpec, ModeKeys
+from estimator_lib.training import hooks, metric_pairs
+from estimator_lib.training.session_hooks import SessionHook, is_for_sessions
+
+_HOOKS = {
+    ModeKeys.TRAIN: ("training_hooks", "training_chief_hooks"),
+    ModeKeys.EVAL: ("evaluation_hooks",),
+    ModeKeys.PREDICT: ("prediction_hooks",),
+}
+"""The fields of an EstimatorSpec whose hooks run in a mode."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Form:
+    """What a build trace learned about a mode.
+
+    Attributes:
+        fetches: Name to TensorSpec of the tensors that hooks and metric pairs need.
+        pairs: Names of metrics that are (value, update op) pairs.
+        metrics: Names of metric objects.
+        hooked: Whether the model brings hooks for PREDICT.
+        idle: Whether it brings a train_op to another mode, where it must not run.
+        variables: Names of the variables the mode uses.
+    """
+
+    fetches: Mapping[str, tf.TensorSpec]
+    pairs: tuple[str, ...]
+    metrics: tuple[str, ...]
+    hooked: bool
+    idle: bool
+    variables: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: EstimatorSpec, used: Collection[str]) -> Form:
+        """Returns the form of a spec that is being traced.
+
+        Args:
+            spec: Of one call of model_fn.
+            used: Names of the variables that the call used.
+
+        Raises:
+            ConfigError: a metric has a reserved name, or a tensor cannot leave the loop.
+        """
+        metrics = spec.eval_metric_ops or {}
+        for name in metrics if spec.mode == ModeKeys.EVAL else ():
+            if name in RESERVED_METRICS:
+                raise ConfigError(
+                    f"Metric name {name!r} is reserved: evaluate() reports it itself. Rename the "
+                    "metric.",
+                    reason=Reason.CONFLICT,
+                )
+        fetches = {n: tf.TensorSpec(t.shape, t.dtype) for n, t in fetched(spec).items()}
+        for name, form in fetches.items():
+            if spec.mode != ModeKeys.PREDICT and not form.shape.is_fully_defined():
+                raise ConfigError(
+                    f"Tensor {name!r} cannot be taken out of the loop: expected a static shape, "
+                    f"got {form.shape}. Reduce it to a scalar, or set its shape.",
+                    reason=Reason.UNSUPPORTED,
+                )
+        return cls(
+            fetches=fetches,
+            pairs=tuple(name for name, metric in metrics.items() if _is_pair(metric)),
+            metrics=tuple(metric_objects(spec)),
+            hooked=spec.mode == ModeKeys.PREDICT and bool(spec.prediction_hooks),
+            idle=spec.mode != ModeKeys.TRAIN and spec.train_op is not None,
+            variables=tuple(used),
+        )
+
+    def initial_fetches(self) -> dict[str, tf.Tensor]:
+        """Returns what stands for the fetches before the first step."""
+        return {
+            name: tf.constant(
+                np.full(
+                    spec.shape.as_list(),
+                    b"" if spec.dtype == tf.string else 0,
+                    object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype,
+                )
+            )
+            for name, spec in self.fetches.items()
+        }
+
+    def shaped(self, tensors: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the fetches of a step in the static shapes that a loop needs."""
+        return {n: tf.ensure_shape(tensors[n], spec.shape) for n, spec in self.fetches.items()}
+
+
+def metric_objects(spec: EstimatorSpec) -> dict[str, Metric]:
+    """Returns the metrics that are objects, by name."""
+    metrics = spec.eval_metric_ops or {}
+    return {name: metric for name, metric in metrics.items() if not _is_pair(metric)}
+
+
+def pair_updates(spec: EstimatorSpec) -> list[tf.Operation | tf.Tensor]:
+    """Returns the update ops of the metrics that are pairs."""
+    metrics = (spec.eval_metric_ops or {}).values()
+    return [operation(metric[1]) for metric in metrics if _is_pair(metric)]
+
+
+def _is_pair(metric: object) -> bool:
+    return isinstance(metric, tuple | list)
+
+
+def hooks_of(spec: EstimatorSpec) -> tuple[hooks.Hook, ...]:
+    """Returns the hooks that a spec brings to its mode, the chief's too.
+
+    Raises:
+        ConfigError: one is not a Hook.
+    """
+    return hooks.check([hook for field in _HOOKS[spec.mode] for hook in getattr(spec, field)])
+
+
+def fetched(
+    spec: EstimatorSpec, updates: Sequence[tf.Operation | tf.Tensor] = ()
+) -> dict[str, tf.Tensor]:
+    """Returns the tensors that leave the loop: what hooks ask for and values of metric pairs.
+
+    Args:
+        spec: Of one call of model_fn.
+        updates: What runs before the pairs' values are read.
+    """
+    found: dict[str, tf.Tensor] = {}
+    for hook in hooks_of(spec):
+        for name, tensor in hook.tensors.items():
+            found[name] = _named(spec, tensor) if isinstance(tensor, str) else tensor
+    for name, metric in (spec.eval_metric_ops or {}).items():
+        if _is_pair(metric) and spec.mode == ModeKeys.EVAL:
+            found[f"metric/{name}"] = metric_pairs.latest(metric[0], updates)
+    return {name: tf.convert_to_tensor(tensor) for name, tensor in found.items()}
+
+
+def with_session_hooks(
+    spec: EstimatorSpec, given: Sequence[SessionHook] = (), *, probing: bool = False
+) -> EstimatorSpec:
+    """Returns a spec whose hooks for sessions run in the loop, `given` ones among them."""
+    fields = _HOOKS[spec.mode]
+    found = {
+        field: [
+            SessionHook(hook) if is_for_sessions(hook) else hook for hook in getattr(spec, field)
+        ]
+        for field in fields
+    }
+    found[fields[0]] = [*given, *found[fields[0]]]
+    adapted = [h for field in fields for h in found[field] if isinstance(h, SessionHook)]
+    if adapted:
+        _name_in_graph(spec)
+    for hook in adapted:
+        hook.trace(functools.partial(_named, spec), probing=probing)
+    return spec._replace(**found)
+
+
+def _name_in_graph(spec: EstimatorSpec) -> None:
+    """Lets hooks for sessions find the loss and the predictions by name, as in a graph."""
+    graph = tf.compat.v1.get_default_graph()
+    taken = {operation.name for operation in graph.get_operations()}
+    named = spec.predictions if isinstance(spec.predictions, Mapping) else {}
+    if spec.loss is not None:
+        named = {**named, "loss": spec.loss}
+    with graph.name_scope(None):
+        for name, tensor in named.items():
+            if isinstance(name, str) and name not in taken and re.fullmatch(r"\w[\w.-]*", name):
+                tf.identity(tensor, name=name)
+
+
+def _named(spec: EstimatorSpec, name: str) -> tf.Tensor:
+    if name == "loss":
+        return spec.loss
+    predictions = spec.predictions if isinstance(spec.predictions, Mapping) else {}
+    if name in predictions:
+        return predictions[name]
+    if name == variables.GLOBAL_STEP:
+        return variables.global_step()
+    raise ConfigError(
+        f"A hook asks for the tensor {name!r}, which the model does not have."
+        + did_you_mean(name, ("loss", variables.GLOBAL_STEP, *predictions)),
+        reason=Reason.UNKNOWN_NAME,
+    )
+
+
+def operation(op: tf.Operation | tf.Tensor | tf.Variable) -> tf.Operation | tf.Tensor:
+    """Returns what can be a control dependency."""
+    return op if isinstance(op, tf.Operation) or tf.is_tensor(op) else tf.convert_to_tensor(op)

@@ -1,0 +1,166 @@
+"""One training: from the newest checkpoint to its last step, or to the end of its input.
+
+Layer 3. It decides where the input begins, which hooks run and how often checkpoints are saved;
+`training.loop` drives the steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.inputs import datasets
+from estimator_lib.inputs.datasets import InputPosition
+from estimator_lib.protocols import InputFn
+from estimator_lib.specs import ModeKeys
+from estimator_lib.training import devices, history, loop, session_hooks
+from estimator_lib.training.engine import Engine
+from estimator_lib.training.hooks import (
+    CheckpointSaverHook,
+    CheckpointSaverListener,
+    Hook,
+    NanTensorHook,
+    StepCounterHook,
+    SummarySaverHook,
+    check,
+)
+from estimator_lib.training.lease import Lease
+from estimator_lib.training.run_config import RunConfig
+from estimator_lib.training.step import TrainFunction
+
+_ALWAYS_FETCHED = ("loss", "global_step")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """One training.
+
+    Attributes:
+        engine: What is trained.
+        lease: On the model directory.
+        input_fn: Gives features and labels.
+        hooks: The caller's.
+        listeners: The caller's.
+        steps: Steps to add; or
+        max_steps: the global step to end at. With neither, it ends when the input does.
+    """
+
+    engine: Engine
+    lease: Lease
+    input_fn: InputFn
+    hooks: Sequence[object]
+    listeners: Sequence[CheckpointSaverListener]
+    steps: int | None
+    max_steps: int | None
+
+    def run(self) -> None:
+        """Trains; nothing is done where max_steps is reached already.
+
+        Raises:
+            TrainingError: the loss is not finite, the input is empty, or a signal asked to end.
+            CheckpointError: no checkpoint can be read, or it is another model's.
+        """
+        engine, weights = self.engine, self.engine.weights
+        newer = weights.load_newer()
+        start = newer.step if newer else engine.step()
+        if self.max_steps is not None and start >= self.max_steps:
+            return
+        strategy = devices.distributing(engine.config.train_distribute)
+        position = InputPosition.of(newer.engine) if newer else weights.position
+        first = position.first_batch(self.input_fn)
+        feed = engine.inputs.feed(self.input_fn, ModeKeys.TRAIN, strategy, first)
+        own, for_sessions = session_hooks.split(self.hooks)
+        function = engine.model.train_function(feed, strategy, self._expected(), for_sessions)
+        weights.resume(newer, function.form.variables)
+        every_hook = self._every_hook(own, function)
+        config = _saving(engine.config, every_hook)
+        replicas = strategy.num_replicas_in_sync if strategy else 1
+        history.forget_after(f"{engine.model_dir}/{history.HISTORY}", start)
+
+        def save(consumed: int | None) -> None:
+            self.lease.check()
+            # Every replica takes a batch of its own in each step.
+            batch = None if consumed is None else first + replicas * consumed
+            left = InputPosition(datasets.fingerprint(self.input_fn), batch)
+            weights.save(function.form.variables, engine.step(), left)
+
+        nan_hooks = [h for h in every_hook if isinstance(h, NanTensorHook)]
+        steps = loop.TrainingLoop(
+            model=engine.model,
+            function=function,
+            feed=feed,
+            hooks=every_hook,
+            listeners=[*self.listeners, *(n for h in every_hook for n in h.listeners)],
+            last_step=self.max_steps or (start + self.steps if self.steps else None),
+            config=config,
+            save=save if _saves(config) else None,
+            saved_step=weights.directory.newest_step(),
+            diagnose=lambda batch: self._diagnose(first + batch),
+            fail_on_nan=all(h.fail_on_nan_loss for h in nan_hooks),
+        )
+        try:
+            outcome = steps.run()
+        except BaseException:
+            weights.forget()
+            raise
+        if outcome.steps == 0 and outcome.ended:
+            if not first:
+                raise datasets.empty_input(self.input_fn)
+            # The input was left at its end: it begins anew.
+            weights.position = InputPosition()
+            self.run()
+
+    def _expected(self) -> int | None:
+        """How many steps the whole training has at most; None if nothing says so."""
+        given = [self.steps, self.max_steps, getattr(self.input_fn, "batches", None)]
+        return min((n for n in given if n), default=None)
+
+    def _every_hook(self, own: Sequence[Hook], function: TrainFunction) -> tuple[Hook, ...]:
+        config = self.engine.config
+        found = [*own, *function.hooks]
+        if config.is_chief:
+            found += function.chief_hooks
+            every = config.save_summary_steps
+            if every is not None and _saves(_saving(config, found)):
+                found += [
+                    StepCounterHook(every_n_steps=every),
+                    SummarySaverHook(save_steps=every),
+                ]
+        fetched = function.form.fetches
+        for hook in check(found):
+            wanted = hook.tensors.items()
+            unknown = [t for n, t in wanted if n not in fetched and t not in _ALWAYS_FETCHED]
+            if unknown:
+                raise ConfigError(
+                    f"Hook {type(hook).__name__} asks for {quote(unknown[0])}, which train() "
+                    "cannot fetch. Make the hook in model_fn and return it as training_hooks.",
+                    reason=Reason.UNKNOWN_NAME,
+                )
+        return tuple(found)
+
+    def _diagnose(self, batch: int) -> str:
+        """Describes the weights and a batch at which training failed."""
+        text = loop.describe_weights(self.engine.model.store.variables)
+        try:
+            dataset = self.engine.inputs.dataset(self.input_fn, ModeKeys.TRAIN)
+            for element in dataset.skip(batch).take(1):
+                return f"{loop.describe_batch(datasets.split(element)[0])} {text}".strip()
+        except Exception:  # noqa: BLE001 - it only helps to explain another error
+            return text
+        return text
+
+
+def _saving(config: RunConfig, found: Sequence[Hook]) -> RunConfig:
+    """Returns the configuration with the intervals of a CheckpointSaverHook, if there is one."""
+    saver = next((h for h in found if isinstance(h, CheckpointSaverHook)), None)
+    if saver is None:
+        return config
+    return config.replace(
+        save_checkpoints_steps=saver.every_steps, save_checkpoints_secs=saver.save_secs
+    )
+
+
+def _saves(config: RunConfig) -> bool:
+    chosen = (config.save_checkpoints_steps, config.save_checkpoints_secs)
+    return config.is_chief and any(c is not None for c in chosen)

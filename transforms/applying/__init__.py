@@ -1,0 +1,1 @@
+"""Resolved columns as a transform graph, and the rows as training examples."""

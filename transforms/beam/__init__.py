@@ -1,0 +1,1 @@
+"""Running Beam jobs, and the files of object stores through Beam."""

@@ -1,0 +1,185 @@
+"""How Beam jobs are run: the runner always named, errors as they were raised, little noise."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import os
+import re
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import Any, TypeVar, cast
+
+import apache_beam as beam
+from apache_beam.io import filesystems
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+
+from estimator_lib.core import errors, storage
+from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason, StorageError
+from transforms.beam import object_store
+
+DEFAULT_RUNNER = "FnApiRunner"
+"""Runs in this process. DirectRunner would try to download a binary first."""
+
+MAX_THREADS = 8
+"""Threads of a job in this process at most; each holds a few blocks of rows."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def options(given: Sequence[str]) -> PipelineOptions:
+    """Returns Beam's options for `given`, with the runner named whatever they are."""
+    named = any(o == "--runner" or o.startswith("--runner=") for o in given)
+    return PipelineOptions([*given] if named else [f"--runner={DEFAULT_RUNNER}", *given])
+
+
+def use_for_files(given: Sequence[str]) -> None:
+    """Gives Beam's file systems their options, such as --hdfs_host, for use on this machine."""
+    filesystems.FileSystems.set_options(options(given))
+
+
+@contextlib.contextmanager
+def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
+    """Gives the path of a file that workers write and the caller reads; it is deleted then.
+
+    It lies below `--temp_location`, which may be a URI, or else in a directory of this machine.
+    """
+    with scratch_directory(given, prefix) as folder:
+        yield object_store.join(folder, "scratch")
+
+
+@contextlib.contextmanager
+def scratch_directory(given: Sequence[str], prefix: str) -> Iterator[str]:
+    """Gives a directory, or a URI, below `--temp_location` if there is one; it is deleted then."""
+    base = _temporary_location(given)
+    store = object_store.of(base or "")
+    if base is not None and store is not None:
+        folder = object_store.join(base, f"{prefix}{uuid.uuid4().hex}")
+        try:
+            yield folder
+        finally:
+            with contextlib.suppress(StorageError):
+                store.remove(folder)
+        return
+    with storage.temporary_directory(prefix, base) as folder:
+        yield folder
+
+
+def hands_over_by_uri(given: Sequence[str]) -> bool:
+    """Whether workers and this machine share an object store, and so no directory."""
+    return storage.is_uri(_temporary_location(given) or "")
+
+
+def _temporary_location(given: Sequence[str]) -> str | None:
+    found: str | None = options(given).view_as(GoogleCloudOptions).temp_location
+    return found
+
+
+def threads(given: Sequence[str]) -> int:
+    """Returns how many threads a function should use that gets all files at once.
+
+    In this process the runner has one worker; Arrow and TensorFlow work outside Python's lock,
+    so one thread per CPU is of use. (The runner's own multi_threading mode sends everything
+    through sockets.) With any options of the caller's, work is divided by the runner: 1.
+    """
+    return 1 if given else min(MAX_THREADS, os.cpu_count() or 1)
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int
+) -> Iterator[Result]:
+    """Yields `function` of each item, in order, a few ahead of what was taken."""
+    if threads == 1:
+        yield from map(function, items)
+        return
+    with futures.ThreadPoolExecutor(threads) as pool:
+        ahead: collections.deque[futures.Future[Result]] = collections.deque()
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
+    """Builds a pipeline and runs it to its end.
+
+    Args:
+        build: Called with the pipeline.
+        given: Beam options, such as ["--runner=DataflowRunner", "--project=..."].
+
+    Raises:
+        EstimatorLibError: what a function of the pipeline raised, as it was raised.
+        PipelineError: the job failed in another way.
+    """
+    with _quiet():
+        try:
+            pipeline = beam.Pipeline(options=options(given))
+            build(pipeline)
+            pipeline.run().wait_until_finish()
+        except EstimatorLibError:
+            raise
+        except Exception as error:
+            original = _original(error) or _from_text(str(error))
+            if original is not None:
+                raise original from None
+            refusal = storage.refused(error)
+            if refusal is not None:
+                place = refusal.filename or "a file"
+                raise storage.storage_error("run the Beam job with", place, refusal) from error
+            raise PipelineError(
+                f"Beam job failed: {_last_line(error)}.", reason=Reason.STEP_FAILED
+            ) from error
+
+
+def _original(error: BaseException | None) -> EstimatorLibError | None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, EstimatorLibError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+_OWN = re.compile(r"^estimator_lib\.core\.errors\.(\w+): ", re.MULTILINE)
+_WHILE = re.compile(r" \[while running '[^']*'\]")
+
+
+def _from_text(text: str) -> EstimatorLibError | None:
+    """Our error in the stack trace that a worker sent as text; its reason is lost on the way."""
+    found = _OWN.search(text)
+    kind = getattr(errors, found[1], None) if found else None
+    if found is None or kind is None:
+        return None
+    message = _WHILE.split(text[found.end() :], maxsplit=1)[0].strip()
+    return cast(EstimatorLibError, kind(message, reason=Reason.STEP_FAILED))
+
+
+def _last_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or ["no message"]
+    text = _WHILE.sub("", lines[-1]).rstrip(".")
+    return text if len(lines) > 1 else f"{type(error).__name__}: {text}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Beam's own notices out of the terminal; errors reach the caller as exceptions."""
+    beam_log = logging.getLogger("apache_beam")
+    # FnApiRunner logs every failed bundle with its stack trace through these two.
+    named = [beam_log, logging.getLogger("root")]
+    before = [logger.level for logger in named]
+    for logger in named:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(named, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,103 @@
+"""Analyses of single files, kept by content, so that new data re-reads only the new files.
+
+An analysis is a function of a file's bytes and of how they are read; that is its key. Editing a
+file, the columns or the reader makes another key; renaming or moving a file, or giving it to
+another split, does not: days that a model was evaluated on are learned from later without being
+read again. Files that a rolling window no longer holds are simply not asked for. As analyses merge
+exactly, the result equals that of a full pass, to the last bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+from estimator_lib.core import columns as fc
+from estimator_lib.core import storage
+from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from transforms.beam import object_store
+from transforms.learning.analysis import Analysis
+from transforms.reading import readers
+from transforms.reading.files import InputFile
+from transforms.reading.records import Source
+
+VERSION = 4
+"""Changes with the meaning of an analysis, and makes all keys new."""
+
+
+def key(sha256: str, file: InputFile, source: Source) -> str:
+    """Returns the name under which the analysis of a file's content is kept."""
+    described = {
+        "version": VERSION,
+        "sha256": sha256,
+        "split": "by row" if not file.split else "by file",
+        "layout": dataclasses.asdict(source.layout),
+        "by": None if file.split else source.split.model_dump(),
+        "labels": [label.model_dump() for label in source.labels.values()],
+        "weight": source.weight,
+        "every_token": sorted(source.every_token),
+        "ranking": [dict(source.weighted), sorted(source.by_class)],
+        "ages": {name: fc.to_json(column) for name, column in source.ages.items()},
+        "function": source.derived and [source.derived.digest, dataclasses.asdict(source.outputs)],
+    }
+    return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()
+
+
+def content_key(file: InputFile, source: Source) -> str:
+    """Returns `key` of a file as it is now.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return key(_sha256(file, source), file, source)
+    except OSError as error:
+        raise DataError(
+            f"File {file.name} cannot be read: {error.strerror or error}.", reason=Reason.IO
+        ) from error
+
+
+def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
+    """Returns the kept analysis of a file's content, or None; a damaged one is removed.
+
+    Args:
+        file: What is to be analysed.
+        source: How it is read.
+        directory: Where analyses are kept, a path or URI; files may be deleted at any time.
+    """
+    try:
+        path = _path(_sha256(file, source), file, source, directory)
+    except (OSError, EstimatorLibError):
+        return None  # reading it will report the fault
+    if not object_store.exists(path):
+        return None
+    try:
+        analysis = Analysis.read(path)
+        (known,) = analysis.files.values()
+    except (DataError, ValueError):
+        object_store.remove(path)
+        return None
+    if file.split:
+        known = dataclasses.replace(known, kept={file.split: sum(known.kept.values())})
+        analysis.splits = dict(zip([file.split], analysis.splits.values(), strict=False))
+    analysis.files = {file.key: known}
+    return analysis
+
+
+def keep(analysis: Analysis, file: InputFile, source: Source, directory: str) -> None:
+    """Keeps the analysis of one file, unless it has faults."""
+    if not analysis.failures and not analysis.problems.total:
+        sha256 = analysis.files[file.key].sha256
+        analysis.write(_path(sha256, file, source, directory))
+
+
+def _path(sha256: str, file: InputFile, source: Source, directory: str) -> str:
+    return object_store.join(directory, f"{key(sha256, file, source)}.arrow")
+
+
+def _sha256(file: InputFile, source: Source) -> str:
+    with readers.stream(file, source.layout.format) as stream:
+        digest = hashlib.sha256()
+        while data := stream.read(1 << 20):
+            digest.update(data)
+        return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Records of any file format -> typed rows, split, labelled and checked alike."""

@@ -1,0 +1,135 @@
+"""File patterns -> the input files of a job, in a stable order."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, cast
+
+from estimator_lib.core import files as local_files
+from estimator_lib.core import spans
+from estimator_lib.core.errors import DataError, Reason
+
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Part:
+    """A stretch of a large file that is read by itself.
+
+    Attributes:
+        begin: First byte, or row group.
+        end: The one behind it.
+        line: Of CSV, the line on which it starts.
+        header: Of CSV, the bytes of the file's header, where they are not in the stretch.
+    """
+
+    begin: int
+    end: int
+    line: int = 1
+    header: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class InputFile:
+    """One input file, or a part of one.
+
+    Attributes:
+        name: How messages and fingerprints call it: relative to the base directory if below it.
+        path: Where it is; a local path, or a URI that Beam's file systems know.
+        split: The split all its rows belong to; "" where rows decide.
+        part: The part of it that is meant; None means all of it.
+    """
+
+    name: str
+    path: str
+    split: str = ""
+    part: Part | None = None
+
+    @property
+    def key(self) -> str:
+        """What tells it from all other input: its name, and where the part begins."""
+        return self.name if self.part is None else f"{self.name}#{self.part.begin}"
+
+    def open(self) -> BinaryIO:
+        """Opens the file's bytes as they are, still compressed if they are.
+
+        Raises:
+            DataError: it cannot be opened.
+        """
+        try:
+            if "://" in self.path:
+                from apache_beam.io import filesystem, filesystems
+
+                return cast(
+                    BinaryIO,
+                    filesystems.FileSystems.open(
+                        self.path,
+                        compression_type=filesystem.CompressionTypes.UNCOMPRESSED,
+                    ),
+                )
+            return open(self.path, "rb")
+        except OSError as error:
+            raise DataError(
+                f"File {self.name} cannot be read: {error.strerror or error}.",
+                reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else Reason.IO,
+            ) from error
+
+
+def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile]:
+    """Returns the files that the patterns match, sorted by split and name.
+
+    Args:
+        patterns: Split ("" where rows decide) to patterns with `*`, `?`, `[...]`, `**`, and
+            `{date}` or a range of days, see `core.spans`:
+            paths relative to `base_dir`, which may not lead out of it by `..` or a symbolic
+            link; absolute paths, for data that lies elsewhere on purpose; or URIs.
+        base_dir: Directory of the run configuration.
+
+    Raises:
+        DataError: a pattern matches no file, or one file belongs to two splits.
+        SecurityError: a relative pattern leads out of `base_dir`, or a URI is not allowed.
+        ConfigError: Beam's file system for a URI is not installed.
+        StorageError: a store cannot be listed.
+    """
+    found: dict[str, InputFile] = {}
+    for split, several in patterns.items():
+        for pattern in several:
+            paths = _expand(pattern, base_dir)
+            if not paths:
+                raise DataError(
+                    f"File pattern {pattern!r} matches no file. Correct the pattern or put the "
+                    "files there.",
+                    reason=Reason.FILE_NOT_FOUND,
+                )
+            for path in paths:
+                file = InputFile(name=_name(path, base_dir), path=path, split=split)
+                known = found.setdefault(path, file)
+                if known.split != split:
+                    raise DataError(
+                        f"File {file.name} is in two splits, {known.split!r} and {split!r}: "
+                        "expected each file in one. Correct the patterns in data.split.files.",
+                        reason=Reason.CONFLICT,
+                    )
+    return sorted(found.values(), key=lambda f: (f.split, f.name))
+
+
+def _expand(pattern: str, base_dir: str) -> list[str]:
+    if _URI.match(pattern):
+        from transforms.beam import object_store
+
+        object_store.check(pattern)
+        plain, choose = spans.parse(pattern)
+        return sorted(choose(object_store.matching(plain)))
+    return [os.path.abspath(path) for path in local_files.expand([pattern], base_dir)]
+
+
+def _name(path: str, base_dir: str) -> str:
+    if "://" in path:
+        return path
+    base = pathlib.Path(base_dir).resolve()
+    resolved = pathlib.Path(path)
+    return resolved.relative_to(base).as_posix() if resolved.is_relative_to(base) else path

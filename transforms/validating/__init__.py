@@ -1,0 +1,1 @@
+"""What is wrong with data: first rows, statistics against a schema, rows left out."""
