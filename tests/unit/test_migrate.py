@@ -8,6 +8,7 @@ import pytest
 import estimator_lib
 from estimator_lib import migrate
 from estimator_lib.core.errors import DataError
+from pipelines import cli
 
 GUIDE = (pathlib.Path(estimator_lib.__file__).parents[1] / "docs" / "migration.md").read_text()
 ROWS = re.findall(r"^\| `tf\.estimator\.([\w.]+)` \| (\w+) \| (.*)\|$", GUIDE, re.MULTILINE)
@@ -144,3 +145,17 @@ def test_what_cannot_be_read_is_named(tmp_path):
         migrate.read([tmp_path / "two.py"])
     with pytest.raises(DataError, match="does not exist"):
         migrate.read([tmp_path / "none.py"])
+
+
+def test_the_command_tells_and_writes_only_when_asked(tmp_path, capsys):
+    program = tmp_path / "p.py"
+    source = "import tensorflow as tf\ntf.estimator.FeedFnHook(f)\n"
+    program.write_text(source)
+    assert cli.main(["migrate", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert f"{program}:2: tf.estimator.FeedFnHook: " in told
+    assert "1 files read, 3 edits in 1: 2 that --write makes, 1 for you" in told
+    assert program.read_text() == source
+    assert cli.main(["migrate", "--write", str(program)]) == 0
+    assert program.read_text().endswith("tf_estimator.FeedFnHook(f)\n")
+    assert cli.main(["migrate", str(tmp_path / "none")]) == 2
