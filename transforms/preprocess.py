@@ -22,7 +22,7 @@ import apache_beam as beam
 from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, labels, manifest, storage
+from estimator_lib.core import config, description, labels, manifest, storage
 from estimator_lib.core.errors import (
     DataError,
     EstimatorLibError,
@@ -476,7 +476,11 @@ def _write_examples(
     output: str,
     runner_options: Sequence[str],
 ) -> None:
-    described = storage.canonical_json(graph.description(resolved, source.features, source.logical))
+    described = storage.canonical_json(
+        description.Description(
+            columns=resolved, raw_fields=source.features, types=source.logical
+        ).to_json()
+    )
     kept = {name: file.kept for name, file in analysis.files.items()}
     threads = runners.threads(runner_options)
     total = sum(split.kept for split in analysis.splits.values())
