@@ -179,6 +179,7 @@ def _lineage(
         "types": prepared.metadata["types"],
         "required": prepared.metadata["required"],
         "dates": prepared.metadata.get("dates", []),
+        "units": prepared.metadata.get("units", {}),
     }
 
 

@@ -30,6 +30,7 @@ class Files:
         types: Field -> "string", "int" or "float".
         encoding: Of CSV.
         lists: Field with several values -> what stands between them, or "".
+        units: Field of numbers -> the sign that they are written with, such as "%".
         slices: Fields whose every value gets statistics of its own.
         runner_options: Beam options.
     """
@@ -41,6 +42,7 @@ class Files:
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     encoding: str = "utf-8"
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    units: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: Sequence[str] = ()
     runner_options: Sequence[str] = ()
 
@@ -134,6 +136,7 @@ def _compute(
         types=files.types,
         encoding=files.encoding,
         lists=files.lists,
+        units=files.units,
         slices=files.slices,
     )
     computed, schema = dataset.compute(found, files.runner_options)

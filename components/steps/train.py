@@ -201,8 +201,8 @@ def check_metric(estimator: estimator_lib.Estimator, metric: str, where: str) ->
     Raises:
         ConfigError: naming the nearest metric.
     """
-    for entry in history.read(f"{estimator.eval_dir()}/{history.EVALUATIONS}")[-1:]:
-        known = entry.get("metrics", {})
+    for newest in history.evaluations(estimator.eval_dir()).all()[-1:]:
+        known = newest.metrics
         if metric not in known:
             raise ConfigError(
                 f"{where} {metric!r} is no metric of this model.{did_you_mean(metric, known)}",
