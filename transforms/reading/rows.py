@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from estimator_lib.core import values as grammar
 from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import Reason, did_you_mean, quote
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from transforms.reading import values
 from transforms.reading.files import InputFile
@@ -42,6 +43,8 @@ _NO_NUMBER = "\ue000"
 INT = re.compile(r"[+-]?\d+", re.ASCII)
 FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
+TEXTS = pa.dictionary(pa.int32(), pa.string())
+"""Of a column of texts: each is held, looked at and written once."""
 
 
 # --- Bytes -------------------------------------------------------------------------------------
@@ -67,6 +70,7 @@ class Field:
         logical: Of a string field, what its values are, once that is known: they are written in
             their canonical form. `TEXT` leaves them as they are; so does None.
         dates: Of a string field, whether its texts must be dates or timestamps.
+        unit: How texts of a number are written that have a unit.
     """
 
     name: str
@@ -83,12 +87,14 @@ class Field:
     required: bool = False
     logical: Logical | None = None
     dates: bool = False
+    unit: Unit | None = None
 
     @property
     def arrow_type(self) -> pa.DataType:
         """Of its column in `Rows.batch`."""
-        plain = ARROW_TYPES[self.type]
-        return pa.list_(plain) if self.several else plain
+        if self.several:
+            return pa.list_(ARROW_TYPES[self.type])
+        return TEXTS if self.type == "string" else ARROW_TYPES[self.type]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -155,9 +161,9 @@ class Rows:
     """Some whole records of a file, in the file's order.
 
     Attributes:
-        batch: One column per field of the layout: string, int64 or float64, null = missing; a
-            list of these where a record has several values, never null, without missing values
-            at its end.
+        batch: One column per field of the layout: `TEXTS`, int64 or float64, null = missing; a
+            list of string, int64 or float64 where a record has several values, never null,
+            without missing values at its end.
         texts: Fields as written, string; "" where missing.
         problems: Faults found; the records at fault are not in `batch`.
         line_of: Gives the line of a row of `batch`; its record, where a file has no lines.
@@ -275,6 +281,16 @@ def no_rows(layout: Layout, problems: Problems) -> Rows:
     )
 
 
+def written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns a batch with its texts as string columns."""
+    return pa.RecordBatch.from_pydict(
+        {
+            name: column.cast(pa.string()) if column.type == TEXTS else column
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+    )
+
+
 def typed_rows(
     file: InputFile,
     layout: Layout,
@@ -357,6 +373,8 @@ def _typed_columns(
         lists = Lists.of(_split(column, field, tokens)) if field.several else None
         values = column if lists is None else lists.values
         typed[field.name], faults = _typed(field, values, tokens)
+        if lists is not None and field.type == "string":
+            typed[field.name] = typed[field.name].cast(pa.string())
         parents, before = None, len(bad_rows)
         if lists is not None:
             lengths[field.name], parents = lists.lengths, lists.parents
@@ -466,38 +484,67 @@ class _Tokens:
 def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
     """Brings values to the field's type; with those that do not fit it."""
     if field.type == "string":
-        text = _as_text(tokens.plain(column, number=False), field)
-        text = pc.if_else(tokens.among(text), pa.scalar(None, pa.string()), text)
-        return text, [*_outside(field, text), *(_no_dates(text) if field.dates else [])]
+        return _texts(field, column, tokens)
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         text = pc.if_else(missing, pa.scalar(None), column)
-        numbers, faults = _parsed(field, tokens.plain(text, number=True))
+        plain = tokens.plain(text, number=True) if field.unit is None else _bare(text, field.unit)
+        numbers, faults = _parsed(field, plain)
     else:
         numbers, faults = _converted(field, column)
     return _checked(field, tokens.without(numbers), faults)
 
 
-def _outside(field: Field, text: pa.Array) -> _Faults:
-    """Texts that are not in the domain, whatever they are written as."""
-    if field.values is None:
-        return []
-    domain = pa.array([*field.values, None], pa.string())
-    known = pc.is_in(text, value_set=domain)
+def _bare(text: pa.Array, unit: Unit) -> pa.Array:
+    """Numbers without their unit, as Python writes them; another text is marked as no number."""
+    found = pc.binary_join_element_wise(pa.scalar(_NO_NUMBER), text, "")
+    for pattern, rewrite in unit.rewrites:
+        plain = pc.replace_substring_regex(text, pattern, rewrite)
+        for mark, written in ((unit.thousands, ""), (unit.decimal, ".")):
+            plain = pc.replace_substring(plain, mark, written) if mark else plain
+        found = pc.if_else(pc.match_substring_regex(text, pattern), plain, found)
+    return found
+
+
+def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
+    """The texts of a column, each looked at once; with the rows whose text is not in the domain."""
+    encoded = column.dictionary_encode()
+    text = _as_text(tokens.plain(encoded.dictionary, number=False), field)
+    missing = tokens.among(text)
+    if pc.any(missing).as_py():
+        text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
+    wrong: dict[str, Array] = {}
+    if field.values is not None:
+        wrong["domain"] = _outside(text, field.values)
+    if field.dates:
+        wrong["date"] = np.isnan(values.seconds(text)) & ~_nulls(text)
+    faults = [
+        (
+            cause,
+            np.flatnonzero(
+                pc.fill_null(pa.array(among).take(encoded.indices), False).to_numpy(
+                    zero_copy_only=False
+                )
+            ),
+        )
+        for cause, among in wrong.items()
+        if among.any()
+    ]
+    if text is not encoded.dictionary:  # some are missing, or have become equal
+        again = text.dictionary_encode()
+        indices = again.indices.take(encoded.indices)
+        return pa.DictionaryArray.from_arrays(indices, again.dictionary), faults
+    return encoded, faults
+
+
+def _outside(text: pa.Array, domain: Sequence[str]) -> Array:
+    """Which texts are not in the domain, whatever they are written as."""
+    listed = pa.array([*domain, None], pa.string())
+    known = pc.is_in(text, value_set=listed)
     if not pc.all(known, min_count=0).as_py():
-        alike = pc.is_in(values.canonical(text, None), value_set=values.canonical(domain, None))
+        alike = pc.is_in(values.canonical(text, None), value_set=values.canonical(listed, None))
         known = pc.or_(known, alike)
-    unknown = np.flatnonzero(~known.to_numpy(zero_copy_only=False))
-    return [("domain", unknown)] if len(unknown) else []
-
-
-def _no_dates(text: pa.Array) -> _Faults:
-    """Texts that are no date."""
-    encoded = text.dictionary_encode()
-    wrong = np.isnan(values.seconds(encoded.dictionary))
-    at = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero(wrong[at] & text.is_valid().to_numpy(zero_copy_only=False))
-    return [("date", rows)] if len(rows) else []
+    return np.logical_not(known.to_numpy(zero_copy_only=False))
 
 
 def _split(column: pa.Array, field: Field, tokens: _Tokens) -> pa.Array:
@@ -623,8 +670,9 @@ def _parsed(field: Field, text: pa.Array) -> tuple[pa.Array, _Faults]:
     """Converts texts (null = missing) to int64 or float64; with the rows that are no number."""
     target = _target(field)
     try:
-        if target == pa.int64() and pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
-            raise pa.ArrowInvalid("hexadecimal")
+        for mark in "xX" if target == pa.int64() else "":
+            if pc.any(pc.match_substring(text, mark)).as_py():
+                raise pa.ArrowInvalid("hexadecimal")
         try:
             numbers = pc.cast(text, target)
         except pa.ArrowInvalid:
@@ -752,6 +800,13 @@ def _value_problem(
             f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
             "missing value."
         )
+        sign = re.fullmatch(r"[-+]?(\D*?)[-+]?\d[\d.,' ]*(\D*)", text.strip())
+        if field.unit is not None:
+            what += f" in {field.unit.sign!r}"
+            action = "Correct the value, data.units, data.decimal or data.thousands."
+        elif sign is not None and bool(sign[1].strip()) != bool(sign[2].strip()):
+            unit = (sign[1] or sign[2]).strip()
+            action = f"If {unit!r} is its unit, add units: {{{field.name}: {unit!r}}} to data."
         reason = Reason.VALUE_UNPARSABLE
     elif cause == "date":
         what = (

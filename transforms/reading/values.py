@@ -253,6 +253,8 @@ def _durations(column: pa.Array) -> pa.Array:
 
 def texts(column: pa.Array) -> pa.Array:
     """Returns what `plain` gave (no lists) as texts: the canonical ones of what is no text."""
+    if pa.types.is_string(column.type):
+        return column
     if not pa.types.is_floating(column.type):
         return column.cast(_STRING)
     whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
