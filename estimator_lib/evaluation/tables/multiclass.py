@@ -31,7 +31,7 @@ from estimator_lib.evaluation.tables.sums import (
 
 
 class MulticlassTable:
-    """Rows of several classes, by descending confidence, and once more by each class; see `Table`."""
+    """Rows of several classes, by descending confidence and by that of each class; see `Table`."""
 
     def __init__(self, given: Given, called: tuple[str, ...]) -> None:
         self.rows, self._classes = given.rows, given.columns
