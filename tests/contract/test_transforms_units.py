@@ -104,6 +104,13 @@ def test_request_is_transformed_as_the_examples_were(done, tmp_path):
         np.testing.assert_array_equal(values, done.table()[name], name)
 
 
+def test_label_may_have_a_unit(tmp_path):
+    made = job(tmp_path, csv(AMERICAN), columns={"rate": COLUMNS["rate"]}, **DOLLARS)
+    made.label = {"field": "price", "kind": "number"}
+    made.run()
+    np.testing.assert_array_equal(made.table()["price"], np.float32(PRICES))
+
+
 def test_kept_rows_are_requests_that_give_the_same(done, tmp_path):
     euros = job(tmp_path, csv(EUROPEAN, ";"), **EUROS)
     euros.run()
