@@ -1,14 +1,21 @@
-"""What the commands about raw data do; TensorFlow and Beam are imported when they run."""
+"""Raw files outside a pipeline: statistics, judgement by a schema, the preprocess step alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from components.quiet import startup_lines_hidden
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import config
+
+with startup_lines_hidden():
+    from transforms import dataset
+    from transforms import preprocess as job
+    from transforms.beam import object_store, runners
+    from transforms.validating import anomalies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,9 +65,7 @@ def statistics(files: Files, output: str) -> tuple[Looked, str]:
     Raises:
         EstimatorLibError: see `transforms.dataset.find` and `compute`.
     """
-    computed, schema, looked = _computed(files)
-    from transforms import dataset
-
+    computed, schema, looked = _compute(files)
     return looked, dataset.write(output, computed, schema)
 
 
@@ -81,10 +86,7 @@ def validate(
     Raises:
         EstimatorLibError: a file cannot be read.
     """
-    computed, inferred, looked = _computed(files)
-    from transforms import dataset
-    from transforms.validating import anomalies
-
+    computed, inferred, looked = _compute(files)
     found = dataset.judge(
         computed, schema, environment=environment, previous=previous, serving=serving
     )
@@ -94,20 +96,6 @@ def validate(
     return looked, lines, any(line.startswith("error") for line in lines)
 
 
-def look(part: config.PreprocessPart, base_dir: pathlib.Path) -> int:
-    """Judges headers and first rows of a configuration's files, without TensorFlow and Beam.
-
-    Returns:
-        How many rows were seen.
-
-    Raises:
-        EstimatorLibError: see `transforms.validating.first_look.check`.
-    """
-    from transforms.validating import first_look
-
-    return first_look.check(part, str(base_dir))
-
-
 def preprocess(
     part: config.PreprocessPart,
     *,
@@ -115,21 +103,14 @@ def preprocess(
     output: str,
     runner_options: Sequence[str] = (),
     analysis_cache: str | None = None,
-) -> Any:
+) -> job.PreprocessSummary:
     """Runs the preprocess step alone, into `output`/examples, /transform and /statistics.
 
     `output` and `analysis_cache` may be URIs.
 
-    Returns:
-        A `transforms.preprocess.PreprocessSummary`.
-
     Raises:
         EstimatorLibError: see `transforms.preprocess.run`.
     """
-    with startup_lines_hidden():
-        from transforms import preprocess as job
-        from transforms.beam import object_store
-
     return job.run(
         part,
         base_dir=str(base_dir),
@@ -141,11 +122,9 @@ def preprocess(
     )
 
 
-def _computed(files: Files) -> tuple[Any, Any, Looked]:
-    with startup_lines_hidden():
-        from transforms import dataset
-        from transforms.beam import runners
-
+def _compute(
+    files: Files,
+) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema, Looked]:
     runners.use_for_files(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.
     patterns = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in files.patterns]
