@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from components.steps import raw_rows
 from components.steps.scoring import BATCH_ROWS, Scored
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Importance
 from estimator_lib.core.progress import Progress
 from estimator_lib.evaluation import of_head, permutation_importance
 from estimator_lib.export.serving_inputs import raw_transform
+from transforms.applying import raw_rows
 
 MAX_PREDICTIONS = 400_000
 """Rows that are predicted in all at most; of many fields, fewer rows are drawn."""

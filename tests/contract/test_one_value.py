@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components.steps import raw_rows
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.core.values import Logical
 from estimator_lib.export.serving_inputs import raw_transform
+from transforms.applying import raw_rows
 from transforms.reading import readers
 from transforms.reading.files import InputFile
 from transforms.reading.rows import Field, Layout

@@ -155,9 +155,9 @@ def test_tft_finds_the_vocabularies_of_the_function(done):
 def test_the_exported_model_holds_the_function(done, tmp_path):
     import estimator_lib
     from components.steps import model as artifact
-    from components.steps import raw_rows
     from estimator_lib.core import columns as fc
     from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
+    from transforms.applying import raw_rows
 
     columns = artifact.read_columns(str(done.transform))
     ready = [fc.transformed(columns[n]) for n in ("shouted", "words", "color_x_words", "scaled")]

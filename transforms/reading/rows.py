@@ -503,23 +503,18 @@ def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
         wrong["domain"] = _outside(text, field.values)
     if field.dates:
         wrong["date"] = np.isnan(values.seconds(text)) & ~_nulls(text)
-    faults = [
-        (
-            cause,
-            np.flatnonzero(
-                pc.fill_null(pa.array(among).take(encoded.indices), False).to_numpy(
-                    zero_copy_only=False
-                )
-            ),
-        )
-        for cause, among in wrong.items()
-        if among.any()
-    ]
+    faults = [(why, _rows_of(encoded, among)) for why, among in wrong.items() if among.any()]
     if text is not encoded.dictionary:  # some are missing, or have become equal
         again = text.dictionary_encode()
         indices = again.indices.take(encoded.indices)
         return pa.DictionaryArray.from_arrays(indices, again.dictionary), faults
     return encoded, faults
+
+
+def _rows_of(encoded: pa.DictionaryArray, among: Array) -> Array:
+    """The rows whose text is among some of the dictionary."""
+    marked = pc.fill_null(pa.array(among).take(encoded.indices), False)
+    return np.flatnonzero(marked.to_numpy(zero_copy_only=False))
 
 
 def _outside(text: pa.Array, domain: Sequence[str]) -> Array:
