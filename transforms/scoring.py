@@ -139,7 +139,7 @@ def run(
         ]
         path = pathlib.Path(work) / "done.json"
         score = ScoreFiles(part, layout, str(version), load, str(writer.directory), threads)
-        portions = [tuple(tasks)] if threads > 1 else [(task,) for task in tasks]
+        portions = runners.portions(tasks, threads)
 
         def build(pipeline: beam.Pipeline) -> None:
             shards = (

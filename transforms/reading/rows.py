@@ -224,7 +224,7 @@ class Digested(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         data = self._source.read(len(buffer))
         buffer[: len(data)] = data
         if self._hash is not None:
@@ -253,7 +253,7 @@ class Stretch(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: memoryview) -> int:
         data = self._header.read(len(buffer))
         if not data:
             data = self._source.read(min(len(buffer), self._left))

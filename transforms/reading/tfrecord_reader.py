@@ -47,6 +47,8 @@ _ARROW = {"string": pa.binary(), "int": pa.int64(), "float": pa.float32()}
 _LENGTH = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 
+Array = np.ndarray[Any, Any]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Record:
@@ -264,7 +266,7 @@ def _place(record: _Record) -> str:
     return f"record {record.number:,}, byte {record.offset:,}"
 
 
-def _column(kind: str, values: Any, splits: Any) -> pa.Array:
+def _column(kind: str, values: Array, splits: Array) -> pa.Array:
     """The first value of every row, null without one."""
     present = splits[1:] > splits[:-1]
     flat = pa.array(values, _ARROW[kind])
@@ -317,7 +319,9 @@ def _malformed(
     return Problems.of(found, kept=layout.listed)
 
 
-def _several(file: InputFile, layout: Layout, parsed: Any, batch: list[_Record]) -> Problems:
+def _several(
+    file: InputFile, layout: Layout, parsed: Mapping[str, Any], batch: list[_Record]
+) -> Problems:
     found: list[Problem] = []
     total = 0
     for name in [n for n in layout.names if n not in layout.lists]:
