@@ -28,8 +28,9 @@ from transforms.applying import raw_rows
 from transforms.beam import runners
 from transforms.learning.analysis import raise_first
 from transforms.reading import files, readers
+from transforms.reading.numbers import FLOAT
 from transforms.reading.problems import SHOWN, Problems
-from transforms.reading.rows import FLOAT, Field, Layout, Rows
+from transforms.reading.rows import Field, Layout, Rows
 
 KIND = "predictions"
 BATCH_ROWS = 8192

@@ -12,6 +12,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from transforms.learning.analysis import FieldAnalysis, SplitAnalysis
 from transforms.learning.sketches import NumberCounts
 
+Array = np.ndarray[Any, Any]
+
 TOP_VALUES = 20
 RANKS = 200
 EQUAL_WIDTHS = 40
@@ -137,7 +139,9 @@ def _numeric(stats: statistics_pb2.NumericStatistics, analysis: FieldAnalysis) -
 
 
 def _add_buckets(
-    histogram: statistics_pb2.Histogram, edges: Sequence[float], heights: Sequence[float]
+    histogram: statistics_pb2.Histogram,
+    edges: Sequence[float] | Array,
+    heights: Sequence[float] | Array,
 ) -> None:
     for low, high, height in zip(edges[:-1], edges[1:], heights, strict=True):
         histogram.buckets.add(

@@ -42,15 +42,14 @@ from transforms.reading import values
 from transforms.reading.files import InputFile, Part
 from transforms.reading.problems import Problem, Problems
 from transforms.reading.rows import (
-    Digested,
     Field,
     Layout,
     ReadSummary,
     Rows,
-    Stretch,
     no_rows,
     typed_rows,
 )
+from transforms.reading.streams import Digested, Stretch
 
 __all__ = ["Field", "Layout", "ReadSummary", "Rows", "infer_types", "read_header", "read_rows"]
 

@@ -20,10 +20,10 @@ from transforms.reading.rows import (
     Layout,
     ReadSummary,
     Rows,
-    Stretch,
     check_fields,
     stored_rows,
 )
+from transforms.reading.streams import Stretch
 
 BATCH_ROWS = 1 << 16
 

@@ -26,7 +26,6 @@ from transforms.reading.files import InputFile
 from transforms.reading.lists import Lists
 from transforms.reading.problems import Problem, Problems
 from transforms.reading.rows import (
-    Digested,
     Layout,
     ReadSummary,
     Rows,
@@ -34,6 +33,7 @@ from transforms.reading.rows import (
     no_rows,
     stored_rows,
 )
+from transforms.reading.streams import Digested
 
 BATCH_RECORDS = 1 << 13
 BATCH_BYTES = 8 << 20
