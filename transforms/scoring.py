@@ -126,7 +126,8 @@ def run(
     progress = Progress("predict")
     progress.line(f"predict  {len(inputs)} files with {version}")
     threads = runners.threads(runner_options)
-    layout = _layout(part, version, model(load, str(version)))
+    lineage = _lineage(version)
+    layout = _layout(part, lineage, model(load, str(version)))
     with (
         storage.temporary_directory("predict-") as work,
         manifest.committed_artifact(output) as writer,
@@ -139,7 +140,9 @@ def run(
             for number, file in enumerate(inputs)
         ]
         path = pathlib.Path(work) / "done.json"
-        score = ScoreFiles(part, layout, str(version), load, str(writer.directory), threads)
+        score = ScoreFiles(
+            part, layout, _labels(lineage), str(version), load, str(writer.directory), threads
+        )
         portions = runners.portions(tasks, threads)
 
         def build(pipeline: beam.Pipeline) -> None:
@@ -161,7 +164,7 @@ def run(
             left_out=scored.left_out,
             faults=list(scored.faults),
             version=version.name,
-            model=_lineage(version).get("model"),
+            model=lineage.get("model"),
             keep=part.keep,
         )
     progress.line(f"predict  {scored.rows:,} rows scored, {scored.left_out:,} left out")
@@ -181,6 +184,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
         self,
         part: PredictPart,
         layout: Layout,
+        found: Mapping[str, labels.OneLabel],
         version: str,
         load: Load,
         directory: str,
@@ -188,6 +192,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
     ) -> None:
         self._part = part
         self._layout = layout
+        self._labels = found
         self._version = version
         self._load = load
         self._directory = directory
@@ -205,11 +210,6 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
 
     def _shard(self, task: Task) -> Done:
         served = model(self._load, self._version)
-        label = _lineage(pathlib.Path(self._version)).get("label", {"kind": "heads", "heads": []})
-        found = {
-            f"{head}/" if head else "": own
-            for head, own in labels.heads(labels.from_json(label)).items()
-        }
         rows = left_out = 0
         problems = Problems()
         path = pathlib.Path(self._directory) / task.shard
@@ -222,7 +222,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if chunk.batch.num_rows:
                     table = pa.Table.from_batches([chunk.batch])
                     inputs = raw_rows.arrays(table.select(sorted(served.inputs)))
-                    shard.write(_columns(chunk, served.predict(inputs, BATCH_ROWS), found))
+                    shard.write(_columns(chunk, served.predict(inputs, BATCH_ROWS), self._labels))
                     rows += chunk.batch.num_rows
         faults = [problem.sentence for problem in problems.first[:SHOWN]]
         return Done(shard=task.shard, rows=rows, left_out=left_out, faults=faults)
@@ -305,8 +305,7 @@ def _summary(
     )
 
 
-def _layout(part: PredictPart, version: pathlib.Path, served: Model) -> Layout:
-    lineage = _lineage(version)
+def _layout(part: PredictPart, lineage: Mapping[str, Any], served: Model) -> Layout:
     separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
@@ -339,6 +338,12 @@ def _lineage(version: pathlib.Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         return {}
     return found
+
+
+def _labels(lineage: Mapping[str, Any]) -> dict[str, labels.OneLabel]:
+    """The labels by what the names of their predictions begin with."""
+    described = labels.from_json(lineage.get("label", {"kind": "heads", "heads": []}))
+    return {f"{head}/" if head else "": own for head, own in labels.heads(described).items()}
 
 
 def _unread(rows: Rows) -> bool:

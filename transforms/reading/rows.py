@@ -240,7 +240,9 @@ def typed_rows(
         where: Gives its place in words, if a line is not enough.
     """
     tokens = _Tokens.of(layout)
-    typed, lengths, problems, bad_rows = _typed_columns(file, layout, columns, line_of, where)
+    typed, lengths, problems, bad_rows = _typed_columns(
+        file, layout, tokens, columns, line_of, where
+    )
     for name, weights in layout.pairs:
         unequal = np.flatnonzero(lengths[name] != lengths[weights])
         if len(unequal):
@@ -277,7 +279,9 @@ def extended(file: InputFile, layout: Layout, rows: Rows, columns: Mapping[str, 
         rows: What there is already.
         columns: The fields, as `typed_rows` takes them.
     """
-    typed, _, problems, bad_rows = _typed_columns(file, layout, columns, rows.line_of, rows.where)
+    typed, _, problems, bad_rows = _typed_columns(
+        file, layout, _Tokens.of(layout), columns, rows.line_of, rows.where
+    )
     known = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
     whole = dataclasses.replace(
         rows,
@@ -290,12 +294,12 @@ def extended(file: InputFile, layout: Layout, rows: Rows, columns: Mapping[str, 
 def _typed_columns(
     file: InputFile,
     layout: Layout,
+    tokens: _Tokens,
     columns: Mapping[str, pa.Array],
     line_of: Callable[[int], int],
     where: Callable[[int], str],
 ) -> tuple[dict[str, pa.Array], dict[str, Array], Problems, list[Array]]:
     """The fields in their types, lengths of lists, faults, and the rows that have them."""
-    tokens = _Tokens.of(layout)
     problems = Problems()
     bad_rows: list[Array] = []
     typed: dict[str, pa.Array] = {}
