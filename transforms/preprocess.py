@@ -30,7 +30,7 @@ from transforms.applying import graph, materialize
 from transforms.beam import counting, object_store, runners
 from transforms.learning import first_pass, resolution, statistics
 from transforms.learning.analysis import Analysis, SplitAnalysis, raise_first
-from transforms.reading import files, readers, records, splits
+from transforms.reading import bigquery_snapshot, files, readers, records, splits
 from transforms.reading.problems import Problem
 from transforms.validating import first_look, quarantine, schema_policy, statistics_page
 
@@ -268,8 +268,6 @@ def _inputs(
     table = part.data.bigquery
     if table is None:
         return part, files.find(part.data.patterns(), base_dir)
-    from transforms.reading import bigquery_snapshot
-
     data = part.data.model_copy(update={"format": "parquet", "bigquery": None})
     part = part.model_copy(update={"data": data})
     wanted = None  # which fields a function gives is not known before it has learned

@@ -22,7 +22,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from transforms import dataset
 from transforms.learning import statistics
-from transforms.learning.analysis import Analysis, AnalysisFn
+from transforms.learning.analysis import Analysis, AnalysisFn, SplitAnalysis
 from transforms.reading import records, values
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
@@ -128,8 +128,6 @@ def _analysis(batch: pa.RecordBatch, name: str, every_token: frozenset[str]) -> 
 
 
 def _statistics(analysis: Analysis, name: str) -> Any:
-    from transforms.learning.analysis import SplitAnalysis
-
     return statistics.dataset_statistics(name, analysis.splits.get(name, SplitAnalysis()))
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 
 from estimator_lib.core.errors import DataError, Reason
 from transforms.reading.files import InputFile
@@ -162,28 +163,25 @@ def _kinds(file: InputFile, layout: Layout) -> dict[str, str]:
 
 def _kinds_of(data: bytes) -> dict[str, str] | None:
     """Feature -> type of one Example; None if it is not one."""
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.example import example_pb2
+    lists = _value_lists(data)
+    return None if lists is None else {name: _KINDS[kind] for name, (kind, _) in lists.items()}
+
+
+def _several_of(data: bytes) -> set[str]:
+    """Features with several values in one Example."""
+    return {name for name, (_, count) in (_value_lists(data) or {}).items() if count > 1}
+
+
+def _value_lists(data: bytes) -> dict[str, tuple[str, int]] | None:
+    """Feature -> which of an Example's lists it has, and how many values; None if it is none."""
+    from tensorflow.core.example import example_pb2  # loads TensorFlow
 
     try:
         features = example_pb2.Example.FromString(data).features.feature
     except DecodeError:
         return None
-    found = {name: feature.WhichOneof("kind") for name, feature in features.items()}
-    return {name: _KINDS[kind] for name, kind in found.items() if kind}
-
-
-def _several_of(data: bytes) -> set[str]:
-    """Features with several values in one Example."""
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.example import example_pb2
-
-    try:
-        features = example_pb2.Example.FromString(data).features.feature
-    except DecodeError:
-        return set()
-    found = {name: feature.WhichOneof("kind") for name, feature in features.items()}
-    return {n for n, kind in found.items() if kind and len(getattr(features[n], kind).value) > 1}
+    kinds = {name: feature.WhichOneof("kind") for name, feature in features.items()}
+    return {n: (kind, len(getattr(features[n], kind).value)) for n, kind in kinds.items() if kind}
 
 
 def read_rows(
