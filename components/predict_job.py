@@ -11,7 +11,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from components.quiet import startup_lines_hidden
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import files, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import ConfigError, Reason

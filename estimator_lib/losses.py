@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, did_you_mean, quote
 
 LossFn = Callable[..., tf.Tensor]
 _SUMMED = "estimator_lib/summed_losses"
@@ -40,7 +40,6 @@ def reduction_of(value: object) -> LossReduction:
         raise ConfigError(
             f"loss_reduction is invalid: got {quote(value)}."
             + did_you_mean(text, [r.value for r in LossReduction]),
-            reason=Reason.INVALID_VALUE,
         ) from None
 
 
@@ -211,5 +210,4 @@ def _between(loss: str, argument: str, value: float, low: float, high: float) ->
         raise ConfigError(
             f"losses.{loss}: argument {argument} is invalid: expected a number between {low} and "
             f"{high}, got {quote(value)}.",
-            reason=Reason.INVALID_VALUE,
         )

@@ -10,7 +10,6 @@ import base64
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 _SHAPES = {
     "an AWS access key": r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b",
@@ -86,7 +85,7 @@ def kind_of(text: str) -> str | None:
     return None
 
 
-def find(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def find(value: object, place: str) -> Iterator[tuple[str, str]]:
     """Yields the place and the kind of whatever looks like a credential.
 
     Args:
@@ -97,7 +96,7 @@ def find(value: Any, place: str) -> Iterator[tuple[str, str]]:
     yield from _find(value, place, place.rpartition(".")[2], 1)
 
 
-def _find(value: Any, place: str, name: str, shortest: int) -> Iterator[tuple[str, str]]:
+def _find(value: object, place: str, name: str, shortest: int) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _find(inner, f"{place}.{key}", str(key), _SHORTEST)

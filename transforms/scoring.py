@@ -23,6 +23,7 @@ from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from transforms.applying import raw_rows
 from transforms.beam import runners
@@ -31,6 +32,7 @@ from transforms.reading import files, readers
 from transforms.reading.numbers import FLOAT
 from transforms.reading.problems import SHOWN, Problems
 from transforms.reading.rows import Field, Layout, Rows
+from transforms.reading.units import written
 
 KIND = "predictions"
 BATCH_ROWS = 8192
@@ -220,7 +222,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if problems.total and (self._part.on_bad_rows == "fail" or _unread(chunk)):
                     problems.raise_if_any()
                 if chunk.batch.num_rows:
-                    table = pa.Table.from_batches([chunk.batch])
+                    table = written(pa.Table.from_batches([chunk.batch]), self._layout.units)
                     inputs = raw_rows.arrays(table.select(sorted(served.inputs)))
                     shard.write(_columns(chunk, served.predict(inputs, BATCH_ROWS), self._labels))
                     rows += chunk.batch.num_rows
@@ -306,16 +308,18 @@ def _summary(
 
 
 def _layout(part: PredictPart, lineage: Mapping[str, Any], served: Model) -> Layout:
+    units = {name: Unit(**unit) for name, unit in lineage.get("units", {}).items()}
     separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
             name=name,
-            type=_TYPES[dtype],
+            type="float" if name in units else _TYPES[dtype],
             several=len(shape) > 1,
             separator=separators.get(name, ""),
             logical=Logical(types[name]) if name in types else None,
             required=name in lineage.get("required", ()),
             dates=name in lineage.get("dates", ()),
+            unit=units.get(name),
             action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
         for name, (dtype, shape) in sorted(served.inputs.items())

@@ -62,17 +62,6 @@ class Model(Protocol):
         """Calls model_fn once, inside the current graph."""
 
 
-class WrappedFunction(Protocol):
-    """What `tf.compat.v1.wrap_function` gives."""
-
-    graph: tf.Graph
-
-    def prune(
-        self, feeds: Sequence[tf.Tensor], fetches: Mapping[str, tf.Tensor]
-    ) -> Callable[..., Mapping[str, tf.Tensor]]:
-        """Returns the function of some tensors of its graph that gives others."""
-
-
 @dataclasses.dataclass
 class Traced:
     """One mode of a model traced for export.
@@ -148,7 +137,7 @@ class Traced:
 
     def _add(
         self,
-        wrapped: WrappedFunction,
+        wrapped: tf.types.experimental.ConcreteFunction,
         prefix: str,
         inputs: Mapping[str, Any],
         exports: Mapping[str, outputs.ExportOutput],
@@ -190,7 +179,11 @@ def _exports(spec: EstimatorSpec, mode: str) -> dict[str, outputs.ExportOutput]:
     return {mode: outputs.EvalOutput(spec.loss, spec.predictions, spec.eval_metric_ops)}
 
 
-def _cut(wrapped: WrappedFunction, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:
+def _cut(
+    wrapped: tf.types.experimental.ConcreteFunction,
+    inputs: Mapping[str, Any],
+    results: Mapping[str, Any],
+) -> Any:
     """Returns a function of the tensors `inputs`, by name, that gives `results`."""
     arguments = input_names.traced_as(inputs)
     names = sorted(inputs)

@@ -12,6 +12,7 @@ import importlib
 import json
 import pathlib
 import shutil
+import signal
 import time
 
 from estimator_lib.core import config as configuration
@@ -71,7 +72,7 @@ class End:
         """Returns what a user would hold against this end, or None."""
         if self.code == 0:
             return None
-        if plan.act is Act.KILL and self.code == -9:
+        if (plan.act, self.code) in ((Act.KILL, -signal.SIGKILL), (Act.TERM, -signal.SIGTERM)):
             return None
         if "Traceback" in self.complained or not self.error:
             return f"untyped: exit code {self.code}\n{self.complained[-2000:]}"

@@ -1,22 +1,30 @@
 """Fault 19: asked to end by SIGTERM, in any phase: exit 75, nothing half-written; twice: at once.
 
-Fails when a step leaves SIGTERM to the kernel, when training does not save first, or when a second
-signal is noted like the first.
+Fails when a step leaves SIGTERM to the kernel, when training does not save first, when a second
+signal is noted like the first, or when `run` leaves before its step has ended.
 """
 
+import contextlib
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import yaml
 
 from components.steps.step import step
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import Reason, TrainingError
+from estimator_lib.export import retention
+from pipelines.local.step_server import GRACE_S
 from tests.contract.test_estimator import data, estimator
+from tests.faults.disk import Act, Plan
+from tests.faults.phases import CONFIG, attempt
+from tests.faults.phases import PHASES as STEPS
 
 STEP = """
 import pathlib, sys, time
@@ -73,7 +81,6 @@ PHASES = ("first trace", "step", "evaluation", "saving", "publishing")
 def test_training_step_asked_to_end_in_any_phase_goes_on_to_the_same_weights(
     tmp_path, monkeypatch, phase, capsys
 ):
-    from estimator_lib.export import retention
     from estimator_lib.training import checkpoints
 
     sent = []
@@ -155,3 +162,112 @@ def test_training_saves_before_it_ends(tmp_path):
         made.train(data(epochs=9), hooks=[AtThree()])
     assert (caught.value.exit_code, caught.value.reason) == (75, Reason.INTERRUPTED)
     assert made.get_variable_value("global_step") == 3
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("phase", STEPS)
+def test_step_asked_to_end_at_any_call_leaves_whole_things_and_its_rerun_is_equal(
+    phases, phase, times
+):
+    draw = random.Random(f"{phase} {times}")
+    call = draw.randint(1, len(phases.calls[phase]))
+    end, faults = attempt(phases, phase, Plan(act=Act.TERM, call=call, times=times))
+    assert not faults, (call, faults)
+    assert end.code in ((75, 0) if times == 1 else (75, 0, -signal.SIGTERM))
+
+
+CLIENT = """
+import contextlib, sys
+from pipelines import cli
+from pipelines.local import run, warm_steps
+
+class Shared(warm_steps.WarmSteps):
+    def __init__(self, *_, **__):
+        self._address = sys.argv[1]
+    def __exit__(self, *_):
+        pass
+
+run.WarmSteps = Shared
+sys.exit(cli.main(sys.argv[2:]))
+"""
+"""The command `run`, whose steps are forked from a server that is there already."""
+
+
+class Client:
+    """A `run` of the tiny configuration, in a process of its own."""
+
+    def __init__(self, phases, output):
+        self._server = phases.steps._process.pid
+        config = phases.root / "tiny.yaml"
+        config.write_text(yaml.safe_dump(CONFIG))
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CLIENT, phases.steps._address, "run", str(config),
+             "--output", str(output)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def reach(self, phase):
+        """Waits until a phase has begun."""
+        for line in self._process.stdout:
+            if line.strip() == phase:
+                return
+        raise AssertionError(f"{phase} did not begin: {self._process.stderr.read()}")
+
+    def ask(self, target):
+        """Sends SIGTERM to the client, its step, or both; or twice to the client."""
+        if target in ("step", "both"):
+            while not (steps := self._steps()):
+                time.sleep(0.01)
+            for pid in steps:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+        for _ in range({"step": 0, "client twice": 2}.get(target, 1)):
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            time.sleep(0.05)
+
+    def _steps(self):
+        """Steps of the server: leaders of their own sessions below it."""
+        parents = {}
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parents[int(folder.name)] = int(
+                    (folder / "stat").read_text().rpartition(")")[2].split()[1]
+                )
+        monitors = {pid for pid, parent in parents.items() if parent == self._server}
+        found = [pid for pid, parent in parents.items() if parent in monitors]
+        return [pid for pid in found if os.getsid(pid) == pid]
+
+    def end(self):
+        """Returns exit code, what it complained of, and how long that took."""
+        began = time.monotonic()
+        _, complained = self._process.communicate()
+        return self._process.returncode, complained, time.monotonic() - began
+
+
+ASKED = [
+    ("preprocess", "client"), ("preprocess", "step"), ("train", "both"), ("train", "client twice"),
+    ("train", "client"), ("evaluate", "step"), ("export", "client"), ("export", "both"),
+]  # fmt: skip
+CODES = {"client": {130}, "client twice": {130}, "step": {75}, "both": {130, 75}}
+
+
+@pytest.mark.timeout(900)
+def test_run_asked_to_end_by_its_client_or_its_step_goes_on_to_one_whole_version(phases, tmp_path):
+    draw, ended = random.Random(19), []
+    for phase, target in ASKED:
+        client = Client(phases, tmp_path)
+        client.reach(phase)
+        time.sleep(draw.random() * 0.2)
+        client.ask(target)
+        code, complained, seconds = client.end()
+        ended.append((phase, target, code))
+        assert code in CODES[target], (phase, target, code, complained)
+        assert "Traceback" not in complained, (phase, target, complained)
+        assert seconds < GRACE_S + 10
+    client = Client(phases, tmp_path)
+    code, complained, _ = client.end()
+    assert code == 0, (ended, complained)
+    serving = tmp_path / "serving"
+    assert [retention.damage(serving / str(v)) for v in retention.versions(serving)] == [None]
+    assert phases.left_over(tmp_path) == []

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import values as grammar
 from estimator_lib.core.errors import Reason, did_you_mean, quote
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from transforms.reading import numbers, values
 from transforms.reading.files import InputFile
@@ -58,6 +59,7 @@ class Field:
         logical: Of a string field, what its values are, once that is known: they are written in
             their canonical form. `TEXT` leaves them as they are; so does None.
         dates: Of a string field, whether its texts must be dates or timestamps.
+        unit: How texts of a number are written that have a unit.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Field:
     required: bool = False
     logical: Logical | None = None
     dates: bool = False
+    unit: Unit | None = None
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -130,6 +133,11 @@ class Layout:
             for field in self.fields
         )
         return dataclasses.replace(self, fields=fields)
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """How the fields with a unit are written."""
+        return {field.name: field.unit for field in self.fields if field.unit is not None}
 
     @property
     def lists(self) -> frozenset[str]:
@@ -425,7 +433,8 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, F
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         text = pc.if_else(missing, pa.scalar(None), column)
-        found, faults = numbers.parsed(tokens.plain(text, number=True), target)
+        plain = tokens.plain(text, number=True) if field.unit is None else _bare(text, field.unit)
+        found, faults = numbers.parsed(plain, target)
     else:
         found, faults = numbers.converted(column, target)
     return numbers.checked(
@@ -436,6 +445,17 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, F
         as_int=field.type == "int",
         category=field.category,
     )
+
+
+def _bare(text: pa.Array, unit: Unit) -> pa.Array:
+    """Numbers without their unit, as Python writes them; another text is marked as no number."""
+    found = pc.binary_join_element_wise(pa.scalar(_NO_NUMBER), text, "")
+    for pattern, rewrite in unit.rewrites:
+        plain = pc.replace_substring_regex(text, pattern, rewrite)
+        for mark, written in ((unit.thousands, ""), (unit.decimal, ".")):
+            plain = pc.replace_substring(plain, mark, written) if mark else plain
+        found = pc.if_else(pc.match_substring_regex(text, pattern), plain, found)
+    return found
 
 
 def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, Faults]:
@@ -605,6 +625,13 @@ def _value_problem(
             f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
             "missing value."
         )
+        sign = re.fullmatch(r"[-+]?(\D*?)[-+]?\d[\d.,' ]*(\D*)", text.strip())
+        if field.unit is not None:
+            what += f" in {field.unit.sign!r}"
+            action = "Correct the value, data.units, data.decimal or data.thousands."
+        elif sign is not None and bool(sign[1].strip()) != bool(sign[2].strip()):
+            unit = (sign[1] or sign[2]).strip()
+            action = f"If {unit!r} is its unit, add units: {{{field.name}: {unit!r}}} to data."
         reason = Reason.VALUE_UNPARSABLE
     elif cause == "date":
         what = (
