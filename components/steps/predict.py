@@ -6,7 +6,7 @@ import hashlib
 
 from kfp import dsl
 
-from components import predict_job
+from components.steps import predict_job
 from estimator_lib.core import manifest
 from estimator_lib.core.config import PredictPart
 from transforms.scoring import KIND
