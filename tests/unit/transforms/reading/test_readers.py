@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib.core.errors import DataError, Reason, SchemaError
+from estimator_lib.core.values import Logical
 from transforms.reading import readers
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
-from transforms.reading.rows import Field, Layout
+from transforms.reading.rows import Field, Layout, written_out
 
 FIELDS = (
     Field(name="c", type="string"),
@@ -103,6 +104,20 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
         {"c": "é, b", "i": -3, "f": None},
     ]
     assert texts == [{"c": "a", "i": "1"}, {"c": "", "i": ""}, {"c": "é, b", "i": "-3"}]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "tfrecord"])
+def test_a_batch_holds_each_text_once_however_it_is_written(tmp_path, kind):
+    rows = [{"c": text} for text in ("1.0", "1", "NA", "2", "1.00", "")]
+    path = tmp_path / "file"
+    path.write_bytes(written(kind, rows, tmp_path) + (b"\n" if kind == "csv" else b""))
+    field = Field(name="c", type="string", logical=Logical.INTEGER)
+    layout = Layout(format=kind, fields=(field,), missing=("", "NA"))
+    (some,) = readers.reader(kind).read_rows(InputFile(name="file", path=str(path)), layout)
+    column = some.batch.column("c")
+    assert column.dictionary.to_pylist() == ["1", "2"]
+    assert column.to_pylist() == ["1", "1", None, "2", "1", None]
+    assert written_out(some.batch).column("c").type == pa.string()
 
 
 @pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
