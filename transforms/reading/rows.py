@@ -145,6 +145,11 @@ class Layout:
         return frozenset(field.name for field in self.fields if field.several)
 
     @property
+    def plain_texts(self) -> list[str]:
+        """The fields with one text per record."""
+        return [f.name for f in self.fields if f.type == "string" and not f.several]
+
+    @property
     def names(self) -> list[str]:
         """All fields that a file must have."""
         return list(dict.fromkeys([*(f.name for f in self.fields), *self.texts]))
@@ -460,7 +465,8 @@ def _bare(text: pa.Array, unit: Unit) -> pa.Array:
 
 def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, Faults]:
     """The texts of a column, each looked at once; with the rows whose text is not in the domain."""
-    encoded = column.dictionary_encode()
+    given = column.type == TEXTS  # in which a text may be there twice
+    encoded = column if given else column.dictionary_encode()
     text = _as_text(tokens.plain(encoded.dictionary, number=False), field)
     missing = tokens.among(text)
     if pc.any(missing).as_py():
@@ -471,7 +477,7 @@ def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, F
     if field.dates:
         wrong["date"] = np.isnan(values.seconds(text)) & ~_nulls(text)
     faults = [(why, _rows_of(encoded, among)) for why, among in wrong.items() if among.any()]
-    if text is not encoded.dictionary:  # some are missing, or have become equal
+    if given or text is not encoded.dictionary:  # some are missing, or have become equal
         again = text.dictionary_encode()
         indices = again.indices.take(encoded.indices)
         return pa.DictionaryArray.from_arrays(indices, again.dictionary), faults
@@ -550,10 +556,11 @@ def stored_rows(
     """
     problems = Problems()
     left_out = 0
+    texts = set(layout.plain_texts)
     plain: dict[str, pa.Array] = {}
     bad: list[Array] = []
     for name in layout.names:
-        plain[name], wrong = values.plain(columns[name])
+        plain[name], wrong = _plain(columns[name], encoded=name in texts)
         if len(wrong):
             bad.append(wrong)
             found = [
@@ -590,6 +597,16 @@ def stored_rows(
     return dataclasses.replace(
         rows, problems=problems + rows.problems, left_out=rows.left_out + left_out
     )
+
+
+def _plain(column: pa.Array, *, encoded: bool) -> tuple[pa.Array, Array]:
+    """As `values.plain`; a dictionary of texts may stay `encoded`."""
+    if encoded and pa.types.is_dictionary(column.type):
+        distinct, wrong = values.plain(column.dictionary)
+        if pa.types.is_string(distinct.type) and not distinct.null_count and not len(wrong):
+            indices = column.indices.cast(pa.int32())
+            return pa.DictionaryArray.from_arrays(indices, distinct), wrong
+    return values.plain(column)
 
 
 def check_fields(file: InputFile, found: Sequence[str], wanted: Sequence[str]) -> list[Problem]:

@@ -247,3 +247,23 @@ def test_feature_that_first_appears_late_is_found(tmp_path):
     assert rows[-1]["i"] == 1
     assert rows[0]["i"] is None
     assert len(rows) == 1201
+
+
+def test_a_parquet_file_may_hold_texts_as_dictionaries(tmp_path):
+    texts = [f"t{i % 3}" if i % 4 else None for i in range(40)]
+    texts[7] = "a\0b"
+    plain = pa.table({"c": pa.array(texts)})
+    found = []
+    for table, stored in [
+        (plain, False),
+        (plain, True),
+        (pa.table({"c": plain["c"].dictionary_encode()}), True),
+    ]:
+        path = tmp_path / "file"
+        pq.write_table(table, path, use_dictionary=stored, row_group_size=15)
+        found.append(read("parquet", path.read_bytes(), tmp_path, FIELDS[:1], texts=("c",)))
+    rows, as_texts, problems = found[0]
+    assert len(rows) == len(as_texts) == 39
+    assert [problem.where for problem in problems.first] == ["row group 0, row 8"]
+    assert all((other[0], other[1], other[2].first) == (rows, as_texts, problems.first)
+               for other in found[1:])  # fmt: skip
