@@ -18,7 +18,7 @@ from typing import Any
 import apache_beam as beam
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, labels, manifest, storage
+from estimator_lib.core import config, description, labels, manifest, storage
 from estimator_lib.core.errors import (
     DataError,
     EstimatorLibError,
@@ -205,7 +205,8 @@ class _Learned:
 
     Attributes:
         source: How the files are read, now that it is known what their texts are.
-        analysis: All there is to know of their rows.
+        analysis: All there is to know of their rows, and `train` of those fields of the train
+            split that the files have.
         quarantined: Records at fault that are left out, the faults of each.
         computed: DatasetFeatureStatisticsList by split.
         anomalies: What is wrong with them, by split.
@@ -214,6 +215,7 @@ class _Learned:
 
     source: records.Source
     analysis: Analysis
+    train: SplitAnalysis
     quarantined: list[list[Problem]]
     computed: Mapping[str, Any]
     anomalies: Mapping[str, Any]
@@ -225,12 +227,13 @@ def _learned(given: _Settled, runner_options: Sequence[str], cache: str | None) 
     source = given.source.resolved(analysis.logical)
     quarantined = quarantine.check(analysis, given.part.data)
     _require_rows(analysis, splits.names(given.part.data.split))
-    in_order = _in_order(analysis)
-    computed = {name: statistics.dataset_statistics(name, s) for name, s in in_order.items()}
-    statistics.add_common_histograms(computed, in_order)
+    of_files = {n: split.without(source.ages) for n, split in _in_order(analysis).items()}
+    computed = {name: statistics.dataset_statistics(name, s) for name, s in of_files.items()}
+    statistics.add_common_histograms(computed, of_files)
     return _Learned(
-        source=source,
+        source=dataclasses.replace(source, ages={}),  # they have been learned from
         analysis=analysis,
+        train=of_files["train"],
         quarantined=quarantined,
         computed=computed,
         anomalies=given.policy.judge(computed) if given.policy is not None else {},
@@ -245,7 +248,7 @@ def _write_learned(
     writer = commits.enter_context(object_store.committed(directory))
     heads = given.part.heads
     schema = statistics.infer_schema(
-        learned.analysis.splits["train"],
+        learned.train,
         labels=[field for own in heads.values() for field in own.raw_fields],
     )
     statistics_page.write_statistics(writer, learned.computed, schema, learned.anomalies)
@@ -422,7 +425,11 @@ def _write_examples(
     output: str,
     runner_options: Sequence[str],
 ) -> None:
-    described = storage.canonical_json(graph.description(resolved, source.features, source.logical))
+    described = storage.canonical_json(
+        description.Description(
+            columns=resolved, raw_fields=source.features, types=source.logical
+        ).to_json()
+    )
     kept = {name: file.kept for name, file in analysis.files.items()}
     threads = runners.threads(runner_options)
     total = sum(split.kept for split in analysis.splits.values())

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
-from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core.errors import ConfigError, DataError, EstimatorLibError, Reason, quote
 from estimator_lib.core.progress import Progress
 from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
@@ -377,9 +377,16 @@ def _columns(
         width = flat.shape[1]
         endings = named if len(named) == width else range(width)
         for column, ending in zip(flat.T, endings, strict=True):
+            title = f"{name}_{ending}" if width > 1 else name
+            if title in rows.texts:
+                raise ConfigError(
+                    f"Field {quote(title)} of predict.keep is called as a prediction of the "
+                    "model. Leave it away, or rename it in the data.",
+                    reason=Reason.DUPLICATE,
+                )
             texts = column.dtype == object
             cells = [cell.decode(errors="replace") for cell in column] if texts else column
-            columns[f"{name}_{ending}" if width > 1 else name] = pa.array(cells)
+            columns[title] = pa.array(cells)
     return pa.table(columns)
 
 
