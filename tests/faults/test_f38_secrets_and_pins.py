@@ -222,11 +222,15 @@ def test_token_that_a_server_answers_with_is_not_repeated():
         connection = client.Connection(
             client.address(server.host, environment={client.TOKEN: WORD})
         )
+        encoded = base64.b64encode(WORD.encode()).decode()
         for status in (400, 403, 404, 500):
-            server.fail("POST", "/runs$", status, f"bad header: Bearer {WORD}")
-            with pytest.raises(EstimatorLibError, match="bad header") as caught:
-                connection.submit(spec, {})
-            assert WORD not in str(caught.value)
+            for written in (WORD, encoded, "".join(f"\\u{ord(c):04x}" for c in WORD)):
+                said = f'{{"message": "bad header: Bearer {written}"}}'
+                server.fail("POST", "/runs$", status, said)
+                with pytest.raises(EstimatorLibError, match="bad header") as caught:
+                    connection.submit(spec, {})
+                assert WORD not in str(caught.value)
+                assert encoded not in str(caught.value)
 
 
 @pytest.mark.parametrize("image", ["python", "python:latest", "registry.example:5000/python"])
