@@ -240,6 +240,7 @@ def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
             separator=separators.get(name, ""),
             logical=Logical(types[name]) if name in types else None,
             required=name in lineage.get("required", ()),
+            dates=name in lineage.get("dates", ()),
             action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
         for name, (dtype, shape) in sorted(served(str(version)).inputs.items())

@@ -27,7 +27,6 @@ from estimator_lib.heads._base import calibrations, combined
 from estimator_lib.inputs import datasets
 from estimator_lib.protocols import Array, Features, InputFn, Labels
 from estimator_lib.specs import EstimatorSpec
-from estimator_lib.training import checkpoints
 from estimator_lib.training.run_config import RunConfig
 
 FILE = "calibration.json"
@@ -36,6 +35,7 @@ METHODS = ("platt", "temperature")
 _ATTRIBUTE = "_calibration"
 _STEPS = 100
 Floats = npt.NDArray[np.float64]
+Named = Mapping[str | tuple[str, str], Array]
 
 
 def calibrate(
@@ -70,7 +70,7 @@ def calibrate(
     logits, labels, weights = _collected(estimator, input_fn, weight_column, head)
     better = calibrated(estimator, {head: fit(logits, labels, weights, method=method)})
     entries = [{"head": name, **dataclasses.asdict(c)} for name, c in _of(better).items()]
-    content = {"step": _step(estimator), "heads": entries}
+    content = {"step": estimator.checkpoints.newest_step(), "heads": entries}
     storage.write_json(pathlib.Path(estimator.model_dir) / FILE, content)
     return better
 
@@ -111,11 +111,6 @@ def _of(estimator: Estimator) -> dict[str | None, Calibration]:
     return found
 
 
-def _step(estimator: Estimator) -> int | None:
-    path = estimator.latest_checkpoint()
-    return None if path is None else checkpoints.step_of(path)
-
-
 def _written(estimator: Estimator) -> dict[str | None, Calibration]:
     path = pathlib.Path(estimator.model_dir) / FILE
     try:
@@ -126,7 +121,7 @@ def _written(estimator: Estimator) -> dict[str | None, Calibration]:
             "writes. Call that first.",
             reason=Reason.FILE_NOT_FOUND,
         ) from error
-    step = _step(estimator)
+    step = estimator.checkpoints.newest_step()
     if content["step"] != step:
         raise ConfigError(
             f"The calibration in {estimator.model_dir} does not fit its newest checkpoint: it was "
@@ -234,7 +229,7 @@ def _collected(
     return np.concatenate(logits), np.concatenate(labels), joined
 
 
-def _positions(predictions: Mapping[str, Array], scores: Array) -> Array:
+def _positions(predictions: Named, scores: Array) -> Array:
     """Returns which of the scores are of examples: bool `[batch]`, or `[batch, time]`."""
     if scores.ndim == 2:
         return np.ones(len(scores), bool)
@@ -251,9 +246,9 @@ def _aligned(values: Labels, inside: Array) -> Array:
     return np.asarray(values).reshape(inside.shape)[inside]
 
 
-def _needed(predictions: Array | Mapping[str, Array], head: str | None, key: str) -> Array:
-    for name in (key, (head, key)):
-        if isinstance(predictions, Mapping) and name in predictions:
+def _needed(predictions: Named, head: str | None, key: str) -> Array:
+    for name in (key, (head or "", key)):
+        if name in predictions:
             return np.asarray(predictions[name])
     raise ConfigError(
         f"The model cannot be calibrated: it predicts no {key!r}: expected a binary or "

@@ -16,8 +16,10 @@ from typing import Any
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import RowsInput
-from estimator_lib.specs import EvalSpec, TrainSpec
+from estimator_lib.protocols import InputFn
+from estimator_lib.specs import EvalSpec, ExporterLike, TrainSpec
 from estimator_lib.training import checkpoints, hooks
 from estimator_lib.training.early_stopping import MetricStoppingHook
 
@@ -27,7 +29,7 @@ _POLL_S = 5.0
 
 
 def train_and_evaluate(
-    estimator: Any,
+    estimator: Estimator,
     train_spec: TrainSpec,
     eval_spec: EvalSpec | Sequence[EvalSpec],
 ) -> tuple[Any, list[Any]] | None:
@@ -83,7 +85,7 @@ def train_and_evaluate(
 
 
 def _train_locally(
-    estimator: Any, train_spec: TrainSpec, specs: Sequence[EvalSpec]
+    estimator: Estimator, train_spec: TrainSpec, specs: Sequence[EvalSpec]
 ) -> tuple[dict[str, Any], list[Any]]:
     finished = pathlib.Path(estimator.model_dir) / _FINISHED
     storage.remove(finished)
@@ -103,7 +105,7 @@ def _train_locally(
                 *(e.listener for e in evaluators),
             ],
         )
-    storage.write_json(finished, {"step": checkpoints.step_of(estimator.latest_checkpoint())})
+    storage.write_json(finished, {"step": estimator.checkpoints.newest_step() or 0})
     metrics, exports = {}, []
     for spec, evaluator in zip(specs, evaluators, strict=bool(evaluators)):
         found, exported = evaluator.final()
@@ -113,7 +115,7 @@ def _train_locally(
 
 
 def evaluate_and_export(
-    estimator: Any, spec: EvalSpec, path: str | None, *, final: bool
+    estimator: Estimator, spec: EvalSpec, path: str | None, *, final: bool
 ) -> tuple[dict[str, Any], list[Any]]:
     """Evaluates a checkpoint and hands it to the exporters of `spec`."""
     metrics = estimator.evaluate(
@@ -127,10 +129,10 @@ def evaluate_and_export(
 
 
 def _export(
-    estimator: Any,
+    estimator: Estimator,
     path: str | None,
     metrics: dict[str, Any],
-    exporters: Sequence[Any],
+    exporters: Sequence[ExporterLike],
     *,
     final: bool,
 ) -> list[Any]:
@@ -156,7 +158,7 @@ class _Periodic(hooks.Hook):
 
     def __init__(
         self,
-        estimator: Any,
+        estimator: Estimator,
         spec: EvalSpec,
         train_spec: TrainSpec,
         stoppers: Sequence[MetricStoppingHook],
@@ -215,7 +217,7 @@ class _Listener(hooks.CheckpointSaverListener):
         self._evaluator = evaluator
         self._first = True
 
-    def after_save(self, session: Any, global_step_value: int) -> bool | None:
+    def after_save(self, session: hooks.StepContext, global_step_value: int) -> bool | None:
         first, self._first = self._first and session.step == session.first_step, False
         return self._evaluator.saved(global_step_value, first=first)
 
@@ -233,7 +235,7 @@ class Evaluator:
 
     def __init__(
         self,
-        estimator: Any,
+        estimator: Estimator,
         specs: Sequence[EvalSpec],
         max_steps: int | None,
         *,
@@ -283,7 +285,7 @@ class Evaluator:
             return None
 
 
-def _steps_per_epoch(input_fn: Any) -> int:
+def _steps_per_epoch(input_fn: InputFn) -> int:
     if isinstance(input_fn, RowsInput):
         return input_fn.batches_per_epoch
     raise ConfigError(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from estimator_lib.core.errors import CheckpointError, DataError
+from estimator_lib.core.errors import CheckpointError, DataError, Reason
 
 
 class _OfTensorFlow:
@@ -30,3 +30,5 @@ class BadValueError(_OfTensorFlow, DataError, tf.errors.InvalidArgumentError):
 
 class NotSavedError(_OfTensorFlow, CheckpointError, tf.errors.NotFoundError):
     """A checkpoint does not hold what is asked for."""
+
+    default_reason = Reason.UNKNOWN_NAME

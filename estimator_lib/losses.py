@@ -9,11 +9,10 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import tensorflow as tf
 
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, did_you_mean, quote
 
 LossFn = Callable[..., tf.Tensor]
 _SUMMED = "estimator_lib/summed_losses"
@@ -26,7 +25,7 @@ class LossReduction(enum.StrEnum):
     SUM_OVER_BATCH_SIZE = "sum_over_batch_size"
 
 
-def reduction_of(value: Any) -> LossReduction:
+def reduction_of(value: object) -> LossReduction:
     """Returns the reduction that `value` names: one of ours, its text or a Keras 2 constant.
 
     Raises:
@@ -41,7 +40,6 @@ def reduction_of(value: Any) -> LossReduction:
         raise ConfigError(
             f"loss_reduction is invalid: got {quote(value)}."
             + did_you_mean(text, [r.value for r in LossReduction]),
-            reason=Reason.INVALID_VALUE,
         ) from None
 
 
@@ -212,5 +210,4 @@ def _between(loss: str, argument: str, value: float, low: float, high: float) ->
         raise ConfigError(
             f"losses.{loss}: argument {argument} is invalid: expected a number between {low} and "
             f"{high}, got {quote(value)}.",
-            reason=Reason.INVALID_VALUE,
         )

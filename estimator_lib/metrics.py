@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
+Numbers: TypeAlias = tf.Tensor | npt.ArrayLike
 _EPSILON = 1e-7
 _LOGITS = 30.0
 _BINS = 65_536
@@ -28,11 +30,11 @@ class Metric(abc.ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.variables: list[Any] = []
-        self.updates: list[Any] = []
+        self.variables: list[tf.Variable] = []
+        self.updates: list[tf.Operation] = []
         """What `update_state` made in a graph, for those who run it in a session."""
 
-    def add_state(self, name: str, shape: Sequence[int]) -> Any:
+    def add_state(self, name: str, shape: Sequence[int]) -> tf.Variable:
         """Returns a new float64 variable of zeros, summed over replicas."""
         variable = tf.Variable(
             np.zeros(tuple(shape), np.float64),
@@ -45,14 +47,14 @@ class Metric(abc.ABC):
         self.variables.append(variable)
         return variable
 
-    def updated(self, update: Any) -> Any:
+    def updated(self, update: tf.Operation) -> tf.Operation:
         """Notes an update that a graph holds and returns it."""
         if not tf.executing_eagerly():
             self.updates.append(update)
         return update
 
     @abc.abstractmethod
-    def update_state(self, *args: Any, **kwargs: Any) -> Any:
+    def update_state(self, *args: Any, **kwargs: Any) -> tf.Operation:
         """Adds a batch. Each metric says what it takes."""
 
     @abc.abstractmethod
@@ -78,7 +80,9 @@ class Sums(Metric):
         self._index = {key: i for i, key in enumerate(names)}
         self._total = self.add_state("sums", (len(self._index),))
 
-    def update_state(self, rows: Sequence[tf.Tensor], weights: tf.Tensor | None = None) -> Any:
+    def update_state(
+        self, rows: Sequence[tf.Tensor], weights: tf.Tensor | None = None
+    ) -> tf.Operation:
         """Adds sum(rows[i] * weights) to each sum.
 
         Args:
@@ -106,14 +110,14 @@ class View(Metric):
         value: Computes the result from the source.
     """
 
-    def __init__(self, name: str, source: Any, value: Callable[[Any], tf.Tensor]) -> None:
+    def __init__(self, name: str, source: Metric, value: Callable[[Any], tf.Tensor]) -> None:
         super().__init__(name)
         self.source = source
         self.variables = source.variables
         self.updates = source.updates
         self._value = value
 
-    def update_state(self, *args: Any, **kwargs: Any) -> Any:
+    def update_state(self, *args: Any, **kwargs: Any) -> tf.Operation:
         return self.source.update_state(*args, **kwargs)
 
     def result(self) -> tf.Tensor:
@@ -134,7 +138,7 @@ class Mean(Metric):
         super().__init__(name)
         self._sums = self.add_state("sums", (2,))
 
-    def update_state(self, values: Any, sample_weight: Any = None) -> Any:
+    def update_state(self, values: Numbers, sample_weight: Numbers | None = None) -> tf.Operation:
         """Adds numbers of any shape; weights are broadcast to it."""
         values = tf.cast(values, tf.float32)
         weights = tf.ones_like(values)
@@ -179,7 +183,9 @@ class ConfusionHistogram(Metric):
             self._bins = thresholds + 1
         self._histogram = self.add_state("histogram", (classes * 2 * self._bins,))
 
-    def update_state(self, labels: Any, scores: Any, sample_weight: Any = None) -> Any:
+    def update_state(
+        self, labels: Numbers, scores: Numbers, sample_weight: Numbers | None = None
+    ) -> tf.Operation:
         """Adds a batch.
 
         Args:

@@ -8,15 +8,28 @@ from __future__ import annotations
 import collections
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self, TypeAlias, cast
 
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
+from estimator_lib.protocols import Features, InputFn, Metric, Predictions
 
 RESERVED_METRICS: Final = ("loss", "global_step")
 DEFAULT_SIGNATURE: Final = "serving_default"
+
+
+TrainOp: TypeAlias = tf.Operation | tf.Tensor | Sequence[tf.Operation | tf.Tensor] | None
+MetricLike: TypeAlias = Metric | tuple[tf.Tensor, tf.Operation | tf.Tensor]
+"""A metric object that has been updated, or its value and the op that updates it."""
+
+
+class ExporterLike(Protocol):
+    """What `train_and_evaluate` hands a model to; see `export.exporters.Exporter`."""
+
+    name: str
+    export: Callable[..., bytes | None]
 
 
 class ModeKeys:
@@ -73,16 +86,16 @@ class EstimatorSpec(
     def __new__(
         cls,
         mode: str,
-        predictions: Any = None,
-        loss: Any = None,
-        train_op: Any = None,
-        eval_metric_ops: Mapping[str, Any] | None = None,
+        predictions: Predictions | None = None,
+        loss: tf.Tensor | None = None,
+        train_op: TrainOp = None,
+        eval_metric_ops: Mapping[str, MetricLike] | None = None,
         export_outputs: Mapping[str, ExportOutput] | None = None,
-        training_chief_hooks: Sequence[Any] | None = None,
-        training_hooks: Sequence[Any] | None = None,
-        scaffold: Any = None,
-        evaluation_hooks: Sequence[Any] | None = None,
-        prediction_hooks: Sequence[Any] | None = None,
+        training_chief_hooks: Sequence[object] | None = None,
+        training_hooks: Sequence[object] | None = None,
+        scaffold: tf.compat.v1.train.Scaffold | None = None,
+        evaluation_hooks: Sequence[object] | None = None,
+        prediction_hooks: Sequence[object] | None = None,
     ) -> Self:
         if mode not in (ModeKeys.TRAIN, ModeKeys.EVAL, ModeKeys.PREDICT):
             raise _invalid("mode", "one of ModeKeys", mode)
@@ -113,7 +126,7 @@ class EstimatorSpec(
             _checked_hooks("prediction_hooks", prediction_hooks),
         )
 
-    def _replace(self, **changes: Any) -> EstimatorSpec:
+    def _replace(self, **changes: object) -> EstimatorSpec:
         """Returns a copy with `changes`, checked like a new one; the mode cannot be changed."""
         if changes.get("mode", self.mode) != self.mode:
             raise ConfigError(
@@ -125,7 +138,7 @@ class EstimatorSpec(
         return EstimatorSpec(**{**self._asdict(), **changes})
 
 
-def _checked_predictions(predictions: Any) -> Any:
+def _checked_predictions(predictions: object) -> Any:
     if predictions is None:
         return {}
     if isinstance(predictions, Mapping):
@@ -133,14 +146,14 @@ def _checked_predictions(predictions: Any) -> Any:
     return _tensor("predictions", predictions)
 
 
-def _scalar_loss(loss: Any) -> Any:
+def _scalar_loss(loss: tf.Tensor) -> Any:
     tensor = _tensor("loss", loss)
     if tensor.shape.rank not in (0, None) and tensor.shape.num_elements() not in (1, None):
         raise _invalid("loss", "a scalar", f"shape {tuple(tensor.shape)}")
     return tensor if tensor.shape.rank == 0 else tf.reshape(tensor, [])
 
 
-def _checked_train_op(train_op: Any) -> Any:
+def _checked_train_op(train_op: TrainOp) -> Any:
     for op in tf.nest.flatten(train_op):
         if op is None or isinstance(op, tf.Variable):
             continue
@@ -150,13 +163,13 @@ def _checked_train_op(train_op: Any) -> Any:
     return train_op
 
 
-def _checked_metrics(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
+def _checked_metrics(metrics: Mapping[str, MetricLike] | None) -> dict[str, Any]:
     if metrics is not None and not isinstance(metrics, Mapping):
         raise _mistyped("eval_metric_ops", "a dict", metrics)
     for name, metric in (metrics or {}).items():
         pair = isinstance(metric, tuple | list) and len(metric) == 2
         if pair:
-            for part in metric:
+            for part in cast("tuple[object, object]", metric):
                 _here(f"eval_metric_ops[{name!r}]", part)
         elif not (hasattr(metric, "result") and hasattr(metric, "reset_state")):
             raise _mistyped(
@@ -165,7 +178,7 @@ def _checked_metrics(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: _pair_in_session(name, metric) for name, metric in (metrics or {}).items()}
 
 
-def _pair_in_session(name: str, metric: Any) -> Any:
+def _pair_in_session(name: str, metric: MetricLike) -> Any:
     """Returns a metric object as (value, update op) in a graph that a session will run."""
     graph = tf.compat.v1.get_default_graph()
     if tf.executing_eagerly() or graph.building_function or isinstance(metric, tuple | list):
@@ -187,7 +200,7 @@ def _pair_in_session(name: str, metric: Any) -> Any:
 
 
 def _checked_exports(
-    outputs: Mapping[str, ExportOutput] | None, predictions: Any, mode: str
+    outputs: Mapping[str, ExportOutput] | None, predictions: Predictions, mode: str
 ) -> dict[str, ExportOutput] | None:
     if outputs is None:
         if mode != ModeKeys.PREDICT:
@@ -212,7 +225,7 @@ def _checked_exports(
     return found
 
 
-def _checked_hooks(field: str, hooks: Sequence[Any] | None) -> tuple[Any, ...]:
+def _checked_hooks(field: str, hooks: Sequence[object] | None) -> tuple[Any, ...]:
     found = tuple(hooks or ())
     for hook in found:
         if not (hasattr(hook, "begin") and hasattr(hook, "end")):
@@ -223,7 +236,7 @@ def _checked_hooks(field: str, hooks: Sequence[Any] | None) -> tuple[Any, ...]:
 _SESSION_WORK: Final = ("init_fn", "init_feed_dict", "ready_op", "ready_for_local_init_op")
 
 
-def _checked_scaffold(scaffold: Any) -> Any:
+def _checked_scaffold(scaffold: object) -> Any:
     if scaffold is None:
         return tf.compat.v1.train.Scaffold()
     if not isinstance(scaffold, tf.compat.v1.train.Scaffold):
@@ -238,7 +251,7 @@ def _checked_scaffold(scaffold: Any) -> Any:
     return scaffold
 
 
-def _tensor(field: str, value: Any) -> Any:
+def _tensor(field: str, value: tf.Tensor | tf.Variable) -> Any:
     """Returns a tensor of the graph that is being traced; a variable is read."""
     if isinstance(value, tf.Variable) or hasattr(value, "regularizer"):
         value = tf.convert_to_tensor(value)
@@ -248,13 +261,13 @@ def _tensor(field: str, value: Any) -> Any:
     return value
 
 
-def _here(field: str, value: Any) -> None:
+def _here(field: str, value: object) -> None:
     """Refuses what was made in another graph than the one that is being traced."""
     graph = None if tf.executing_eagerly() else getattr(value, "graph", None)
     if graph is not None and graph is not tf.compat.v1.get_default_graph():
         raise ConfigError(
-            f"EstimatorSpec.{field} is of another graph: {quote(value.name)}. Compute it inside "
-            "of this call of model_fn.",
+            f"EstimatorSpec.{field} is of another graph: {quote(getattr(value, 'name', value))}. "
+            "Compute it inside of this call of model_fn.",
             reason=Reason.CONFLICT,
         )
 
@@ -273,10 +286,10 @@ class TrainSpec(
 
     def __new__(
         cls,
-        input_fn: Callable[..., Any],
+        input_fn: InputFn,
         max_steps: int | None = None,
-        hooks: Sequence[Any] | None = None,
-        saving_listeners: Sequence[Any] | None = None,
+        hooks: Sequence[object] | None = None,
+        saving_listeners: Sequence[object] | None = None,
     ) -> Self:
         _callable("TrainSpec", input_fn)
         if max_steps is not None and max_steps <= 0:
@@ -289,7 +302,7 @@ class TrainSpec(
             cls, input_fn, max_steps, _checked_hooks("TrainSpec.hooks", hooks), listeners
         )
 
-    def _replace(self, **changes: Any) -> TrainSpec:
+    def _replace(self, **changes: object) -> TrainSpec:
         """Returns a copy with `changes`, checked like a new one."""
         _known_fields(self, changes)
         return TrainSpec(**{**self._asdict(), **changes})
@@ -325,11 +338,11 @@ class EvalSpec(
 
     def __new__(
         cls,
-        input_fn: Callable[..., Any],
+        input_fn: InputFn,
         steps: int | None = 100,
         name: str | None = None,
-        hooks: Sequence[Any] | None = None,
-        exporters: Any = None,
+        hooks: Sequence[object] | None = None,
+        exporters: ExporterLike | Iterable[ExporterLike] | None = None,
         start_delay_secs: float = 120,
         throttle_secs: float = 600,
         every_steps: int | None = None,
@@ -366,7 +379,7 @@ class EvalSpec(
         made.every_epochs = every_epochs
         return made
 
-    def _replace(self, **changes: Any) -> EvalSpec:
+    def _replace(self, **changes: object) -> EvalSpec:
         """Returns a copy with `changes`, checked like a new one."""
         fields = {
             **self._asdict(), "every_steps": self.every_steps, "every_epochs": self.every_epochs
@@ -377,7 +390,7 @@ class EvalSpec(
         return EvalSpec(**{**fields, **changes})
 
 
-def _known_fields(spec: Any, changes: Mapping[str, Any]) -> None:
+def _known_fields(spec: TrainSpec | EstimatorSpec, changes: Mapping[str, object]) -> None:
     for name in changes:
         if name not in spec._fields:
             raise _no_field(type(spec).__name__, name, spec._fields)
@@ -390,8 +403,12 @@ def _no_field(spec: str, name: str, known: Iterable[str]) -> ConfigError:
 
 
 def call_logit_fn(
-    logit_fn: Callable[..., Any], features: Any, mode: str, params: Any, config: Any
-) -> Any:
+    logit_fn: Callable[..., Predictions],
+    features: Features,
+    mode: str,
+    params: object,
+    config: object,
+) -> Predictions:
     """Calls a function of features, and of mode, params and config if it has them.
 
     Returns:
@@ -409,13 +426,13 @@ def call_logit_fn(
     return logits
 
 
-def _exporters(given: Any) -> tuple[Any, ...]:
+def _exporters(given: ExporterLike | Iterable[ExporterLike] | None) -> tuple[ExporterLike, ...]:
     expected = "an exporter or a sequence of them"
     if given is None or given == ():
         return ()
-    if not hasattr(given, "export") and not isinstance(given, Iterable):
+    if isinstance(given, Iterable) == hasattr(given, "export"):
         raise _mistyped("EvalSpec.exporters", expected, given)
-    found = (given,) if hasattr(given, "export") else tuple(given)
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
     for exporter in found:
         if not hasattr(exporter, "export"):
             raise _mistyped("EvalSpec.exporters", expected, exporter)

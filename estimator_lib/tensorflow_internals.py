@@ -24,6 +24,7 @@ from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from tensorflow.python.ops import summary_ops_v2, variable_scope
 from tensorflow.python.ops.op_selector import UnliftableError
 from tensorflow.python.platform import gfile
+from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from tensorflow.python.saved_model.model_utils import export_output
 from tensorflow.python.summary.tb_summary import TBNotInstalledError
 from tensorflow.python.trackable import resource
@@ -39,6 +40,7 @@ __all__ = [
     "dataset_ops",
     "export_output",
     "gfile",
+    "parse_saved_model",
 ]
 
 Parameters = ParamSpec("Parameters")

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
@@ -171,7 +172,7 @@ def _narrowest_types(
     for file in inputs:
         for rows in csv_reader.read_rows(file, as_text):
             for name in names:
-                texts = rows.batch.column(name).drop_null()
+                texts = pc.unique(rows.batch.column(name).drop_null()).cast(pa.string())
                 if len(texts) and found.get(name) != len(_WIDTHS) - 1:
                     width = _WIDTHS.index(values.narrowest(pc.utf8_trim(texts, " \t")))
                     found[name] = max(found.get(name, 0), width)

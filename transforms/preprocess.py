@@ -532,6 +532,7 @@ def _write_examples(
         "raw_fields": dict(sorted(source.raw_fields.items())),
         "types": dict(sorted(source.logical.items())),
         "required": sorted(fc.required_fields(resolved)),
+        "dates": records.date_fields(resolved.values()),
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
         "counts": _counts(analysis, source.labels),
         "data_fingerprint": analysis.fingerprint,

@@ -27,6 +27,7 @@ from transforms.reading import records, values
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
 from transforms.reading.records import Chunk, Source, SplitRows
+from transforms.reading.rows import written_out
 from transforms.validating import anomalies
 
 
@@ -89,7 +90,7 @@ class _ReadFile(beam.DoFn):  # type: ignore[misc, unused-ignore]
         for chunk in records.read(element, self._source):
             chunk.problems.raise_if_any()
             for rows in chunk.by_split.values():
-                yield rows.batch
+                yield written_out(rows.batch)
 
 
 class ComputeStatistics(beam.PTransform):  # type: ignore[misc, unused-ignore]

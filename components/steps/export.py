@@ -178,6 +178,7 @@ def _lineage(
         "separators": prepared.metadata["separators"],
         "types": prepared.metadata["types"],
         "required": prepared.metadata["required"],
+        "dates": prepared.metadata.get("dates", []),
     }
 
 

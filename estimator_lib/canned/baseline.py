@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from estimator_lib import variables
+from estimator_lib import heads, variables
 from estimator_lib.canned import networks
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, compilable
+from estimator_lib.training.run_config import RunConfig
 
 
 class BaselineEstimator(Estimator):
@@ -25,17 +28,27 @@ class BaselineEstimator(Estimator):
         config: See `Estimator`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        head: Any,
+        head: networks.Head,
         model_dir: str | None = None,
-        optimizer: Any = "Ftrl",
-        config: Any = None,
+        optimizer: OptimizerLike = "Ftrl",
+        config: RunConfig | None = None,
     ) -> None:
-        super().__init__(_model_fn(type(self).__name__, head, optimizer), model_dir, config)
+        trainer = networks.optimizer(optimizer, rate=networks.BASELINE_RATE)
+
+        @compilable
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
+            with variables.scope("baseline"):
+                bias = variables.get_variable("bias", (head.logits_dimension,), initializer=0.0)
+            logits = tf.tile(bias[tf.newaxis], (_batch_size(features), 1))
+            return head.create_estimator_spec(features, mode, logits, labels, trainer, [bias])
+
+        super().__init__(model_fn, model_dir, config)
 
 
-class BaselineClassifier(Estimator):
+class BaselineClassifier(BaselineEstimator):
     """Predicts the share of each class.
 
     Args:
@@ -49,25 +62,27 @@ class BaselineClassifier(Estimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
+    @constraints.checked
     def __init__(
         self,
         model_dir: str | None = None,
-        n_classes: int = 2,
-        weight_column: Any = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        optimizer: Any = "Ftrl",
-        config: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        n_classes: constraints.Classes = 2,
+        weight_column: heads.WeightColumn = None,
+        label_vocabulary: Sequence[str] | None = None,
+        optimizer: OptimizerLike = "Ftrl",
+        config: RunConfig | None = None,
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         *,
-        auc_thresholds: int | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
-            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
-        )
-        super().__init__(_model_fn(type(self).__name__, head, optimizer), model_dir, config)
+            n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
+            auc_thresholds=auc_thresholds,
+        )  # fmt: skip
+        super().__init__(head, model_dir, optimizer, config)
 
 
-class BaselineRegressor(Estimator):
+class BaselineRegressor(BaselineEstimator):
     """Predicts the mean label.
 
     Args:
@@ -79,34 +94,23 @@ class BaselineRegressor(Estimator):
         loss_reduction: See `losses.LossReduction`.
     """
 
+    @constraints.checked
     def __init__(
         self,
         model_dir: str | None = None,
-        label_dimension: int = 1,
-        weight_column: Any = None,
-        optimizer: Any = "Ftrl",
-        config: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        label_dimension: constraints.Count = 1,
+        weight_column: heads.WeightColumn = None,
+        optimizer: OptimizerLike = "Ftrl",
+        config: RunConfig | None = None,
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
     ) -> None:
-        head = networks.head_for_numbers(label_dimension, weight_column, loss_reduction)
-        super().__init__(_model_fn(type(self).__name__, head, optimizer), model_dir, config)
+        head = networks.head_for_numbers(
+            label_dimension, weight_column, loss_reduction=loss_reduction
+        )
+        super().__init__(head, model_dir, optimizer, config)
 
 
-def _model_fn(model: str, head: Any, optimizer: Any) -> Callable[..., EstimatorSpec]:
-    head = networks.checked_head(model, head)
-    trainer = networks.optimizer(optimizer, rate=networks.BASELINE_RATE)
-
-    @compilable
-    def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        with variables.scope("baseline"):
-            bias = variables.get_variable("bias", (head.logits_dimension,), initializer=0.0)
-        logits = tf.tile(bias[tf.newaxis], (_batch_size(features), 1))
-        return head.create_estimator_spec(features, mode, logits, labels, trainer, [bias])
-
-    return model_fn
-
-
-def _batch_size(features: Any) -> tf.Tensor:
+def _batch_size(features: heads.NamedFeatures | tf.Tensor) -> tf.Tensor:
     values = list(features.values()) if isinstance(features, Mapping) else [features]
     if not values:
         raise DataError(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import tensorflow as tf
 
+from estimator_lib import heads
 from estimator_lib.canned import networks
+from estimator_lib.core import constraints
 from estimator_lib.estimator import Estimator
 from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, compilable
+from estimator_lib.training.run_config import RunConfig
 
 
 class DNNEstimator(Estimator):
@@ -29,27 +33,45 @@ class DNNEstimator(Estimator):
         batch_norm: Whether to normalize each hidden layer.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        head: Any,
-        hidden_units: Sequence[int],
-        feature_columns: Sequence[Any],
+        head: networks.Head,
+        hidden_units: constraints.Widths,
+        feature_columns: networks.Columns,
         model_dir: str | None = None,
-        optimizer: Any = "Adagrad",
-        activation_fn: Any = tf.nn.relu,
-        dropout: float | None = None,
-        config: Any = None,
-        warm_start_from: Any = None,
-        batch_norm: bool = False,
+        optimizer: OptimizerLike = "Adagrad",
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
+        config: RunConfig | None = None,
+        warm_start_from: networks.WarmStart = None,
+        batch_norm: constraints.Switch = False,
     ) -> None:
-        model_fn = _model_fn(
-            type(self).__name__, head, hidden_units, feature_columns, optimizer, activation_fn,
-            dropout, batch_norm,
-        )  # fmt: skip
+        columns = networks.dense_columns(type(self).__name__, feature_columns)
+        units = tuple(hidden_units)
+        activation = networks.activation(activation_fn)
+        trainer = networks.optimizer(optimizer, networks.DNN_RATES)
+
+        @compilable
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
+            logits, made, updates = networks.dnn_logits(
+                features,
+                columns,
+                head.logits_dimension,
+                hidden_units=units,
+                activation_fn=activation,
+                dropout_rate=dropout,
+                with_batch_norm=batch_norm,
+                mode=mode,
+            )
+            return head.create_estimator_spec(
+                features, mode, logits, labels, trainer, made, update_ops=updates
+            )
+
         super().__init__(model_fn, model_dir, config, None, warm_start_from)
 
 
-class DNNClassifier(Estimator):
+class DNNClassifier(DNNEstimator):
     """A feed-forward network for classes.
 
     Args:
@@ -69,35 +91,36 @@ class DNNClassifier(Estimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        hidden_units: Sequence[int],
-        feature_columns: Sequence[Any],
+        hidden_units: constraints.Widths,
+        feature_columns: networks.Columns,
         model_dir: str | None = None,
-        n_classes: int = 2,
-        weight_column: Any = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        optimizer: Any = "Adagrad",
-        activation_fn: Any = tf.nn.relu,
-        dropout: float | None = None,
-        config: Any = None,
-        warm_start_from: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        batch_norm: bool = False,
+        n_classes: constraints.Classes = 2,
+        weight_column: heads.WeightColumn = None,
+        label_vocabulary: Sequence[str] | None = None,
+        optimizer: OptimizerLike = "Adagrad",
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
+        config: RunConfig | None = None,
+        warm_start_from: networks.WarmStart = None,
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+        batch_norm: constraints.Switch = False,
         *,
-        auc_thresholds: int | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
-            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
-        )
-        model_fn = _model_fn(
-            type(self).__name__, head, hidden_units, feature_columns, optimizer, activation_fn,
-            dropout, batch_norm,
+            n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
+            auc_thresholds=auc_thresholds,
         )  # fmt: skip
-        super().__init__(model_fn, model_dir, config, None, warm_start_from)
+        super().__init__(
+            head, hidden_units, feature_columns, model_dir, optimizer, activation_fn, dropout,
+            config, warm_start_from, batch_norm,
+        )  # fmt: skip
 
 
-class DNNRegressor(Estimator):
+class DNNRegressor(DNNEstimator):
     """A feed-forward network for numbers.
 
     Args:
@@ -115,60 +138,26 @@ class DNNRegressor(Estimator):
         batch_norm: Whether to normalize each hidden layer.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        hidden_units: Sequence[int],
-        feature_columns: Sequence[Any],
+        hidden_units: constraints.Widths,
+        feature_columns: networks.Columns,
         model_dir: str | None = None,
-        label_dimension: int = 1,
-        weight_column: Any = None,
-        optimizer: Any = "Adagrad",
-        activation_fn: Any = tf.nn.relu,
-        dropout: float | None = None,
-        config: Any = None,
-        warm_start_from: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        batch_norm: bool = False,
+        label_dimension: constraints.Count = 1,
+        weight_column: heads.WeightColumn = None,
+        optimizer: OptimizerLike = "Adagrad",
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
+        config: RunConfig | None = None,
+        warm_start_from: networks.WarmStart = None,
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+        batch_norm: constraints.Switch = False,
     ) -> None:
-        head = networks.head_for_numbers(label_dimension, weight_column, loss_reduction)
-        model_fn = _model_fn(
-            type(self).__name__, head, hidden_units, feature_columns, optimizer, activation_fn,
-            dropout, batch_norm,
+        head = networks.head_for_numbers(
+            label_dimension, weight_column, loss_reduction=loss_reduction
+        )
+        super().__init__(
+            head, hidden_units, feature_columns, model_dir, optimizer, activation_fn, dropout,
+            config, warm_start_from, batch_norm,
         )  # fmt: skip
-        super().__init__(model_fn, model_dir, config, None, warm_start_from)
-
-
-def _model_fn(
-    model: str,
-    head: Any,
-    hidden_units: Sequence[int],
-    feature_columns: Sequence[Any],
-    optimizer: Any,
-    activation_fn: Any,
-    dropout: float | None,
-    batch_norm: bool,
-) -> Callable[..., EstimatorSpec]:
-    head = networks.checked_head(model, head)
-    units = networks.checked_units(model, "hidden_units", hidden_units)
-    columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=True)
-    rate = networks.checked_rate(model, "dropout", dropout)
-    activation = networks.activation(activation_fn)
-    trainer = networks.optimizer(optimizer, networks.DNN_RATES)
-
-    @compilable
-    def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        logits, made, updates = networks.dnn_logits(
-            features,
-            columns,
-            head.logits_dimension,
-            hidden_units=units,
-            activation_fn=activation,
-            dropout_rate=rate,
-            with_batch_norm=batch_norm,
-            mode=mode,
-        )
-        return head.create_estimator_spec(
-            features, mode, logits, labels, trainer, made, update_ops=updates
-        )
-
-    return model_fn

@@ -6,21 +6,30 @@ k-means++, SODA 2007.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from estimator_lib import metrics, variables
+from estimator_lib import heads, metrics, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
+from estimator_lib.core import columns as fc
+from estimator_lib.core import constraints
+from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput
 from estimator_lib.features.dense import dense_features
 from estimator_lib.inputs import datasets
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 from estimator_lib.training.hooks import Hook, StepContext
+from estimator_lib.training.run_config import RunConfig
+
+InitialClusters = str | npt.ArrayLike | Callable[[tf.Tensor, int], tf.Tensor]
+_INITIAL = constraints.one_of("random", "kmeans_plus_plus")
 
 
 class KMeansClustering(Estimator):
@@ -59,40 +68,37 @@ class KMeansClustering(Estimator):
     ALL_DISTANCES: ClassVar[str] = "all_distances"
     CLUSTER_CENTERS_VAR_NAME: ClassVar[str] = "clusters"
 
+    @constraints.checked
     def __init__(
         self,
-        num_clusters: int,
+        num_clusters: constraints.Count,
         model_dir: str | None = None,
-        initial_clusters: Any = "random",
-        distance_metric: str = "squared_euclidean",
-        seed: int | None = None,
-        use_mini_batch: bool = True,
-        mini_batch_steps_per_iteration: int = 1,
-        kmeans_plus_plus_num_retries: int = 2,
-        relative_tolerance: float | None = None,
-        config: Any = None,
-        feature_columns: Sequence[Any] | None = None,
-        warm_start_from: Any = None,
+        initial_clusters: InitialClusters = "random",
+        distance_metric: Annotated[str, constraints.one_of("squared_euclidean", "cosine")] = (
+            "squared_euclidean"
+        ),
+        seed: Annotated[int, constraints.number(whole=True)] | None = None,
+        use_mini_batch: constraints.Switch = True,
+        mini_batch_steps_per_iteration: constraints.Count = 1,
+        kmeans_plus_plus_num_retries: Annotated[
+            int, constraints.number(at_least=0, whole=True)
+        ] = 2,
+        relative_tolerance: constraints.NotNegative | None = None,
+        config: RunConfig | None = None,
+        feature_columns: networks.Columns | None = None,
+        warm_start_from: networks.WarmStart = None,
     ) -> None:
-        for argument, value in (
-            ("num_clusters", num_clusters),
-            ("mini_batch_steps_per_iteration", mini_batch_steps_per_iteration),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise _invalid(argument, "a positive integer", value)
-        _one_of("distance_metric", distance_metric, ("squared_euclidean", "cosine"))
         if isinstance(initial_clusters, str):
-            _one_of("initial_clusters", initial_clusters, ("random", "kmeans_plus_plus"))
+            constraints.check("KMeansClustering", _INITIAL, "initial_clusters", initial_clusters)
         elif not callable(initial_clusters):
             initial_clusters = np.asarray(initial_clusters, np.float32)
             if initial_clusters.ndim != 2 or len(initial_clusters) != num_clusters:
                 shape = initial_clusters.shape
-                raise _invalid("initial_clusters", f"shape ({num_clusters}, width)", shape)
+                expected = f"shape ({num_clusters}, width)"
+                raise constraints.refused("KMeansClustering", "initial_clusters", expected, shape)
         columns = None
         if feature_columns is not None:
-            columns = networks.checked_columns(
-                "KMeansClustering", "feature_columns", feature_columns, dense=True
-            )
+            columns = networks.dense_columns("KMeansClustering", feature_columns)
         self._cosine = distance_metric == "cosine"
         clusters = _Clusters(
             count=num_clusters,
@@ -104,10 +110,10 @@ class KMeansClustering(Estimator):
             retries=kmeans_plus_plus_num_retries,
         )
 
-        def points_of(features: Any) -> tf.Tensor:
+        def points_of(features: heads.NamedFeatures) -> tf.Tensor:
             return _points(features, columns)
 
-        def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
             del labels
             return clusters.spec(points_of(features), mode, relative_tolerance)
 
@@ -134,13 +140,13 @@ class KMeansClustering(Estimator):
             self.begin(input_fn, self._choose)
         return super().train(input_fn, hooks, steps, max_steps, saving_listeners)
 
-    def _choose(self, batches: Any, found: Mapping[str, Any]) -> None:
+    def _choose(self, batches: Iterable[object], found: Mapping[str, tf.Variable]) -> None:
         """Sets the centres to points of the first batches."""
         if int(found["chosen"].numpy()):
             return
 
         @tf.function(autograph=False, reduce_retracing=True)
-        def pick(features: Any, have: tf.Tensor) -> tf.Tensor:
+        def pick(features: heads.NamedFeatures, have: tf.Tensor) -> tf.Tensor:
             with self._engine.model.tracing(ModeKeys.TRAIN):
                 return self._clusters.pick(self._points_of(features), have)
 
@@ -183,35 +189,29 @@ class KMeansClustering(Estimator):
         return self.get_variable_value(self.CLUSTER_CENTERS_VAR_NAME)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _Clusters:
     """The centres and how they move."""
 
-    def __init__(
-        self,
-        *,
-        count: int,
-        initial: Any,
-        cosine: bool,
-        seed: int | None,
-        mini_batch: bool,
-        steps: int,
-        retries: int,
-    ) -> None:
-        self.count = self._count = count
-        self.are_chosen = not isinstance(initial, np.ndarray)
-        self._initial = initial
-        self._cosine = cosine
-        self._seed = seed
-        self._mini_batch = mini_batch
-        self._steps = steps
-        self._retries = retries
+    count: int
+    initial: str | np.ndarray | Callable[[tf.Tensor, int], tf.Tensor]
+    cosine: bool
+    seed: int | None
+    mini_batch: bool
+    steps: int
+    retries: int
+
+    @property
+    def are_chosen(self) -> bool:
+        """Whether the centres are taken from the input."""
+        return not isinstance(self.initial, np.ndarray)
 
     def spec(self, points: tf.Tensor, mode: str, tolerance: float | None) -> EstimatorSpec:
         given = not self.are_chosen
         points = self._scaled(points)
-        centres = _state("clusters", (self._count, int(points.shape[1])),
+        centres = _state("clusters", (self.count, int(points.shape[1])),
                          self._constant if given else 0.0)  # fmt: skip
-        chosen = _state("chosen", (), self._count if given else 0, tf.int64)
+        chosen = _state("chosen", (), self.count if given else 0, tf.int64)
         known = tf.identity(chosen)
         distances = self._distances(points, tf.identity(centres), known)
         nearest = tf.argmin(distances, 1)
@@ -239,54 +239,54 @@ class _Clusters:
 
     def _distances(self, points: tf.Tensor, centres: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
         """Returns float32 `[batch, count]`; infinite for centres not chosen yet."""
-        if self._cosine:
+        if self.cosine:
             found = 1.0 - tf.matmul(points, self._scaled(centres), transpose_b=True)
         else:
             squares = tf.reduce_sum(tf.square(points), 1, keepdims=True)
             found = squares - 2.0 * tf.matmul(points, centres, transpose_b=True)
             found = tf.maximum(found + tf.reduce_sum(tf.square(centres), 1), 0.0)
-        unknown = (tf.range(self._count, dtype=tf.int64) >= known) & (known > 0)
+        unknown = (tf.range(self.count, dtype=tf.int64) >= known) & (known > 0)
         return tf.where(unknown, np.inf, found)
 
     def pick(self, points: tf.Tensor, have: tf.Tensor) -> tf.Tensor:
         """Returns the points of a batch that become centres beside the `have` chosen before."""
-        if callable(self._initial):
-            made = tf.cast(self._initial(points, self._count), tf.float32)
-            return self._scaled(tf.ensure_shape(made, (self._count, points.shape[1])))
+        if callable(self.initial):
+            made = tf.cast(self.initial(points, self.count), tf.float32)
+            return self._scaled(tf.ensure_shape(made, (self.count, points.shape[1])))
         points = self._scaled(points)
         size = tf.shape(points, tf.int64)[0]
         pair = variables.stateless_seed("kmeans")
-        if self._seed is not None:
-            pair = tf.stack([tf.constant(self._seed, tf.int64), have])
-        if self._initial == "kmeans_plus_plus":
+        if self.seed is not None:
+            pair = tf.stack([tf.constant(self.seed, tf.int64), have])
+        if self.initial == "kmeans_plus_plus":
             said = ["A batch has fewer points than there are clusters, and kmeans_plus_plus "
                     "chooses from one: got", size]  # fmt: skip
-            with tf.control_dependencies(variables.require(size >= self._count, lambda: said)):
+            with tf.control_dependencies(variables.require(size >= self.count, lambda: said)):
                 return tf.raw_ops.KmeansPlusPlusInitialization(
-                    points=points, num_to_sample=tf.constant(self._count, tf.int64),
+                    points=points, num_to_sample=tf.constant(self.count, tf.int64),
                     seed=pair[0] + pair[1],
-                    num_retries_per_sample=tf.constant(self._retries, tf.int64),
+                    num_retries_per_sample=tf.constant(self.retries, tf.int64),
                 )  # fmt: skip
         order = tf.random.experimental.stateless_shuffle(tf.range(size), pair)
-        return tf.gather(points, order[: tf.minimum(self._count - have, size)])
+        return tf.gather(points, order[: tf.minimum(self.count - have, size)])
 
-    def _constant(self, shape: Any, dtype: Any = None) -> Any:
+    def _constant(self, shape: Sequence[int], dtype: tf.DType = None) -> tf.Tensor:
         del shape
-        return self._scaled(tf.constant(self._initial, dtype))
+        return self._scaled(tf.constant(self.initial, dtype))
 
     def _scaled(self, points: tf.Tensor) -> tf.Tensor:
         """Returns points of length 1 for the metric "cosine"."""
-        return tf.nn.l2_normalize(points, 1) if self._cosine else points
+        return tf.nn.l2_normalize(points, 1) if self.cosine else points
 
-    def _move(self, points: tf.Tensor, nearest: tf.Tensor, centres: Any) -> tf.Tensor:
-        sums = tf.math.unsorted_segment_sum(points, nearest, self._count)
-        counts = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, self._count)
-        if not self._mini_batch:
+    def _move(self, points: tf.Tensor, nearest: tf.Tensor, centres: tf.Variable) -> tf.Tensor:
+        sums = tf.math.unsorted_segment_sum(points, nearest, self.count)
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, self.count)
+        if not self.mini_batch:
             mean = self._scaled(tf.math.divide_no_nan(sums, _column(counts)))
             new = tf.where(_column(counts) > 0, mean, tf.identity(centres))
             updates = [centres.assign(new)]
-        elif self._steps == 1:
-            total = _state("cluster_counts", (self._count,), 1, tf.int64)
+        elif self.steps == 1:
+            total = _state("cluster_counts", (self.count,), 1, tf.int64)
             now = tf.identity(total) + counts
             updates = [total.assign(now), centres.assign(_nearer(centres, sums, counts, now))]
         else:
@@ -294,19 +294,21 @@ class _Clusters:
         with tf.control_dependencies(updates):
             return tf.constant(value=True)
 
-    def _move_next(self, sums: tf.Tensor, counts: tf.Tensor, centres: Any) -> list[Any]:
+    def _move_next(
+        self, sums: tf.Tensor, counts: tf.Tensor, centres: tf.Variable
+    ) -> list[tf.Operation]:
         """Moves the centres of the next iteration, and `centres` where it begins."""
         moved = _state("clusters_next", centres.shape, 0.0)
-        total = _state("cluster_counts", (self._count,), 0, tf.int64)
+        total = _state("cluster_counts", (self.count,), 0, tf.int64)
         step = variables.global_step()
         before = tf.identity(total)
         first = tf.reduce_all(before == 0)
         # tf.estimator saved the end of an iteration before its centres were taken over.
-        late = (step % self._steps == 0) & ~first
+        late = (step % self.steps == 0) & ~first
         old = tf.where(first, tf.identity(centres), tf.identity(moved))
         now = tf.where(late, tf.zeros_like(before), before) + counts
         new = _nearer(old, sums, counts, now)
-        ends = (step + 1) % self._steps == 0
+        ends = (step + 1) % self.steps == 0
         kept = tf.where(late, self._scaled(old), tf.identity(centres))
         return [
             moved.assign(new),
@@ -331,7 +333,12 @@ class _StopHook(Hook):
         self._last = loss
 
 
-def _state(name: str, shape: Any, initial: Any, dtype: Any = tf.float32) -> Any:
+def _state(
+    name: str,
+    shape: Sequence[int],
+    initial: float | Callable[..., tf.Tensor],
+    dtype: tf.DType = tf.float32,
+) -> tf.Variable:
     # All of it is what training finds: none may be missing, and a warm start takes it.
     return variables.get_variable(name, shape, initializer=initial, dtype=dtype)
 
@@ -340,13 +347,17 @@ def _column(counts: tf.Tensor) -> tf.Tensor:
     return tf.cast(counts, tf.float32)[:, tf.newaxis]
 
 
-def _nearer(old: Any, sums: tf.Tensor, counts: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+def _nearer(
+    old: tf.Tensor | tf.Variable, sums: tf.Tensor, counts: tf.Tensor, now: tf.Tensor
+) -> tf.Tensor:
     """Returns centres moved to points of `sums` and `counts`, which are a share of `now`."""
     old = tf.identity(old)
     return old + tf.math.divide_no_nan(sums - _column(counts) * old, _column(now))
 
 
-def _points(features: Any, columns: Any) -> tf.Tensor:
+def _points(
+    features: heads.NamedFeatures | tf.Tensor, columns: Sequence[fc.Column] | None
+) -> tf.Tensor:
     if columns is not None:
         return dense_features(columns, features)
     parts = [features[key] for key in sorted(features)] if isinstance(features, Mapping) else [
@@ -354,19 +365,3 @@ def _points(features: Any, columns: Any) -> tf.Tensor:
     ]  # fmt: skip
     numbers = [tf.cast(part, tf.float32) for part in parts]
     return tf.concat([n[:, tf.newaxis] if n.shape.rank == 1 else n for n in numbers], 1)
-
-
-def _one_of(argument: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ConfigError(
-            f"KMeansClustering: argument {argument} is invalid: expected one of {list(known)}, "
-            f"got {quote(value)}.{did_you_mean(str(value), known)}",
-            reason=Reason.UNKNOWN_NAME,
-        )
-
-
-def _invalid(argument: str, expected: str, got: object) -> ConfigError:
-    return ConfigError(
-        f"KMeansClustering: argument {argument} is invalid: expected {expected}, got {quote(got)}.",
-        reason=Reason.INVALID_VALUE,
-    )

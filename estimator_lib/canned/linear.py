@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import tensorflow as tf
 
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
+from estimator_lib.core import columns as fc
+from estimator_lib.core import constraints
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.linear import linear_terms
 from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers import OptimizerLike
 from estimator_lib.optimizers.sdca import LinearSDCA
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
+from estimator_lib.training.run_config import RunConfig
+
+LinearOptimizer = OptimizerLike | LinearSDCA | None
 
 
 class LinearEstimator(Estimator):
@@ -29,21 +39,44 @@ class LinearEstimator(Estimator):
         warm_start_from: See `Estimator`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        head: Any,
-        feature_columns: Sequence[Any],
+        head: networks.Head,
+        feature_columns: networks.Columns,
         model_dir: str | None = None,
-        optimizer: Any = "Ftrl",
-        config: Any = None,
-        sparse_combiner: str = "sum",
-        warm_start_from: Any = None,
+        optimizer: LinearOptimizer = "Ftrl",
+        config: RunConfig | None = None,
+        sparse_combiner: constraints.Combiner = "sum",
+        warm_start_from: networks.WarmStart = None,
     ) -> None:
-        model_fn = _model_fn(type(self).__name__, head, feature_columns, optimizer, sparse_combiner)
-        super().__init__(model_fn, model_dir, config, None, warm_start_from)
+        model = type(self).__name__
+        columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=False)
+        dual = _dual(model, head, sparse_combiner, optimizer)
+        if optimizer is None:
+            rate = networks.linear_rate(len(columns), networks.LINEAR_RATE)
+            optimizer = {"name": "Ftrl", "learning_rate": rate}
+        trainer = None
+        if not isinstance(optimizer, LinearSDCA) and dual is None:
+            trainer = networks.optimizer(optimizer, rate=networks.LINEAR_RATE)
+
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
+            logits, made, updates = networks.wide_logits(
+                features, columns, head.logits_dimension, sparse_combiner=sparse_combiner
+            )
+            if mode == ModeKeys.TRAIN and dual is not None and isinstance(head, heads.LabelHead):
+                step = functools.partial(_dual_step, dual, head, columns, features, labels)
+                return head.create_estimator_spec(features, mode, logits, labels, train_op_fn=step)
+            return head.create_estimator_spec(
+                features, mode, logits, labels, trainer, made, update_ops=updates
+            )
+
+        # A step of SDCA has shapes that depend on the batch.
+        known = model_fn if dual else compilable(model_fn)
+        super().__init__(known, model_dir, config, None, warm_start_from)
 
 
-class LinearClassifier(Estimator):
+class LinearClassifier(LinearEstimator):
     """A linear model for classes.
 
     Args:
@@ -61,29 +94,32 @@ class LinearClassifier(Estimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        feature_columns: Sequence[Any],
+        feature_columns: networks.Columns,
         model_dir: str | None = None,
-        n_classes: int = 2,
-        weight_column: Any = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        optimizer: Any = "Ftrl",
-        config: Any = None,
-        warm_start_from: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        sparse_combiner: str = "sum",
+        n_classes: constraints.Classes = 2,
+        weight_column: heads.WeightColumn = None,
+        label_vocabulary: Sequence[str] | None = None,
+        optimizer: LinearOptimizer = "Ftrl",
+        config: RunConfig | None = None,
+        warm_start_from: networks.WarmStart = None,
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+        sparse_combiner: constraints.Combiner = "sum",
         *,
-        auc_thresholds: int | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
-            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
+            n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
+            auc_thresholds=auc_thresholds,
+        )  # fmt: skip
+        super().__init__(
+            head, feature_columns, model_dir, optimizer, config, sparse_combiner, warm_start_from
         )
-        model_fn = _model_fn(type(self).__name__, head, feature_columns, optimizer, sparse_combiner)
-        super().__init__(model_fn, model_dir, config, None, warm_start_from)
 
 
-class LinearRegressor(Estimator):
+class LinearRegressor(LinearEstimator):
     """A linear model for numbers.
 
     Args:
@@ -99,58 +135,33 @@ class LinearRegressor(Estimator):
         sparse_combiner: How several categories of one example are combined.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        feature_columns: Sequence[Any],
+        feature_columns: networks.Columns,
         model_dir: str | None = None,
-        label_dimension: int = 1,
-        weight_column: Any = None,
-        optimizer: Any = "Ftrl",
-        config: Any = None,
-        warm_start_from: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        sparse_combiner: str = "sum",
+        label_dimension: constraints.Count = 1,
+        weight_column: heads.WeightColumn = None,
+        optimizer: LinearOptimizer = "Ftrl",
+        config: RunConfig | None = None,
+        warm_start_from: networks.WarmStart = None,
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+        sparse_combiner: constraints.Combiner = "sum",
     ) -> None:
-        head = networks.head_for_numbers(label_dimension, weight_column, loss_reduction)
-        model_fn = _model_fn(type(self).__name__, head, feature_columns, optimizer, sparse_combiner)
-        super().__init__(model_fn, model_dir, config, None, warm_start_from)
-
-
-def _model_fn(
-    model: str, head: Any, feature_columns: Sequence[Any], optimizer: Any, sparse_combiner: str
-) -> Callable[..., EstimatorSpec]:
-    head = networks.checked_head(model, head)
-    columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=False)
-    combiner = networks.checked_combiner(model, sparse_combiner)
-    dual = _dual(model, head, combiner, optimizer)
-    if optimizer is None:
-        rate = networks.linear_rate(len(columns), networks.LINEAR_RATE)
-        optimizer = {"name": "Ftrl", "learning_rate": rate}
-    trainer = None if dual else networks.optimizer(optimizer, rate=networks.LINEAR_RATE)
-
-    def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        logits, made, updates = networks.wide_logits(
-            features, columns, head.logits_dimension, sparse_combiner=combiner
+        head = networks.head_for_numbers(
+            label_dimension, weight_column, loss_reduction=loss_reduction
         )
-        if dual is not None and mode == ModeKeys.TRAIN:
-
-            def ascend(loss: Any) -> Any:
-                del loss
-                return _dual_step(dual, head, columns, features, labels)
-
-            return head.create_estimator_spec(features, mode, logits, labels, train_op_fn=ascend)
-        return head.create_estimator_spec(
-            features, mode, logits, labels, trainer, made, update_ops=updates
+        super().__init__(
+            head, feature_columns, model_dir, optimizer, config, sparse_combiner, warm_start_from
         )
 
-    # A step of SDCA has shapes that depend on the batch.
-    return model_fn if dual else compilable(model_fn)
 
-
-def _dual(model: str, head: Any, combiner: str, optimizer: Any) -> LinearSDCA | None:
+def _dual(
+    model: str, head: heads.Head, combiner: str, optimizer: LinearOptimizer
+) -> LinearSDCA | None:
     if isinstance(optimizer, Mapping) and optimizer.get("name") == LinearSDCA.__name__:
-        arguments = {key: value for key, value in optimizer.items() if key != "name"}
-        networks.checked_arguments(LinearSDCA, arguments)
+        arguments: dict[str, Any] = {k: v for k, v in optimizer.items() if k != "name"}
+        constraints.check_names(LinearSDCA.__name__, LinearSDCA, arguments)
         optimizer = LinearSDCA(**arguments)
     if not isinstance(optimizer, LinearSDCA):
         return None
@@ -165,8 +176,14 @@ def _dual(model: str, head: Any, combiner: str, optimizer: Any) -> LinearSDCA | 
 
 
 def _dual_step(
-    dual: LinearSDCA, head: Any, columns: Sequence[Any], features: Any, labels: Any
-) -> Any:
+    dual: LinearSDCA,
+    head: heads.LabelHead,
+    columns: Sequence[fc.Column],
+    features: heads.NamedFeatures,
+    labels: Labels,
+    loss: tf.Tensor,
+) -> tf.Operation:
+    del loss  # the duals' own, which has the same optimum
     ids = features.get(dual.example_id_column)
     if ids is None:
         raise DataError(
@@ -178,5 +195,5 @@ def _dual_step(
     with variables.scope("linear"):
         terms = linear_terms(columns, features)
     binary = isinstance(head, heads.BinaryClassHead)
-    loss = "logistic_loss" if binary else "squared_loss"
-    return dual.train_op(terms, example_ids=ids, labels=numbers, weights=weights, loss=loss)
+    kind = "logistic_loss" if binary else "squared_loss"
+    return dual.train_op(terms, example_ids=ids, labels=numbers, weights=weights, loss=kind)

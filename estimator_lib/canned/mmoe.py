@@ -6,17 +6,20 @@ mixture-of-experts, KDD 2018.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core import constraints
+from estimator_lib.core.errors import Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
+from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
+from estimator_lib.training.run_config import RunConfig
 
 
 class MMoEEstimator(Estimator):
@@ -36,74 +39,53 @@ class MMoEEstimator(Estimator):
         warm_start_from: See `Estimator`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        head: Any,
-        feature_columns: Sequence[Any],
-        expert_units: Sequence[int] = (64,),
-        experts: int = 4,
-        tower_units: Sequence[int] = (32,),
+        head: heads.Head,
+        feature_columns: networks.Columns,
+        expert_units: constraints.Widths = (64,),
+        experts: constraints.Count = 4,
+        tower_units: constraints.AnyWidths = (32,),
         model_dir: str | None = None,
-        optimizer: Any = "Adagrad",
-        activation_fn: Any = tf.nn.relu,
-        dropout: float | None = None,
-        config: Any = None,
-        warm_start_from: Any = None,
+        optimizer: OptimizerLike = "Adagrad",
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
+        config: RunConfig | None = None,
+        warm_start_from: networks.WarmStart = None,
     ) -> None:
-        model_fn = _model_fn(
-            type(self).__name__, head, feature_columns, expert_units, experts, tower_units,
-            optimizer, activation_fn, dropout,
-        )  # fmt: skip
+        if not isinstance(head, heads.MultiHead):
+            raise constraints.refused(
+                type(self).__name__, "head", "a MultiHead", head, Reason.TYPE_MISMATCH
+            )
+        columns = networks.dense_columns(type(self).__name__, feature_columns)
+        widths, towers = tuple(expert_units), tuple(tower_units)
+        activation = networks.activation(activation_fn)
+        rates = [networks.dnn_rates(part) for part in head.heads.values()]
+        trainer = networks.optimizer(optimizer, min(rates, key=lambda r: r["Adagrad"]))
+
+        @compilable
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
+            def layers(net: tf.Tensor, units: Sequence[int]) -> tf.Tensor:
+                return networks.hidden_layers(
+                    net, units, activation_fn=activation, dropout_rate=dropout,
+                    training=mode == ModeKeys.TRAIN,
+                )[0]  # fmt: skip
+
+            logits = {}
+            with variables.scope("mmoe"):
+                inputs = dense_features(columns, features)
+                found = []
+                for i in range(experts):
+                    with variables.scope(f"expert_{i}"):
+                        found.append(layers(inputs, widths))
+                stacked = tf.stack(found, 1)
+                for name, part in head.heads.items():
+                    with variables.scope(f"task_{name}"):
+                        gate = tf.nn.softmax(networks.dense_layer(inputs, experts, "gate"))
+                        mixed = tf.reduce_sum(stacked * gate[:, :, tf.newaxis], 1)
+                        net = layers(mixed, towers)
+                        logits[name] = networks.dense_layer(net, part.logits_dimension, "logits")
+            return head.create_estimator_spec(features, mode, logits, labels, trainer)
+
         super().__init__(model_fn, model_dir, config, None, warm_start_from)
-
-
-def _model_fn(
-    model: str,
-    head: Any,
-    feature_columns: Sequence[Any],
-    expert_units: Sequence[int],
-    experts: int,
-    tower_units: Sequence[int],
-    optimizer: Any,
-    activation_fn: Any,
-    dropout: float | None,
-) -> Callable[..., EstimatorSpec]:
-    if not isinstance(head, heads.MultiHead):
-        raise ConfigError(
-            f"{model}: argument head is invalid: expected a MultiHead, got {quote(head)}.",
-            reason=Reason.TYPE_MISMATCH,
-        )
-    columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=True)
-    widths = networks.checked_units(model, "expert_units", expert_units)
-    count = networks.checked_units(model, "experts", [experts])[0]
-    towers = networks.checked_units(model, "tower_units", tower_units) if tower_units else ()
-    rate = networks.checked_rate(model, "dropout", dropout)
-    activation = networks.activation(activation_fn)
-    rates = [networks.dnn_rates(part) for part in head.heads.values()]
-    trainer = networks.optimizer(optimizer, min(rates, key=lambda r: r["Adagrad"]))
-
-    @compilable
-    def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        def layers(net: tf.Tensor, units: Sequence[int]) -> tf.Tensor:
-            return networks.hidden_layers(
-                net, units, activation_fn=activation, dropout_rate=rate,
-                training=mode == ModeKeys.TRAIN,
-            )[0]  # fmt: skip
-
-        logits = {}
-        with variables.scope("mmoe"):
-            inputs = dense_features(columns, features)
-            found = []
-            for i in range(count):
-                with variables.scope(f"expert_{i}"):
-                    found.append(layers(inputs, widths))
-            stacked = tf.stack(found, 1)
-            for name, part in head.heads.items():
-                with variables.scope(f"task_{name}"):
-                    gate = tf.nn.softmax(networks.dense_layer(inputs, count, "gate"))
-                    mixed = tf.reduce_sum(stacked * gate[:, :, tf.newaxis], 1)
-                    net = layers(mixed, towers)
-                    logits[name] = networks.dense_layer(net, part.logits_dimension, "logits")
-        return head.create_estimator_spec(features, mode, logits, labels, trainer)
-
-    return model_fn

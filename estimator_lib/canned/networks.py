@@ -38,18 +38,23 @@ from __future__ import annotations
 
 import inspect
 import math
+import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import tensorflow as tf
 
 from estimator_lib import heads, optimizers, variables
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
+from estimator_lib.core import constraints
+from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
+from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features, no_sequences
 from estimator_lib.features.linear import linear_logits
 from estimator_lib.features.upstream import columns_of
+from estimator_lib.losses import LossReduction
 from estimator_lib.specs import ModeKeys
+from estimator_lib.training.warm_start import WarmStartSettings
 
 CLASS_RATE = 0.6
 NUMBER_RATE = 0.05
@@ -61,11 +66,11 @@ DNN_RATES = {"Adagrad": 0.001, "Adam": 0.001, "Ftrl": 0.001, "RMSProp": 0.001, "
 _BATCH_NORM_MOMENTUM = 0.999
 _BATCH_NORM_EPSILON = 0.001
 
-Built = tuple[tf.Tensor, list[Any], list[Any]]
+Built = tuple[tf.Tensor, list[tf.Variable], list[tf.Operation]]
 """Logits `[batch, units]`, the variables made for them, and ops to run with each step."""
 
 
-def glorot_uniform(shape: Sequence[int], dtype: Any = tf.float32) -> tf.Tensor:
+def glorot_uniform(shape: Sequence[int], dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Initializer: uniform in +-sqrt(6 / (inputs + outputs)) of a kernel `[inputs, outputs]`."""
     limit = math.sqrt(6.0 / (shape[0] + shape[1]))
     return tf.random.uniform(shape, -limit, limit, dtype)
@@ -75,7 +80,10 @@ def glorot_uniform(shape: Sequence[int], dtype: Any = tf.float32) -> tf.Tensor:
 
 
 def dense_layer(
-    inputs: tf.Tensor, units: int, name: str, activation: Callable[..., Any] | None = None
+    inputs: tf.Tensor,
+    units: int,
+    name: str,
+    activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
 ) -> tf.Tensor:
     """Returns activation(inputs @ kernel + bias); variables `<name>/kernel`, `<name>/bias`.
 
@@ -94,7 +102,7 @@ def dense_layer(
         return activation(outputs) if activation is not None else outputs
 
 
-def product(inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
+def product(inputs: tf.Tensor, kernel: tf.Variable) -> tf.Tensor:
     """Returns inputs @ kernel, float32, computed in the type that the run asks for.
 
     See `RunConfig.compute_dtype`.
@@ -105,7 +113,9 @@ def product(inputs: tf.Tensor, kernel: Any) -> tf.Tensor:
     return tf.cast(tf.matmul(tf.cast(inputs, dtype), tf.cast(kernel, dtype)), tf.float32)
 
 
-def batch_norm(inputs: tf.Tensor, name: str, training: bool) -> tuple[tf.Tensor, list[Any]]:
+def batch_norm(
+    inputs: tf.Tensor, name: str, training: bool
+) -> tuple[tf.Tensor, list[tf.Operation]]:
     """Returns inputs scaled to mean beta and deviation gamma, and the ops that keep statistics.
 
     Args:
@@ -126,7 +136,7 @@ def batch_norm(inputs: tf.Tensor, name: str, training: bool) -> tuple[tf.Tensor,
         moving_variance = variables.get_variable(
             "moving_variance", shape, initializer=1.0, **moving
         )
-        updates: list[Any] = []
+        updates: list[tf.Operation] = []
         mean, variance = tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
         if training:
             mean, variance = tf.nn.moments(inputs, [0])
@@ -152,16 +162,16 @@ def hidden_layers(
     net: tf.Tensor,
     hidden_units: Sequence[int],
     *,
-    activation_fn: Callable[..., Any] | None,
+    activation_fn: Callable[[tf.Tensor], tf.Tensor] | None,
     dropout_rate: float | None = None,
     with_batch_norm: bool = False,
     training: bool,
-) -> tuple[tf.Tensor, list[Any]]:
+) -> tuple[tf.Tensor, list[tf.Operation]]:
     """Returns the last hidden layer, and ops to run with each training step.
 
     A block is dense and activation, dropout, batch normalization, in this order.
     """
-    updates: list[Any] = []
+    updates: list[tf.Operation] = []
     for i, units in enumerate(hidden_units):
         net = dense_layer(net, units, f"hiddenlayer_{i}", activation_fn)
         net = dropout(net, dropout_rate, training)
@@ -176,12 +186,12 @@ def hidden_layers(
 
 
 def dnn_logits(
-    features: Mapping[str, Any],
+    features: heads.NamedFeatures,
     columns: Sequence[fc.Column],
     units: int,
     *,
     hidden_units: Sequence[int],
-    activation_fn: Callable[..., Any] | None = tf.nn.relu,
+    activation_fn: Callable[[tf.Tensor], tf.Tensor] | None = tf.nn.relu,
     dropout_rate: float | None = None,
     with_batch_norm: bool = False,
     mode: str,
@@ -189,7 +199,7 @@ def dnn_logits(
     """Returns logits of a feed-forward network over dense columns; variables under `dnn`."""
     features = checked_features(features)
 
-    def build() -> tuple[tf.Tensor, list[Any]]:
+    def build() -> tuple[tf.Tensor, list[tf.Operation]]:
         with variables.scope("dnn"):
             net, updates = hidden_layers(
                 dense_features(columns, features),
@@ -205,7 +215,7 @@ def dnn_logits(
 
 
 def wide_logits(
-    features: Mapping[str, Any],
+    features: heads.NamedFeatures,
     columns: Sequence[fc.Column],
     units: int,
     *,
@@ -214,14 +224,14 @@ def wide_logits(
     """Returns logits of a linear model; variables under `linear`."""
     features = checked_features(features)
 
-    def build() -> tuple[tf.Tensor, list[Any]]:
+    def build() -> tuple[tf.Tensor, list[tf.Operation]]:
         with variables.scope("linear"):
             return linear_logits(columns, features, units, sparse_combiner), []
 
     return built(build)
 
 
-def built(build: Callable[[], tuple[tf.Tensor, list[Any]]]) -> Built:
+def built(build: Callable[[], tuple[tf.Tensor, list[tf.Operation]]]) -> Built:
     """Returns what `build` returns, with the trainable variables that it made in between."""
     before = {id(v) for v in variables.trainable_variables()}
     logits, updates = build()
@@ -232,55 +242,107 @@ def built(build: Callable[[], tuple[tf.Tensor, list[Any]]]) -> Built:
 # --- Arguments --------------------------------------------------------------------------------
 
 
+Head = Annotated[heads.Head, constraints.with_method("create_estimator_spec", "a Head")]
+Columns = Sequence[object]
+"""Feature columns: ours, or of `tf.feature_column`."""
+WarmStart = str | WarmStartSettings | None
+"""A checkpoint to take weights from; see `Estimator`."""
+
+
 def head_for_classes(
-    n_classes: int,
-    weight_column: Any,
-    label_vocabulary: Any,
-    loss_reduction: Any,
-    auc_thresholds: int | None = None,
+    n_classes: constraints.Classes = 2,
+    weight_column: heads.WeightColumn = None,
+    label_vocabulary: Sequence[str] | None = None,
+    *,
+    loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+    auc_thresholds: constraints.AucThresholds | None = None,
 ) -> heads.Head:
-    """Returns a binary head for 2 classes and a multi-class head for more."""
+    """Returns a binary head for 2 classes and a multi-class head for more.
+
+    Args:
+        n_classes: 2 or more.
+        weight_column: Feature with the examples' weights.
+        label_vocabulary: Texts of the classes, if labels are texts.
+        loss_reduction: See `losses.LossReduction`.
+        auc_thresholds: See `BinaryClassHead`; for 2 classes only.
+    """
+    common: dict[str, Any] = {
+        "weight_column": weight_column,
+        "label_vocabulary": label_vocabulary,
+        "loss_reduction": loss_reduction,
+    }
     if n_classes == 2:
-        return heads.BinaryClassHead(
-            weight_column=weight_column,
-            label_vocabulary=label_vocabulary,
-            loss_reduction=loss_reduction,
-            auc_thresholds=auc_thresholds,
-        )
+        return heads.BinaryClassHead(**common, auc_thresholds=auc_thresholds)
     if auc_thresholds is not None:
         raise ConfigError(
             f"Argument auc_thresholds is for 2 classes: got {quote(n_classes)} classes. Leave it "
             "out.",
             reason=Reason.CONFLICT,
         )
-    return heads.MultiClassHead(
-        n_classes,
-        weight_column=weight_column,
-        label_vocabulary=label_vocabulary,
-        loss_reduction=loss_reduction,
-    )
+    return heads.MultiClassHead(n_classes, **common)
 
 
-def head_for_numbers(label_dimension: int, weight_column: Any, loss_reduction: Any) -> heads.Head:
-    """Returns a regression head."""
-    return heads.RegressionHead(
-        weight_column=weight_column,
-        label_dimension=label_dimension,
-        loss_reduction=loss_reduction,
-    )
+def head_for_numbers(
+    label_dimension: constraints.Count = 1,
+    weight_column: heads.WeightColumn = None,
+    *,
+    loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+) -> heads.Head:
+    """Returns a regression head.
+
+    Args:
+        label_dimension: Numbers per example.
+        weight_column: Feature with the examples' weights.
+        loss_reduction: See `losses.LossReduction`.
+    """
+    return heads.RegressionHead(label_dimension, weight_column, loss_reduction)
 
 
-def checked_head(model: str, head: Any) -> heads.Head:
-    """Returns `head` if it is one."""
-    if not hasattr(head, "create_estimator_spec"):
-        raise ConfigError(
-            f"{model}: argument head is invalid: expected a Head, got {quote(head)}.",
-            reason=Reason.TYPE_MISMATCH,
-        )
-    return head
+_Model = TypeVar("_Model", bound=type[Estimator])
 
 
-def checked_features(features: Any) -> Mapping[str, Any]:
+def for_classes(model: _Model) -> _Model:
+    """Makes a model that takes any head one for classes; decorates a subclass of it.
+
+    Its constructor takes what its base takes but `head`, and the arguments of
+    `head_for_classes`: the first ones after model_dir, the others by name only.
+    """
+    return _with_head(model, head_for_classes)
+
+
+def for_numbers(model: _Model) -> _Model:
+    """Makes a model that takes any head one for numbers; as `for_classes`."""
+    return _with_head(model, head_for_numbers)
+
+
+def _with_head(model: _Model, make_head: Callable[..., heads.Head]) -> _Model:
+    takes_head: Callable[..., None] = model.__init__
+    this, _, *inherited = inspect.signature(takes_head).parameters.values()
+    own = list(inspect.signature(make_head).parameters.values())
+    at = [p.name for p in inherited].index("model_dir") + 1
+    by_name = [p for p in own if p.kind is p.KEYWORD_ONLY]
+    signature = inspect.Signature([
+        this, *inherited[:at], *(p for p in own if p not in by_name), *inherited[at:], *by_name,
+    ])  # fmt: skip
+
+    def construct(self: Estimator, *args: object, **kwargs: object) -> None:
+        try:
+            given = signature.bind(self, *args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}.__init__(): {error}") from None
+        constraints.check_arguments(type(self).__name__, make_head, given)
+        head = make_head(**{p.name: given.pop(p.name) for p in own if p.name in given})
+        takes_head(given.pop(this.name), head, **given)
+
+    hints = typing.get_type_hints(inspect.unwrap(takes_head), include_extras=True)
+    hints |= typing.get_type_hints(make_head, include_extras=True)
+    construct.__annotations__ = {n: hints[n] for n in signature.parameters if n in hints}
+    construct.__signature__ = signature  # type: ignore[attr-defined]
+    model.__init__ = construct  # type: ignore[method-assign]
+    return model
+
+
+def checked_features(features: object) -> Mapping[str, tf.Tensor]:
     """Returns the features if they have names, by which columns read them."""
     if not isinstance(features, Mapping):
         raise DataError(
@@ -291,9 +353,14 @@ def checked_features(features: Any) -> Mapping[str, Any]:
     return features
 
 
+def dense_columns(model: str, columns: Columns) -> tuple[fc.Column, ...]:
+    """Returns the dense columns of a model whose argument is named feature_columns."""
+    return checked_columns(model, "feature_columns", columns, dense=True)
+
+
 def checked_columns(
-    model: str, argument: str, columns: Any, *, dense: bool, sequence: bool = False
-) -> tuple[Any, ...]:
+    model: str, argument: str, columns: Columns, *, dense: bool, sequence: bool = False
+) -> tuple[fc.Column, ...]:
     """Returns the columns as ours, sorted out before any data is read.
 
     Raises:
@@ -325,59 +392,16 @@ def checked_columns(
     return found
 
 
-def checked_units(model: str, argument: str, units: Any) -> tuple[int, ...]:
-    """Returns the widths of hidden layers."""
-    sizes = tuple(units) if isinstance(units, Sequence) and not isinstance(units, str) else None
-    if not sizes or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
-        raise ConfigError(
-            f"{model}: argument {argument} is invalid: expected a list of positive integers, got "
-            f"{quote(units)}.",
-            reason=Reason.INVALID_VALUE,
-        )
-    return sizes
-
-
-def checked_rate(model: str, argument: str, rate: Any) -> float | None:
-    """Returns a dropout rate in [0, 1), or None."""
-    if rate is None:
-        return None
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-        raise ConfigError(
-            f"{model}: argument {argument} is invalid: expected a number in [0, 1) or None, got "
-            f"{quote(rate)}.",
-            reason=Reason.INVALID_VALUE,
-        )
-    return float(rate)
-
-
-def checked_combiner(model: str, combiner: str) -> str:
-    """Returns how several categories of one example are combined in a linear model."""
-    if combiner not in ("sum", "mean", "sqrtn"):
-        raise ConfigError(
-            f"{model}: argument sparse_combiner is invalid: expected 'sum', 'mean' or 'sqrtn', "
-            f"got {quote(combiner)}.",
-            reason=Reason.INVALID_VALUE,
-        )
-    return combiner
-
-
-def activation(given: Any) -> Callable[..., Any] | None:
-    """Returns an activation function: one given, or the name of one in `tf.nn`."""
-    if given is None or callable(given):
-        return given
-    names = ("elu", "gelu", "leaky_relu", "relu", "relu6", "selu", "sigmoid", "silu", "softplus",
-             "softsign", "swish", "tanh")  # fmt: skip
-    if given not in names:
-        raise ConfigError(
-            f"Activation {quote(given)} is unknown." + did_you_mean(str(given), names),
-            reason=Reason.UNKNOWN_NAME,
-        )
-    return getattr(tf.nn, given)
+def activation(given: constraints.Activation | None) -> Callable[[tf.Tensor], tf.Tensor] | None:
+    """Returns an activation function: one given, or that of `tf.nn` of a name."""
+    return getattr(tf.nn, given) if isinstance(given, str) else given
 
 
 def optimizer(
-    given: Any, rates: Mapping[str, float] | None = None, rate: float | None = None
-) -> Any:
+    given: optimizers.OptimizerLike,
+    rates: Mapping[str, float] | None = None,
+    rate: float | None = None,
+) -> optimizers.OptimizerLike:
     """Returns the optimizer that a model's argument names, wrong ones refused at once.
 
     Args:
@@ -385,24 +409,12 @@ def optimizer(
         rates: The model's own learning rates by optimizer name, where none is given.
         rate: That of all other optimizers; None for their own.
     """
-    name = given if isinstance(given, str) else None
-    if isinstance(given, Mapping):
-        name = given.get("name")
+    name = given.get("name") if isinstance(given, Mapping) else given
+    name = name if isinstance(name, str) else None
     if name is None and callable(given) and not hasattr(given, "apply_gradients"):
         return given
     known = {key.lower(): value for key, value in (rates or {}).items()}
     return optimizers.get(given, known.get(str(name).lower(), rate))
-
-
-def checked_arguments(kind: type, arguments: Mapping[str, Any]) -> None:
-    """Raises ConfigError for an argument that the constructor of `kind` does not take."""
-    known = list(inspect.signature(kind).parameters)
-    for argument in arguments:
-        if argument not in known:
-            raise ConfigError(
-                f"{kind.__name__} has no argument {argument!r}." + did_you_mean(argument, known),
-                reason=Reason.UNKNOWN_NAME,
-            )
 
 
 def dnn_rates(head: heads.Head) -> dict[str, float]:

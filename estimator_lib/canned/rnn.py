@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, TypeAlias
 
 import keras
 import tensorflow as tf
 
 from estimator_lib import heads, optimizers, variables
 from estimator_lib.canned import networks
-from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core import columns as fc
+from estimator_lib.core import constraints
+from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
-from estimator_lib.features.sequence import check_sequences, sequence_features
+from estimator_lib.features.sequences import check_sequences, sequence_features
 from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import EstimatorSpec, ModeKeys
+from estimator_lib.training.run_config import RunConfig
 
 _RATE = 0.05
 _CLIPNORM = 5.0
-_CELLS: dict[str, Any] = {
+_CELLS = {
     "simple_rnn": keras.layers.SimpleRNNCell,
     "lstm": keras.layers.LSTMCell,
     "gru": keras.layers.GRUCell,
 }
+Cell: TypeAlias = keras.layers.Layer | Sequence[keras.layers.Layer]
+CellType = (
+    Annotated[str, constraints.one_of("simple_rnn", "lstm", "gru")]
+    | Annotated[Callable[..., keras.layers.Layer], constraints.FUNCTION]
+)
+CellFn = Annotated[Callable[..., Cell], constraints.FUNCTION]
 
 
 class RNNEstimator(Estimator):
@@ -49,27 +60,64 @@ class RNNEstimator(Estimator):
         config: See `Estimator`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        head: Any,
-        sequence_feature_columns: Sequence[Any],
-        context_feature_columns: Sequence[Any] | None = None,
-        units: Sequence[int] | int | None = None,
-        cell_type: Any = None,
-        rnn_cell_fn: Callable[..., Any] | None = None,
-        return_sequences: bool = False,
+        head: networks.Head,
+        sequence_feature_columns: networks.Columns,
+        context_feature_columns: networks.Columns | None = None,
+        units: constraints.Widths | constraints.Count | None = None,
+        cell_type: CellType | None = None,
+        rnn_cell_fn: CellFn | None = None,
+        return_sequences: constraints.Switch = False,
         model_dir: str | None = None,
-        optimizer: Any = "Adagrad",
-        config: Any = None,
+        optimizer: OptimizerLike = "Adagrad",
+        config: RunConfig | None = None,
     ) -> None:
-        model_fn = _model_fn(
-            type(self).__name__, head, sequence_feature_columns, context_feature_columns, units,
-            cell_type, rnn_cell_fn, return_sequences, optimizer, "sequence_mask",
-        )  # fmt: skip
+        model = type(self).__name__
+        if return_sequences and not isinstance(head, heads.SequentialHead):
+            head = heads.SequentialHead(head)
+        sequences = networks.checked_columns(
+            model, "sequence_feature_columns", sequence_feature_columns, dense=True, sequence=True
+        )
+        check_sequences(sequences)
+        context: Sequence[fc.Column] = ()
+        if context_feature_columns:
+            context = networks.checked_columns(
+                model, "context_feature_columns", context_feature_columns, dense=True
+            )
+        make_cell = _cell_fn(model, units, cell_type, rnn_cell_fn)
+        # tf.estimator took Keras's layer where it could, and variables are named after the layer.
+        name = cell_type if isinstance(units, int) and isinstance(cell_type, str) else "rnn"
+        if isinstance(optimizer, str):
+            optimizer = {"name": optimizer, "learning_rate": _RATE, "clipnorm": _CLIPNORM}
+        trainer = optimizers.get(optimizer) if isinstance(optimizer, dict) else optimizer
+
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
+            inputs, lengths = sequence_features(sequences, features)
+            time = tf.shape(inputs)[1]
+            if context:
+                same = dense_features(context, features, scope="dense_features")[:, tf.newaxis]
+                inputs = tf.concat([inputs, tf.tile(same, (1, time, 1))], 2)
+            mask = tf.sequence_mask(lengths, time)
+            with variables.scope("rnn_model"):
+                layer = keras.layers.RNN(
+                    make_cell(mode), return_sequences=return_sequences, name=name
+                )
+                net = layer(inputs, mask=mask, training=mode == ModeKeys.TRAIN)
+                width = int(net.shape[-1])
+                logits = networks.dense_layer(
+                    tf.reshape(net, (-1, width)), head.logits_dimension, "logits"
+                )
+            if return_sequences and isinstance(head, heads.SequentialHead):
+                logits = tf.reshape(logits, (-1, time, head.logits_dimension))
+                features = {head.sequence_mask: mask, **features}
+            return head.create_estimator_spec(features, mode, logits, labels, trainer)
+
         super().__init__(model_fn, model_dir, config)
 
 
-class RNNClassifier(Estimator):
+class RNNClassifier(RNNEstimator):
     """A recurrent network for classes; see `RNNEstimator`.
 
     Args:
@@ -92,36 +140,38 @@ class RNNClassifier(Estimator):
         auc_thresholds: See `BinaryClassHead`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        sequence_feature_columns: Sequence[Any],
-        context_feature_columns: Sequence[Any] | None = None,
-        units: Sequence[int] | int | None = None,
-        cell_type: Any = None,
-        rnn_cell_fn: Callable[..., Any] | None = None,
-        return_sequences: bool = False,
+        sequence_feature_columns: networks.Columns,
+        context_feature_columns: networks.Columns | None = None,
+        units: constraints.Widths | constraints.Count | None = None,
+        cell_type: CellType | None = None,
+        rnn_cell_fn: CellFn | None = None,
+        return_sequences: constraints.Switch = False,
         model_dir: str | None = None,
-        n_classes: int = 2,
-        weight_column: Any = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        optimizer: Any = "Adagrad",
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        sequence_mask: str = "sequence_mask",
-        config: Any = None,
+        n_classes: constraints.Classes = 2,
+        weight_column: heads.WeightColumn = None,
+        label_vocabulary: Sequence[str] | None = None,
+        optimizer: OptimizerLike = "Adagrad",
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+        sequence_mask: constraints.Text = "sequence_mask",
+        config: RunConfig | None = None,
         *,
-        auc_thresholds: int | None = None,
+        auc_thresholds: constraints.AucThresholds | None = None,
     ) -> None:
         head = networks.head_for_classes(
-            n_classes, weight_column, label_vocabulary, loss_reduction, auc_thresholds
-        )
-        model_fn = _model_fn(
-            type(self).__name__, head, sequence_feature_columns, context_feature_columns, units,
-            cell_type, rnn_cell_fn, return_sequences, optimizer, sequence_mask,
+            n_classes, weight_column, label_vocabulary, loss_reduction=loss_reduction,
+            auc_thresholds=auc_thresholds,
         )  # fmt: skip
-        super().__init__(model_fn, model_dir, config)
+        super().__init__(
+            heads.SequentialHead(head, sequence_mask) if return_sequences else head,
+            sequence_feature_columns, context_feature_columns, units, cell_type, rnn_cell_fn,
+            return_sequences, model_dir, optimizer, config,
+        )  # fmt: skip
 
 
-class RNNRegressor(Estimator):
+class RNNRegressor(RNNEstimator):
     """A recurrent network for numbers; see `RNNEstimator`.
 
     Args:
@@ -142,90 +192,39 @@ class RNNRegressor(Estimator):
         config: See `Estimator`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        sequence_feature_columns: Sequence[Any],
-        context_feature_columns: Sequence[Any] | None = None,
-        units: Sequence[int] | int | None = None,
-        cell_type: Any = None,
-        rnn_cell_fn: Callable[..., Any] | None = None,
-        return_sequences: bool = False,
+        sequence_feature_columns: networks.Columns,
+        context_feature_columns: networks.Columns | None = None,
+        units: constraints.Widths | constraints.Count | None = None,
+        cell_type: CellType | None = None,
+        rnn_cell_fn: CellFn | None = None,
+        return_sequences: constraints.Switch = False,
         model_dir: str | None = None,
-        label_dimension: int = 1,
-        weight_column: Any = None,
-        optimizer: Any = "Adagrad",
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        sequence_mask: str = "sequence_mask",
-        config: Any = None,
+        label_dimension: constraints.Count = 1,
+        weight_column: heads.WeightColumn = None,
+        optimizer: OptimizerLike = "Adagrad",
+        loss_reduction: heads.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+        sequence_mask: constraints.Text = "sequence_mask",
+        config: RunConfig | None = None,
     ) -> None:
-        head = networks.head_for_numbers(label_dimension, weight_column, loss_reduction)
-        model_fn = _model_fn(
-            type(self).__name__, head, sequence_feature_columns, context_feature_columns, units,
-            cell_type, rnn_cell_fn, return_sequences, optimizer, sequence_mask,
-        )  # fmt: skip
-        super().__init__(model_fn, model_dir, config)
-
-
-def _model_fn(
-    model: str,
-    head: Any,
-    sequence_feature_columns: Sequence[Any],
-    context_feature_columns: Sequence[Any] | None,
-    units: Sequence[int] | int | None,
-    cell_type: Any,
-    rnn_cell_fn: Callable[..., Any] | None,
-    return_sequences: bool,
-    optimizer: Any,
-    sequence_mask: str,
-) -> Callable[..., EstimatorSpec]:
-    head = networks.checked_head(model, head)
-    if return_sequences and not isinstance(head, heads.SequentialHead):
-        head = heads.SequentialHead(head, sequence_mask)
-    argument = "sequence_feature_columns"
-    sequences = networks.checked_columns(
-        model, argument, sequence_feature_columns, dense=True, sequence=True
-    )
-    check_sequences(sequences)
-    context = ()
-    if context_feature_columns:
-        context = networks.checked_columns(
-            model, "context_feature_columns", context_feature_columns, dense=True
+        head = networks.head_for_numbers(
+            label_dimension, weight_column, loss_reduction=loss_reduction
         )
-    make_cell = _cell_fn(model, units, cell_type, rnn_cell_fn)
-    # tf.estimator took Keras's layer where it could, and variables are named after the layer.
-    name = cell_type if isinstance(units, int) and isinstance(cell_type, str) else "rnn"
-    if isinstance(optimizer, str):
-        optimizer = {"name": optimizer, "learning_rate": _RATE, "clipnorm": _CLIPNORM}
-    trainer = optimizers.get(optimizer) if isinstance(optimizer, dict) else optimizer
-
-    def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        inputs, lengths = sequence_features(sequences, features)
-        time = tf.shape(inputs)[1]
-        if context:
-            same = dense_features(context, features, scope="dense_features")[:, tf.newaxis]
-            inputs = tf.concat([inputs, tf.tile(same, (1, time, 1))], 2)
-        mask = tf.sequence_mask(lengths, time)
-        with variables.scope("rnn_model"):
-            layer = keras.layers.RNN(make_cell(mode), return_sequences=return_sequences, name=name)
-            net = layer(inputs, mask=mask, training=mode == ModeKeys.TRAIN)
-            width = int(net.shape[-1])
-            logits = networks.dense_layer(
-                tf.reshape(net, (-1, width)), head.logits_dimension, "logits"
-            )
-        if return_sequences:
-            logits = tf.reshape(logits, (-1, time, head.logits_dimension))
-            features = {head.sequence_mask: mask, **features}
-        return head.create_estimator_spec(features, mode, logits, labels, trainer)
-
-    return model_fn
+        super().__init__(
+            heads.SequentialHead(head, sequence_mask) if return_sequences else head,
+            sequence_feature_columns, context_feature_columns, units, cell_type, rnn_cell_fn,
+            return_sequences, model_dir, optimizer, config,
+        )  # fmt: skip
 
 
 def _cell_fn(
     model: str,
-    units: Sequence[int] | int | None,
-    cell_type: Any,
-    rnn_cell_fn: Callable[..., Any] | None,
-) -> Callable[[str], Any]:
+    units: constraints.Widths | constraints.Count | None,
+    cell_type: CellType | None,
+    rnn_cell_fn: CellFn | None,
+) -> Callable[[str], Cell]:
     if rnn_cell_fn is not None:
         if units is not None or cell_type is not None:
             raise ConfigError(
@@ -234,19 +233,15 @@ def _cell_fn(
             )
         given = rnn_cell_fn
         return given if inspect.signature(given).parameters else lambda _: given()
-    widths = networks.checked_units(model, "units", [units] if isinstance(units, int) else units)
+    if units is None:
+        raise constraints.refused(model, "units", "a list of integers", None)
+    widths = (units,) if isinstance(units, int) else tuple(units)
     kind = cell_type or "simple_rnn"
-    if not callable(kind) and kind not in _CELLS:
-        raise ConfigError(
-            f"{model}: argument cell_type is invalid: expected one of {sorted(_CELLS)} or a "
-            f"function that makes a cell, got {quote(cell_type)}."
-            + did_you_mean(str(cell_type), _CELLS),
-            reason=Reason.UNKNOWN_NAME,
-        )
 
-    def make(mode: str) -> Any:
+    def make(mode: str) -> Cell:
         del mode
-        cells = [_CELLS.get(kind, kind)(units=width) for width in widths]
+        make_one = _CELLS[kind] if isinstance(kind, str) else kind
+        cells = [make_one(units=width) for width in widths]
         return cells[0] if len(cells) == 1 else cells
 
     return make

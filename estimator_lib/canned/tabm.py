@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
+from estimator_lib.core import constraints
 from estimator_lib.estimator import Estimator
 from estimator_lib.features.dense import dense_features
-from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels, Tensor
 from estimator_lib.specs import EstimatorSpec, ModeKeys, compilable
+from estimator_lib.training.run_config import RunConfig
 
 _RATE = 0.002
 """Adam's learning rate where none is given: the paper's."""
@@ -42,112 +44,77 @@ class TabMEstimator(Estimator):
         warm_start_from: See `Estimator`.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        head: Any,
-        feature_columns: Sequence[Any],
-        hidden_units: Sequence[int] = (128, 64),
+        head: networks.Head,
+        feature_columns: networks.Columns,
+        hidden_units: constraints.Widths = (128, 64),
         model_dir: str | None = None,
-        members: int = 16,
-        optimizer: Any = "Adam",
-        activation_fn: Any = tf.nn.relu,
-        dropout: float | None = None,
-        config: Any = None,
-        warm_start_from: Any = None,
+        members: constraints.Count = 16,
+        optimizer: OptimizerLike = "Adam",
+        activation_fn: constraints.Activation | None = tf.nn.relu,
+        dropout: constraints.Share | None = None,
+        config: RunConfig | None = None,
+        warm_start_from: networks.WarmStart = None,
     ) -> None:
-        model_fn = _model_fn(
-            type(self).__name__, head, feature_columns, hidden_units, members, optimizer,
-            activation_fn, dropout,
-        )  # fmt: skip
+        columns = networks.dense_columns(type(self).__name__, feature_columns)
+        units = tuple(hidden_units)
+        activation = networks.activation(activation_fn)
+        trainer = networks.optimizer(optimizer, {"Adam": _RATE, **networks.dnn_rates(head)})
+
+        @compilable
+        def model_fn(features: heads.NamedFeatures, labels: Labels, mode: str) -> EstimatorSpec:
+            training = mode == ModeKeys.TRAIN
+            with variables.scope("tabm"):
+                net = tf.repeat(dense_features(columns, features)[:, tf.newaxis], members, axis=1)
+                for i, width in enumerate(units):
+                    net = ensemble_layer(net, width, f"hiddenlayer_{i}", activation, i == 0)
+                    net = networks.dropout(net, dropout, training)
+                with variables.scope("logits"):
+                    shape = (members, int(net.shape[2]), head.logits_dimension)
+                    kernel = variables.get_variable("kernel", shape, initializer=_glorot_each)
+                    bias = variables.get_variable("bias", shape[::2], initializer=0.0)
+                    logits = tf.einsum("bmi,mio->bmo", net, kernel) + bias
+            if not training:
+                return head.create_estimator_spec(
+                    features, mode, mean_logits(head, logits), labels, trainer
+                )
+            flat = tf.reshape(logits, (-1, head.logits_dimension))
+            rows = tf.repeat(tf.range(tf.shape(logits)[0]), members)
+            return head.create_estimator_spec(
+                {key: _rows(value, rows) for key, value in features.items()},
+                mode, flat, _labels(labels, rows), trainer,
+            )  # fmt: skip
+
         super().__init__(model_fn, model_dir, config, None, warm_start_from)
 
 
-class TabMClassifier(Estimator):
+@networks.for_classes
+class TabMClassifier(TabMEstimator):
     """Networks side by side for classes.
 
-    Args:
-        feature_columns: Dense columns.
-        hidden_units: Widths of the hidden layers.
-        model_dir: See `Estimator`.
-        n_classes: 2 or more.
-        weight_column: Feature with the examples' weights.
-        label_vocabulary: Texts of the classes, if labels are texts.
-        loss_reduction: See `losses.LossReduction`.
-        members: How many networks; the cost of a step grows with it.
-        optimizer: Name, instance, function or mapping; see `optimizers.get`.
-        activation_fn: Of the hidden layers: a function or its name in `tf.nn`.
-        dropout: Share of each hidden layer that is dropped in training.
-        config: See `Estimator`.
-        warm_start_from: See `Estimator`.
+    Takes the arguments of `TabMEstimator` without head; after model_dir n_classes, weight_column
+    and label_vocabulary, and by name loss_reduction and auc_thresholds, which
+    `networks.head_for_classes` explains.
     """
 
-    def __init__(
-        self,
-        feature_columns: Sequence[Any],
-        hidden_units: Sequence[int] = (128, 64),
-        model_dir: str | None = None,
-        n_classes: int = 2,
-        weight_column: Any = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        members: int = 16,
-        optimizer: Any = "Adam",
-        activation_fn: Any = tf.nn.relu,
-        dropout: float | None = None,
-        config: Any = None,
-        warm_start_from: Any = None,
-    ) -> None:
-        head = networks.head_for_classes(n_classes, weight_column, label_vocabulary, loss_reduction)
-        model_fn = _model_fn(
-            type(self).__name__, head, feature_columns, hidden_units, members, optimizer,
-            activation_fn, dropout,
-        )  # fmt: skip
-        super().__init__(model_fn, model_dir, config, None, warm_start_from)
 
-
-class TabMRegressor(Estimator):
+@networks.for_numbers
+class TabMRegressor(TabMEstimator):
     """Networks side by side for numbers.
 
-    Args:
-        feature_columns: Dense columns.
-        hidden_units: Widths of the hidden layers.
-        model_dir: See `Estimator`.
-        label_dimension: Numbers per example.
-        weight_column: Feature with the examples' weights.
-        loss_reduction: See `losses.LossReduction`.
-        members: How many networks; the cost of a step grows with it.
-        optimizer: Name, instance, function or mapping; see `optimizers.get`.
-        activation_fn: Of the hidden layers: a function or its name in `tf.nn`.
-        dropout: Share of each hidden layer that is dropped in training.
-        config: See `Estimator`.
-        warm_start_from: See `Estimator`.
+    Takes the arguments of `TabMEstimator` without head; after model_dir label_dimension and
+    weight_column, and by name loss_reduction, which `networks.head_for_numbers` explains.
     """
-
-    def __init__(
-        self,
-        feature_columns: Sequence[Any],
-        hidden_units: Sequence[int] = (128, 64),
-        model_dir: str | None = None,
-        label_dimension: int = 1,
-        weight_column: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        members: int = 16,
-        optimizer: Any = "Adam",
-        activation_fn: Any = tf.nn.relu,
-        dropout: float | None = None,
-        config: Any = None,
-        warm_start_from: Any = None,
-    ) -> None:
-        head = networks.head_for_numbers(label_dimension, weight_column, loss_reduction)
-        model_fn = _model_fn(
-            type(self).__name__, head, feature_columns, hidden_units, members, optimizer,
-            activation_fn, dropout,
-        )  # fmt: skip
-        super().__init__(model_fn, model_dir, config, None, warm_start_from)
 
 
 def ensemble_layer(
-    inputs: tf.Tensor, units: int, name: str, activation: Callable[..., Any] | None, first: bool
+    inputs: tf.Tensor,
+    units: int,
+    name: str,
+    activation: Callable[[tf.Tensor], tf.Tensor] | None,
+    first: bool,
 ) -> tf.Tensor:
     """Returns activation(((inputs * before) @ kernel) * after + bias), for each member.
 
@@ -174,7 +141,7 @@ def ensemble_layer(
         return activation(outputs) if activation is not None else outputs
 
 
-def mean_logits(head: Any, logits: tf.Tensor) -> tf.Tensor:
+def mean_logits(head: heads.Head, logits: tf.Tensor) -> tf.Tensor:
     """Returns logits whose prediction is the mean of the members' predictions.
 
     Args:
@@ -201,67 +168,22 @@ def mean_logits(head: Any, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(logits, 1)
 
 
-def _signs(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+def _signs(shape: Sequence[int], dtype: tf.DType = tf.float32) -> tf.Tensor:
     return tf.where(tf.random.uniform(shape) < 0.5, tf.cast(-1, dtype), tf.cast(1, dtype))
 
 
-def _model_fn(
-    model: str,
-    head: Any,
-    feature_columns: Sequence[Any],
-    hidden_units: Sequence[int],
-    members: int,
-    optimizer: Any,
-    activation_fn: Any,
-    dropout: float | None,
-) -> Callable[..., EstimatorSpec]:
-    head = networks.checked_head(model, head)
-    columns = networks.checked_columns(model, "feature_columns", feature_columns, dense=True)
-    units = networks.checked_units(model, "hidden_units", hidden_units)
-    count = networks.checked_units(model, "members", [members])[0]
-    rate = networks.checked_rate(model, "dropout", dropout)
-    activation = networks.activation(activation_fn)
-    trainer = networks.optimizer(optimizer, {"Adam": _RATE, **networks.dnn_rates(head)})
-
-    @compilable
-    def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
-        training = mode == ModeKeys.TRAIN
-        with variables.scope("tabm"):
-            net = tf.repeat(dense_features(columns, features)[:, tf.newaxis], count, axis=1)
-            for i, width in enumerate(units):
-                net = ensemble_layer(net, width, f"hiddenlayer_{i}", activation, i == 0)
-                net = networks.dropout(net, rate, training)
-            with variables.scope("logits"):
-                shape = (count, int(net.shape[2]), head.logits_dimension)
-                kernel = variables.get_variable("kernel", shape, initializer=_glorot_each)
-                bias = variables.get_variable("bias", shape[::2], initializer=0.0)
-                logits = tf.einsum("bmi,mio->bmo", net, kernel) + bias
-        if not training:
-            return head.create_estimator_spec(
-                features, mode, mean_logits(head, logits), labels, trainer
-            )
-        flat = tf.reshape(logits, (-1, head.logits_dimension))
-        rows = tf.repeat(tf.range(tf.shape(logits)[0]), count)
-        return head.create_estimator_spec(
-            {key: _rows(value, rows) for key, value in features.items()},
-            mode, flat, _labels(labels, rows), trainer,
-        )  # fmt: skip
-
-    return model_fn
-
-
-def _glorot_each(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+def _glorot_each(shape: Sequence[int], dtype: tf.DType = tf.float32) -> tf.Tensor:
     limit = math.sqrt(6.0 / (shape[1] + shape[2]))
     return tf.random.uniform(shape, -limit, limit, dtype)
 
 
-def _labels(labels: Any, rows: tf.Tensor) -> Any:
+def _labels(labels: Labels, rows: tf.Tensor) -> Labels:
     if isinstance(labels, Mapping):
         return {key: _rows(value, rows) for key, value in labels.items()}
     return None if labels is None else _rows(labels, rows)
 
 
-def _rows(values: Any, rows: tf.Tensor) -> Any:
+def _rows(values: Tensor, rows: tf.Tensor) -> Tensor:
     """Returns every row of a feature or label as often as there are members."""
     if isinstance(values, tf.SparseTensor):
         values = tf.RaggedTensor.from_sparse(values)

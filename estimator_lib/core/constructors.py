@@ -8,46 +8,90 @@ only place where a signature is written.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import labels
+from estimator_lib.core import constraints, labels
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 
 _CANNED = pathlib.Path(__file__).parents[1] / "canned"
 _OWN_ARGUMENTS = frozenset(("self", "model_dir", "config"))
 _COLUMN_ARGUMENT = "feature_columns"
 _HEAD, HEAD_WEIGHTS = "head", "head_weights"
+_LABELS = {"for_classes": "head_for_classes", "for_numbers": "head_for_numbers"}
+"""Decorators of classes for one kind of label, and what has the arguments of its head."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parameter:
+    """One argument of a constructor, as its source declares it."""
+
+    has_default: bool
+    constraint: constraints.Constraint | None
 
 
 @functools.cache
-def signatures() -> Mapping[str, tuple[str, ...]]:
+def signatures() -> Mapping[str, Collection[str]]:
     """Returns constructor argument names by class name, for every ready-made Estimator."""
-    return {name: tuple(arguments) for name, arguments in _defaulted().items()}
+    return {name: tuple(known) for name, known in _parameters().items()}
 
 
 @functools.cache
-def _defaulted() -> Mapping[str, Mapping[str, bool]]:
-    """Returns for each argument of each class whether it has a default."""
-    found = {}
+def _parameters() -> Mapping[str, Mapping[str, _Parameter]]:
+    """Returns the arguments of each class, by name."""
+    shared = ast.parse((_CANNED / "networks.py").read_text()).body
+    heads = {n.name: _of_function(n) for n in shared if isinstance(n, ast.FunctionDef)}
+    found: dict[str, Mapping[str, _Parameter]] = {}
     for path in sorted(_CANNED.glob("[a-z]*.py")):
         for node in ast.parse(path.read_text()).body:
             if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
                 continue
+            label = {_last_name(decorator) for decorator in node.decorator_list} & {*_LABELS}
+            if label:  # see `canned.networks.for_classes`
+                base = dict(found[_last_name(node.bases[0])])
+                del base[_HEAD]
+                found[node.name] = base | {**heads[_LABELS[label.pop()]]}
             for member in node.body:
                 if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    own = member.args
-                    needed = len(own.args) - len(own.defaults)
-                    known = {a.arg: at >= needed for at, a in enumerate(own.args)}
-                    known |= {
-                        a.arg: default is not None
-                        for a, default in zip(own.kwonlyargs, own.kw_defaults, strict=True)
-                    }
-                    found[node.name] = {n: d for n, d in known.items() if n not in _OWN_ARGUMENTS}
+                    found[node.name] = _of_function(member)
     return found
+
+
+def _of_function(node: ast.FunctionDef) -> Mapping[str, _Parameter]:
+    own = node.args
+    needed = len(own.args) - len(own.defaults)
+    defaults = [at >= needed for at in range(len(own.args))]
+    defaults += [default is not None for default in own.kw_defaults]
+    return {
+        argument.arg: _Parameter(has_default, _constraint(argument.annotation))
+        for argument, has_default in zip([*own.args, *own.kwonlyargs], defaults, strict=True)
+        if argument.arg not in _OWN_ARGUMENTS
+    }
+
+
+def _constraint(annotation: ast.expr | None) -> constraints.Constraint | None:
+    """Returns the constraint of an annotation made of names in `core.constraints`."""
+    members: list[ast.expr | None] = [annotation]
+    while isinstance(last := members.pop(), ast.BinOp):
+        members += [last.right, last.left]
+    members.append(last)
+    return constraints.either(
+        [
+            None if isinstance(member, ast.Constant) else getattr(
+                constraints, _last_name(member), object
+            )
+            for member in members
+        ]
+    )  # fmt: skip
+
+
+def _last_name(node: ast.expr | None) -> str:
+    """Returns the last part of a dotted name."""
+    return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
 def check_arguments(
@@ -81,7 +125,7 @@ def check_arguments(
     for argument, value in arguments.items():
         if not argument.endswith(_COLUMN_ARGUMENT):
             if name is not None:
-                _check_value(argument, value)
+                _check_value(name, argument, value)
             continue
         if not isinstance(value, list):
             raise ConfigError(
@@ -97,35 +141,22 @@ def check_arguments(
                 )
 
 
-_WIDEST = 1 << 20
-
-
-def _check_value(argument: str, value: Any) -> None:
-    """Refuses what no ready-made Estimator takes, before one is built."""
-
-    def width(given: Any) -> bool:
-        return isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= _WIDEST
-
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    widths = isinstance(value, list) and all(width(given) for given in value)
+def _check_value(name: str, argument: str, value: object) -> None:
+    """Refuses what a ready-made Estimator's constructor would, before TensorFlow is imported."""
     if argument == "label_vocabulary":
         raise ConfigError(
             "estimator.args.label_vocabulary: the classes are the label's. Remove it, and give "
             "label.classes.",
             reason=Reason.CONFLICT,
         )
-    if argument.endswith("units") and not (widths or (argument == "units" and width(value))):
-        expected = f"a list of integers from 1 to {_WIDEST:,}"
-    elif argument.endswith("dropout") and not (value is None or (number and 0 <= value < 1)):
-        expected = "a number of at least 0 and less than 1, or null"
-    elif argument.endswith("activation_fn") and not isinstance(value, str | None):
-        expected = "the name of a function, such as relu"
-    else:
-        return
-    raise ConfigError(
-        f"estimator.args.{argument}: expected {expected}, got {quote(value)}.",
-        reason=Reason.INVALID_VALUE,
-    )
+    parameter = _parameters()[name].get(argument)
+    constraint = parameter.constraint if parameter is not None else None
+    if constraint is not None and not constraint.allows(value):
+        raise ConfigError(
+            f"estimator.args.{argument}: expected {constraint.expected}, got {quote(value)}."
+            + constraint.advice(value),
+            reason=constraint.reason,
+        )
 
 
 def check_kinds(
@@ -187,8 +218,8 @@ def check_complete(name: str | None, given: Collection[str]) -> None:
     Raises:
         ConfigError: naming the arguments.
     """
-    arguments = _defaulted()[name] if name is not None else {}
-    lacking = [n for n, default in arguments.items() if not default and n not in {*given, _HEAD}]
+    known = _parameters()[name] if name is not None else {}
+    lacking = [n for n, own in known.items() if not own.has_default and n not in {*given, _HEAD}]
     if lacking:
         raise ConfigError(
             f"estimator.args.{lacking[0]} is missing, which {name} cannot do without. Add it.",
@@ -257,7 +288,7 @@ def takes_head(name: str) -> bool:
     return _HEAD in signatures().get(name, ())
 
 
-def _check_heads(name: str, weights: Any, label: labels.Label) -> None:
+def _check_heads(name: str, weights: object, label: labels.Label) -> None:
     several = isinstance(label, labels.SeveralLabels)
     if name.startswith("MMoE") and not several:
         raise ConfigError(
@@ -266,11 +297,8 @@ def _check_heads(name: str, weights: Any, label: labels.Label) -> None:
             reason=Reason.CONFLICT,
         )
     known = labels.heads(label) if several else {}
-    numbers = isinstance(weights, Mapping) and all(
-        isinstance(weight, int | float) and not isinstance(weight, bool) and weight >= 0
-        for weight in weights.values()
-    )
-    if not numbers:
+    fits = constraints.number(at_least=0).allows
+    if not isinstance(weights, Mapping) or not all(fits(own) for own in weights.values()):
         raise ConfigError(
             f"estimator.args.{HEAD_WEIGHTS}: expected a number of at least 0 by label, such as "
             f"{{delay: 0.1}}, got {quote(weights)}.",

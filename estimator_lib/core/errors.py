@@ -25,7 +25,7 @@ import difflib
 import enum
 import functools
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class Reason(enum.StrEnum):
@@ -71,24 +71,25 @@ class EstimatorLibError(Exception):
     Args:
         message: One to three sentences: what is wrong, expected and found, and the one thing
             to do. Values are shortened by `quote` before they get here.
-        reason: The stable code.
+        reason: The stable code; None is the class's `default_reason`.
 
     Attributes:
         retryable: True when running the same step again may succeed; it sets `exit_code`.
     """
 
     retryable = False
+    default_reason: ClassVar[Reason] = Reason.INVALID_VALUE
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+    def __new__(cls, message: str, *, reason: Reason | None = None) -> Self:
         kind = cls
-        if kwargs.get("reason") is Reason.TYPE_MISMATCH and not issubclass(cls, TypeError):
+        if reason is Reason.TYPE_MISMATCH and not issubclass(cls, TypeError):
             kind = _with_type_error(cls)  # type: ignore[arg-type]
-        return super().__new__(kind, *args)
+        return super().__new__(kind, message)
 
-    def __init__(self, message: str, *, reason: Reason) -> None:
+    def __init__(self, message: str, *, reason: Reason | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.reason = reason
+        self.reason = self.default_reason if reason is None else reason
 
     def __reduce__(self) -> tuple[Any, ...]:
         declared = next(kind for kind in type(self).__mro__ if "_composed" not in vars(kind))
@@ -125,6 +126,8 @@ class ConfigError(EstimatorLibError, ValueError):
 class SchemaError(EstimatorLibError, ValueError):
     """Data and declaration disagree."""
 
+    default_reason = Reason.DISAGREEMENT
+
 
 class DataError(EstimatorLibError, ValueError):
     """A value or a file is bad."""
@@ -133,27 +136,38 @@ class DataError(EstimatorLibError, ValueError):
 class CheckpointError(EstimatorLibError, ValueError):
     """A checkpoint is missing, damaged or belongs to another model."""
 
+    default_reason = Reason.CORRUPT_FILE
+
 
 class TrainingError(EstimatorLibError, RuntimeError):
     """Training cannot go on."""
+
+    default_reason = Reason.STEP_FAILED
 
 
 class ExportError(EstimatorLibError, ValueError):
     """A model cannot be exported, or the export disagrees with the trainer."""
 
+    default_reason = Reason.DISAGREEMENT
+
 
 class PipelineError(EstimatorLibError):
     """A step or a compiled pipeline cannot run."""
+
+    default_reason = Reason.STEP_FAILED
 
 
 class StorageError(EstimatorLibError):
     """The file system refused; trying again may help."""
 
+    default_reason = Reason.IO
     retryable = True
 
 
 class SecurityError(EstimatorLibError):
     """Something tried to leave the place it was given."""
+
+    default_reason = Reason.PATH_ESCAPES
 
 
 def quote(value: object, limit: int = 60) -> str:

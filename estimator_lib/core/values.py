@@ -177,6 +177,24 @@ def to_number(text: str) -> decimal.Decimal | None:
     return decimal.Decimal(found) if kind in (Logical.INTEGER, Logical.REAL) else None
 
 
+def seconds(text: str) -> decimal.Decimal | None:
+    """Returns the moment that a date or timestamp is, in seconds since 1970 in UTC; else None.
+
+    Example:
+        >>> seconds("1970-01-02T00:00:00.5+01:00"), seconds("2026-02-30")
+        (Decimal('82800.5'), None)
+    """
+    kind, found = narrow(text) if text else (Logical.TEXT, "")
+    if kind not in (Logical.DATE, Logical.TIMESTAMP):
+        return None
+    whole, _, fraction = found.partition(".")
+    try:
+        passed = datetime.datetime.fromisoformat(whole) - datetime.datetime(1970, 1, 1)  # noqa: DTZ001
+    except ValueError:  # 30 February
+        return None
+    return passed.days * 86_400 + passed.seconds + decimal.Decimal(f"0.{fraction or 0}")
+
+
 def json_text(value: Any) -> str:
     """Returns JSON in its one form: keys in order, no spaces, whole numbers without a fraction."""
     return json.dumps(_json_value(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))

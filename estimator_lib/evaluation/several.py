@@ -201,7 +201,8 @@ class MultilabelTable(SeveralTable):
             total = np.where(known, of_labels, 0.0).sum(axis=0)
             values[name] = ratio(total, np.where(whole, known.sum(axis=0), 0.0))
         sums = np.zeros((groups.count, 1 + replicates, 2))
-        add_rows(self._exact, groups, replicates, [_ExactSums(own).add for own in sums])
+        adders = [_ExactSums(own).add for own in sums]
+        add_rows(self._exact, groups, replicates, _exact_columns, adders)
         values["exact_match"] = ratio(sums[..., 1], np.where(whole, sums[..., 0], 0.0))
 
         def why(group: int, name: str) -> str:
@@ -217,16 +218,20 @@ class MultilabelTable(SeveralTable):
         return Measures(values=values, rows=each.rows, why=why)
 
 
+def _exact_columns(records: Array) -> tuple[Array]:
+    w = records["w"]
+    return (np.stack([w, w * records["exact"]], axis=1),)
+
+
 class _ExactSums:
     """Sums the weights of all rows, and of those with every label right."""
 
     def __init__(self, sums: Floats) -> None:
         self._sums = sums
 
-    def add(self, records: Array, multipliers: Floats) -> None:
+    def add(self, x: Floats, multipliers: Floats) -> None:
         """Adds rows."""
-        w = records["w"]
-        self._sums += multipliers @ np.stack([w, w * records["exact"]], axis=1)
+        self._sums += multipliers @ x
 
 
 def _exact(y: Rows, p: Rows, w: Rows, codes: Sequence[Rows]) -> Spool:

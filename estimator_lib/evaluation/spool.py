@@ -17,11 +17,11 @@ import numpy.typing as npt
 from estimator_lib.core import storage
 
 Array = npt.NDArray[Any]
-MEMORY = 32 << 20
+MEMORY = 16 << 20
 """Bytes of one spool that stay in memory."""
 BLOCK = 1 << 16
 """Rows that are read at once."""
-RUN = 1 << 18
+RUN = 1 << 17
 """Rows that are sorted at once."""
 
 

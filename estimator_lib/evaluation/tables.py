@@ -31,10 +31,10 @@ from estimator_lib.evaluation.curves import (
     run_starts,
 )
 from estimator_lib.evaluation.metrics import LOG_EPSILON, TOP_K, Floats, Ints, Problem, Task, names
-from estimator_lib.evaluation.spool import BLOCK, MEMORY, Array, Rows, Spool, blocks, in_order
+from estimator_lib.evaluation.spool import BLOCK, Array, Rows, Spool, blocks, in_order
 
 SEED = 20160813
-_MULTIPLIERS = 2_000_000
+_MULTIPLIERS = 1_000_000
 """Multiplicities that are held at once."""
 
 
@@ -311,12 +311,9 @@ def _check_probabilities(p: Floats, first: int) -> None:
 
 
 class Sums(Protocol):
-    """What is known of a group after some of its rows; multipliers are `[1 + replicates, rows]`."""
+    """What is known of a group after some of its rows."""
 
     rows: int
-
-    def add(self, records: Array, multipliers: Floats) -> None:
-        """Adds rows, in the order of the table."""
 
     def values(self) -> dict[str, Floats]:
         """Each metric, `[1 + replicates]`."""
@@ -329,22 +326,34 @@ def add_rows(
     records: Rows,
     groups: Groups,
     replicates: int,
-    adders: Sequence[Callable[[Array, Floats], None]],
+    derive: Callable[[Array], tuple[Array, ...]],
+    adders: Sequence[Callable[..., None]],
 ) -> None:
-    """Passes once over structured rows and gives each group its own, with their multiplicities."""
+    """Passes once over structured rows and gives each group its own, with their multiplicities.
+
+    Args:
+        records: With fields "row" and "codes", in the order that the groups want.
+        groups: Which rows are together.
+        replicates: Of the multiplicities.
+        derive: Computes of a block what is added, arrays `[rows, ...]`.
+        adders: Of each group; takes what `derive` gave, and multiplicities
+            `[1 + replicates, rows]`.
+    """
     size = min(BLOCK, max(1024, _MULTIPLIERS // (1 + replicates)))
     for _, block in blocks(records, size):
         drawn = multiplicities(block["row"], replicates)
+        columns = derive(block)
         if groups.grouping is None:
-            adders[0](block, drawn)
+            adders[0](*columns, drawn)
             continue
         number = groups.numbers[block["codes"][:, groups.grouping]]
         order = np.argsort(number, kind="stable")
-        starts = run_starts(number[order])
+        number, drawn = number[order], drawn[:, order]
+        columns = tuple(column[order] for column in columns)
+        starts = run_starts(number)
         for a, b in zip(starts, [*starts[1:], len(order)], strict=True):
-            at = order[a:b]
-            if number[at[0]] >= 0:
-                adders[number[at[0]]](block[at], drawn[:, at])
+            if number[a] >= 0:
+                adders[number[a]](*(column[a:b] for column in columns), drawn[:, a:b])
 
 
 def measures(sums: Sequence[Sums]) -> Measures:
@@ -393,8 +402,8 @@ def _poisson_lookup() -> Floats:
 _POISSON = _poisson_lookup()
 
 
-def _store(parts: Iterator[Array], memory: int = MEMORY) -> Spool:
-    result = Spool(memory)
+def _store(parts: Iterator[Array]) -> Spool:
+    result = Spool()
     for part in parts:
         result.append(part)
     return result
@@ -419,18 +428,21 @@ class _Rank:
         self._score = np.nan
         self._open = np.zeros((2, 1 + replicates, 1))
 
-    def add(self, keys: Floats, positive: Floats, negative: Floats) -> None:
-        """Adds weights `[1 + replicates, rows]` of positive and negative rows."""
-        starts = run_starts(keys)
-        if len(starts) < len(keys):
+    def add(self, scores: Floats, mine: Floats, w: Floats, multipliers: Floats) -> None:
+        """Adds rows with their weights, of which `mine` are those of the positive class."""
+        positive = multipliers * mine
+        negative = multipliers * w
+        negative -= positive
+        starts = run_starts(scores)
+        if len(starts) < len(scores):
             positive = np.add.reduceat(positive, starts, axis=1)
             negative = np.add.reduceat(negative, starts, axis=1)
-        if keys[0] == self._score:
+        if scores[0] == self._score:
             positive[:, 0] += self._open[0, :, 0]
             negative[:, 0] += self._open[1, :, 0]
         elif not np.isnan(self._score):
             self._close(*self._open)
-        self._score = keys[-1]
+        self._score = scores[-1]
         self._open = np.stack([positive[:, -1:], negative[:, -1:]])
         self._close(positive[:, :-1], negative[:, :-1])
 
@@ -509,7 +521,7 @@ class _BinaryTable:
 
     def measure(self, groups: Groups, replicates: int) -> Measures:
         sums = [_BinarySums(self._edges, replicates) for _ in range(groups.count)]
-        add_rows(self._records, groups, replicates, [own.add for own in sums])
+        add_rows(self._records, groups, replicates, _binary_columns, [own.add for own in sums])
         return measures(sums)
 
     def curves(self) -> Curves:
@@ -541,25 +553,32 @@ class _BinaryTable:
         )
 
 
+def _binary_columns(records: Array) -> tuple[Array, ...]:
+    """Scores, what is summed, weights of the positive rows and of all, bad rows."""
+    y, w, p = records["y"], records["w"], 0.0 - records["key"]
+    positive, called = y == 1, p > 0.5
+    clipped = np.clip(p, LOG_EPSILON, 1 - LOG_EPSILON)
+    loss = -np.log(np.where(positive, clipped, 1 - clipped))
+    columns = [
+        np.ones(len(y)), y, p, loss, called == positive, called, called & positive, (p - y) ** 2
+    ]  # fmt: skip
+    return p, np.stack(columns, axis=1) * w[:, None], w * y, w, records["bad"]
+
+
 class _BinarySums:
     def __init__(self, edges: Floats, replicates: int) -> None:
         self.rows = self._not_finite = 0
         self._binned = _Binned(edges, replicates, columns=8)
         self._rank = _Rank(replicates)
 
-    def add(self, records: Array, multipliers: Floats) -> None:
-        y, w, p = records["y"], records["w"], 0.0 - records["key"]
-        positive, called = y == 1, p > 0.5
-        clipped = np.clip(p, LOG_EPSILON, 1 - LOG_EPSILON)
-        loss = -np.log(np.where(positive, clipped, 1 - clipped))
-        columns = [
-            np.ones(len(y)), y, p, loss, called == positive, called, called & positive, (p - y) ** 2
-        ]  # fmt: skip
-        self._binned.add(p, np.stack(columns, axis=1) * w[:, None], multipliers)
-        mine = multipliers * (w * y)
-        self._rank.add(p, mine, multipliers * w - mine)
-        self.rows += len(y)
-        self._not_finite += int(records["bad"].sum())
+    def add(
+        self, p: Floats, x: Floats, positive: Floats, w: Floats, bad: Array, multipliers: Floats
+    ) -> None:
+        """Adds rows in descending order of their scores."""
+        self._binned.add(p, x, multipliers)
+        self._rank.add(p, positive, w, multipliers)
+        self.rows += len(p)
+        self._not_finite += int(bad.sum())
 
     def values(self) -> dict[str, Floats]:
         sums = self._binned.sums
@@ -600,11 +619,12 @@ class _MulticlassTable:
     def __init__(self, given: _Given, called: tuple[str, ...]) -> None:
         self.rows, self._classes = given.rows, given.columns
         self._called = called or tuple(str(c) for c in range(self._classes))
+        self._tops = [k for k in TOP_K if k < self._classes]
         self.cost = 1 + self._classes
         self.metric_names = names(Problem(task="multiclass", classes=self._called))
         self._records = _store(in_order(self._record(block) for block in given.blocks()))
         self._edges = bin_edges(self._records, descending=True)
-        self._ranked = Spool(MEMORY * 4)
+        self._ranked = Spool()
         for c in range(self._classes):
             parts = (b.records(key=-b.p[:, c], mine=b.y == c) for b in given.blocks())
             for part in in_order(parts):
@@ -627,15 +647,26 @@ class _MulticlassTable:
             squared=(p**2).sum(axis=1) - 2 * mine + 1,
         )
 
+    def _columns(self, records: Array) -> tuple[Array, ...]:
+        """Confidence, what is summed, bad rows."""
+        confidence, place = 0.0 - records["key"], records["place"]
+        columns = [
+            np.ones(len(place)),
+            -np.log(np.clip(records["mine"], LOG_EPSILON, 1)),
+            place == 0,
+            confidence,
+            records["squared"],
+            *(place < k for k in self._tops),
+        ]
+        return confidence, np.stack(columns, axis=1) * records["w"][:, None], records["bad"]
+
     def measure(self, groups: Groups, replicates: int) -> Measures:
-        tops = [k for k in TOP_K if k < self._classes]
-        sums = [_MulticlassSums(self._edges, replicates, tops) for _ in range(groups.count)]
-        add_rows(self._records, groups, replicates, [own.add for own in sums])
+        sums = [_MulticlassSums(self._edges, replicates, self._tops) for _ in range(groups.count)]
+        add_rows(self._records, groups, replicates, self._columns, [own.add for own in sums])
         for c in range(self._classes):
             ranks = [_Rank(replicates) for _ in sums]
-            adders = [_rank_adder(rank) for rank in ranks]
             of_class = _Part(self._ranked, c * self.rows, self.rows)
-            add_rows(of_class, groups, replicates, adders)
+            add_rows(of_class, groups, replicates, _ranked_columns, [rank.add for rank in ranks])
             for own, rank in zip(sums, ranks, strict=True):
                 own.add_auc(rank.finish()[0])
         return measures(sums)
@@ -679,12 +710,9 @@ class _Part:
         return self.source[self.first + start : self.first + stop]
 
 
-def _rank_adder(rank: _Rank) -> Callable[[Array, Floats], None]:
-    def add(records: Array, multipliers: Floats) -> None:
-        mine = multipliers * (records["w"] * records["mine"])
-        rank.add(records["key"], mine, multipliers * records["w"] - mine)
-
-    return add
+def _ranked_columns(records: Array) -> tuple[Array, ...]:
+    w = records["w"]
+    return records["key"].copy(), w * records["mine"], w.copy()
 
 
 class _MulticlassSums:
@@ -694,20 +722,11 @@ class _MulticlassSums:
         self._binned = _Binned(edges, replicates, columns=5 + len(tops))
         self._auc, self._defined = np.zeros(1 + replicates), np.zeros(1 + replicates)
 
-    def add(self, records: Array, multipliers: Floats) -> None:
-        confidence, place = 0.0 - records["key"], records["place"]
-        columns = [
-            np.ones(len(place)),
-            -np.log(np.clip(records["mine"], LOG_EPSILON, 1)),
-            place == 0,
-            confidence,
-            records["squared"],
-            *(place < k for k in self._tops),
-        ]
-        x = np.stack(columns, axis=1) * records["w"][:, None]
+    def add(self, confidence: Floats, x: Floats, bad: Array, multipliers: Floats) -> None:
+        """Adds rows in descending order of their confidence."""
         self._binned.add(confidence, x, multipliers)
-        self.rows += len(place)
-        self._not_finite += int(records["bad"].sum())
+        self.rows += len(x)
+        self._not_finite += int(bad.sum())
 
     def add_auc(self, auc: Floats) -> None:
         """Adds one class against the rest."""
@@ -749,9 +768,24 @@ class _RegressionTable:
         self._centre = total / self.rows if self.rows else 0.0
         self._records = _store(in_order(b.records(key=b.p, y=b.y) for b in given.blocks()))
 
+    def _columns(self, records: Array) -> tuple[Array, ...]:
+        """Labels, their weights, what is summed, whether they are counts, bad rows."""
+        y, p, w = records["y"], records["key"], records["w"]
+        error, counts = p - y, np.logical_and(y >= 0, p > 0)
+        columns = [
+            np.ones(len(y)),
+            y - self._centre,
+            p,
+            error**2,
+            np.abs(error),
+            (y - self._centre) ** 2,
+            _poisson_deviance(y, p, counts),
+        ]
+        return y, w, np.stack(columns, axis=1) * w[:, None], counts, records["bad"]
+
     def measure(self, groups: Groups, replicates: int) -> Measures:
         sums = [_RegressionSums(self._centre, replicates) for _ in range(groups.count)]
-        add_rows(self._records, groups, replicates, [own.add for own in sums])
+        add_rows(self._records, groups, replicates, self._columns, [own.add for own in sums])
         return measures(sums)
 
     def curves(self) -> Curves:
@@ -776,25 +810,17 @@ class _RegressionSums:
         self._low, self._high = np.inf, -np.inf
         self._counts = True
 
-    def add(self, records: Array, multipliers: Floats) -> None:
-        y, p, w = records["y"], records["key"], records["w"]
-        error, counts = p - y, np.logical_and(y >= 0, p > 0)
-        columns = [
-            np.ones(len(y)),
-            y - self._centre,
-            p,
-            error**2,
-            np.abs(error),
-            (y - self._centre) ** 2,
-            _poisson_deviance(y, p, counts),
-        ]
-        self._sums += multipliers @ (np.stack(columns, axis=1) * w[:, None])
+    def add(
+        self, y: Floats, w: Floats, x: Floats, counts: Array, bad: Array, multipliers: Floats
+    ) -> None:
+        """Adds rows in any order."""
+        self._sums += multipliers @ x
         labels = y[w > 0]
         self._low = min(self._low, labels.min(initial=np.inf))
         self._high = max(self._high, labels.max(initial=-np.inf))
         self._counts = self._counts and bool(counts.all())
         self.rows += len(y)
-        self._not_finite += int(records["bad"].sum())
+        self._not_finite += int(bad.sum())
 
     def values(self) -> dict[str, Floats]:
         w, y, p, squared, absolute, spread, deviance = self._sums.T
@@ -841,8 +867,22 @@ class _QuantileTable:
 
     def measure(self, groups: Groups, replicates: int) -> Measures:
         sums = [_QuantileSums(self._levels, replicates) for _ in range(groups.count)]
-        add_rows(self._records, groups, replicates, [own.add for own in sums])
+        add_rows(self._records, groups, replicates, self._columns, [own.add for own in sums])
         return measures(sums)
+
+    def _columns(self, records: Array) -> tuple[Array, ...]:
+        """What is summed, bad rows."""
+        y, p, levels = records["y"], records["p"], self._levels
+        error = y[:, None] - p
+        columns = [
+            np.ones((len(y), 1)),
+            y[:, None],
+            ((y >= p[:, 0]) & (y <= p[:, -1]))[:, None],
+            (p[:, -1] - p[:, 0])[:, None],
+            np.maximum(levels * error, (levels - 1) * error),
+            error <= 0,
+        ]
+        return np.concatenate(columns, axis=1) * records["w"][:, None], records["bad"]
 
     def curves(self) -> Curves:
         if _nothing_to_draw(self._records):
@@ -860,23 +900,11 @@ class _QuantileSums:
         self._levels = levels
         self._sums = np.zeros((1 + replicates, 4 + 2 * len(levels)))
 
-    def add(self, records: Array, multipliers: Floats) -> None:
-        y, p, w = records["y"], records["p"], records["w"]
-        error = y[:, None] - p
-        x = np.concatenate(
-            [
-                np.ones((len(y), 1)),
-                y[:, None],
-                ((y >= p[:, 0]) & (y <= p[:, -1]))[:, None],
-                (p[:, -1] - p[:, 0])[:, None],
-                np.maximum(self._levels * error, (self._levels - 1) * error),
-                error <= 0,
-            ],
-            axis=1,
-        )
-        self._sums += multipliers @ (x * w[:, None])
-        self.rows += len(y)
-        self._not_finite += int(records["bad"].sum())
+    def add(self, x: Floats, bad: Array, multipliers: Floats) -> None:
+        """Adds rows in any order."""
+        self._sums += multipliers @ x
+        self.rows += len(x)
+        self._not_finite += int(bad.sum())
 
     def values(self) -> dict[str, Floats]:
         w, y, inside, width, *each = self._sums.T

@@ -100,20 +100,6 @@ class _SavedModelExporter(Exporter):
     def name(self) -> str:
         return self._name
 
-    def _save(self, estimator: Exportable, export_path: str, checkpoint_path: str) -> bytes:
-        found: bytes = estimator.export_saved_model(
-            export_path,
-            self._receiver_fn,
-            assets_extra=self._assets_extra,
-            as_text=self._as_text,
-            checkpoint_path=checkpoint_path,
-        )
-        return found
-
-
-class FinalExporter(_SavedModelExporter):
-    """Exports once, when training is over, however it ended."""
-
     def export(
         self,
         estimator: Exportable,
@@ -122,10 +108,37 @@ class FinalExporter(_SavedModelExporter):
         eval_result: Mapping[str, Any] | None,
         is_the_final_export: bool,
     ) -> bytes | None:
-        del eval_result
-        if not is_the_final_export:
+        metrics = history.plain(eval_result or {})
+        if not self._wants(estimator, export_path, metrics, final=is_the_final_export):
             return None
-        return self._save(estimator, export_path, checkpoint_path)
+        made = estimator.export_saved_model(
+            export_path,
+            self._receiver_fn,
+            assets_extra=self._assets_extra,
+            as_text=self._as_text,
+            checkpoint_path=checkpoint_path,
+        )
+        self._exported(export_path, made, metrics)
+        return made
+
+    @abc.abstractmethod
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        """Whether to export a model of these metrics."""
+
+    def _exported(self, export_path: str, made: bytes, metrics: Mapping[str, Any]) -> None:
+        """Runs after an export."""
+
+
+class FinalExporter(_SavedModelExporter):
+    """Exports once, when training is over, however it ended."""
+
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        del estimator, export_path, metrics
+        return final
 
 
 class LatestExporter(_SavedModelExporter):
@@ -150,18 +163,15 @@ class LatestExporter(_SavedModelExporter):
         super().__init__(name, serving_input_receiver_fn, assets_extra, as_text)
         self._keep = _kept(name, exports_to_keep)
 
-    def export(
-        self,
-        estimator: Exportable,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: Mapping[str, Any] | None,
-        is_the_final_export: bool,
-    ) -> bytes | None:
-        del eval_result, is_the_final_export
-        result = self._save(estimator, export_path, checkpoint_path)
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        del estimator, export_path, metrics, final
+        return True
+
+    def _exported(self, export_path: str, made: bytes, metrics: Mapping[str, Any]) -> None:
+        del made, metrics
         retention.clean(export_path, self._keep, whatever=True)
-        return result
 
 
 class BestExporter(_SavedModelExporter):
@@ -211,36 +221,29 @@ class BestExporter(_SavedModelExporter):
         self._higher = higher_is_better
         self._compare = compare_fn
         self._events = event_file_pattern
-        self._exported: dict[str, Mapping[str, Any]] = {}
+        self._best: dict[str, Mapping[str, Any]] = {}
 
-    def export(
-        self,
-        estimator: Exportable,
-        export_path: str,
-        checkpoint_path: str,
-        eval_result: Mapping[str, Any] | None,
-        is_the_final_export: bool,
-    ) -> bytes | None:
-        del is_the_final_export
-        best = self._exported.get(export_path)
+    def _wants(
+        self, estimator: Exportable, export_path: str, metrics: Mapping[str, Any], *, final: bool
+    ) -> bool:
+        del final
+        best = self._best.get(export_path)
         if best is None:  # what another process exported, or evaluated
             best = _recorded(export_path) or self._of_events(estimator)
-        current = history.plain(eval_result or {})
-        if not self._better(best, current):
-            return None
-        result = self._save(estimator, export_path, checkpoint_path)
-        self._exported[export_path] = current
-        named = isinstance(result, str | bytes | os.PathLike)
-        name = pathlib.Path(os.fsdecode(result)).name if named else ""
-        if name.isdigit():
+        return self._better(best, metrics)
+
+    def _exported(self, export_path: str, made: bytes, metrics: Mapping[str, Any]) -> None:
+        self._best[export_path] = metrics
+        named = isinstance(made, str | bytes | os.PathLike)
+        name = pathlib.Path(os.fsdecode(made)).name if named else ""
+        version = [int(name)] if name.isdigit() else []
+        if version:
             # The export comes first: a kill in between leaves the old record, and the new model
             # is judged once more, never lost.
-            step = current.get("global_step")
-            record = {"version": int(name), "step": step, "metrics": current}
+            step = metrics.get("global_step")
+            record = {"version": version[0], "step": step, "metrics": metrics}
             storage.write_json(pathlib.Path(export_path) / _RECORD, record)
-        protected = [int(name)] if name.isdigit() else []
-        retention.clean(export_path, self._keep, protected, whatever=True)
-        return result
+        retention.clean(export_path, self._keep, version, whatever=True)
 
     def _of_events(self, estimator: Exportable) -> Mapping[str, Any] | None:
         """The best metrics that event files have of evaluations before this one."""
@@ -288,7 +291,7 @@ def _recorded(export_path: str) -> Mapping[str, Any] | None:
     return record["metrics"] if there else None
 
 
-def _takes(function: object, names: Sequence[str]) -> bool:
+def _takes(function: Compare, names: Sequence[str]) -> bool:
     """Whether a function can be called with arguments of these names."""
     try:
         inspect.signature(function).bind(**dict.fromkeys(names))

@@ -18,7 +18,9 @@ import re
 from collections.abc import Collection, Container, Mapping
 from typing import Any
 
-from tensorflow.python.saved_model.loader_impl import parse_saved_model
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+
+from estimator_lib.tensorflow_internals import parse_saved_model
 
 _PLAIN = re.compile(r"[a-z][a-z0-9_]{0,199}")
 _KEPT = {*keyword.kwlist, "self"}
@@ -64,7 +66,7 @@ def loaded_as(directory: str, signature: str, arguments: Container[str]) -> dict
     }
 
 
-def rename(graph: Any, inputs: Mapping[str, Collection[str]]) -> None:
+def rename(graph: MetaGraphDef, inputs: Mapping[str, Collection[str]]) -> None:
     """Gives the inputs of signatures their names, in a MetaGraphDef.
 
     Args:

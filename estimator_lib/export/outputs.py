@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.protocols import Predictions
 from estimator_lib.tensorflow_internals import export_output as theirs
 
 ExportOutput = theirs.ExportOutput
@@ -34,7 +35,7 @@ class ClassificationOutput(_Named, theirs.ClassificationOutput):
         classes: string `[batch, n_classes]`, one name per score.
     """
 
-    def __init__(self, scores: Any = None, classes: Any = None) -> None:
+    def __init__(self, scores: tf.Tensor | None = None, classes: tf.Tensor | None = None) -> None:
         if scores is None and classes is None:
             raise ConfigError(
                 "ClassificationOutput is empty: give scores, classes or both.",
@@ -50,7 +51,7 @@ class ClassificationOutput(_Named, theirs.ClassificationOutput):
 class RegressionOutput(_Named, theirs.RegressionOutput):
     """One number per example: float32 `[batch]` or `[batch, dimension]`."""
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: tf.Tensor) -> None:
         if not (_is_tensor(value) and value.dtype.is_floating):
             raise _wrong("RegressionOutput.value", "a float tensor", value)
         super().__init__(value)
@@ -59,7 +60,7 @@ class RegressionOutput(_Named, theirs.RegressionOutput):
 class PredictOutput(_Named, theirs.PredictOutput):
     """Any tensors by name; one tensor alone is named "output"."""
 
-    def __init__(self, outputs: Any) -> None:
+    def __init__(self, outputs: Predictions) -> None:
         _check_named("PredictOutput", outputs)
         super().__init__(outputs if _is_tensor(outputs) else dict(outputs))
 
@@ -77,12 +78,15 @@ class EvalOutput(_Named, theirs.EvalOutput):
 
     # What TensorFlow's class would check, it checks for metrics of Keras 2.
     def __init__(
-        self, loss: Any = None, predictions: Any = None, metrics: Mapping[str, Any] | None = None
+        self,
+        loss: tf.Tensor | None = None,
+        predictions: Predictions | None = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> None:
         self.loss, self.predictions, self.metrics = loss, predictions, metrics
 
 
-def tensors(output: Any) -> dict[str, Any]:
+def tensors(output: object) -> dict[str, Any]:
     """Returns a signature's output tensors by name.
 
     Of EvalOutput these are `loss`, `predictions/<name>`, `metrics/<name>/value` and
@@ -107,7 +111,7 @@ def tensors(output: Any) -> dict[str, Any]:
     )
 
 
-def _supervised(output: Any) -> dict[str, Any]:
+def _supervised(output: EvalOutput) -> dict[str, Any]:
     found: dict[str, Any] = {} if output.loss is None else {"loss": output.loss}
     predictions = output.predictions
     if predictions is not None:
@@ -122,7 +126,7 @@ def _supervised(output: Any) -> dict[str, Any]:
     return found
 
 
-def _check_named(kind: str, given: Any) -> None:
+def _check_named(kind: str, given: object) -> None:
     if not isinstance(given, Mapping):
         given = {"output": given}
     for name, value in given.items():
@@ -132,7 +136,7 @@ def _check_named(kind: str, given: Any) -> None:
             raise _wrong(f"{kind}[{quote(name)}]", "a tensor", value)
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     return isinstance(value, tf.Tensor)
 
 

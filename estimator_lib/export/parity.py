@@ -17,9 +17,12 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import (
@@ -30,6 +33,7 @@ from estimator_lib.core.errors import (
     quote,
 )
 from estimator_lib.export.saved_model import load_model
+from estimator_lib.protocols import Array
 from estimator_lib.tensorflow_internals import runtime_started
 
 _TIMEOUT_S = 600.0
@@ -104,7 +108,7 @@ class Checker:
 
     def __init__(self) -> None:
         self.forked = False
-        self._process: Any = None
+        self._process: BaseProcess | None = None
         self._pipe: Any = None
 
     def __enter__(self) -> Checker:
@@ -189,7 +193,7 @@ def compare(
     return worst
 
 
-def _difference(got: Any, want: Any) -> Any:
+def _difference(got: Array, want: Array) -> npt.NDArray[np.float64]:
     if got.dtype.kind in "SUO" or want.dtype.kind in "SUO":
         return np.where(_bytes(got) == _bytes(want), 0.0, np.inf)
     a, b = got.astype(np.float64), want.astype(np.float64)
@@ -199,7 +203,7 @@ def _difference(got: Any, want: Any) -> Any:
     return np.where(same, 0.0, np.where(np.isnan(gap), np.inf, gap))
 
 
-def _bytes(values: Any) -> Any:
+def _bytes(values: npt.ArrayLike) -> npt.NDArray[np.object_]:
     flat = [v if isinstance(v, bytes) else str(v).encode() for v in np.asarray(values).ravel()]
     return np.asarray(flat, dtype=object).reshape(np.shape(values))
 
@@ -237,7 +241,7 @@ def _read(path: str) -> dict[str, Any]:
     return found
 
 
-def _serve(pipe: Any, other_end: Any) -> None:
+def _serve(pipe: Connection, other_end: Connection) -> None:
     """The child: answers until the other end closes."""
     other_end.close()
     while True:

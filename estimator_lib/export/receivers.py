@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.protocols import Features
 
 SINGLE_FEATURE: Final = "feature"
 SINGLE_RECEIVER: Final = "input"
@@ -40,9 +41,9 @@ class ServingInputReceiver(
 
     def __new__(
         cls,
-        features: Any,
-        receiver_tensors: Any,
-        receiver_tensors_alternatives: Mapping[str, Any] | None = None,
+        features: Features,
+        receiver_tensors: Features,
+        receiver_tensors_alternatives: Mapping[str, Features] | None = None,
         resources: tuple[Any, ...] = (),
         raw_fields: bool = False,  # noqa: FBT001, FBT002, RUF100 - kept for callers
     ) -> Self:
@@ -66,7 +67,7 @@ class ServingInputReceiver(
         return made
 
     @classmethod
-    def _features(cls, features: Any) -> Any:
+    def _features(cls, features: Features) -> Features:
         return _parts(cls.__name__, "features", features, SINGLE_FEATURE)
 
 
@@ -74,7 +75,7 @@ class TensorServingInputReceiver(ServingInputReceiver):
     """For a model_fn that takes one tensor instead of a dict."""
 
     @classmethod
-    def _features(cls, features: Any) -> Any:
+    def _features(cls, features: Features) -> Features:
         if not _is_tensor(features):
             raise _wrong(cls.__name__, "features", "one tensor", features)
         return features
@@ -88,7 +89,11 @@ class SupervisedInputReceiver(
     resources: tuple[Any, ...]
 
     def __new__(
-        cls, features: Any, labels: Any, receiver_tensors: Any, resources: tuple[Any, ...] = ()
+        cls,
+        features: Features,
+        labels: Features,
+        receiver_tensors: Features,
+        resources: tuple[Any, ...] = (),
     ) -> Self:
         for part, given in (("features", features), ("labels", labels)):
             if given is None:
@@ -106,20 +111,20 @@ class SupervisedInputReceiver(
 class UnsupervisedInputReceiver(ServingInputReceiver):
     """Features and the tensors fed, where a model trains without labels."""
 
-    def __new__(cls, features: Any, receiver_tensors: Any) -> Self:
+    def __new__(cls, features: Features, receiver_tensors: Features) -> Self:
         return super().__new__(cls, features, receiver_tensors)
 
     @classmethod
-    def _features(cls, features: Any) -> Any:
+    def _features(cls, features: Features) -> Features:
         _parts(cls.__name__, "features", features, SINGLE_FEATURE)
         return features
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     return isinstance(value, tf.Tensor | tf.SparseTensor | tf.RaggedTensor)
 
 
-def _parts(receiver: str, field: str, given: Any, single: str) -> dict[str, Any]:
+def _parts(receiver: str, field: str, given: object, single: str) -> dict[str, Any]:
     parts = dict(given) if isinstance(given, Mapping) else {single: given}
     for name, tensor in parts.items():
         if not isinstance(name, str) or not _is_tensor(tensor):
@@ -127,7 +132,7 @@ def _parts(receiver: str, field: str, given: Any, single: str) -> dict[str, Any]
     return parts
 
 
-def _fed(receiver: str, field: str, given: Any) -> dict[str, Any]:
+def _fed(receiver: str, field: str, given: object) -> dict[str, Any]:
     found = _parts(receiver, field, given, SINGLE_RECEIVER)
     if not found:
         raise ConfigError(
@@ -144,6 +149,6 @@ def _wrong(receiver: str, field: str, expected: str, got: object) -> ConfigError
     )
 
 
-def named(tensors: Any) -> dict[str, Any]:
+def named(tensors: Features) -> dict[str, Any]:
     """Returns tensors by name; a single one is named "input"."""
     return dict(tensors) if isinstance(tensors, Mapping) else {SINGLE_RECEIVER: tensors}

@@ -7,6 +7,7 @@ is traced once per mode and each signature is cut out of it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -14,9 +15,10 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -24,6 +26,7 @@ from estimator_lib import variables
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, ExportError, Reason, did_you_mean
 from estimator_lib.export import input_names, outputs, retention
+from estimator_lib.protocols import Features, Labels
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 from estimator_lib.tensorflow_internals import UnliftableError
 
@@ -45,6 +48,20 @@ def no_checkpoint(model_dir: str) -> ExportError:
     )
 
 
+class Model(Protocol):
+    """What is exported; see `training.traced_model`."""
+
+    @property
+    def store(self) -> variables.VariableStore:
+        """The variables."""
+
+    def tracing(self, mode: str) -> contextlib.AbstractContextManager[variables.Trace]:
+        """Captures the variables of a call of model_fn in `mode`."""
+
+    def call(self, features: Features, labels: Labels, mode: str) -> EstimatorSpec:
+        """Calls model_fn once, inside the current graph."""
+
+
 @dataclasses.dataclass
 class Traced:
     """One mode of a model traced for export.
@@ -62,7 +79,7 @@ class Traced:
     inputs: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: Any, mode: str, receiver_fn: Callable[[], Any]) -> Traced:
+    def of(cls, model: Model, mode: str, receiver_fn: Callable[[], Any]) -> Traced:
         """Traces `model` (a TracedModel) in `mode` from what `receiver_fn` gives.
 
         Raises:
@@ -120,7 +137,7 @@ class Traced:
 
     def _add(
         self,
-        wrapped: Any,
+        wrapped: tf.types.experimental.ConcreteFunction,
         prefix: str,
         inputs: Mapping[str, Any],
         exports: Mapping[str, outputs.ExportOutput],
@@ -162,7 +179,11 @@ def _exports(spec: EstimatorSpec, mode: str) -> dict[str, outputs.ExportOutput]:
     return {mode: outputs.EvalOutput(spec.loss, spec.predictions, spec.eval_metric_ops)}
 
 
-def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) -> Any:
+def _cut(
+    wrapped: tf.types.experimental.ConcreteFunction,
+    inputs: Mapping[str, Any],
+    results: Mapping[str, Any],
+) -> Any:
     """Returns a function of the tensors `inputs`, by name, that gives `results`."""
     arguments = input_names.traced_as(inputs)
     names = sorted(inputs)
@@ -182,7 +203,7 @@ def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) ->
     ]
 
     @tf.function(input_signature=specs, autograph=False)
-    def signature(*tensors: Any) -> dict[str, Any]:
+    def signature(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(pruned(*tensors))
 
     return signature
@@ -191,7 +212,7 @@ def _cut(wrapped: Any, inputs: Mapping[str, Any], results: Mapping[str, Any]) ->
 class _Root(tf.Module):
     """What is saved: the variables by name, the tables, the transform graph."""
 
-    def __init__(self, model: Any, resources: Sequence[Any]) -> None:
+    def __init__(self, model: Model, resources: Sequence[object]) -> None:
         super().__init__()
         self.model_variables = dict(model.store.saved())
         self.resources = [*model.store.resources, *resources]
@@ -200,7 +221,7 @@ class _Root(tf.Module):
 def write(
     directory: pathlib.Path,
     traced: Sequence[Traced],
-    model: Any,
+    model: Model,
     assets_extra: Mapping[str, str],
     *,
     as_text: bool = False,
@@ -259,7 +280,7 @@ def _set_names(
 def write_timestamped(
     base: str,
     traced: Sequence[Traced],
-    model: Any,
+    model: Model,
     assets_extra: Mapping[str, str],
     *,
     as_text: bool,
@@ -337,7 +358,7 @@ class LoadedModel:
         return {name: value.numpy() for name, value in self._run(**given).items()}
 
 
-def _tensor(values: Any, dtype: Any) -> Any:
+def _tensor(values: npt.ArrayLike, dtype: tf.DType) -> tf.Tensor:
     if dtype == tf.string:
         array = np.asarray(values, dtype=object)
         return tf.constant(array, tf.string)

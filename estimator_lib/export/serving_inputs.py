@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,7 +21,9 @@ from estimator_lib.export.receivers import (
     SupervisedInputReceiver,
     TensorServingInputReceiver,
 )
+from estimator_lib.protocols import Features
 
+_SHAPED = (tf.TensorSpec, tf.Tensor, tf.Variable, tf.SparseTensor, tf.RaggedTensor)
 _FIELD_TYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 _MISSING: dict[str, Any] = {"string": "", "int": MISSING_INT, "float": float("nan")}
 
@@ -67,7 +69,9 @@ def build_raw_serving_input_receiver_fn(
 
 
 def build_tensor_serving_input_receiver_fn(
-    shape: Any, dtype: Any = tf.float32, default_batch_size: int | None = 1
+    shape: Sequence[int | None],
+    dtype: tf.DType | str = tf.float32,
+    default_batch_size: int | None = 1,
 ) -> Callable[[], TensorServingInputReceiver]:
     """For a model whose features are one tensor.
 
@@ -85,7 +89,7 @@ def build_tensor_serving_input_receiver_fn(
 
 
 def build_raw_supervised_input_receiver_fn(
-    features: Any, labels: Any, default_batch_size: int | None = None
+    features: Features, labels: Features, default_batch_size: int | None = None
 ) -> Callable[[], SupervisedInputReceiver]:
     """For the exported train or eval function: features and labels are fed.
 
@@ -190,7 +194,7 @@ def _raw_fields(folder: pathlib.Path) -> dict[str, str]:
 
 
 def _transformed(
-    transform: Any, fields: Mapping[str, str], raw: Mapping[str, Any]
+    transform: tf.Module, fields: Mapping[str, str], raw: Mapping[str, Any]
 ) -> dict[str, Any]:
     lists = {n: _without_ends(raw[n]) for n, kind in fields.items() if kind.endswith("[]")}
     return dict(transform.transform_fn({**raw, **lists}))
@@ -216,13 +220,13 @@ def _without_ends(values: tf.Tensor) -> tf.SparseTensor:
     return tf.SparseTensor(at, tf.gather_nd(values, at), tf.shape(values, tf.int64))
 
 
-def _placeholder(dtype: Any, shape: Any, name: str) -> Any:
+def _placeholder(dtype: tf.DType, shape: Sequence[int | None], name: str) -> tf.Tensor:
     safe = variables.graph_name(name.replace("/", "_"))
     return tf.compat.v1.placeholder(dtype, shape, name=safe)
 
 
-def _spec(name: str, value: Any) -> Any:
-    if isinstance(value, tf.TensorSpec) or tf.is_tensor(value):
+def _spec(name: str, value: object) -> tf.Tensor | tf.TensorSpec:
+    if isinstance(value, _SHAPED):
         if value.shape.rank in (0, None):
             raise ConfigError(
                 f"Feature {name!r} has no batch dimension: expected shape [batch, ...], got "

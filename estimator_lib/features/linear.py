@@ -7,14 +7,16 @@ Variables: `linear_model/<column name>/weights` and `linear_model/bias_weights`,
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
 
 from estimator_lib import variables
 from estimator_lib.core import columns as fc
+from estimator_lib.features import _lowering as lowering
 from estimator_lib.features import dense, lookup
+from estimator_lib.features._lowering import Features
 
 LAYER_SCOPE = "linear_model"
 
@@ -38,7 +40,7 @@ class LinearTerm:
 @tf.autograph.experimental.do_not_convert
 def linear_logits(
     columns: Iterable[fc.Column],
-    features: Mapping[str, Any],
+    features: Features,
     units: int,
     sparse_combiner: str = "sum",
 ) -> tf.Tensor:
@@ -62,8 +64,8 @@ def linear_logits(
     with variables.scope(LAYER_SCOPE):
         for column in ordered:
             if isinstance(column, fc.CategoricalColumn):
-                ids, amounts = dense.ids_and_weights(column, sources)
-                weights = _weights(column.name, dense.buckets(column), units)
+                ids, amounts = lowering.ids_and_weights(column, sources)
+                weights = _weights(column.name, column.rows, units)
                 if ids.shape.rank == 1 and amounts is None:
                     single.append((weights, ids))
                 else:
@@ -78,7 +80,7 @@ def linear_logits(
         return tf.nn.bias_add(tf.add_n(terms) if len(terms) > 1 else terms[0], bias)
 
 
-def linear_terms(columns: Iterable[fc.Column], features: Mapping[str, Any]) -> list[LinearTerm]:
+def linear_terms(columns: Iterable[fc.Column], features: Features) -> list[LinearTerm]:
     """Returns the parts of `linear_logits` with one unit and combiner "sum", bias last."""
     ordered = dense.sorted_columns(columns)
     sources = dense.source_features(ordered, features)
@@ -86,8 +88,8 @@ def linear_terms(columns: Iterable[fc.Column], features: Mapping[str, Any]) -> l
     with variables.scope(LAYER_SCOPE):
         for column in ordered:
             if isinstance(column, fc.CategoricalColumn):
-                ids, amounts = dense.ids_and_weights(column, sources)
-                weights = _weights(column.name, dense.buckets(column), 1)
+                ids, amounts = lowering.ids_and_weights(column, sources)
+                weights = _weights(column.name, column.rows, 1)
                 found.append(LinearTerm(weights=weights, ids=ids, values=amounts))
             else:
                 values = dense.dense_features([column], features, scope="")

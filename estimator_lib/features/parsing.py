@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.features._lowering import Spec, parsed
 from estimator_lib.features.upstream import columns_of
-
-Spec = dict[str, Any]
 
 
 def make_parse_example_spec(feature_columns: Iterable[Any]) -> Spec:
@@ -39,7 +38,7 @@ def make_parse_example_spec(feature_columns: Iterable[Any]) -> Spec:
     for column in columns:
         if isinstance(column, fc.NumericColumn) and column.key in weights:
             continue
-        for key, feature in _own(column).items():
+        for key, feature in parsed(column).items():
             known = spec.setdefault(key, feature)
             if known != feature:
                 raise ConfigError(
@@ -126,46 +125,3 @@ def _add(spec: Spec, argument: str, key: Any, feature: Any) -> None:
             reason=Reason.CONFLICT,
         )
     spec[key] = feature
-
-
-def _own(column: fc.Column) -> Spec:
-    match column:
-        case fc.NumericColumn():
-            return {column.key: _number(column)}
-        case fc.SequenceNumericColumn():
-            return {column.key: tf.io.VarLenFeature(_stored(column.dtype))}
-        case fc.VocabularyColumn() | fc.HashedColumn():
-            return {column.key: tf.io.VarLenFeature(_stored(column.dtype))}
-        case fc.IdentityColumn():
-            return {column.key: tf.io.VarLenFeature(tf.int64)}
-        case fc.CrossedColumn():
-            fields = [key for key in column.keys if isinstance(key, str)]
-            return {field: tf.io.VarLenFeature(tf.string) for field in fields}
-    return {}
-
-
-def _number(column: fc.NumericColumn) -> Any:
-    default: Any = column.default_value
-    if isinstance(default, fc.Mean):
-        raise ConfigError(
-            f"Column {column.name!r} is not resolved: its default must be learned from data "
-            "first. Run preprocess, or give a number.",
-            reason=Reason.UNRESOLVED,
-        )
-    stored = _stored(column.dtype)
-    number = int if stored.is_integer else float
-    if isinstance(default, tuple):
-        default = tuple(number(v) for v in default)
-    elif default is not None:
-        default = number(default)
-        for size in reversed(column.shape):  # parsing wants one default per number
-            default = (default,) * size
-    return tf.io.FixedLenFeature(column.shape, stored, default)
-
-
-def _stored(dtype: str) -> Any:
-    """The type that tf.train.Example holds such values in."""
-    kind = tf.as_dtype(dtype)
-    if kind == tf.string:
-        return kind
-    return tf.int64 if kind.is_integer else tf.float32

@@ -1,6 +1,13 @@
 """Heads: everything after the logits, for each kind of label."""
 
-from estimator_lib.heads._base import Calibration, Head, LabelHead
+from estimator_lib.heads._base import (
+    Calibration,
+    Head,
+    LabelHead,
+    NamedFeatures,
+    Reduction,
+    WeightColumn,
+)
 from estimator_lib.heads.binary import BinaryClassHead
 from estimator_lib.heads.multi import MultiHead
 from estimator_lib.heads.multiclass import MultiClassHead
@@ -24,10 +31,13 @@ __all__ = [
     "MultiClassHead",
     "MultiHead",
     "MultiLabelHead",
+    "NamedFeatures",
     "PairwiseRankingHead",
     "PoissonRegressionHead",
     "QuantileRegressionHead",
+    "Reduction",
     "RegressionHead",
     "SequentialHead",
     "TweedieRegressionHead",
+    "WeightColumn",
 ]

@@ -17,7 +17,7 @@ import contextvars
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -25,17 +25,27 @@ from estimator_lib import losses as loss_library
 from estimator_lib import metrics as metric_library
 from estimator_lib import optimizers, variables
 from estimator_lib.core import columns as fc
+from estimator_lib.core.constraints import list_of, number, refused
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.core.labels import ClassNames
 from estimator_lib.errors import BadValueError
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.losses import LossReduction
+from estimator_lib.optimizers import OptimizerLike
+from estimator_lib.protocols import Labels, Tensor
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 PREDICT_SIGNATURE = "predict"
 _TEXTS = ("classes", "all_classes")
 CLASSIFICATION_SIGNATURE = "classification"
 REGRESSION_SIGNATURE = "regression"
+
+NamedFeatures: TypeAlias = Mapping[str, Tensor]
+WeightColumn = str | fc.NumericColumn | None
+"""Feature with the examples' weights, or numeric column; None means 1."""
+Reduction = LossReduction | str
+"""How losses become one number; see `losses.reduction_of`."""
+Thresholds = Annotated[Sequence[float], list_of(number(above=0, below=1), may_be_empty=True)] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,6 +114,41 @@ class Batch:
         return None if self.weights is None else tf.reshape(self.weights, (-1,))
 
 
+class Training(NamedTuple):
+    """How a step is made from the loss; see `Head.create_estimator_spec`."""
+
+    optimizer: OptimizerLike | None
+    trainable_variables: Sequence[tf.Variable] | None
+    train_op_fn: Callable[[tf.Tensor], tf.Operation] | None
+    update_ops: Sequence[tf.Operation] | None
+    regularization_losses: Sequence[tf.Tensor] | None
+
+    def op(self, loss: tf.Tensor, reduction: LossReduction) -> tf.Operation:
+        """Returns the op of one step, with `update_ops` run beside it.
+
+        Raises:
+            ConfigError: both or none of optimizer and train_op_fn are given.
+        """
+        if self.update_ops is not None and not isinstance(self.update_ops, list | tuple):
+            raise ConfigError(
+                f"A head's update_ops are invalid: expected a list, got {quote(self.update_ops)}.",
+                reason=Reason.TYPE_MISMATCH,
+            )
+        if self.optimizer is not None and self.train_op_fn is None:
+            step = optimizers.minimize(
+                loss, self.optimizer, self.trainable_variables, reduction=reduction
+            )
+        elif self.train_op_fn is not None and self.optimizer is None:
+            step = self.train_op_fn(loss)
+        else:
+            raise ConfigError(
+                "A head needs either an optimizer or a train_op_fn to train, got "
+                f"{'none' if self.optimizer is None else 'both'}. Give exactly one.",
+                reason=Reason.CONFLICT if self.optimizer is not None else Reason.MISSING_VALUE,
+            )
+        return tf.group(step, *self.update_ops) if self.update_ops else step
+
+
 class Head(abc.ABC):
     """Everything after the logits, as a model_fn and an eager user see it.
 
@@ -118,7 +163,7 @@ class Head(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def loss_reduction(self) -> Any:
+    def loss_reduction(self) -> Reduction:
         """How the losses of a batch become one number; see `losses.LossReduction`."""
 
     @property
@@ -129,11 +174,11 @@ class Head(abc.ABC):
     @abc.abstractmethod
     def loss(
         self,
-        labels: Any,
-        logits: Any,
-        features: Mapping[str, Any] | None = None,
+        labels: Labels,
+        logits: tf.Tensor,
+        features: NamedFeatures | None = None,
         mode: str | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """Returns the training loss, a float32 scalar: reduced losses plus regularization.
 
@@ -149,7 +194,9 @@ class Head(abc.ABC):
         """
 
     @abc.abstractmethod
-    def predictions(self, logits: Any, keys: Sequence[Any] | None = None) -> dict[Any, tf.Tensor]:
+    def predictions(
+        self, logits: tf.Tensor, keys: Sequence[Any] | None = None
+    ) -> dict[Any, tf.Tensor]:
         """Returns predictions by key.
 
         Args:
@@ -161,31 +208,31 @@ class Head(abc.ABC):
         """
 
     @abc.abstractmethod
-    def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
+    def metrics(self, regularization_losses: Sequence[tf.Tensor] | None = None) -> dict[str, Any]:
         """Returns fresh metrics by key, to be given to `update_metrics`."""
 
     @abc.abstractmethod
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: Mapping[str, Any],
-        logits: Any,
-        labels: Any,
-        regularization_losses: Sequence[Any] | None = None,
+        features: NamedFeatures,
+        logits: tf.Tensor,
+        labels: Labels,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, Any]:
         """Adds a batch to `eval_metrics` (from `metrics`) and returns them."""
 
     def create_estimator_spec(
         self,
-        features: Mapping[str, Any],
+        features: NamedFeatures,
         mode: str,
-        logits: Any,
-        labels: Any = None,
-        optimizer: Any = None,
-        trainable_variables: Sequence[Any] | None = None,
-        train_op_fn: Callable[[tf.Tensor], Any] | None = None,
-        update_ops: Sequence[Any] | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        logits: tf.Tensor,
+        labels: Labels = None,
+        optimizer: OptimizerLike | None = None,
+        trainable_variables: Sequence[tf.Variable] | None = None,
+        train_op_fn: Callable[[tf.Tensor], tf.Operation] | None = None,
+        update_ops: Sequence[tf.Operation] | None = None,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> EstimatorSpec:
         """Returns the spec that a model_fn returns.
 
@@ -205,6 +252,19 @@ class Head(abc.ABC):
             DataError: shapes do not fit.
             NotImplementedError: a head of a user's does not have it.
         """
+        training = Training(
+            optimizer, trainable_variables, train_op_fn, update_ops, regularization_losses
+        )
+        return self._spec(features, mode, logits, labels, training)
+
+    def _spec(
+        self,
+        features: NamedFeatures,
+        mode: str,
+        logits: tf.Tensor,
+        labels: Labels,
+        training: Training,
+    ) -> EstimatorSpec:
         raise NotImplementedError(
             f"{type(self).__name__} has no create_estimator_spec. Write one: it returns the "
             "EstimatorSpec of a model_fn."
@@ -215,14 +275,14 @@ class Head(abc.ABC):
         output = PredictOutput(predictions)
         return {DEFAULT_SIGNATURE: output, PREDICT_SIGNATURE: output}
 
-    def calibrated(self, logits: Any, mode: str) -> Any:
+    def calibrated(self, logits: tf.Tensor, mode: str) -> tf.Tensor:
         """Returns logits corrected by what `calibrations` says of this head, but in TRAIN."""
         found = (_calibrations.get() or {}).get(self.name)
         if found is None or mode == ModeKeys.TRAIN:
             return logits
         return found.scale * tf.convert_to_tensor(logits) + found.shift
 
-    def _checked_logits(self, logits: Any) -> tf.Tensor:
+    def _checked_logits(self, logits: tf.Tensor) -> tf.Tensor:
         """Returns logits as float32 `[..., logits_dimension]`, of rank 2 at least."""
         logits = tf.convert_to_tensor(logits)
         if logits.dtype != tf.float32:
@@ -241,7 +301,7 @@ class Head(abc.ABC):
             logits.set_shape([None, size] if rank is None else [*logits.shape[:-1], size])
         return logits
 
-    def _needed_labels(self, labels: Any, mode: str | None = None) -> None:
+    def _needed_labels(self, labels: Labels, mode: str | None = None) -> None:
         if labels is None:
             where = "" if mode is None else f" in mode {mode!r}"
             raise DataError(
@@ -252,19 +312,6 @@ class Head(abc.ABC):
 
     def _key(self, key: str) -> str:
         return f"{key}/{self.name}" if self.name else key
-
-    def _invalid(self, argument: str, expected: str, got: object) -> ConfigError:
-        return self._refused(argument, expected, got, Reason.INVALID_VALUE)
-
-    def _mistyped(self, argument: str, expected: str, got: object) -> ConfigError:
-        return self._refused(argument, expected, got, Reason.TYPE_MISMATCH)
-
-    def _refused(self, argument: str, expected: str, got: object, reason: Reason) -> ConfigError:
-        return ConfigError(
-            f"{type(self).__name__}: argument {argument} is invalid: expected {expected}, got "
-            f"{quote(got)}.",
-            reason=reason,
-        )
 
 
 class LabelHead(Head):
@@ -287,28 +334,27 @@ class LabelHead(Head):
 
     def __init__(
         self,
-        weight_column: str | fc.NumericColumn | None = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        weight_column: WeightColumn = None,
+        loss_reduction: Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
         name: str | None = None,
     ) -> None:
+        own = type(self).__name__
         self._reduction = loss_library.reduction_of(loss_reduction)
         self._name = name
         # A numeric column, ours or of tf.feature_column, stands for its field.
         column = getattr(weight_column, "key", weight_column)
         if column is not None and not isinstance(column, str):
-            raise self._mistyped(
-                "weight_column", "a feature's name, a numeric column or None", weight_column
-            )
+            expected = "a feature's name, a numeric column or None"
+            raise refused(own, "weight_column", expected, weight_column, Reason.TYPE_MISMATCH)
         self._weight_column = column
         self._weight_normalizer = getattr(
             weight_column, "normalizer_fn", getattr(weight_column, "normalizer", None)
         )
         if self._weight_normalizer is not None and not callable(self._weight_normalizer):
-            raise self._invalid(
-                "weight_column", "a normalizer_fn that is a function", self._weight_normalizer
-            )
-        self._loss_fn = _checked_loss_fn(type(self).__name__, loss_fn)
+            expected = "a normalizer_fn that is a function"
+            raise refused(own, "weight_column", expected, self._weight_normalizer)
+        self._loss_fn = _checked_loss_fn(own, loss_fn)
 
     @property
     def name(self) -> str | None:
@@ -333,7 +379,7 @@ class LabelHead(Head):
     def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         """Returns the unweighted loss per example."""
 
-    def _loss_of(self, dtype: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def _loss_of(self, dtype: tf.DType) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         """Returns `_losses`, or what stands for it where labels were given as `dtype`."""
         del dtype
         return self._losses
@@ -358,11 +404,11 @@ class LabelHead(Head):
 
     def loss(
         self,
-        labels: Any,
-        logits: Any,
-        features: Mapping[str, Any] | None = None,
+        labels: Labels,
+        logits: tf.Tensor,
+        features: NamedFeatures | None = None,
         mode: str | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         self._needed_labels(labels, mode)
         labels, logits, losses, weights = self._per_example(labels, logits, features or {})
@@ -370,7 +416,9 @@ class LabelHead(Head):
             loss_library.reduce(losses, weights, self._reduction), regularization_losses
         )
 
-    def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[str, tf.Tensor]:
+    def predictions(
+        self, logits: tf.Tensor, keys: Sequence[str] | None = None
+    ) -> dict[str, tf.Tensor]:
         logits = self._checked_logits(logits)
         makers = self._predictions(_flat(logits))
         for key in keys or ():
@@ -386,7 +434,7 @@ class LabelHead(Head):
         with tf.name_scope("predictions"):
             return {key: _shaped(key, makers[key](), logits) for key in keys}
 
-    def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
+    def metrics(self, regularization_losses: Sequence[tf.Tensor] | None = None) -> dict[str, Any]:
         made = self._new_metrics()
         if regularization_losses:
             made["regularization_loss"] = metric_library.Mean("regularization_loss")
@@ -395,27 +443,24 @@ class LabelHead(Head):
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: Mapping[str, Any],
-        logits: Any,
-        labels: Any,
-        regularization_losses: Sequence[Any] | None = None,
+        features: NamedFeatures,
+        logits: tf.Tensor,
+        labels: Labels,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, Any]:
         self._needed_labels(labels)
         batch = self._batch(labels, logits, features)
         return self._updated(eval_metrics, batch, regularization_losses)
 
-    def create_estimator_spec(
+    def _spec(
         self,
-        features: Mapping[str, Any],
+        features: NamedFeatures,
         mode: str,
-        logits: Any,
-        labels: Any = None,
-        optimizer: Any = None,
-        trainable_variables: Sequence[Any] | None = None,
-        train_op_fn: Callable[[tf.Tensor], Any] | None = None,
-        update_ops: Sequence[Any] | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        logits: tf.Tensor,
+        labels: Labels,
+        training: Training,
     ) -> EstimatorSpec:
+        regularization_losses = training.regularization_losses
         with tf.name_scope(self._name or "head"):
             logits = self._checked_logits(self.calibrated(logits, mode))
             if mode == ModeKeys.PREDICT:
@@ -442,13 +487,11 @@ class LabelHead(Head):
                 mode=mode,
                 predictions=self.predictions(logits),
                 loss=loss,
-                train_op=train_op(
-                    loss, optimizer, trainable_variables, train_op_fn, update_ops, self._reduction
-                ),
+                train_op=training.op(loss, self._reduction),
             )
 
     def labels_and_weights(
-        self, labels: Any, features: Mapping[str, Any]
+        self, labels: Labels, features: NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
         """Returns labels as numbers, `[batch, n]`, checked, and weights, None for 1.
 
@@ -458,7 +501,7 @@ class LabelHead(Head):
 
     # --- shared parts ------------------------------------------------------------------------
 
-    def _batch(self, labels: Any, logits: Any, features: Mapping[str, Any]) -> Batch:
+    def _batch(self, labels: Labels, logits: tf.Tensor, features: NamedFeatures) -> Batch:
         numbers, logits, losses, weights = self._per_example(labels, logits, features)
         return Batch(
             labels=numbers,
@@ -469,7 +512,7 @@ class LabelHead(Head):
         )
 
     def _per_example(
-        self, labels: Any, logits: Any, features: Mapping[str, Any]
+        self, labels: Labels, logits: tf.Tensor, features: NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """Returns labels as numbers, logits, losses and weights, each `[rows, n]`."""
         logits = self._checked_logits(logits)
@@ -482,7 +525,7 @@ class LabelHead(Head):
         return numbers, _flat(logits), losses, self._weights(features, logits)
 
     def _own_losses(
-        self, numbers: tf.Tensor, logits: tf.Tensor, features: Mapping[str, Any]
+        self, numbers: tf.Tensor, logits: tf.Tensor, features: NamedFeatures
     ) -> tf.Tensor:
         loss_fn = self._loss_fn
         assert loss_fn is not None  # noqa: S101 - the caller has looked
@@ -505,7 +548,9 @@ class LabelHead(Head):
         """How many labels per example there are."""
         return 1
 
-    def _column_of(self, labels: Any, logits: tf.Tensor | None = None) -> Any:
+    def _column_of(
+        self, labels: Labels, logits: tf.Tensor | None = None
+    ) -> tf.Tensor | tf.RaggedTensor:
         """Returns labels `[...]` as `[..., 1]`, and any others as they are.
 
         With `logits`, their shapes are compared as far as they are known.
@@ -522,23 +567,23 @@ class LabelHead(Head):
                 "input_fn, or use MultiHead.",
                 reason=Reason.TYPE_MISMATCH,
             )
-        labels = tf.convert_to_tensor(labels)
-        width, rank = self._label_width(), labels.shape.rank
+        column = tf.convert_to_tensor(labels)
+        width, rank = self._label_width(), column.shape.rank
         wanted = 2 if logits is None else logits.shape.rank
         if rank is not None and rank + 1 == wanted and width == 1:
-            labels, rank = labels[..., tf.newaxis], rank + 1
+            column, rank = column[..., tf.newaxis], rank + 1
         if rank is None:
-            return self._labels_of_any_rank(labels, logits, width)
+            return self._labels_of_any_rank(column, logits, width)
         outer = [None] * (rank - 1) if logits is None else logits.shape[:-1]
-        if rank < 2 or not labels.shape.is_compatible_with(tf.TensorShape([*outer, width])):
+        if rank < 2 or not column.shape.is_compatible_with(tf.TensorShape([*outer, width])):
             raise BadValueError(
                 f"{type(self).__name__} got labels of a wrong shape: expected "
-                f"[batch, {width}], got {labels.shape}"
+                f"[batch, {width}], got {column.shape}"
                 + ("" if logits is None else f" for logits {logits.shape}")
                 + ". Reshape them in input_fn.",
                 reason=Reason.TYPE_MISMATCH,
             )
-        return labels
+        return column
 
     def _labels_of_any_rank(
         self, labels: tf.Tensor, logits: tf.Tensor | None, width: int
@@ -550,7 +595,7 @@ class LabelHead(Head):
         return tf.reshape(_if_true(_same_shape(expected, found), said, labels), expected)
 
     def _weights(
-        self, features: Mapping[str, Any], logits: tf.Tensor | None = None
+        self, features: NamedFeatures, logits: tf.Tensor | None = None
     ) -> tf.Tensor | None:
         """Returns weights `[rows, 1]` or, where the head allows it, one per logit."""
         if self._weight_column is None:
@@ -601,7 +646,10 @@ class LabelHead(Head):
         return tf.reshape(weights, tf.concat([outer, found[-1:]], 0))
 
     def _updated(
-        self, metrics: dict[str, Any], batch: Batch, regularization_losses: Sequence[Any] | None
+        self,
+        metrics: dict[str, Any],
+        batch: Batch,
+        regularization_losses: Sequence[tf.Tensor] | None,
     ) -> dict[str, Any]:
         # Many metrics are views of few sources; each source takes the batch once.
         sources = {}
@@ -625,14 +673,16 @@ class LabelHead(Head):
         }
 
 
-def _flat(values: Any) -> Any:
+def _flat(
+    values: Tensor,
+) -> Tensor:
     """Returns `[..., n]` as `[rows, n]`."""
     if isinstance(values, tf.SparseTensor | tf.RaggedTensor) or values.shape.rank == 2:
         return values
     return tf.reshape(values, (-1, values.shape[-1] or tf.shape(values)[-1]))
 
 
-def _like(rows: Any, logits: tf.Tensor) -> Any:
+def _like(rows: tf.Tensor | tf.RaggedTensor, logits: tf.Tensor) -> tf.Tensor:
     """Returns `[rows, n]` as `[..., n]`, where `...` is that of the logits."""
     if logits.shape.rank == 2 or isinstance(rows, tf.SparseTensor | tf.RaggedTensor):
         return rows
@@ -661,14 +711,14 @@ def _same_shape(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _if_true(condition: Any, said: list[Any], value: tf.Tensor) -> tf.Tensor:
+def _if_true(condition: tf.Tensor, said: Sequence[object], value: tf.Tensor) -> tf.Tensor:
     """Returns `value`, computed only if `condition` is true; else what is `said` is the error."""
     with tf.control_dependencies(variables.require(condition, lambda: said)):
         return tf.identity(value)
 
 
 def summarize(
-    loss: tf.Tensor, regularization_losses: Sequence[Any] | None, key: Callable[[str], str]
+    loss: tf.Tensor, regularization_losses: Sequence[tf.Tensor] | None, key: Callable[[str], str]
 ) -> None:
     """Adds summaries to a graph that a session runs; the training loop writes its own."""
     graph = tf.compat.v1.get_default_graph()
@@ -679,37 +729,6 @@ def summarize(
         if regularization_losses:
             total = tf.add_n([tf.convert_to_tensor(part) for part in regularization_losses])
             tf.compat.v1.summary.scalar(key("regularization_loss"), total)
-
-
-def train_op(
-    loss: tf.Tensor,
-    optimizer: Any,
-    trainable_variables: Sequence[Any] | None,
-    train_op_fn: Callable[[tf.Tensor], Any] | None,
-    update_ops: Sequence[Any] | None,
-    reduction: LossReduction,
-) -> Any:
-    """Returns the op of one step, with `update_ops` run beside it.
-
-    Raises:
-        ConfigError: both or none of optimizer and train_op_fn are given.
-    """
-    if (optimizer is None) == (train_op_fn is None):
-        raise ConfigError(
-            "A head needs either an optimizer or a train_op_fn to train, got "
-            f"{'none' if optimizer is None else 'both'}. Give exactly one.",
-            reason=Reason.CONFLICT if optimizer is not None else Reason.MISSING_VALUE,
-        )
-    if update_ops is not None and not isinstance(update_ops, list | tuple):
-        raise ConfigError(
-            f"A head's update_ops are invalid: expected a list, got {quote(update_ops)}.",
-            reason=Reason.TYPE_MISMATCH,
-        )
-    if train_op_fn is not None:
-        step = train_op_fn(loss)
-    else:
-        step = optimizers.minimize(loss, optimizer, trainable_variables, reduction=reduction)
-    return tf.group(step, *update_ops) if update_ops else step
 
 
 def checked(labels: tf.Tensor, good: tf.Tensor, head: str, expected: str) -> tf.Tensor:
@@ -741,20 +760,16 @@ class LabelVocabulary:
         head: Named in errors.
     """
 
-    def __init__(self, vocabulary: Sequence[Any] | None, n_classes: int, head: str) -> None:
+    def __init__(self, vocabulary: Sequence[str | bytes] | None, n_classes: int, head: str) -> None:
         self._head = head
         self.texts: list[str] | None = None
         self.n_classes = n_classes
-        self._shared_table: Any = None
+        self._shared_table: tf.lookup.StaticHashTable | None = None
         self._of_ids = vocabulary is None or isinstance(vocabulary, ClassNames)
         if vocabulary is None:
             return
         if isinstance(vocabulary, str) or len(vocabulary) != n_classes:
-            raise ConfigError(
-                f"{head}: argument label_vocabulary is invalid: expected {n_classes} values, got "
-                f"{quote(vocabulary)}.",
-                reason=Reason.INVALID_VALUE,
-            )
+            raise refused(head, "label_vocabulary", f"{n_classes} values", vocabulary)
         self.texts = [v.decode() if isinstance(v, bytes) else str(v) for v in vocabulary]
 
     def ids(self, labels: tf.Tensor) -> tf.Tensor:
@@ -784,7 +799,7 @@ class LabelVocabulary:
             return f"one of {quote(self.texts)}"
         return f"an integer from 0 to {self.n_classes - 1}"
 
-    def _table(self) -> Any:
+    def _table(self) -> tf.lookup.StaticHashTable:
         # A model_fn's table belongs to that trace, which keeps and exports it.
         if not variables.in_trace() and self._shared_table is not None:
             return self._shared_table
@@ -797,44 +812,7 @@ class LabelVocabulary:
         return table
 
 
-def checked_thresholds(head: str, thresholds: Sequence[float] | None) -> tuple[float, ...]:
-    """Returns the thresholds, all strictly between 0 and 1."""
-    for threshold in thresholds or ():
-        if not 0 < threshold < 1:
-            raise ConfigError(
-                f"{head}: argument thresholds is invalid: expected numbers in (0, 1), got "
-                f"{quote(threshold)}.",
-                reason=Reason.INVALID_VALUE,
-            )
-    return tuple(float(t) for t in thresholds or ())
-
-
-def checked_auc_thresholds(head: str, thresholds: Any) -> int | None:
-    """Returns the number of thresholds, at least 3, or None."""
-    if thresholds is None:
-        return None
-    if isinstance(thresholds, bool) or not isinstance(thresholds, int) or thresholds < 3:
-        raise ConfigError(
-            f"{head}: argument auc_thresholds is invalid: expected an integer of at least 3 or "
-            f"None, got {quote(thresholds)}.",
-            reason=Reason.INVALID_VALUE,
-        )
-    return thresholds
-
-
-def checked_more(head: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of metrics that are wanted beside the usual ones."""
-    for name in names:
-        if name not in known:
-            raise ConfigError(
-                f"{head}: argument more_metrics is invalid: got {quote(name)}."
-                + did_you_mean(str(name), known),
-                reason=Reason.UNKNOWN_NAME,
-            )
-    return tuple(names)
-
-
-def _regularized(loss: tf.Tensor, regularization_losses: Sequence[Any] | None) -> tf.Tensor:
+def _regularized(loss: tf.Tensor, regularization_losses: Sequence[tf.Tensor] | None) -> tf.Tensor:
     if not regularization_losses:
         return loss
     return tf.add_n([loss, *(tf.convert_to_tensor(part) for part in regularization_losses)])
@@ -853,8 +831,7 @@ def _checked_loss_fn(
             if needed not in parameters:
                 raise ConfigError(
                     f"{head}: loss_fn lacks the argument {needed!r}: expected "
-                    f"(labels, logits[, features, loss_reduction]), got {list(parameters)}.",
-                    reason=Reason.INVALID_VALUE,
+                    f"(labels, logits[, features, loss_reduction]), got {list(parameters)}."
                 )
         for other in parameters:
             if other not in ("labels", "logits", "features", "loss_reduction"):
@@ -864,7 +841,7 @@ def _checked_loss_fn(
                     reason=Reason.UNKNOWN_NAME,
                 )
 
-    def call(**arguments: Any) -> tf.Tensor:
+    def call(**arguments: object) -> tf.Tensor:
         known = arguments if takes_any else {k: v for k, v in arguments.items() if k in parameters}
         return tf.convert_to_tensor(loss_fn(**known))
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from estimator_lib import losses, metrics
+from estimator_lib.core.constraints import AucThresholds, checked
 from estimator_lib.export.outputs import ClassificationOutput, ExportOutput, RegressionOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
@@ -34,20 +35,21 @@ class BinaryClassHead(_base.LabelHead):
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE, _base.REGRESSION_SIGNATURE)
 
+    @checked
     def __init__(
         self,
-        weight_column: Any = None,
-        thresholds: Sequence[float] | None = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        weight_column: _base.WeightColumn = None,
+        thresholds: _base.Thresholds = None,
+        label_vocabulary: Sequence[str] | None = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
         name: str | None = None,
         *,
-        auc_thresholds: int | None = None,
+        auc_thresholds: AucThresholds | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
-        self._auc_thresholds = _base.checked_auc_thresholds(type(self).__name__, auc_thresholds)
-        self._thresholds = _base.checked_thresholds(type(self).__name__, thresholds)
+        self._auc_thresholds = auc_thresholds
+        self._thresholds = tuple(map(float, () if thresholds is None else thresholds))
         self._vocabulary = _base.LabelVocabulary(label_vocabulary, 2, type(self).__name__)
 
     @property
@@ -66,7 +68,7 @@ class BinaryClassHead(_base.LabelHead):
     def _losses(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         return losses.logistic_loss(labels, logits)
 
-    def _loss_of(self, dtype: Any) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    def _loss_of(self, dtype: tf.DType) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         return losses.sigmoid_cross_entropy if dtype.is_floating else self._losses
 
     def _predictions(self, logits: tf.Tensor) -> dict[str, Callable[[], tf.Tensor]]:

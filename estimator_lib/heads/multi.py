@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import tensorflow as tf
 
 from estimator_lib import metrics
+from estimator_lib.core.constraints import checked, list_of, number, refused
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean, quote
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction, reduction_of
+from estimator_lib.protocols import Labels
 from estimator_lib.specs import DEFAULT_SIGNATURE, EstimatorSpec, ModeKeys
 
 
@@ -28,17 +30,22 @@ class MultiHead(_base.Head):
         head_weights: Weights of the heads' losses; None means 1.
     """
 
+    @checked
     def __init__(
-        self, heads: Sequence[_base.Head], head_weights: Sequence[float] | None = None
+        self,
+        heads: Sequence[_base.Head],
+        head_weights: Annotated[Sequence[float], list_of(number())] | None = None,
     ) -> None:
         if not heads:
-            raise self._invalid("heads", "at least one head", heads)
+            raise refused(type(self).__name__, "heads", "at least one head", heads)
         names = [head.name for head in heads]
         for name in names:
             if not name or names.count(name) > 1:
-                raise self._invalid("heads", "heads with distinct names", names)
+                raise refused(type(self).__name__, "heads", "heads with distinct names", names)
         if head_weights is not None and len(head_weights) != len(heads):
-            raise self._invalid("head_weights", f"{len(heads)} numbers", head_weights)
+            raise refused(
+                type(self).__name__, "head_weights", f"{len(heads)} numbers", head_weights
+            )
         reductions = {head.loss_reduction for head in heads}
         if len(reductions) > 1:
             raise ConfigError(
@@ -69,17 +76,19 @@ class MultiHead(_base.Head):
 
     def loss(
         self,
-        labels: Any,
-        logits: Any,
-        features: Mapping[str, Any] | None = None,
+        labels: Labels,
+        logits: tf.Tensor,
+        features: _base.NamedFeatures | None = None,
         mode: str | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """Returns the weighted sum of the heads' losses plus regularization."""
         parts = self._loss_parts(labels, self._split(logits), features, mode)
         return self._total(parts, regularization_losses)
 
-    def predictions(self, logits: Any, keys: Sequence[Any] | None = None) -> dict[Any, tf.Tensor]:
+    def predictions(
+        self, logits: tf.Tensor, keys: Sequence[Any] | None = None
+    ) -> dict[Any, tf.Tensor]:
         """Returns predictions by (head name, key).
 
         Args:
@@ -103,7 +112,7 @@ class MultiHead(_base.Head):
                 )
         return found if keys is None else {key: found[key] for key in keys}
 
-    def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
+    def metrics(self, regularization_losses: Sequence[tf.Tensor] | None = None) -> dict[str, Any]:
         """Returns fresh metrics of all heads."""
         found: dict[str, Any] = {}
         if regularization_losses:
@@ -117,10 +126,10 @@ class MultiHead(_base.Head):
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: Mapping[str, Any],
-        logits: Any,
-        labels: Any,
-        regularization_losses: Sequence[Any] | None = None,
+        features: _base.NamedFeatures,
+        logits: tf.Tensor,
+        labels: Labels,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, Any]:
         """Adds a batch to `eval_metrics` (from `metrics`) and returns them."""
         parts = self._split(logits)
@@ -141,19 +150,15 @@ class MultiHead(_base.Head):
             )
         return eval_metrics
 
-    def create_estimator_spec(
+    def _spec(
         self,
-        features: Mapping[str, Any],
+        features: _base.NamedFeatures,
         mode: str,
-        logits: Any,
-        labels: Any = None,
-        optimizer: Any = None,
-        trainable_variables: Sequence[Any] | None = None,
-        train_op_fn: Callable[[tf.Tensor], Any] | None = None,
-        update_ops: Sequence[Any] | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        logits: tf.Tensor,
+        labels: Labels,
+        training: _base.Training,
     ) -> EstimatorSpec:
-        """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
+        regularization_losses = training.regularization_losses
         logits = {
             name: self._heads[name].calibrated(part, mode)
             for name, part in self._split(logits).items()
@@ -176,9 +181,7 @@ class MultiHead(_base.Head):
             mode=mode,
             predictions=predictions,
             loss=loss,
-            train_op=_base.train_op(
-                loss, optimizer, trainable_variables, train_op_fn, update_ops, self._reduction
-            ),
+            train_op=training.op(loss, self._reduction),
         )
 
     def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
@@ -196,7 +199,7 @@ class MultiHead(_base.Head):
         found[_base.PREDICT_SIGNATURE] = PredictOutput(merged)
         return found
 
-    def _split(self, logits: Any) -> dict[str, tf.Tensor]:
+    def _split(self, logits: tf.Tensor | Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         if isinstance(logits, Mapping):
             for name in self._heads:
                 if name not in logits:
@@ -209,7 +212,7 @@ class MultiHead(_base.Head):
         parts = tf.split(self._checked_logits(logits), sizes, axis=-1)
         return dict(zip(self._heads, parts, strict=True))
 
-    def _labels_by_head(self, labels: Any) -> Mapping[str, Any]:
+    def _labels_by_head(self, labels: Labels) -> Mapping[str, Any]:
         if not isinstance(labels, Mapping):
             raise DataError(
                 f"MultiHead got one tensor of labels: expected a dict by head name, "
@@ -226,9 +229,9 @@ class MultiHead(_base.Head):
 
     def _loss_parts(
         self,
-        labels: Any,
+        labels: Labels,
         parts: Mapping[str, tf.Tensor],
-        features: Mapping[str, Any] | None,
+        features: _base.NamedFeatures | None,
         mode: str | None,
     ) -> list[tf.Tensor]:
         by_head = self._labels_by_head(labels)
@@ -241,7 +244,7 @@ class MultiHead(_base.Head):
         return found
 
     def _total(
-        self, parts: list[tf.Tensor], regularization_losses: Sequence[Any] | None
+        self, parts: list[tf.Tensor], regularization_losses: Sequence[tf.Tensor] | None
     ) -> tf.Tensor:
         weighted = [part * w for part, w in zip(parts, self._head_weights, strict=True)]
         return tf.add_n(

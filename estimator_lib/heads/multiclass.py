@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tensorflow as tf
 
 from estimator_lib import losses, metrics
+from estimator_lib.core.constraints import AucThresholds, checked, list_of, number, one_of, refused
 from estimator_lib.export.outputs import ClassificationOutput, ExportOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
+
+
+def _known(value: object) -> object:
+    """Returns a number that may be given as a constant tensor."""
+    found = tf.get_static_value(value) if tf.is_tensor(value) else None
+    return value if found is None else found.item()
+
+
+_SEVERAL = number(at_least=3, whole=True)
+_CLASSES = dataclasses.replace(_SEVERAL, allows=lambda value: _SEVERAL.allows(_known(value)))
 
 
 class MultiClassHead(_base.LabelHead):
@@ -33,32 +45,31 @@ class MultiClassHead(_base.LabelHead):
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE,)
 
+    @checked
     def __init__(
         self,
-        n_classes: int,
-        weight_column: Any = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        n_classes: Annotated[int, _CLASSES],
+        weight_column: _base.WeightColumn = None,
+        label_vocabulary: Sequence[str] | None = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
         name: str | None = None,
         top_k: Sequence[int] = (),
         *,
-        more_metrics: Sequence[str] = (),
-        auc_thresholds: int | None = None,
+        more_metrics: Annotated[Sequence[str], list_of(one_of("auc"), may_be_empty=True)] = (),
+        auc_thresholds: AucThresholds | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
-        self._more = _base.checked_more(type(self).__name__, more_metrics, ("auc",))
-        self._auc_thresholds = _base.checked_auc_thresholds(type(self).__name__, auc_thresholds)
-        if tf.is_tensor(n_classes) and tf.get_static_value(n_classes) is not None:
-            n_classes = int(tf.get_static_value(n_classes))
-        if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes <= 2:
-            raise self._invalid("n_classes", "an integer of at least 3", n_classes)
+        own = type(self).__name__
+        self._more = more_metrics
+        self._auc_thresholds = auc_thresholds
+        n_classes = int(_known(n_classes))  # type: ignore[call-overload]
         for k in top_k:
             if not 1 < k < n_classes:
-                raise self._invalid("top_k", f"integers from 2 to {n_classes - 1}", k)
+                raise refused(own, "top_k", f"integers from 2 to {n_classes - 1}", k)
         self._n_classes = n_classes
         self._top_k = tuple(top_k)
-        self._vocabulary = _base.LabelVocabulary(label_vocabulary, n_classes, type(self).__name__)
+        self._vocabulary = _base.LabelVocabulary(label_vocabulary, n_classes, own)
 
     @property
     def logits_dimension(self) -> int:
@@ -66,7 +77,8 @@ class MultiClassHead(_base.LabelHead):
 
     def _labels(self, labels: tf.Tensor) -> tf.Tensor:
         if labels.dtype.is_floating:
-            raise self._invalid("labels", "class ids or texts", labels.dtype.name)
+            expected = "class ids or texts"
+            raise refused(type(self).__name__, "labels", expected, labels.dtype.name)
         ids = self._vocabulary.ids(labels)
         good = (ids >= 0) & (ids < self._n_classes)
         return _base.checked(ids, good, type(self).__name__, self._vocabulary.expected())

@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from estimator_lib import losses, metrics
+from estimator_lib.core.constraints import AucThresholds, Classes, checked, refused
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.export.outputs import ClassificationOutput, ExportOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
+from estimator_lib.protocols import Labels
 
 
 class MultiLabelHead(_base.LabelHead):
@@ -34,25 +36,24 @@ class MultiLabelHead(_base.LabelHead):
 
     signatures: ClassVar = (_base.CLASSIFICATION_SIGNATURE,)
 
+    @checked
     def __init__(
         self,
-        n_classes: int,
-        weight_column: Any = None,
-        thresholds: Sequence[float] | None = None,
-        label_vocabulary: Sequence[Any] | None = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        n_classes: Classes,
+        weight_column: _base.WeightColumn = None,
+        thresholds: _base.Thresholds = None,
+        label_vocabulary: Sequence[str] | None = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
-        classes_for_class_based_metrics: Sequence[Any] = (),
+        classes_for_class_based_metrics: Sequence[int | str] = (),
         name: str | None = None,
         *,
-        auc_thresholds: int | None = None,
+        auc_thresholds: AucThresholds | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
-        self._auc_thresholds = _base.checked_auc_thresholds(type(self).__name__, auc_thresholds)
-        if isinstance(n_classes, bool) or not isinstance(n_classes, int) or n_classes < 2:
-            raise self._invalid("n_classes", "an integer of at least 2", n_classes)
+        self._auc_thresholds = auc_thresholds
         self._n_classes = n_classes
-        self._thresholds = _base.checked_thresholds(type(self).__name__, thresholds)
+        self._thresholds = tuple(map(float, () if thresholds is None else thresholds))
         self._vocabulary = _base.LabelVocabulary(label_vocabulary, n_classes, type(self).__name__)
         self._own = [self._class(c) for c in classes_for_class_based_metrics or ()]
 
@@ -60,16 +61,19 @@ class MultiLabelHead(_base.LabelHead):
     def logits_dimension(self) -> int:
         return self._n_classes
 
-    def _class(self, given: Any) -> tuple[int, str]:
+    def _class(self, given: int | str) -> tuple[int, str]:
         """Returns the id of a class and how its metrics call it."""
         texts = self._vocabulary.texts
         if isinstance(given, str) and texts is not None and given in texts:
             return texts.index(given), f"/{given}"
         if isinstance(given, int) and 0 <= given < self._n_classes:
             return given, f"/{texts[given]}" if texts else f"{given}"
-        raise self._invalid("classes_for_class_based_metrics", self._vocabulary.expected(), given)
+        argument = "classes_for_class_based_metrics"
+        raise refused(type(self).__name__, argument, self._vocabulary.expected(), given)
 
-    def _column_of(self, labels: Any, logits: tf.Tensor | None = None) -> Any:
+    def _column_of(
+        self, labels: Labels, logits: tf.Tensor | None = None
+    ) -> tf.Tensor | tf.RaggedTensor:
         if isinstance(labels, tf.SparseTensor):
             labels = tf.RaggedTensor.from_sparse(labels)
         if isinstance(labels, tf.RaggedTensor):
@@ -79,7 +83,7 @@ class MultiLabelHead(_base.LabelHead):
     def _label_width(self) -> int:
         return self._n_classes
 
-    def _labels(self, labels: Any) -> tf.Tensor:
+    def _labels(self, labels: tf.Tensor | tf.RaggedTensor) -> tf.Tensor:
         name = type(self).__name__
         if isinstance(labels, tf.RaggedTensor):
             ids = self._vocabulary.ids(labels.flat_values)

@@ -9,10 +9,13 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from estimator_lib import metrics
+from estimator_lib.core import columns as fc
+from estimator_lib.core.constraints import refused
 from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, RegressionOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
+from estimator_lib.protocols import Labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,15 +49,15 @@ class PairwiseRankingHead(_base.LabelHead):
 
     def __init__(
         self,
-        group_column: str,
-        weight_column: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        group_column: str | fc.Column,
+        weight_column: _base.WeightColumn = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
     ) -> None:
         super().__init__(weight_column, loss_reduction, None, name)
         group = getattr(group_column, "key", group_column)
         if not isinstance(group, str):
-            raise self._invalid("group_column", "a feature's name", group_column)
+            raise refused(type(self).__name__, "group_column", "a feature's name", group_column)
         self._group = group
 
     @property
@@ -76,7 +79,7 @@ class PairwiseRankingHead(_base.LabelHead):
         return {_base.REGRESSION_SIGNATURE: RegressionOutput(predictions["predictions"])}
 
     def _pairs(
-        self, labels: tf.Tensor, features: Mapping[str, Any]
+        self, labels: tf.Tensor, features: _base.NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the weights of pairs and of rows, and how many pairs there are."""
         if self._group not in features:
@@ -93,7 +96,7 @@ class PairwiseRankingHead(_base.LabelHead):
         return chosen * rows * tf.transpose(rows), rows, tf.reduce_sum(chosen)
 
     def _per_example(
-        self, labels: Any, logits: Any, features: Mapping[str, Any]
+        self, labels: Labels, logits: tf.Tensor, features: _base.NamedFeatures
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor | None]:
         logits = self._checked_logits(logits)
         numbers = self._labels(self._column_of(labels, logits))
@@ -104,7 +107,9 @@ class PairwiseRankingHead(_base.LabelHead):
             losses *= tf.cast(tf.size(losses), tf.float32) / tf.maximum(count, 1.0)
         return numbers, logits, losses, None
 
-    def _batch(self, labels: Any, logits: Any, features: Mapping[str, Any]) -> _base.Batch:
+    def _batch(
+        self, labels: Labels, logits: tf.Tensor, features: _base.NamedFeatures
+    ) -> _base.Batch:
         numbers, logits, losses, _ = self._per_example(labels, logits, features)
         pairs, rows, _ = self._pairs(numbers, features)
         return _PairBatch(

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tensorflow as tf
 
 from estimator_lib import losses, metrics
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.constraints import (
+    FUNCTION,
+    Count,
+    Levels,
+    Switch,
+    checked,
+    list_of,
+    number,
+    one_of,
+    refused,
+)
 from estimator_lib.export.outputs import ExportOutput, RegressionOutput
 from estimator_lib.heads import _base
 from estimator_lib.losses import LossReduction
 
-_MORE = ("rmse", "mae", "r2")
+MoreMetrics = Annotated[Sequence[str], list_of(one_of("rmse", "mae", "r2"), may_be_empty=True)]
 
 
 class RegressionHead(_base.LabelHead):
@@ -35,25 +45,20 @@ class RegressionHead(_base.LabelHead):
     signatures: ClassVar = (_base.REGRESSION_SIGNATURE,)
     per_logit_weights: ClassVar = True
 
+    @checked
     def __init__(
         self,
-        label_dimension: int = 1,
-        weight_column: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        label_dimension: Count = 1,
+        weight_column: _base.WeightColumn = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         loss_fn: Callable[..., tf.Tensor] | None = None,
-        inverse_link_fn: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        inverse_link_fn: Annotated[Callable[[tf.Tensor], tf.Tensor], FUNCTION] | None = None,
         name: str | None = None,
         *,
-        more_metrics: Sequence[str] = (),
+        more_metrics: MoreMetrics = (),
     ) -> None:
         super().__init__(weight_column, loss_reduction, loss_fn, name)
-        self._more = _base.checked_more(type(self).__name__, more_metrics, _MORE)
-        if (
-            isinstance(label_dimension, bool)
-            or not isinstance(label_dimension, int)
-            or label_dimension < 1
-        ):
-            raise self._invalid("label_dimension", "a positive integer", label_dimension)
+        self._more = more_metrics
         self._dimension = label_dimension
         self._inverse_link = inverse_link_fn
 
@@ -133,15 +138,16 @@ class PoissonRegressionHead(RegressionHead):
         more_metrics: See `RegressionHead`.
     """
 
+    @checked
     def __init__(
         self,
-        label_dimension: int = 1,
-        weight_column: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
-        compute_full_loss: bool = True,
+        label_dimension: Count = 1,
+        weight_column: _base.WeightColumn = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
+        compute_full_loss: Switch = True,
         name: str | None = None,
         *,
-        more_metrics: Sequence[str] = (),
+        more_metrics: MoreMetrics = (),
     ) -> None:
         loss = losses.poisson(full=compute_full_loss)
         super().__init__(
@@ -164,13 +170,14 @@ class LogisticRegressionHead(RegressionHead):
         more_metrics: See `RegressionHead`.
     """
 
+    @checked
     def __init__(
         self,
-        weight_column: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        weight_column: _base.WeightColumn = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
         *,
-        more_metrics: Sequence[str] = (),
+        more_metrics: MoreMetrics = (),
     ) -> None:
         super().__init__(
             1, weight_column, loss_reduction, losses.sigmoid_cross_entropy, tf.sigmoid, name,
@@ -194,14 +201,15 @@ class TweedieRegressionHead(RegressionHead):
         more_metrics: See `RegressionHead`.
     """
 
+    @checked
     def __init__(
         self,
-        power: float = 1.5,
-        weight_column: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        power: Annotated[float, number(above=1, below=2)] = 1.5,
+        weight_column: _base.WeightColumn = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
         *,
-        more_metrics: Sequence[str] = (),
+        more_metrics: MoreMetrics = (),
     ) -> None:
         super().__init__(
             1, weight_column, loss_reduction, losses.tweedie(power), tf.exp, name,
@@ -227,22 +235,19 @@ class QuantileRegressionHead(RegressionHead):
         more_metrics: See `RegressionHead`.
     """
 
+    @checked
     def __init__(
         self,
-        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
-        weight_column: Any = None,
-        loss_reduction: Any = LossReduction.SUM_OVER_BATCH_SIZE,
+        quantiles: Levels = (0.1, 0.5, 0.9),
+        weight_column: _base.WeightColumn = None,
+        loss_reduction: _base.Reduction = LossReduction.SUM_OVER_BATCH_SIZE,
         name: str | None = None,
         *,
-        more_metrics: Sequence[str] = (),
+        more_metrics: MoreMetrics = (),
     ) -> None:
         levels = tuple(quantiles)
-        if not levels or any(a >= b for a, b in itertools.pairwise(levels)):
-            raise ConfigError(
-                "QuantileRegressionHead: argument quantiles is invalid: expected ascending "
-                f"levels, got {quote(levels)}.",
-                reason=Reason.INVALID_VALUE,
-            )
+        if any(a >= b for a, b in itertools.pairwise(levels)):
+            raise refused(type(self).__name__, "quantiles", "ascending levels", levels)
         # Sorting is differentiable and keeps the quantiles from crossing.
         super().__init__(
             len(levels), weight_column, loss_reduction, losses.quantile(levels),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from estimator_lib.core import columns as fc
+from estimator_lib.core.constraints import Text, checked, refused
 from estimator_lib.core.errors import DataError, Reason, did_you_mean
 from estimator_lib.export.outputs import ExportOutput, PredictOutput
 from estimator_lib.heads import _base
 from estimator_lib.heads.multi import MultiHead
-from estimator_lib.losses import LossReduction
+from estimator_lib.protocols import Labels, Tensor
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 
 
@@ -30,14 +32,18 @@ class SequentialHead(_base.Head):
             reads, one or several; its weights are among them without being listed.
     """
 
+    @checked
     def __init__(
         self,
         static_head: _base.Head,
-        sequence_mask: str = "sequence_mask",
-        feature_columns: str | Sequence[Any] = (),
+        sequence_mask: Text = "sequence_mask",
+        feature_columns: str | Sequence[str | fc.Column] = (),
     ) -> None:
         if not isinstance(static_head, _base.Head) or isinstance(static_head, MultiHead):
-            raise self._mistyped("static_head", "a head of one label", static_head)
+            expected = "a head of one label"
+            raise refused(
+                type(self).__name__, "static_head", expected, static_head, Reason.TYPE_MISMATCH
+            )
         self._head = static_head
         self._mask = sequence_mask
         columns = [feature_columns] if isinstance(feature_columns, str) else feature_columns
@@ -54,7 +60,7 @@ class SequentialHead(_base.Head):
         return self._head.name
 
     @property
-    def loss_reduction(self) -> LossReduction:
+    def loss_reduction(self) -> _base.Reduction:
         return self._head.loss_reduction
 
     @property
@@ -69,17 +75,19 @@ class SequentialHead(_base.Head):
 
     def loss(
         self,
-        labels: Any,
-        logits: Any,
-        features: Mapping[str, Any] | None = None,
+        labels: Labels,
+        logits: tf.Tensor,
+        features: _base.NamedFeatures | None = None,
         mode: str | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """Returns the loss over the positions inside the mask; see `Head.loss`."""
         flat = self._flat(features or {}, logits, labels)
         return self._head.loss(flat[2], flat[1], flat[0], mode, regularization_losses)
 
-    def predictions(self, logits: Any, keys: Sequence[str] | None = None) -> dict[str, tf.Tensor]:
+    def predictions(
+        self, logits: tf.Tensor, keys: Sequence[str] | None = None
+    ) -> dict[str, tf.Tensor]:
         """Returns predictions `[batch, time, ...]`; see `Head.predictions`."""
         logits = tf.convert_to_tensor(logits)
         shape = tf.shape(logits)[:2]
@@ -92,17 +100,17 @@ class SequentialHead(_base.Head):
             for key, value in found.items()
         }
 
-    def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
+    def metrics(self, regularization_losses: Sequence[tf.Tensor] | None = None) -> dict[str, Any]:
         """Returns fresh metrics of static_head."""
         return self._head.metrics(regularization_losses)
 
     def update_metrics(
         self,
         eval_metrics: dict[str, Any],
-        features: Mapping[str, Any],
-        logits: Any,
-        labels: Any,
-        regularization_losses: Sequence[Any] | None = None,
+        features: _base.NamedFeatures,
+        logits: tf.Tensor,
+        labels: Labels,
+        regularization_losses: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, Any]:
         """Adds the positions inside the mask to `eval_metrics` and returns them."""
         flat = self._flat(features, logits, labels)
@@ -110,19 +118,14 @@ class SequentialHead(_base.Head):
             eval_metrics, flat[0], flat[1], flat[2], regularization_losses
         )
 
-    def create_estimator_spec(
+    def _spec(
         self,
-        features: Mapping[str, Any],
+        features: _base.NamedFeatures,
         mode: str,
-        logits: Any,
-        labels: Any = None,
-        optimizer: Any = None,
-        trainable_variables: Sequence[Any] | None = None,
-        train_op_fn: Callable[[tf.Tensor], Any] | None = None,
-        update_ops: Sequence[Any] | None = None,
-        regularization_losses: Sequence[Any] | None = None,
+        logits: tf.Tensor,
+        labels: Labels,
+        training: _base.Training,
     ) -> EstimatorSpec:
-        """Returns the spec that a model_fn returns; see `Head.create_estimator_spec`."""
         # static_head corrects the logits it gets by itself; the predictions are made here.
         corrected = self.calibrated(logits, mode)
         predictions = {**self.predictions(corrected), self._mask: self._mask_of(features)}
@@ -132,9 +135,8 @@ class SequentialHead(_base.Head):
         self._needed_labels(labels, mode)
         flat_features, flat_logits, flat_labels = self._flat(features, logits, labels)
         spec = self._head.create_estimator_spec(
-            flat_features, mode, flat_logits, flat_labels, optimizer, trainable_variables,
-            train_op_fn, update_ops, regularization_losses,
-        )  # fmt: skip
+            flat_features, mode, flat_logits, flat_labels, *training
+        )
         return spec._replace(predictions=predictions)
 
     def export_outputs(self, predictions: Mapping[Any, tf.Tensor]) -> dict[str, ExportOutput]:
@@ -142,7 +144,7 @@ class SequentialHead(_base.Head):
         found = self._head.export_outputs(predictions)
         return found | {_base.PREDICT_SIGNATURE: PredictOutput(predictions)}
 
-    def _mask_of(self, features: Mapping[str, Any]) -> tf.Tensor:
+    def _mask_of(self, features: _base.NamedFeatures) -> tf.Tensor:
         if self._mask not in features:
             raise DataError(
                 f"SequentialHead misses the mask {self._mask!r}: expected a bool feature "
@@ -153,7 +155,7 @@ class SequentialHead(_base.Head):
         return tf.cast(features[self._mask], tf.bool)
 
     def _flat(
-        self, features: Mapping[str, Any], logits: Any, labels: Any
+        self, features: _base.NamedFeatures, logits: tf.Tensor, labels: Labels
     ) -> tuple[dict[str, Any], tf.Tensor, tf.Tensor]:
         mask = self._mask_of(features)
         inside = {
@@ -165,7 +167,7 @@ class SequentialHead(_base.Head):
         return inside, at, tf.boolean_mask(_padded(labels, mask), mask)
 
 
-def _padded(values: Any, mask: tf.Tensor) -> tf.Tensor:
+def _padded(values: Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Returns `[batch, time]` values of any form, as long as the mask."""
     if isinstance(values, tf.SparseTensor):
         values = tf.RaggedTensor.from_sparse(values)

@@ -12,10 +12,11 @@ import hashlib
 import math
 import numbers
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, DataError, Reason, quote
@@ -23,10 +24,33 @@ from estimator_lib.core.values import narrow
 from estimator_lib.inputs import lists
 from estimator_lib.inputs.datasets import InputSource
 from estimator_lib.inputs.feed import Feed
+from estimator_lib.protocols import Array
 
 BLOCK_ROWS = 65_536
 BLOCK_BYTES = 2**26
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+Arrays = Mapping[str, Array]
+Block = Mapping[str, Any]
+"""Columns by name, arrays or lists; or their specs."""
+Index = npt.NDArray[np.int64]
+Given = npt.ArrayLike | Mapping[str, npt.ArrayLike]
+
+
+@runtime_checkable
+class Series(Protocol):
+    """A column of pandas, which need not be installed."""
+
+    def to_numpy(self) -> Array:
+        """Returns its values."""
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A table of pandas."""
+
+    columns: Iterable[object]
+
+    def __getitem__(self, name: object, /) -> Series:
+        """Returns a column."""
 
 
 class RowsInput(InputSource):
@@ -80,7 +104,7 @@ class RowsInput(InputSource):
         most = max(1, min(BLOCK_ROWS, BLOCK_BYTES // max(1, row_bytes)) // self.batch_size)
         return min(most, self.batches or most) * self.batch_size
 
-    def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Block]:
         """Yields the rows of an epoch from `first_row` on, in its order, in large blocks."""
         del epoch, first_row
         raise TypeError(f"{type(self).__name__} must override blocks()")
@@ -89,12 +113,12 @@ class RowsInput(InputSource):
         """Returns name to TensorSpec `[None, ...]` of a block."""
         raise TypeError(f"{type(self).__name__} must override element_spec()")
 
-    def pack(self, block: Any) -> Any:
+    def pack(self, block: Block) -> object:
         """Makes (features, labels) of a block's columns (or their specs) by name."""
         del block
         raise TypeError(f"{type(self).__name__} must override pack()")
 
-    def dataset(self, first_batch: int = 0) -> Any:
+    def dataset(self, first_batch: int = 0) -> tf.data.Dataset:
         start = first_batch * self.batch_size
         spec = self.element_spec()
         if _is_ragged(spec):
@@ -130,7 +154,7 @@ class RowsInput(InputSource):
         blocks = tf.data.Dataset.from_generator(generate, output_signature=spec)
         return blocks.prefetch(1).rebatch(rows, drop_remainder=drop)
 
-    def _all_blocks(self, start: int) -> Iterator[Arrays]:
+    def _all_blocks(self, start: int) -> Iterator[Block]:
         epoch, row = divmod(start, max(self.rows, 1))
         while self.rows and (self.epochs is None or epoch < self.epochs):
             yield from self.blocks(epoch, row)
@@ -180,7 +204,7 @@ class ArraysInput(RowsInput):
             for name, array in self._columns.items()
         }
 
-    def blocks(self, epoch: int, first_row: int) -> Iterator[Arrays]:
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Block]:
         order = permutation(self.rows, self._seed, epoch) if self._shuffle else None
         size = self.chunk_rows
         for first in range(first_row, self.rows, size):
@@ -193,13 +217,13 @@ class ArraysInput(RowsInput):
                 index = order[first:last]
                 yield {name: taken(array, index) for name, array in self._columns.items()}
 
-    def pack(self, block: Any) -> Any:
+    def pack(self, block: Block) -> object:
         return self._pack(block)
 
 
 def arrays_input(
-    features: Any,
-    labels: Any = None,
+    features: Given,
+    labels: Given | None = None,
     *,
     batch_size: int = 128,
     shuffle: bool = False,
@@ -223,7 +247,7 @@ def arrays_input(
     """
     columns: dict[str, Any] = {}
 
-    def take(prefix: str, value: Any) -> None:
+    def take(prefix: str, value: Given) -> None:
         for name, array in value.items() if isinstance(value, Mapping) else [("", value)]:
             columns[f"{prefix}{name}"] = _plain(array, name or prefix)
 
@@ -237,12 +261,12 @@ def arrays_input(
             reason=Reason.TYPE_MISMATCH,
         )
 
-    def part(block: Any, prefix: str, value: Any) -> Any:
+    def part(block: Block, prefix: str, value: Given) -> object:
         if not isinstance(value, Mapping):
             return block[prefix]
         return {name: block[f"{prefix}{name}"] for name in value}
 
-    def pack(block: Any) -> Any:
+    def pack(block: Block) -> object:
         x = part(block, "x/", features)
         return x if labels is None else (x, part(block, "y/", labels))
 
@@ -253,8 +277,8 @@ def arrays_input(
 
 
 def numpy_input_fn(
-    x: Any,
-    y: Any = None,
+    x: Given,
+    y: Given | None = None,
     batch_size: int = 128,
     num_epochs: int | None = 1,
     shuffle: bool | None = None,
@@ -272,8 +296,8 @@ def numpy_input_fn(
 
 
 def pandas_input_fn(
-    x: Any,
-    y: Any = None,
+    x: Frame,
+    y: Frame | Series | None = None,
     batch_size: int = 128,
     num_epochs: int | None = 1,
     shuffle: bool | None = None,
@@ -284,10 +308,11 @@ def pandas_input_fn(
     """The function of tf.estimator: a DataFrame's columns as features, a Series as labels."""
     del queue_capacity, num_threads, target_column
     features = {str(name): x[name].to_numpy() for name in x.columns}
-    labels = None
-    if y is not None:
-        many = hasattr(y, "columns")
-        labels = {str(n): y[n].to_numpy() for n in y.columns} if many else y.to_numpy()
+    labels: Given | None = None
+    if isinstance(y, Frame):
+        labels = {str(name): y[name].to_numpy() for name in y.columns}
+    elif y is not None:
+        labels = y.to_numpy()
     return numpy_input_fn(features, labels, batch_size, num_epochs, shuffle)
 
 
@@ -295,12 +320,12 @@ def _is_ragged(spec: Mapping[str, Any]) -> bool:
     return any(isinstance(one, tf.RaggedTensorSpec) for one in spec.values())
 
 
-def permutation(rows: int, seed: int, epoch: int) -> Any:
+def permutation(rows: int, seed: int, epoch: int) -> Index:
     """Returns the order of an epoch's rows, int64 `[rows]`."""
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def taken(array: Any, index: Any) -> Any:
+def taken(array: Array | lists.Lists, index: Index) -> Array | lists.Lists:
     """Returns the rows `index` of an array or of lists; all of them must exist."""
     if not isinstance(array, np.ndarray):
         return array[index]
@@ -313,7 +338,7 @@ def random_seed() -> int:
     return int(np.random.SeedSequence().entropy) % 2**63  # type: ignore[arg-type]
 
 
-def _plain(array: Any, name: str) -> Any:
+def _plain(array: npt.ArrayLike, name: str) -> Array:
     found = np.asarray(array)
     if found.ndim == 0:
         raise DataError(
@@ -328,7 +353,7 @@ def _plain(array: Any, name: str) -> Any:
     return _objects(found, name) if found.dtype == object else found
 
 
-def _objects(array: Any, name: str) -> Any:
+def _objects(array: Array, name: str) -> Array:
     """An array of Python objects as texts ("" is missing), or as numbers if all are (NaN is)."""
     kinds = set(map(type, array.ravel().tolist()))
     if kinds <= {str} or kinds <= {bytes}:
@@ -343,7 +368,7 @@ def _objects(array: Any, name: str) -> Any:
     return texts.reshape(array.shape)
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     """Whether a value is None, NaN or what pandas has for a missing one."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
@@ -356,7 +381,7 @@ _WRITTEN = (
 )  # fmt: skip
 
 
-def _text(value: Any, name: str) -> Any:
+def _text(value: object, name: str) -> object:
     """A value of an array of texts: as it is, or in the one form of its kind."""
     if isinstance(value, str | bytes):
         return value

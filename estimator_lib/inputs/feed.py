@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -21,7 +21,6 @@ from estimator_lib.protocols import Specs, State, Tensor
 
 Rows: TypeAlias = Tensor | tuple["Rows", ...] | Mapping[str, "Rows"]
 """A batch or a chunk: nested tensors, `[rows, ...]` each."""
-Looping = TypeVar("Looping", covariant=True)
 
 
 class Held(NamedTuple):
@@ -68,22 +67,10 @@ class ChunkLooped(NamedTuple, Generic[State]):
     valid: tf.Tensor
 
 
-class Loop(Protocol[Looping]):
-    """A compiled `Feed.loop`."""
-
-    def __call__(
-        self, iterator: tf.data.Iterator, held: Held | None, limit: tf.Tensor
-    ) -> Looped[Looping]:
-        """Runs at most `limit` batches."""
-
-
-class ChunkLoop(Protocol[Looping]):
-    """A compiled `Feed.chunk_loop`."""
-
-    def __call__(
-        self, chunk: Rows, at: tf.Tensor, end: tf.Tensor, limit: tf.Tensor
-    ) -> ChunkLooped[Looping]:
-        """Runs at most `limit` whole batches."""
+Loop: TypeAlias = Callable[[tf.data.Iterator, Held | None, tf.Tensor], Looped[State]]
+"""A compiled `Feed.loop`, of (iterator, held, limit)."""
+ChunkLoop: TypeAlias = Callable[[Rows, tf.Tensor, tf.Tensor, tf.Tensor], ChunkLooped[State]]
+"""A `Feed.chunk_loop` compiled by XLA, of (chunk, at, end, limit)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from estimator_lib.inputs import lists, tfrecord
 from estimator_lib.inputs.arrays import (
     BLOCK_ROWS,
     ArraysInput,
+    Block,
     RowsInput,
     permutation,
     random_seed,
@@ -46,7 +47,7 @@ class ParquetInput(RowsInput):
         self,
         files: Sequence[pathlib.Path],
         columns: Mapping[str, str],
-        pack: Callable[[Any], Any],
+        pack: Callable[[Block], object],
         *,
         batch_size: int,
         shuffle: bool,
@@ -76,10 +77,10 @@ class ParquetInput(RowsInput):
     def element_spec(self) -> dict[str, Any]:
         return {name: lists.spec(dtype) for name, dtype in self._columns.items()}
 
-    def pack(self, block: Any) -> Any:
+    def pack(self, block: Block) -> object:
         return self._pack(block)
 
-    def blocks(self, epoch: int, first_row: int) -> Iterator[Mapping[str, Any]]:
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Block]:
         groups = self._groups
         if self._shuffle:
             groups = [groups[i] for i in permutation(len(groups), self._seed, epoch)]
@@ -96,7 +97,7 @@ class ParquetInput(RowsInput):
 
     def _block(
         self, groups: Sequence[tuple[pathlib.Path, int, int]], skip: int, epoch: int, number: int
-    ) -> Mapping[str, Any]:
+    ) -> Block:
         names = list(self._columns)
         tables = [read(path, names, group) for path, group, _ in groups]
         columns = decode(pa.concat_tables(tables), self._columns)
@@ -157,7 +158,7 @@ def read(path: pathlib.Path, columns: Sequence[str], group: int | None = None) -
         ) from error
 
 
-def read_groups(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Any]:
+def read_groups(path: pathlib.Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yields a table of each row group of a file of examples; a TFRecord shard is one.
 
     Raises:
@@ -167,7 +168,7 @@ def read_groups(path: pathlib.Path, columns: Sequence[str]) -> Iterator[Any]:
         yield read(path, columns, group)
 
 
-def decode(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+def decode(table: pa.Table, columns: Mapping[str, str]) -> dict[str, Any]:
     """Returns a table's columns as numpy arrays of the given dtypes, or as Lists.
 
     Raises:
@@ -189,7 +190,7 @@ def decode(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _decode_lists(column: Any, dtype: str) -> lists.Lists:
+def _decode_lists(column: pa.ChunkedArray, dtype: str) -> lists.Lists:
     parts = []
     for chunk in column.chunks:
         ends = np.cumsum(pc.list_value_length(chunk).to_numpy(), dtype=np.int64)
@@ -271,7 +272,7 @@ def examples_input(
     names = list(columns)
     columns |= labels.columns(label)
 
-    def pack(block: Any) -> Any:
+    def pack(block: Block) -> object:
         target = labels.gathered(label, block, lists.side_by_side)
         return {name: block[name] for name in names}, target
 
@@ -294,7 +295,7 @@ class _Kept(ArraysInput):
         self,
         files: Sequence[pathlib.Path],
         columns: Mapping[str, str],
-        pack: Callable[[Any], Any],
+        pack: Callable[[Block], object],
         *,
         rows: int,
         **options: Any,
@@ -307,7 +308,7 @@ class _Kept(ArraysInput):
     def element_spec(self) -> dict[str, Any]:
         return {name: lists.spec(dtype) for name, dtype in self._dtypes.items()}
 
-    def blocks(self, epoch: int, first_row: int) -> Iterator[Any]:
+    def blocks(self, epoch: int, first_row: int) -> Iterator[Block]:
         if not self._columns:
             names = list(self._dtypes)
             table = pa.concat_tables([read(path, names) for path in self._files])

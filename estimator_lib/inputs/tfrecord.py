@@ -72,7 +72,7 @@ def _feature(kind: str) -> Any:
     return tf.io.FixedLenFeature([], dtype)
 
 
-def _arrow(values: Any, kind: str) -> Any:
+def _arrow(values: tf.Tensor | tf.RaggedTensor, kind: str) -> pa.Array:
     if kind.endswith(LIST):
         return pa.ListArray.from_arrays(
             pa.array(values.row_splits.numpy()), pa.array(values.values.numpy())

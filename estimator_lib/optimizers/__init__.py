@@ -2,7 +2,13 @@
 
 from estimator_lib.optimizers import schedules
 from estimator_lib.optimizers._base import Optimizer
-from estimator_lib.optimizers.minimize import get, minimize, minimize_parts
+from estimator_lib.optimizers.minimize import (
+    AppliesGradients,
+    OptimizerLike,
+    get,
+    minimize,
+    minimize_parts,
+)
 from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
 
 RMSprop = RMSProp
@@ -12,8 +18,10 @@ __all__ = [
     "SGD",
     "Adagrad",
     "Adam",
+    "AppliesGradients",
     "Ftrl",
     "Optimizer",
+    "OptimizerLike",
     "RMSProp",
     "RMSprop",
     "get",

@@ -1,100 +1,180 @@
-"""What the optimizers share: learning rate, clipping, weight decay and slot variables.
+"""What the optimizers share: learning rate, clipping, decay, slot variables and three forms.
 
-Layer 2. The optimizers have the numerics of `tf.keras.optimizers.legacy`, which tf.estimator
-used, through TensorFlow's fused kernels, for dense gradients and for rows of tables. Slot
-variables live in the Estimator's store under `<variable name>/<optimizer>/<slot>`, so that they
-are in its checkpoints; an instance keeps nothing itself and can be used for several models.
+Layer 2. An optimizer is its `rule`, the equation of its paper on tensors. Three forms follow:
+
+* compiled (a step for XLA): the rule itself, on whole variables or on the rows with a gradient;
+* dense and by rows (everywhere else): TensorFlow's fused operation where `fused` names one, for
+  it reads and writes each number once; else the rule.
+
+Slot variables live in the Estimator's store under `<variable name>/<optimizer>/<slot>`, so that
+they are in its checkpoints; an instance keeps nothing itself and can be used for several models.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import tensorflow as tf
 
 from estimator_lib import variables
-from estimator_lib.core.errors import ConfigError, Reason, quote
-from estimator_lib.optimizers.schedules import get_rate
+from estimator_lib.core.constraints import NotNegative, Positive, check_fields
+from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.optimizers import gradients
+from estimator_lib.optimizers.gradients import Gradient, UniqueRows
+from estimator_lib.optimizers.schedules import Rate, get_rate
 
-_SMALL_ROWS = 1_024
-"""Rows of a table up to which XLA updates all of them faster than those of a batch."""
-_SCRATCH_ROWS = 2**20
-"""Rows of a table up to which a number per row is faster than sorting a batch's indices."""
+Tensors = Sequence[tf.Tensor]
 
 
-class UniqueRows(tf.IndexedSlices):
-    """Gradient rows of a table, those of equal indices added up.
+class Now(NamedTuple):
+    """One step of training."""
 
-    Attributes:
-        place: None: no index occurs twice. In a step for XLA, whose shapes are fixed, one may:
-            int32 `[n]`, the position at which the sum of each index stands; its other positions
-            hold zeros. Of small tables all rows are there, most of them zeros.
+    rate: tf.Tensor
+    """Its learning rate, float32 scalar."""
+    step: tf.Tensor
+    """How many steps were done before it, float32 scalar."""
+
+
+class Fused(Protocol):
+    """TensorFlow's operations that do what a rule says."""
+
+    def dense(
+        self, grad: tf.Tensor, variable: tf.Variable, slots: Sequence[tf.Variable]
+    ) -> tf.Operation:
+        """Updates a variable by a gradient of its shape."""
+
+    def rows(
+        self, grad: UniqueRows, variable: tf.Variable, slots: Sequence[tf.Variable]
+    ) -> tf.Operation:
+        """Updates the rows `grad.indices` of a table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """The pair `tf.raw_ops.ResourceApply<name>` and `ResourceSparseApply<name>`.
+
+    Args:
+        name: Of the operations.
+        slots: What they call the optimizer's slots, in its order.
+        arguments: The hyperparameters, as the operations call them.
     """
 
-    def __init__(
-        self, values: Any, indices: Any, dense_shape: Any = None, place: tf.Tensor | None = None
-    ) -> None:
-        super().__init__(values, indices, dense_shape)
-        self.place = place
+    name: str
+    slots: tuple[str, ...]
+    arguments: Mapping[str, object]
+
+    def dense(
+        self, grad: tf.Tensor, variable: tf.Variable, slots: Sequence[tf.Variable]
+    ) -> tf.Operation:
+        apply = getattr(tf.raw_ops, f"ResourceApply{self.name}")
+        return apply(grad=grad, **self._arguments(variable, slots))
+
+    def rows(
+        self, grad: UniqueRows, variable: tf.Variable, slots: Sequence[tf.Variable]
+    ) -> tf.Operation:
+        apply = getattr(tf.raw_ops, f"ResourceSparseApply{self.name}")
+        own = self._arguments(variable, slots)
+        return apply(grad=grad.values, indices=grad.indices, **own)
+
+    def _arguments(
+        self, variable: tf.Variable, slots: Sequence[tf.Variable]
+    ) -> Mapping[str, object]:
+        handles = {name: slot.handle for name, slot in zip(self.slots, slots, strict=True)}
+        return {"var": variable.handle, **handles, **self.arguments}
 
 
+@dataclasses.dataclass(eq=False)
 class Optimizer(abc.ABC):
     """Base of the optimizers.
 
     Args:
-        learning_rate: A number, or a function of the step; see `schedules`.
-        clipnorm: Each variable's gradient is scaled down to this length.
+        learning_rate: A number >= 0 per step, or a function of the step; see `schedules`.
+        clipnorm: Each variable's gradient is scaled down to this length; None: not at all.
         global_clipnorm: All gradients together are scaled down to this length.
-        clipvalue: Each number of a gradient is cut to [-clipvalue, clipvalue].
+        clipvalue: Each number of a gradient is cut to [-clipvalue, clipvalue]. At most one of
+            the three may be given.
         weight_decay: Before each step, kernels and tables (two dimensions or more) shrink by
             learning_rate * weight_decay of themselves, apart from the gradient (decoupled).
+
+    References: Pascanu et al., arXiv 1211.5063 (clipping); Loshchilov and Hutter, arXiv
+    1711.05101 (decay).
     """
 
-    rows_as_dense: ClassVar[bool] = False
-    """Whether rows without a gradient stay as they are under a dense update with zeros, so
-    that the faster dense form may stand for the update by rows."""
+    learning_rate: Rate
+    _: dataclasses.KW_ONLY
+    clipnorm: Positive | None = None
+    global_clipnorm: Positive | None = None
+    clipvalue: Positive | None = None
+    weight_decay: NotNegative | None = None
 
-    def __init__(
-        self,
-        learning_rate: Any,
-        *,
-        clipnorm: float | None = None,
-        global_clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        weight_decay: float | None = None,
-    ) -> None:
-        self.learning_rate = get_rate(learning_rate)
-        given = {
-            "clipnorm": clipnorm,
-            "global_clipnorm": global_clipnorm,
-            "clipvalue": clipvalue,
-        }
-        for name, value in given.items():
-            if value is not None and not value > 0:
-                raise self._invalid(name, "a positive number or None", value)
-        if sum(value is not None for value in given.values()) > 1:
+    def __post_init__(self) -> None:
+        self.learning_rate = get_rate(self.learning_rate)
+        check_fields(self)
+        limits = (
+            (self.clipnorm, gradients.clip_norms),
+            (self.global_clipnorm, gradients.clip_global_norm),
+            (self.clipvalue, gradients.clip_values),
+        )
+        self._clips = [clip(limit) for limit, clip in limits if limit is not None]
+        if len(self._clips) > 1:
             raise ConfigError(
                 f"{self.name}: at most one of clipnorm, global_clipnorm and clipvalue may be "
                 "given. Remove the others.",
                 reason=Reason.CONFLICT,
             )
-        if weight_decay is not None and weight_decay < 0:
-            raise self._invalid("weight_decay", "a number >= 0 or None", weight_decay)
-        self.clipnorm = clipnorm
-        self.global_clipnorm = global_clipnorm
-        self.clipvalue = clipvalue
-        self.weight_decay = weight_decay
-        self._eager_slots: dict[Any, Any] = {}
-        self._eager_step: Any = None
+        self._eager_slots: dict[tuple[object, str], tf.Variable] = {}
+        self._eager_step: tf.Variable | None = None
+
+    # --- what an optimizer says ---------------------------------------------------------------
+
+    @property
+    def slots(self) -> Mapping[str, float]:
+        """What is kept beside each variable, in the rule's order, and what it starts with."""
+        return {}
+
+    @abc.abstractmethod
+    def rule(self, g: tf.Tensor, w: tf.Tensor, slots: Tensors, now: Now) -> Tensors:
+        """Returns the new weights and the new slots; nothing else happens.
+
+        Args:
+            g: The gradient, float32.
+            w: The weights, of its shape.
+            slots: In the order of `slots`, of the same shape.
+            now: Which step this is.
+        """
+
+    def fused(self, now: Now) -> Fused | None:
+        """Returns the operations that do what `rule` says, None if there are none."""
+        del now
+        return None
+
+    @property
+    def rows_as_dense(self) -> bool:
+        """Whether a dense gradient, zeros included, stands for one by rows.
+
+        So it is where a row stays under a gradient of zeros, or is meant to move. Small tables
+        get dense gradients then: they are faster.
+        """
+        return False
+
+    @property
+    def moves_all_rows(self) -> bool:
+        """Whether rows without a gradient change too, so that there is no form by rows."""
+        return False
+
+    # --- what everyone calls ------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """The class's name; slot variables are named after it."""
         return type(self).__name__
 
-    def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Any]]) -> tf.Operation | None:
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Gradient | None, tf.Variable]]
+    ) -> tf.Operation | None:
         """Updates the variables once.
 
         Args:
@@ -114,25 +194,66 @@ class Optimizer(abc.ABC):
                 "loss depends on trainable variables.",
                 reason=Reason.EMPTY_INPUT,
             )
-        step = self._step()
-        rate = self._rate(step)
-        pairs = self._clipped(pairs)
+        now = self._now()
+        found = [g for g, _ in pairs]
+        for clip in self._clips:
+            found = gradients.clipped(found, clip)
         # A function being traced orders each update behind what has read its variable before.
-        updates = [self._updated(g, v, rate, step) for g, v in pairs]
+        updates = [self._update(g, v, now) for g, (_, v) in zip(found, pairs, strict=True)]
         if self._eager_step is not None:
             self._eager_step.assign_add(1)
-        updates = [u for u in updates if u is not None]
         return None if tf.executing_eagerly() else tf.group(*updates, name="train")
 
-    @abc.abstractmethod
-    def _apply_dense(self, grad: tf.Tensor, variable: Any, rate: Any, step: Any) -> Any:
-        """Updates a variable by a gradient of its shape."""
+    # --- the three forms ----------------------------------------------------------------------
 
-    @abc.abstractmethod
-    def _apply_rows(self, grad: UniqueRows, variable: Any, rate: Any, step: Any) -> Any:
-        """Updates the rows `grad.indices` of a table."""
+    def _update(self, grad: Gradient, variable: tf.Variable, now: Now) -> tf.Operation:
+        before = []
+        if self.weight_decay:
+            before = gradients.decay(variable, now.rate * self.weight_decay)
+        with tf.control_dependencies(before):
+            slots = [self._slot(variable, *slot) for slot in self.slots.items()]
+            fused = None if variables.for_xla() else self.fused(now)
+            if isinstance(grad, tf.IndexedSlices):
+                grad = gradients.unique_rows(grad, variable)
+                if not self.moves_all_rows:
+                    if fused is not None:
+                        return fused.rows(grad, variable, slots)
+                    return self._rewrite_rows(grad, [variable, *slots], now)
+                grad = gradients.dense_of(grad, variable)
+            if fused is not None:
+                return fused.dense(grad, variable, slots)
+            return self._rewrite(grad, [variable, *slots], now)
 
-    def _slot(self, variable: Any, slot: str, initial: float = 0.0) -> Any:
+    def _rewrite(self, grad: tf.Tensor, tables: Sequence[tf.Variable], now: Now) -> tf.Operation:
+        weights, *slots = [table.read_value() for table in tables]
+        new = self.rule(grad, weights, slots, now)
+        return tf.group(*(t.assign(made) for t, made in zip(tables, new, strict=True)))
+
+    def _rewrite_rows(
+        self, grad: UniqueRows, tables: Sequence[tf.Variable], now: Now
+    ) -> tf.Operation:
+        """Updates the rows of a variable and its slots that have a gradient, the others stay."""
+        if grad.place is None and variables.for_xla():  # all rows are there, see `UniqueRows`
+            width = list(range(1, grad.values.shape.rank))
+            touched = tf.reduce_any(grad.values != 0.0, width, keepdims=True)
+            weights, *slots = [table.read_value() for table in tables]
+            new = self.rule(grad.values, weights, slots, now)
+            return tf.group(
+                *(t.assign(tf.where(touched, made, t)) for t, made in zip(tables, new, strict=True))
+            )
+        values = grad.values if grad.place is None else tf.gather(grad.values, grad.place)
+        weights, *slots = [tf.gather(table, grad.indices) for table in tables]
+        new = self.rule(values, weights, slots, now)
+        at = grad.indices[:, tf.newaxis]
+        # Equal indices have equal new rows, so that their order does not matter.
+        return tf.group(
+            *(
+                table.assign(tf.tensor_scatter_nd_update(table, at, made))
+                for table, made in zip(tables, new, strict=True)
+            )
+        )
+
+    def _slot(self, variable: tf.Variable, slot: str, initial: float) -> tf.Variable:
         if not variables.in_trace():
             key = (variable.ref(), slot)
             if key not in self._eager_slots:
@@ -148,147 +269,13 @@ class Optimizer(abc.ABC):
                 trainable=False,
             )
 
-    def _step(self) -> Any:
-        """Returns how many steps were done before this one, float32."""
+    def _now(self) -> Now:
         if variables.in_trace():
-            return tf.cast(variables.global_step(), tf.float32)
-        if self._eager_step is None:
-            with tf.init_scope():
-                self._eager_step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        return tf.cast(self._eager_step, tf.float32)
-
-    def _rate(self, step: Any) -> Any:
-        rate = self.learning_rate
-        return tf.cast(rate(step), tf.float32) if callable(rate) else tf.constant(rate, tf.float32)
-
-    def _clipped(self, pairs: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-        gradients = [g for g, _ in pairs]
-        if self.global_clipnorm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.global_clipnorm)
-        elif self.clipnorm is not None:
-            limit = self.clipnorm
-            gradients = [_scaled(g, tf.clip_by_norm(_values(g), limit)) for g in gradients]
-        elif self.clipvalue is not None:
-            limit = self.clipvalue
-            gradients = [_scaled(g, tf.clip_by_value(_values(g), -limit, limit)) for g in gradients]
+            step = tf.cast(variables.global_step(), tf.float32)
         else:
-            return pairs
-        return [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
-
-    def _updated(self, grad: Any, variable: Any, rate: Any, step: Any) -> Any:
-        before = []
-        if self.weight_decay and variable.shape.rank >= 2:
-            decayed = variable.assign_sub(variable * (rate * self.weight_decay))
-            before = [] if tf.executing_eagerly() else [decayed]
-        with tf.control_dependencies(before):
-            if isinstance(grad, tf.IndexedSlices):
-                return self._apply_rows(unique_rows(grad, variable), variable, rate, step)
-            return self._apply_dense(grad, variable, rate, step)
-
-    def _invalid(self, argument: str, expected: str, got: object) -> ConfigError:
-        return ConfigError(
-            f"{self.name}: argument {argument} is invalid: expected {expected}, got {quote(got)}.",
-            reason=Reason.INVALID_VALUE,
-        )
-
-
-def unique_rows(grad: tf.IndexedSlices, variable: Any) -> UniqueRows:
-    """Returns the gradient `grad` of `variable` with the rows of equal indices added up."""
-    if isinstance(grad, UniqueRows):
-        return grad
-    return Indices(grad.indices, variable).sums(grad.values)
-
-
-class Indices:
-    """Which of a table's rows a gradient is for; gradients by the same indices can share it.
-
-    Args:
-        indices: int64 `[n]`, any number of times each.
-        table: The variable they are rows of.
-    """
-
-    def __init__(self, indices: tf.Tensor, table: Any) -> None:
-        self.given = indices
-        self._place: tf.Tensor | None = None
-        rows = table.shape[0]
-        if variables.for_xla() and rows <= _SMALL_ROWS:
-            self._distinct, self._position, self._count = tf.range(rows), indices, rows
-        elif variables.for_xla():
-            self._distinct, self._place = indices, _places(indices, rows)
-            self._position, self._count = self._place, tf.size(indices)
-        else:
-            self._distinct, self._position = tf.unique(indices)
-            self._count = tf.size(self._distinct)
-
-    def sums(self, values: tf.Tensor) -> UniqueRows:
-        """Returns the rows `values` `[n, width]`, those of equal indices added up."""
-        total = tf.math.unsorted_segment_sum(values, self._position, self._count)
-        return UniqueRows(total, self._distinct, place=self._place)
-
-
-def _places(indices: tf.Tensor, rows: int) -> tf.Tensor:
-    """Returns for each index a position at which it stands, the same for equal ones, int32."""
-    positions = tf.range(tf.size(indices))
-    if rows <= _SCRATCH_ROWS:
-        scratch = tf.zeros([rows], tf.int32)
-        return tf.gather(
-            tf.tensor_scatter_nd_update(scratch, indices[:, tf.newaxis], positions), indices
-        )
-    order = tf.argsort(indices, stable=True)
-    ordered = tf.gather(indices, order)
-    begins = tf.concat([[False], ordered[1:] != ordered[:-1]], 0)
-    group = tf.cumsum(tf.cast(begins, tf.int32))
-    first = tf.gather(tf.math.unsorted_segment_min(order, group, tf.size(indices)), group)
-    return tf.scatter_nd(order[:, tf.newaxis], first, tf.shape(indices))
-
-
-def rewrite_rows(
-    grad: UniqueRows, changed: Callable[..., tuple[tf.Tensor, ...]], *tables: Any
-) -> tf.Operation:
-    """Updates rows of tables in a step for XLA, which has no kernels for that.
-
-    Rows without a gradient stay as they are.
-
-    Args:
-        grad: The gradient of the first table.
-        changed: Takes the gradient's rows and the rows of each table; returns the tables' new
-            rows.
-        tables: Variables `[rows, ...]`.
-    """
-    if grad.place is None:
-        width = list(range(1, grad.values.shape.rank))
-        touched = tf.reduce_any(grad.values != 0.0, width, keepdims=True)
-        all_rows = changed(grad.values, *(table.read_value() for table in tables))
-        return tf.group(
-            *(
-                table.assign(tf.where(touched, new, table))
-                for table, new in zip(tables, all_rows, strict=True)
-            )
-        )
-    values = tf.gather(grad.values, grad.place)
-    rows = changed(values, *(tf.gather(table, grad.indices) for table in tables))
-    at = grad.indices[:, tf.newaxis]
-    # Equal indices have equal new rows, so that their order does not matter.
-    return tf.group(
-        *(
-            table.assign(tf.tensor_scatter_nd_update(table, at, new))
-            for table, new in zip(tables, rows, strict=True)
-        )
-    )
-
-
-def _values(grad: Any) -> tf.Tensor:
-    return grad.values if isinstance(grad, tf.IndexedSlices) else grad
-
-
-def _scaled(grad: Any, values: tf.Tensor) -> Any:
-    if isinstance(grad, UniqueRows):
-        return UniqueRows(values, grad.indices, grad.dense_shape, grad.place)
-    if isinstance(grad, tf.IndexedSlices):
-        return tf.IndexedSlices(values, grad.indices, grad.dense_shape)
-    return values
-
-
-def dense_of(grad: tf.IndexedSlices, variable: Any) -> tf.Tensor:
-    """Returns the rows of `grad` in a tensor of the variable's shape, zeros elsewhere."""
-    return tf.math.unsorted_segment_sum(grad.values, grad.indices, variable.shape[0])
+            if self._eager_step is None:
+                with tf.init_scope():
+                    self._eager_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+            step = tf.cast(self._eager_step, tf.float32)
+        rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+        return Now(tf.cast(rate, tf.float32), step)

@@ -6,28 +6,41 @@ nowhere else.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import tensorflow as tf
 
 from estimator_lib import variables as store
+from estimator_lib.core.constraints import check_names
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.features.lookup import Lookup, lookups
 from estimator_lib.losses import LossReduction
-from estimator_lib.optimizers._base import Indices, Optimizer, UniqueRows
-from estimator_lib.optimizers.optimizers import SGD, Adagrad, Adam, Ftrl, RMSProp
+from estimator_lib.optimizers._base import Optimizer
+from estimator_lib.optimizers.gradients import Gradient, Indices, UniqueRows
+from estimator_lib.optimizers.optimizers import BY_NAME
+from estimator_lib.optimizers.schedules import Rate
 
 _SMALL_TABLE = 8_192
 """Tables of at most this many numbers get dense gradients: one kernel instead of three."""
 
-_BY_NAME: dict[str, type[Optimizer]] = {
-    kind.__name__: kind for kind in (Adagrad, Adam, Ftrl, RMSProp, SGD)
-}
+Pairs = Sequence[tuple[Gradient, tf.Variable]]
 
 
-def get(identifier: Any, learning_rate: Any = None) -> Any:
+class AppliesGradients(Protocol):
+    """An optimizer: ours, one of Keras or of a user's own."""
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[Gradient, tf.Variable]], /
+    ) -> tf.Operation | None:
+        """Updates the variables once."""
+
+
+OptimizerLike = str | Mapping[str, object] | AppliesGradients | Callable[[], AppliesGradients]
+"""An optimizer as users write it; see `get`."""
+
+
+def get(identifier: OptimizerLike, learning_rate: Rate | None = None) -> AppliesGradients:
     """Returns an optimizer.
 
     Args:
@@ -40,27 +53,27 @@ def get(identifier: Any, learning_rate: Any = None) -> Any:
         ConfigError: not an optimizer, or an unknown name or argument.
     """
     if isinstance(identifier, str):
-        kind = _named(identifier)
-        return kind() if learning_rate is None else kind(learning_rate)  # type: ignore[call-arg]
+        identifier = {"name": identifier}
     if isinstance(identifier, Mapping):
         return _from_mapping(identifier, learning_rate)
-    if hasattr(identifier, "apply_gradients"):
-        return identifier
-    if callable(identifier):
-        made = identifier()
-        if hasattr(made, "apply_gradients"):
-            return made
-        raise _not_an_optimizer(made)
-    raise _not_an_optimizer(identifier)
+    given = hasattr(identifier, "apply_gradients") or not callable(identifier)
+    found = identifier if given else identifier()  # type: ignore[operator]
+    if not hasattr(found, "apply_gradients"):
+        raise ConfigError(
+            "The optimizer is invalid: expected a name, an optimizer, a function that makes one "
+            f"or a mapping with a name, got {quote(found)}.",
+            reason=Reason.TYPE_MISMATCH,
+        )
+    return found
 
 
 def minimize(
     loss: tf.Tensor,
-    optimizer: Any,
-    variables: Sequence[Any] | None = None,
+    optimizer: OptimizerLike,
+    variables: Sequence[tf.Variable] | None = None,
     *,
     reduction: LossReduction = LossReduction.SUM_OVER_BATCH_SIZE,
-) -> Any:
+) -> tf.Operation:
     """Returns the op that makes one step against the gradient of `loss`.
 
     Args:
@@ -78,10 +91,10 @@ def minimize(
 
 def minimize_parts(
     loss: tf.Tensor,
-    parts: Sequence[tuple[Any, Sequence[Any]]],
+    parts: Sequence[tuple[OptimizerLike, Sequence[tf.Variable]]],
     *,
     reduction: LossReduction = LossReduction.SUM_OVER_BATCH_SIZE,
-) -> Any:
+) -> tf.Operation:
     """Returns the op that makes one step, in which each optimizer updates its own variables.
 
     Args:
@@ -100,13 +113,13 @@ def minimize_parts(
     }
     if len(made) == 1 and _updates_itself(made[0][0]):
         optimizer, owned = made[0]
-        updates = optimizer.get_updates(loss, owned)
+        updates = optimizer.get_updates(loss, owned)  # type: ignore[attr-defined]
         return updates[0] if len(updates) == 1 else tf.group(*updates)
     trained = [v for _, owned in made for v in owned]
     gradients = iter(_gradients(loss, trained, dense) if trained else ())
     pairs_of = []
     for optimizer, owned in made:
-        pairs = [(g, v) for v, g in zip(owned, gradients, strict=False) if g is not None]
+        pairs: Pairs = [(g, v) for v, g in zip(owned, gradients, strict=False) if g is not None]
         if not pairs:
             raise _nothing_to_train(owned)
         if isinstance(optimizer, Optimizer):
@@ -121,13 +134,13 @@ def minimize_parts(
     return steps[0] if len(steps) == 1 else tf.group(*steps)
 
 
-def _updates_itself(optimizer: Any) -> bool:
+def _updates_itself(optimizer: AppliesGradients) -> bool:
     """Whether a user's class has the method that Keras 2 called with loss and variables."""
     kinds = [kind for kind in type(optimizer).__mro__ if "get_updates" in vars(kind)]
     return bool(kinds) and not kinds[0].__module__.startswith(("keras.", "tf_keras."))
 
 
-def _nothing_to_train(trained: Sequence[Any]) -> ConfigError:
+def _nothing_to_train(trained: Sequence[tf.Variable]) -> ConfigError:
     if not trained:
         return ConfigError(
             "There is nothing to train: no trainable variables. Create them in model_fn, or give "
@@ -142,7 +155,9 @@ def _nothing_to_train(trained: Sequence[Any]) -> ConfigError:
     )
 
 
-def _gradients(loss: tf.Tensor, trained: Sequence[Any], dense: Mapping[int, bool]) -> list[Any]:
+def _gradients(
+    loss: tf.Tensor, trained: Sequence[tf.Variable], dense: Mapping[int, bool]
+) -> list[Gradient | None]:
     """Differentiates by the rows that were read where they are known, else by the variable."""
     raw = [store.raw(v) for v in trained]
     known = {id(v) for v in raw}
@@ -154,7 +169,7 @@ def _gradients(loss: tf.Tensor, trained: Sequence[Any], dense: Mapping[int, bool
         if gradient is not None:
             by_table.setdefault(id(store.raw(read.table)), []).append((read, gradient))
     unique: dict[tuple[int, int], Indices] = {}
-    gradients = []
+    gradients: list[Gradient | None] = []
     for variable, other in zip(raw, found, strict=False):
         parts = by_table.get(id(variable))
         if parts is None:
@@ -171,13 +186,15 @@ def _gradients(loss: tf.Tensor, trained: Sequence[Any], dense: Mapping[int, bool
     return gradients
 
 
-def _dense(ids: tf.Tensor, gradient: tf.Tensor, variable: Any) -> tf.Tensor:
+def _dense(ids: tf.Tensor, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
     # Negative segment ids are dropped: a missing category has no gradient.
     return tf.math.unsorted_segment_sum(gradient, ids, variable.shape[0])
 
 
 def _rows(
-    parts: list[tuple[Lookup, tf.Tensor]], table: Any, unique: dict[tuple[int, int], Indices]
+    parts: list[tuple[Lookup, tf.Tensor]],
+    table: tf.Variable,
+    unique: dict[tuple[int, int], Indices],
 ) -> UniqueRows:
     if len(parts) == 1:
         ids, values = parts[0][0].safe_ids, parts[0][1]
@@ -192,7 +209,7 @@ def _rows(
     return unique[key].sums(values)
 
 
-def _reduced(pairs: list[tuple[Any, Any]], reduction: LossReduction) -> list[tuple[Any, Any]]:
+def _reduced(pairs: Pairs, reduction: LossReduction) -> Pairs:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return pairs
@@ -205,7 +222,9 @@ def _reduced(pairs: list[tuple[Any, Any]], reduction: LossReduction) -> list[tup
     return [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
 
 
-def _apply_keras(optimizer: Any, pairs: list[tuple[Any, Any]], reduction: LossReduction) -> Any:
+def _apply_keras(
+    optimizer: AppliesGradients, pairs: Pairs, reduction: LossReduction
+) -> tf.Operation:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if replicas > 1 and reduction != LossReduction.SUM:
         # It adds up the gradients of the replicas itself.
@@ -228,40 +247,25 @@ def _apply_keras(optimizer: Any, pairs: list[tuple[Any, Any]], reduction: LossRe
 
 
 def _named(name: str) -> type[Optimizer]:
-    for known, kind in _BY_NAME.items():
+    for known, kind in BY_NAME.items():
         if known.lower() == name.lower():
             return kind
     raise ConfigError(
-        f"Optimizer {quote(name)} is unknown." + did_you_mean(name, _BY_NAME),
+        f"Optimizer {quote(name)} is unknown." + did_you_mean(name, BY_NAME),
         reason=Reason.UNKNOWN_NAME,
     )
 
 
-def _from_mapping(mapping: Mapping[str, Any], learning_rate: Any) -> Optimizer:
+def _from_mapping(mapping: Mapping[str, object], learning_rate: Rate | None) -> Optimizer:
     arguments = dict(mapping)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(
-            f"Optimizer {quote(dict(mapping))} has no name. Add name: Adagrad, Adam, Ftrl, "
-            "RMSProp or SGD.",
+            f"Optimizer {quote(dict(mapping))} has no name. Add name: one of {', '.join(BY_NAME)}.",
             reason=Reason.MISSING_VALUE,
         )
     kind: Callable[..., Optimizer] = _named(name)
-    known = list(inspect.signature(kind).parameters)
-    for argument in arguments:
-        if argument not in known:
-            raise ConfigError(
-                f"Optimizer {name} has no argument {argument!r}." + did_you_mean(argument, known),
-                reason=Reason.UNKNOWN_NAME,
-            )
+    check_names(f"Optimizer {name}", kind, arguments)
     if learning_rate is not None:
         arguments.setdefault("learning_rate", learning_rate)
     return kind(**arguments)
-
-
-def _not_an_optimizer(value: object) -> ConfigError:
-    return ConfigError(
-        "The optimizer is invalid: expected a name, an optimizer, a function that makes one or a "
-        f"mapping with a name, got {quote(value)}.",
-        reason=Reason.TYPE_MISMATCH,
-    )

@@ -6,12 +6,11 @@ Layer 2. References: Shalev-Shwartz and Zhang, JMLR 14 (2013), arXiv 1209.1873.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 from estimator_lib import variables
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core import constraints
 from estimator_lib.features.linear import LinearTerm
 
 _PROBES = 64
@@ -37,30 +36,19 @@ class LinearSDCA:
         max_examples: Room for so many ids; 24 to 48 bytes of checkpoint each.
     """
 
+    @constraints.checked
     def __init__(
         self,
-        example_id_column: str,
-        num_loss_partitions: int = 1,
-        num_table_shards: int | None = None,
-        symmetric_l1_regularization: float = 0.0,
-        symmetric_l2_regularization: float = 1.0,
-        adaptive: bool = False,
+        example_id_column: constraints.Text,
+        num_loss_partitions: constraints.Count = 1,
+        num_table_shards: constraints.Count | None = None,
+        symmetric_l1_regularization: constraints.NotNegative = 0.0,
+        symmetric_l2_regularization: constraints.Positive = 1.0,
+        adaptive: constraints.Switch = False,
         *,
-        max_examples: int = 1_000_000,
+        max_examples: constraints.Count = 1_000_000,
     ) -> None:
-        if not isinstance(example_id_column, str) or not example_id_column:
-            raise _invalid("example_id_column", "the name of a feature", example_id_column)
-        for argument, value in (
-            ("num_loss_partitions", num_loss_partitions),
-            ("num_table_shards", num_table_shards or 1),
-            ("max_examples", max_examples),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise _invalid(argument, "a positive integer", value)
-        if not symmetric_l1_regularization >= 0:
-            raise _invalid("symmetric_l1_regularization", "at least 0", symmetric_l1_regularization)
-        if not symmetric_l2_regularization > 0:
-            raise _invalid("symmetric_l2_regularization", "above 0", symmetric_l2_regularization)
+        del num_table_shards
         self.example_id_column = example_id_column
         self._partitions = num_loss_partitions
         self._l1 = float(symmetric_l1_regularization)
@@ -73,7 +61,7 @@ class LinearSDCA:
         self,
         terms: Sequence[LinearTerm],
         *,
-        example_ids: Any,
+        example_ids: tf.Tensor | tf.SparseTensor,
         labels: tf.Tensor,
         weights: tf.Tensor | None,
         loss: str,
@@ -129,7 +117,7 @@ class LinearSDCA:
                 updates += self._apply(term.weights, kept[id(term)], change)
         return tf.group(*updates, name="sdca")
 
-    def _unshrunk(self, weights: Any) -> Any:
+    def _unshrunk(self, weights: tf.Variable) -> tf.Variable:
         """Returns the variable that l1 has not shrunk: with l1, the model's is made from it."""
         if not self._l1:
             return weights
@@ -138,7 +126,9 @@ class LinearSDCA:
                 "LinearSDCA/unshrunk", weights.shape, initializer=0.0, trainable=False
             )
 
-    def _apply(self, weights: Any, unshrunk: Any, change: tf.Tensor) -> list[Any]:
+    def _apply(
+        self, weights: tf.Variable, unshrunk: tf.Variable, change: tf.Tensor
+    ) -> list[tf.Operation]:
         new = unshrunk + tf.reshape(change, unshrunk.shape)
         if not self._l1:
             return [weights.assign(new)]
@@ -159,7 +149,7 @@ class _DualTable:
                 "example_state", (slots, 4), initializer=0.0, trainable=False
             )
 
-    def slots_of(self, ids: Any) -> tf.Tensor:
+    def slots_of(self, ids: tf.Tensor | tf.SparseTensor) -> tf.Tensor:
         """Returns the place of each id, int64 `[batch]`, made for new ones."""
         if isinstance(ids, tf.SparseTensor):
             ids = ids.values
@@ -169,7 +159,9 @@ class _DualTable:
         stride = (key // self._size) * 2 + 1  # odd, so that it visits all slots
         mask = self._size - 1
 
-        def probe(turn: Any, at: Any, found: Any) -> tuple[Any, Any, Any]:
+        def probe(
+            turn: tf.Tensor, at: tf.Tensor, found: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             wanted = (found < 0) & tf.equal(tf.gather(self._keys, at), 0)
             claim = tf.IndexedSlices(tf.boolean_mask(key, wanted), tf.boolean_mask(at, wanted))
             # Of several that claim one slot, one gets it; the others go on.
@@ -196,7 +188,7 @@ class _DualTable:
         """Returns float32 `[batch, 4]`."""
         return tf.gather(self._state, slots)
 
-    def write(self, slots: tf.Tensor, state: tf.Tensor) -> Any:
+    def write(self, slots: tf.Tensor, state: tf.Tensor) -> tf.Operation:
         """Keeps the numbers of a batch."""
         return self._state.scatter_update(tf.IndexedSlices(state, slots))
 
@@ -211,10 +203,3 @@ def _present(term: LinearTerm) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     if term.values is not None:
         values = tf.reshape(term.values, tf.shape(ids))
     return at[:, 0], tf.gather_nd(ids, at), tf.gather_nd(values, at)
-
-
-def _invalid(argument: str, expected: str, got: object) -> ConfigError:
-    return ConfigError(
-        f"LinearSDCA: argument {argument} is invalid: expected {expected}, got {quote(got)}.",
-        reason=Reason.INVALID_VALUE,
-    )

@@ -17,7 +17,7 @@ import math
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -27,6 +27,7 @@ from estimator_lib.core.config import Estimator
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
 from estimator_lib.features.transform import FeatureTransform
+from estimator_lib.protocols import Array
 from estimator_lib.training import checkpoints, warm_start
 
 CARRIED = "assets.extra"
@@ -95,8 +96,15 @@ def settings(
     )
 
 
+class Trainable(Protocol):
+    """What is asked of the Estimator that trains."""
+
+    def latest_checkpoint(self) -> str | None:
+        """Returns the newest checkpoint's path, or None."""
+
+
 @contextlib.contextmanager
-def explained(model_dir: str | None, estimator: Any) -> Iterator[None]:
+def explained(model_dir: str | None, estimator: Trainable) -> Iterator[None]:
     """Says what training starts from, and what to do where the weights there do not fit.
 
     Args:
@@ -254,14 +262,14 @@ def _name(leaf: str | fc.CategoricalColumn) -> str:
     return leaf if isinstance(leaf, str) else leaf.name
 
 
-def _leaf_rows(leaf: Any, old: Any) -> Rows | None:
+def _leaf_rows(leaf: str | fc.CategoricalColumn, old: str | fc.CategoricalColumn) -> Rows | None:
     """How the ids of a part of a cross move: () if they stay, None if that is not known."""
     if isinstance(leaf, str) or isinstance(old, str):
         return () if leaf == old else None
     return _unless_same(_rows(leaf, old), old)
 
 
-def _hashed(column: fc.CrossedColumn, ids: Any) -> list[int]:
+def _hashed(column: fc.CrossedColumn, ids: Array) -> list[int]:
     """Returns the rows of combinations of ids, int64 `[parts, combinations]`."""
     parts = [
         fc.IdentityColumn(key=str(number), buckets=int(part.max(initial=0)) + 1)

@@ -17,12 +17,12 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import CheckpointError, Reason, StorageError
 from estimator_lib.errors import NotSavedError
+from estimator_lib.protocols import Array
 from estimator_lib.variables import GLOBAL_STEP, legacy_names
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Loaded:
     """
 
     path: str
-    values: Mapping[str, np.ndarray[Any, Any]]
+    values: Mapping[str, Array]
     engine: Mapping[str, Any]
     legacy: bool
 
@@ -59,7 +59,7 @@ class Loaded:
         """The global step it was saved at."""
         return int(self.values.get(GLOBAL_STEP, 0))
 
-    def find(self, name: str) -> Any:
+    def find(self, name: str) -> Array | None:
         """Returns the value of a variable, or None; see `variables.legacy_names` for old ones."""
         if name in self.values or not self.legacy:
             return self.values.get(name)
@@ -208,6 +208,11 @@ class CheckpointDirectory:
         steps = self.steps()
         return self.prefix(steps[-1]) if steps else None
 
+    def newest_step(self) -> int | None:
+        """Returns the global step of the newest checkpoint, or None."""
+        path = self.latest()
+        return None if path is None else step_of(path)
+
     def _named(self) -> str | None:
         try:
             text = (self.directory / STATE_FILE).read_text()
@@ -259,7 +264,9 @@ class CheckpointDirectory:
                 reason=Reason.CORRUPT_FILE,
             )
 
-    def save(self, variables: Mapping[str, Any], step: int, engine: Mapping[str, Any]) -> str:
+    def save(
+        self, variables: Mapping[str, tf.Variable], step: int, engine: Mapping[str, Any]
+    ) -> str:
         """Writes the checkpoint of `step`; the old ones stay valid whatever happens.
 
         Args:
@@ -350,7 +357,7 @@ class CheckpointDirectory:
 
 def restore(
     loaded: Loaded,
-    variables: Mapping[str, Any],
+    variables: Mapping[str, tf.Variable],
     *,
     exact: bool,
     optional: Iterable[str] = (),
@@ -416,11 +423,11 @@ def _refusal(error: Exception, path: str) -> StorageError:
     return StorageError(f"Cannot write checkpoint {path}: {_first_line(error)}.", reason=Reason.IO)
 
 
-def _castable(value: Any, variable: Any) -> bool:
+def _castable(value: Array, variable: tf.Variable) -> bool:
     return bool((value.dtype == object) == (variable.dtype == tf.string))
 
 
-def _form(thing: Any) -> str:
+def _form(thing: Array | tf.Variable) -> str:
     dtype = getattr(thing.dtype, "name", str(thing.dtype))
     return f"{dtype}{list(thing.shape)}"
 
@@ -437,7 +444,7 @@ def _table(rows: list[tuple[str, str, str]], limit: int = 20) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _bytes(variable: Any) -> int:
+def _bytes(variable: tf.Variable) -> int:
     return int(variable.shape.num_elements() or 0) * int(variable.dtype.size or 8)
 
 

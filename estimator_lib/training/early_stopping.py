@@ -7,16 +7,39 @@ evaluation, or not finite, is passed over.
 
 from __future__ import annotations
 
+import functools
 import logging
 import operator
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.protocols import InputFn
 from estimator_lib.training import history, hooks
+from estimator_lib.training.checkpoints import CheckpointDirectory
 
 _log = logging.getLogger(__name__)
+
+
+class Stoppable(Protocol):
+    """What these hooks need of the Estimator that trains."""
+
+    @property
+    def checkpoints(self) -> CheckpointDirectory:
+        """The checkpoints in model_dir."""
+
+    def eval_dir(self, name: str | None = None) -> str:
+        """Returns where results of the evaluation `name` go."""
+
+    def evaluate_in_memory(
+        self,
+        input_fn: InputFn,
+        steps: int | None = None,
+        hooks: Sequence[object] | None = None,
+        name: str | None = None,
+    ) -> Mapping[str, object]:
+        """Evaluates the variables as they are now."""
 
 
 class EarlyStoppingHook(hooks.Hook):
@@ -81,7 +104,7 @@ class MetricStoppingHook(EarlyStoppingHook):
 
     def __init__(
         self,
-        estimator: Any,
+        estimator: Stoppable,
         metric_name: str,
         *,
         higher_is_better: bool,
@@ -166,7 +189,7 @@ class MetricStoppingHook(EarlyStoppingHook):
 
 
 def make_early_stopping_hook(
-    estimator: Any,
+    estimator: Stoppable,
     should_stop_fn: Callable[[], bool],
     run_every_secs: float | None = 60,
     run_every_steps: int | None = None,
@@ -186,7 +209,7 @@ def _secs(run_every_secs: float | None, run_every_steps: int | None) -> float | 
 
 
 def stop_if_higher_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     threshold: float,
     eval_dir: str | None = None,
@@ -203,7 +226,7 @@ def stop_if_higher_hook(
 
 
 def stop_if_lower_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     threshold: float,
     eval_dir: str | None = None,
@@ -220,7 +243,7 @@ def stop_if_lower_hook(
 
 
 def stop_if_no_increase_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     max_steps_without_increase: int,
     eval_dir: str | None = None,
@@ -240,7 +263,7 @@ def stop_if_no_increase_hook(
 
 
 def stop_if_no_decrease_hook(
-    estimator: Any,
+    estimator: Stoppable,
     metric_name: str,
     max_steps_without_decrease: int,
     eval_dir: str | None = None,
@@ -271,7 +294,7 @@ class StopAtCheckpointStepHook(hooks.Hook):
     every_steps = None
 
     def __init__(
-        self, estimator: Any, last_step: int, wait_after_file_check_secs: float = 30
+        self, estimator: Stoppable, last_step: int, wait_after_file_check_secs: float = 30
     ) -> None:
         self._estimator = estimator
         self._last_step = last_step
@@ -288,7 +311,7 @@ class StopAtCheckpointStepHook(hooks.Hook):
 
 
 def make_stop_at_checkpoint_step_hook(
-    estimator: Any, last_step: int, wait_after_file_check_secs: float = 30
+    estimator: Stoppable, last_step: int, wait_after_file_check_secs: float = 30
 ) -> StopAtCheckpointStepHook:
     """Returns a hook that ends training once a checkpoint of `last_step` exists."""
     return StopAtCheckpointStepHook(estimator, last_step, wait_after_file_check_secs)
@@ -308,10 +331,10 @@ class InMemoryEvaluatorHook(hooks.Hook):
 
     def __init__(
         self,
-        estimator: Any,
-        input_fn: Callable[..., Any],
+        estimator: Stoppable,
+        input_fn: InputFn,
         steps: int | None = None,
-        hooks: Any = None,
+        hooks: Sequence[object] | None = None,
         name: str | None = None,
         every_n_iter: int = 100,
     ) -> None:
@@ -322,8 +345,7 @@ class InMemoryEvaluatorHook(hooks.Hook):
                 reason=Reason.INVALID_VALUE,
             )
         self.every_steps = every_n_iter
-        self._estimator = estimator
-        self._arguments = {"input_fn": input_fn, "steps": steps, "hooks": hooks, "name": name}
+        self._run = functools.partial(estimator.evaluate_in_memory, input_fn, steps, hooks, name)
         self._evaluated: int | None = None
 
     def after_step(self, context: hooks.StepContext) -> None:
@@ -335,4 +357,4 @@ class InMemoryEvaluatorHook(hooks.Hook):
 
     def _evaluate(self, context: hooks.StepContext) -> None:
         self._evaluated = context.step
-        self._estimator.evaluate_in_memory(**self._arguments)
+        self._run()

@@ -318,7 +318,7 @@ class StepCounterHook(Hook):
         every_n_steps: int | None = 100,
         every_n_secs: float | None = None,
         output_dir: str | None = None,
-        summary_writer: Any = None,
+        summary_writer: tf.summary.SummaryWriter | None = None,
     ) -> None:
         self.every_steps = None if every_n_secs is not None else every_n_steps
         self._every_s = every_n_secs
@@ -365,7 +365,7 @@ class SummarySaverHook(Hook):
         save_steps: int | None = None,
         save_secs: float | None = None,
         output_dir: str | None = None,
-        summary_writer: Any = None,
+        summary_writer: tf.summary.SummaryWriter | None = None,
         *,
         tensors: Mapping[str, Any] | None = None,
     ) -> None:
@@ -402,7 +402,7 @@ class NanTensorHook(Hook):
 
     every_steps = None
 
-    def __init__(self, loss_tensor: Any = None, *, fail_on_nan_loss: bool = True) -> None:
+    def __init__(self, loss_tensor: object = None, *, fail_on_nan_loss: bool = True) -> None:
         del loss_tensor
         self.fail_on_nan_loss = fail_on_nan_loss
 
@@ -422,9 +422,9 @@ class CheckpointSaverHook(Hook):
         checkpoint_dir: str | None = None,
         save_secs: float | None = None,
         save_steps: int | None = None,
-        saver: Any = None,
+        saver: object = None,
         checkpoint_basename: str | None = None,
-        scaffold: Any = None,
+        scaffold: object = None,
         listeners: Sequence[CheckpointSaverListener] = (),
     ) -> None:
         del saver, checkpoint_basename, scaffold

@@ -348,9 +348,8 @@ def describe_weights(variables: Mapping[str, tf.Variable]) -> str:
 def describe_batch(features: Features, limit: int = 8) -> str:
     """Says the range of each numeric feature of a batch, the suspicious ones first."""
     rows = []
-    for name, tensor in (
-        sorted(features.items()) if isinstance(features, dict) else [("x", features)]
-    ):
+    named = features if isinstance(features, Mapping) else {"x": features}
+    for name, tensor in sorted(named.items()):
         if not hasattr(tensor, "numpy") or not (
             tensor.dtype.is_floating or tensor.dtype.is_integer
         ):

@@ -8,14 +8,15 @@ updated, so it is computed again from the reads on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import tensorflow as tf
 
 _READS = frozenset(("ReadVariableOp", "ResourceGather", "ResourceGatherNd"))
 
 
-def latest(value: Any, updates: Sequence[Any]) -> tf.Tensor:
+def latest(
+    value: tf.Tensor | tf.Variable, updates: Sequence[tf.Operation | tf.Tensor]
+) -> tf.Tensor:
     """Returns `value` as it is once `updates` have run.
 
     What follows from reads of variables is computed anew in the same graph; what does not (the
@@ -35,8 +36,8 @@ def latest(value: Any, updates: Sequence[Any]) -> tf.Tensor:
         return _again(tensor, graph)
 
 
-def _again(tensor: Any, graph: Any) -> Any:
-    copies: dict[Any, Any] = {}
+def _again(tensor: tf.Tensor, graph: tf.Graph) -> tf.Tensor:
+    copies: dict[tf.Operation, tf.Operation] = {}
     for operation in _operations_before(tensor.op):
         inputs = [copies.get(source.op, source.op).outputs[source.value_index]
                   for source in operation.inputs]  # fmt: skip
@@ -55,9 +56,9 @@ def _again(tensor: Any, graph: Any) -> Any:
     return copies.get(tensor.op, tensor.op).outputs[tensor.value_index]
 
 
-def _operations_before(operation: Any) -> list[Any]:
+def _operations_before(operation: tf.Operation) -> list[tf.Operation]:
     """Returns the operations that feed `operation`, itself last, each after its inputs."""
-    found: dict[Any, None] = {}
+    found: dict[tf.Operation, None] = {}
     waiting = [(operation, False)]
     while waiting:
         current, expanded = waiting.pop()

@@ -28,12 +28,12 @@ class LabelledBatch:
     Attributes:
         features: What the model read.
         labels: What it should say; None if the input has none.
-        predictions: What it says, as numpy arrays.
+        predictions: What it says, by name; several heads' by (head, name).
     """
 
     features: Features
     labels: Labels
-    predictions: Array | Mapping[str, Array]
+    predictions: Mapping[str | tuple[str, str], Array]
 
 
 def labelled(engine: Engine, input_fn: InputFn, what: str) -> Iterator[LabelledBatch]:
@@ -53,8 +53,13 @@ def labelled(engine: Engine, input_fn: InputFn, what: str) -> Iterator[LabelledB
     engine.weights.use(None, function.form.variables)
     for element in dataset:
         features, labels = datasets.split(element)
-        predictions = to_numpy(function.run(features))
-        yield LabelledBatch(features=features, labels=labels, predictions=predictions)
+        found = function.run(features)
+        named = found if isinstance(found, Mapping) else {"predictions": found}
+        yield LabelledBatch(
+            features=features,
+            labels=labels,
+            predictions={name: value.numpy() for name, value in named.items()},
+        )
 
 
 def batches(
@@ -90,7 +95,7 @@ def batches(
             result = function.run(features)
         else:
             result, fetched = function.run_with_hooks(features)
-            context.values = to_numpy(fetched)
+            context.values = {name: value.numpy() for name, value in fetched.items()}
         batch = to_numpy(select(result, keys))
         context.step += 1
         for hook in hooks:

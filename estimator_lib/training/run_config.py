@@ -11,7 +11,7 @@ import inspect
 import json
 import numbers
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import tensorflow as tf
@@ -34,10 +34,10 @@ class _Field:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, config: Any, owner: type) -> Any:
+    def __get__(self, config: RunConfig | None, owner: type) -> Any:
         return self if config is None else config._values[self._name]
 
-    def __set__(self, config: Any, value: Any) -> None:
+    def __set__(self, config: RunConfig, value: object) -> None:
         raise AttributeError(
             f"RunConfig.{self._name} cannot be set. Use replace({self._name}=...)."
         )
@@ -114,15 +114,15 @@ class RunConfig:
         save_summary_steps: int | None = 100,
         save_checkpoints_steps: int | None = _UNSET,
         save_checkpoints_secs: float | None = _UNSET,
-        session_config: Any = None,
+        session_config: tf.compat.v1.ConfigProto | None = None,
         keep_checkpoint_max: int | None = 5,
         keep_checkpoint_every_n_hours: float = 10_000,
         log_step_count_steps: int | None = 100,
-        train_distribute: Any = None,
-        device_fn: Any = None,
+        train_distribute: tf.distribute.Strategy | None = None,
+        device_fn: Callable[..., str] | None = None,
         protocol: str | None = None,
-        eval_distribute: Any = None,
-        experimental_distribute: Any = None,
+        eval_distribute: tf.distribute.Strategy | None = None,
+        experimental_distribute: object = None,
         experimental_max_worker_delay_secs: int | None = None,
         session_creation_timeout_secs: float = 7200,
         checkpoint_save_graph_def: bool = True,
@@ -145,7 +145,7 @@ class RunConfig:
         self.cluster = _read_tf_config(os.environ.get("TF_CONFIG"))
         self._values = _checked(given, self.cluster)
 
-    def replace(self, **changes: Any) -> RunConfig:
+    def replace(self, **changes: object) -> RunConfig:
         """Returns a copy with `changes`, checked like a new one; own attributes stay."""
         fields = dict(self._values)
         for name in changes:
@@ -310,11 +310,11 @@ def _session_config(cluster: Mapping[str, Any]) -> Any:
     return made
 
 
-def _takes_one(function: Any, argument: str) -> bool:
+def _takes_one(function: Callable[..., object], argument: str) -> bool:
     return callable(function) and [*inspect.signature(function).parameters] == [argument]
 
 
-def _model_dir(given: Any, theirs: Any) -> str | None:
+def _model_dir(given: str | bytes | os.PathLike[str] | None, theirs: str | None) -> str | None:
     for where, path in (("model_dir", given), ("TF_CONFIG model_dir", theirs)):
         if path is not None and not os.fspath(path):
             raise _invalid(where, "a path or None", path)

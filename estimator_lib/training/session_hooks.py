@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 
@@ -18,8 +18,12 @@ from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.tensorflow_internals import GLOBAL_STEP_READ_KEY
 from estimator_lib.training import hooks
 
+Fetch: TypeAlias = str | tf.Tensor | tf.Operation | tf.Variable
+Fetches: TypeAlias = Fetch | Sequence["Fetches"] | Mapping[str, "Fetches"]
+"""What a session can be asked for."""
 
-def is_for_sessions(hook: Any) -> bool:
+
+def is_for_sessions(hook: object) -> bool:
     """Whether a hook waits for what a session called, and not for what the loop calls."""
     kind = type(hook)
     ours = any(
@@ -45,13 +49,13 @@ class Session:
     def __init__(self, owner: SessionHook) -> None:
         self._owner = owner
 
-    def run(self, fetches: Any, feed_dict: Any = None, **options: Any) -> Any:
+    def run(self, fetches: Fetches, feed_dict: object = None, **options: object) -> Any:
         """Returns values of variables, and of tensors that the hook asked for in before_run."""
         if feed_dict or options:
             raise self._owner.refused("it feeds or configures session.run")
         return tf.nest.map_structure(self._value, fetches)
 
-    def _value(self, fetch: Any) -> Any:
+    def _value(self, fetch: Fetch) -> Any:
         known = self._owner.known(fetch)
         if known is None:
             raise self._owner.refused(f"session.run({quote(getattr(fetch, 'name', fetch))})")
@@ -88,7 +92,7 @@ class SessionHook(hooks.Hook):
         hook: It.
     """
 
-    def __init__(self, hook: Any) -> None:
+    def __init__(self, hook: tf.compat.v1.train.SessionRunHook) -> None:
         self.hook = hook
         plain = tf.compat.v1.train.SessionRunHook
         runs = [getattr(type(hook), name, None) for name in ("before_run", "after_run")]
@@ -100,7 +104,7 @@ class SessionHook(hooks.Hook):
         self._begun = False
         self._created = False
 
-    def trace(self, find: Callable[[str], Any], *, probing: bool = False) -> None:
+    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
         """Finds out what the hook fetches, in the graph of a step.
 
         Args:
@@ -127,7 +131,7 @@ class SessionHook(hooks.Hook):
             for at, fetch in enumerate(flat)
         }
 
-    def _tensor(self, fetch: Any, find: Callable[[str], Any]) -> Any:
+    def _tensor(self, fetch: Fetch, find: Callable[[str], tf.Tensor]) -> tf.Tensor:
         if isinstance(fetch, tf.Operation):
             with tf.control_dependencies([fetch]):
                 return tf.constant(0)
@@ -139,7 +143,7 @@ class SessionHook(hooks.Hook):
         except (KeyError, ValueError):
             return find(fetch.removesuffix(":0"))
 
-    def known(self, fetch: Any) -> Any:
+    def known(self, fetch: Fetch) -> Any:
         """Returns the value of a variable or of what was fetched last; None if it is unknown."""
         context = self.context
         if context is None:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -90,7 +91,7 @@ def writer(directory: str) -> tf.summary.SummaryWriter:
 def scalars(
     writer: tf.summary.SummaryWriter,
     step: int,
-    values: Mapping[str, object],
+    values: Mapping[str, Any],
     *,
     text: str | None = None,
 ) -> None:

@@ -14,8 +14,17 @@ from estimator_lib.inputs import datasets
 from estimator_lib.inputs.datasets import InputPosition
 from estimator_lib.protocols import InputFn
 from estimator_lib.specs import ModeKeys
-from estimator_lib.training import devices, history, hooks, loop, session_hooks
+from estimator_lib.training import devices, history, loop, session_hooks
 from estimator_lib.training.engine import Engine
+from estimator_lib.training.hooks import (
+    CheckpointSaverHook,
+    CheckpointSaverListener,
+    Hook,
+    NanTensorHook,
+    StepCounterHook,
+    SummarySaverHook,
+    check,
+)
 from estimator_lib.training.lease import Lease
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TrainFunction
@@ -41,7 +50,7 @@ class TrainingRun:
     lease: Lease
     input_fn: InputFn
     hooks: Sequence[object]
-    listeners: Sequence[hooks.CheckpointSaverListener]
+    listeners: Sequence[CheckpointSaverListener]
     steps: int | None
     max_steps: int | None
 
@@ -76,7 +85,7 @@ class TrainingRun:
             left = InputPosition(datasets.fingerprint(self.input_fn), batch)
             weights.save(function.form.variables, engine.step(), left)
 
-        nan_hooks = [h for h in every_hook if isinstance(h, hooks.NanTensorHook)]
+        nan_hooks = [h for h in every_hook if isinstance(h, NanTensorHook)]
         steps = loop.TrainingLoop(
             model=engine.model,
             function=function,
@@ -86,7 +95,7 @@ class TrainingRun:
             last_step=self.max_steps or (start + self.steps if self.steps else None),
             config=config,
             save=save if _saves(config) else None,
-            saved_step=weights.newest_step(),
+            saved_step=weights.directory.newest_step(),
             diagnose=lambda batch: self._diagnose(first + batch),
             fail_on_nan=all(h.fail_on_nan_loss for h in nan_hooks),
         )
@@ -107,9 +116,7 @@ class TrainingRun:
         given = [self.steps, self.max_steps, getattr(self.input_fn, "batches", None)]
         return min((n for n in given if n), default=None)
 
-    def _every_hook(
-        self, own: Sequence[hooks.Hook], function: TrainFunction
-    ) -> tuple[hooks.Hook, ...]:
+    def _every_hook(self, own: Sequence[Hook], function: TrainFunction) -> tuple[Hook, ...]:
         config = self.engine.config
         found = [*own, *function.hooks]
         if config.is_chief:
@@ -117,11 +124,11 @@ class TrainingRun:
             every = config.save_summary_steps
             if every is not None and _saves(_saving(config, found)):
                 found += [
-                    hooks.StepCounterHook(every_n_steps=every),
-                    hooks.SummarySaverHook(save_steps=every),
+                    StepCounterHook(every_n_steps=every),
+                    SummarySaverHook(save_steps=every),
                 ]
         fetched = function.form.fetches
-        for hook in hooks.check(found):
+        for hook in check(found):
             wanted = hook.tensors.items()
             unknown = [t for n, t in wanted if n not in fetched and t not in _ALWAYS_FETCHED]
             if unknown:
@@ -144,9 +151,9 @@ class TrainingRun:
         return text
 
 
-def _saving(config: RunConfig, found: Sequence[hooks.Hook]) -> RunConfig:
+def _saving(config: RunConfig, found: Sequence[Hook]) -> RunConfig:
     """Returns the configuration with the intervals of a CheckpointSaverHook, if there is one."""
-    saver = next((h for h in found if isinstance(h, hooks.CheckpointSaverHook)), None)
+    saver = next((h for h in found if isinstance(h, CheckpointSaverHook)), None)
     if saver is None:
         return config
     return config.replace(

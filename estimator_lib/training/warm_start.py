@@ -11,13 +11,14 @@ import logging
 import os
 import pathlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, did_you_mean, quote
+from estimator_lib.protocols import Array
 from estimator_lib.training import checkpoints
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class VocabInfo(
         num_oov_buckets: int,
         old_vocab: str,
         old_vocab_size: int = -1,
-        backup_initializer: Any = None,
+        backup_initializer: Callable[..., tf.Tensor] | None = None,
         axis: int = 0,
     ) -> Self:
         if axis not in (0, 1):
@@ -88,8 +89,8 @@ class WarmStartSettings(
     def __new__(
         cls,
         ckpt_to_initialize_from: str,
-        vars_to_warm_start: str | Sequence[Any] | None = ".*",
-        var_name_to_vocab_info: Mapping[str, Any] | None = None,
+        vars_to_warm_start: str | Sequence[object] | None = ".*",
+        var_name_to_vocab_info: Mapping[str, VocabInfo] | None = None,
         var_name_to_prev_var_name: Mapping[str, str] | None = None,
     ) -> Self:
         if not ckpt_to_initialize_from:
@@ -110,7 +111,9 @@ class WarmStartSettings(
         return WarmStartSettings(**{**self._asdict(), **changes})
 
 
-def settings(warm_start_from: Any) -> WarmStartSettings | None:
+def settings(
+    warm_start_from: str | bytes | os.PathLike[str] | WarmStartSettings | None,
+) -> WarmStartSettings | None:
     """Returns the settings that a constructor's argument stands for."""
     if warm_start_from is None or isinstance(warm_start_from, WarmStartSettings):
         return warm_start_from
@@ -141,7 +144,7 @@ def find(path: str) -> str:
 
 
 def apply(
-    given: WarmStartSettings, variables: Mapping[str, Any], known: Collection[str] = ()
+    given: WarmStartSettings, variables: Mapping[str, tf.Variable], known: Collection[str] = ()
 ) -> list[str]:
     """Assigns old values to `variables` and returns the names that were taken.
 
@@ -189,7 +192,7 @@ def apply(
     return taken
 
 
-def _selected(chosen: str | Sequence[Any] | None, name: str, variable: Any) -> bool:
+def _selected(chosen: str | Sequence[object] | None, name: str, variable: tf.Variable) -> bool:
     if chosen is None or name == "global_step":
         return False
     if isinstance(chosen, str):
@@ -203,7 +206,7 @@ def _selected(chosen: str | Sequence[Any] | None, name: str, variable: Any) -> b
     return False
 
 
-def _old_value(loaded: checkpoints.Loaded, old: str, new: str) -> Any:
+def _old_value(loaded: checkpoints.Loaded, old: str, new: str) -> Array:
     if old not in loaded.values:
         raise CheckpointError(
             f"Variable {new!r} cannot be warm started: {loaded.path} has no {old!r}."
@@ -226,7 +229,7 @@ def _tokens(path: str, size: int) -> list[bytes]:
     return lines if size < 0 else lines[:size]
 
 
-def _remapped(info: VocabInfo, variable: Any, old: Any) -> Any:
+def _remapped(info: VocabInfo, variable: tf.Variable, old: Array) -> Array:
     """Moves each token's row (or column) to its new place."""
     fresh = np.array(variable.numpy())
     if info.backup_initializer is not None:

@@ -55,11 +55,6 @@ class Weights:
         """Whether values come from a checkpoint or another model."""
         return self.directory.latest() is not None or self.warm_start is not None
 
-    def newest_step(self) -> int | None:
-        """Returns the global step of the newest checkpoint, or None."""
-        path = self.directory.latest()
-        return None if path is None else checkpoints.step_of(path)
-
     def newest(self) -> str:
         """Returns the path of the newest checkpoint.
 

@@ -19,7 +19,7 @@ from estimator_lib.training.model_function import ModelFunction
 from estimator_lib.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
-_FEWEST_STEPS = 5_000
+FEWEST_STEPS = 5_000
 """Compiling pays for itself in trainings of some thousand steps: it takes as long as about
 2,000 steps of batch 512, or 5,000 of batch 64, are shortened by in all."""
 
@@ -39,7 +39,7 @@ def wants(config: RunConfig, model_fn: ModelFunction, feed: Feed, steps: int | N
     if wanted:
         return True
     textual = any(spec.dtype == tf.string for spec in tf.nest.flatten(feed.element_spec))
-    long = steps is None or steps >= _FEWEST_STEPS
+    long = steps is None or steps >= FEWEST_STEPS
     return model_fn.compilable and long and not textual and only_cpu()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-Value = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+from estimator_lib.protocols import Array
 
 _CLUSTERS = {"Variable": "cluster_counts", "clusters_updated": "clusters_next"}
 """The state of KMeans, and its names here."""
@@ -40,12 +40,12 @@ def is_learning_rate(name: str) -> bool:
     return re.fullmatch(r"training(_\d+)?/[^/]+/learning_rate", name) is not None
 
 
-def is_of_clusters(values: Mapping[str, Value]) -> bool:
+def is_of_clusters(values: Mapping[str, Array]) -> bool:
     """Whether KMeans wrote these values."""
     return "clusters" in values and getattr(values.get("initialized"), "dtype", None) == np.bool_
 
 
-def of_clusters(values: Mapping[str, Value]) -> dict[str, Value]:
+def of_clusters(values: Mapping[str, Array]) -> dict[str, Array]:
     """Returns the state of KMeans by the names that it has here."""
     found = {new: values[old] for old, new in _CLUSTERS.items() if old in values}
     return {"chosen": np.asarray(len(values["clusters"]), np.int64), **found}

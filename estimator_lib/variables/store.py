@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from estimator_lib.protocols import Array
+
 AnyVariable: TypeAlias = tf.Variable | keras.Variable
 VariableFactory: TypeAlias = Callable[..., tf.Variable]
 """Makes a variable, given what `tf.Variable` takes."""
@@ -49,7 +51,7 @@ class VariableStore:
     def __init__(self, factory: VariableFactory = tf.Variable) -> None:
         self.variables: dict[str, tf.Variable] = {}
         self.local: set[str] = set()
-        self.initial: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
+        self.initial: dict[str, Array] = {}
         self.resources: list[object] = []
         self._factory = factory
         self._names: dict[int, str] = {}

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from estimator_lib.evaluation import bootstrap, tables
+from estimator_lib.evaluation import tables
 from tests.benchmarks.figures import report
 
 ROWS, SLICES = 330_000, 300
@@ -17,10 +17,11 @@ def main():
     labels = rng.integers(0, 2, ROWS)
     scores = np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
     began = time.perf_counter()
-    table = tables.table("binary", labels, scores)
-    bootstrap.summarize(table, table.segment(slice(None)), replicates=0)
-    for part in np.array_split(np.arange(ROWS), SLICES):
-        bootstrap.summarize(table, table.segment(part), replicates=0)
+    codes = np.repeat(np.arange(SLICES), ROWS // SLICES)
+    table = tables.table("binary", labels, scores, codes=[codes])
+    numbers = np.arange(SLICES)
+    for groups in (tables.Groups(), tables.Groups(grouping=0, numbers=numbers, count=SLICES)):
+        table.measure(groups, replicates=0)
     ours = time.perf_counter() - began
     began = time.perf_counter()
     metrics.roc_auc_score(labels, scores)

@@ -11,7 +11,7 @@ from estimator_lib import LinearRegressor, variables
 from estimator_lib.core import columns as fc
 from estimator_lib.features.dense import dense_features
 from estimator_lib.features.linear import linear_logits
-from estimator_lib.features.sequence import sequence_features
+from estimator_lib.features.sequences import sequence_features
 from estimator_lib.features.transform import FeatureTransform
 
 NUMBER = fc.numeric_column("f", default_value=1.0, normalizer_fn=fc.ZScore(mean=1.0, stddev=2.0))

@@ -12,7 +12,7 @@ from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import arrays_input
 from estimator_lib.specs import EstimatorSpec
-from estimator_lib.training import hooks, step
+from estimator_lib.training import hooks, xla
 from estimator_lib.training.run_config import RunConfig
 
 ROWS = 70
@@ -106,7 +106,7 @@ OPTIMIZERS = [
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: f"{o['name']} {len(o)}")
 def test_optimizers_update_rows_the_same(optimizer, tmp_path, monkeypatch):
     # A table larger than this has its indices sorted.
-    monkeypatch.setattr("estimator_lib.optimizers._base._SCRATCH_ROWS", 2_000)
+    monkeypatch.setattr("estimator_lib.optimizers.gradients._SCRATCH_ROWS", 2_000)
     sparse = [ITEMS, fc.categorical_column_with_identity("kind", 1_500)]
 
     def make(folder, run):
@@ -199,10 +199,10 @@ def test_long_trainings_are_compiled_whatever_is_left_of_them(tmp_path):
     def make():
         return linear.LinearClassifier(WIDE, str(tmp_path), config=config(compiled=None))
 
-    assert stopping(make, rows(epochs=None), max_steps=step._XLA_STEPS) == [True]
+    assert stopping(make, rows(epochs=None), max_steps=xla.FEWEST_STEPS) == [True]
     model = make()
     model.train(
-        rows(epochs=None), max_steps=step._XLA_STEPS, hooks=[hooks.StopAtStepHook(last_step=5)]
+        rows(epochs=None), max_steps=xla.FEWEST_STEPS, hooks=[hooks.StopAtStepHook(last_step=5)]
     )
     assert compiles(model) == [True]
 

@@ -15,8 +15,9 @@ from components.steps import raw_rows
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.export import serving_inputs
-from estimator_lib.features.dense import dense_features, ids_and_weights, source_features
-from estimator_lib.features.sequence import sequence_features
+from estimator_lib.features._lowering import ids_and_weights
+from estimator_lib.features.dense import dense_features, source_features
+from estimator_lib.features.sequences import sequence_features
 from estimator_lib.inputs import examples_input
 from estimator_lib.inputs.parquet import ParquetInput
 from transforms import dataset

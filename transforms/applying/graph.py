@@ -22,6 +22,7 @@ from google.protobuf import text_format
 from estimator_lib.core import columns as fc
 from estimator_lib.core import storage
 from estimator_lib.core.values import Logical
+from estimator_lib.features import dates
 from estimator_lib.features.texts import canonical as texts_of
 from estimator_lib.features.transform import FeatureTransform
 from transforms.applying import tensors, user_function
@@ -108,18 +109,22 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
 
 
 def _checked(name: str, values: Any, required: bool) -> Any:
-    """A number that the columns can take, or the error of the request that has another."""
-    if not isinstance(values, tf.Tensor) or values.dtype == tf.string:
+    """A number or date that the columns can take, or the error of the request with another."""
+    if not isinstance(values, tf.Tensor) or (values.dtype == tf.string and not required):
         return values
-    if values.dtype.is_floating:
+    if values.dtype == tf.string:
+        fine = dates.moments(values).known
+    elif values.dtype.is_floating:
         fine = tf.math.is_finite(values) if required else ~tf.math.is_inf(values)
     elif required:
         fine = values != fc.MISSING_INT
     else:
         return values
-    found = "is missing or not finite" if required else "is not finite"
+    kind = "date" if values.dtype == tf.string else "number"
+    wrong = "no date" if kind == "date" else "not finite"
+    found = f"is missing or {wrong}" if required else f"is {wrong}"
     message = (
-        f"Field {name!r} {found}: expected a number{' in every row' if required else ''}. Give the "
+        f"Field {name!r} {found}: expected a {kind}{' in every row' if required else ''}. Give the "
         f"value{', or train with a default for its column' if required else ''}."
     )
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(fine), [message])]):

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ ROW_GROUP_ROWS = 1 << 16
 SHARD_ROWS = 1 << 21
 PADDED_CELLS = 1 << 22
 """Combinations of values that are crossed at once."""
+KNOWN_TEXTS = 1 << 16
+"""Texts of a field whose features are kept."""
 RAW_SAMPLE_ROWS = 1000
 RAW_SAMPLE = "raw_sample.parquet"
 RAW_PREFIX = "raw-"
@@ -83,22 +85,30 @@ class BatchTransform:
             for field, members in by_value.items()
         }
         self._padded = PaddedTransform(padded, raw_fields) if padded else None
-        self._groups = []
+        self._by_text: dict[str, _TextFeatures] = {}
+        self._groups: list[tuple[tuple[str, ...], bool, TransformModule]] = []
         for fields, members in groups.items():
             read = fields or tuple(sorted(fc.raw_fields(members)))
             module = TransformModule(members, {name: raw_fields[name] for name in read})
-            self._groups.append((read, bool(fields), module))
+            if len(fields) == 1:
+                self._by_text[fields[0]] = _TextFeatures(fields[0], module)
+            else:
+                self._groups.append((read, bool(fields), module))
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         """Returns the transformed features: int32 ids or float32 numbers, or lists, `[rows]`."""
-        codes: dict[str, tuple[Array, Array]] = {}
+        codes: dict[str, _Coded] = {}
 
-        def coded(name: str) -> tuple[Array, Array]:
+        def coded(name: str) -> _Coded:
             if name not in codes:
-                codes[name] = self._coded(name, batch.column(name))
+                codes[name] = _Coded.of(self._raw_fields[name], batch.column(name))
             return codes[name]
 
         result: dict[str, pa.Array] = {}
+        for field, features in self._by_text.items():
+            texts = coded(field)
+            for name, values in features(texts.distinct).items():
+                result[name] = self._feature(name, values[texts.codes])
         for fields, textual, module in self._groups:
             parts = [coded(name) for name in fields] if textual else []
             combined = _combined(parts) if textual else None
@@ -111,15 +121,11 @@ class BatchTransform:
             else:
                 chosen, spread = combined
                 raw = {
-                    name: values[at]
-                    for name, (_, values), at in zip(fields, parts, chosen, strict=True)
+                    name: part.values[at]
+                    for name, part, at in zip(fields, parts, chosen, strict=True)
                 }
-            tensors = {name: tf.constant(values) for name, values in raw.items()}
-            for name, values in module.transform_fn(tensors).items():
-                numbers = values.numpy()
-                dtype = np.int32 if self.dtypes[name] == pa.int32() else np.float32
-                flat = numbers.astype(dtype, copy=False).reshape(-1)
-                result[name] = pa.array(flat[spread])
+            for name, values in _applied(module, raw).items():
+                result[name] = self._feature(name, values[spread])
         for field, transform in self._by_value.items():
             lists = Lists.of(batch.column(field))
             values = pa.RecordBatch.from_pydict({field: lists.values})
@@ -129,18 +135,71 @@ class BatchTransform:
             result |= self._padded(batch)
         return result
 
-    def _coded(self, name: str, column: pa.Array) -> tuple[Array, Array]:
-        """Returns for each row the position of its value among the distinct values, and those."""
-        kind = self._raw_fields[name]
+    def _feature(self, name: str, values: Array) -> pa.Array:
+        dtype = np.int32 if self.dtypes[name] == pa.int32() else np.float32
+        return pa.array(values.astype(dtype, copy=False))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Coded:
+    """A column as its distinct values, none of them missing, and the position of each row's."""
+
+    distinct: pa.Array
+    codes: Array
+
+    @classmethod
+    def of(cls, kind: str, column: pa.Array) -> _Coded:
         if kind == "string":
-            encoded = pc.fill_null(column, "").dictionary_encode()
-            values = encoded.dictionary.to_numpy(zero_copy_only=False)
-        else:
-            plain = records.raw_numpy(kind, column)
-            bits = plain.view(np.int32) if kind == "float" else plain
-            encoded = pa.array(bits).dictionary_encode()
-            values = encoded.dictionary.to_numpy().view(plain.dtype)
-        return encoded.indices.to_numpy().astype(np.int64), values
+            encoded = column.dictionary_encode()
+            if not encoded.null_count:
+                return cls(encoded.dictionary, encoded.indices.to_numpy())
+            distinct = pa.concat_arrays([encoded.dictionary, pa.array([""])])
+            return cls(distinct, pc.fill_null(encoded.indices, len(distinct) - 1).to_numpy())
+        plain = records.raw_numpy(kind, column)
+        encoded = pa.array(plain.view(np.int32) if kind == "float" else plain).dictionary_encode()
+        distinct = encoded.dictionary.to_numpy().view(plain.dtype)
+        return cls(pa.array(distinct), encoded.indices.to_numpy())
+
+    @property
+    def values(self) -> Array:
+        """The distinct values as a transform takes them."""
+        return self.distinct.to_numpy(zero_copy_only=False)
+
+
+class _TextFeatures:
+    """The features of one field of texts; those of a text are computed once per process.
+
+    Args:
+        field: Its name.
+        module: Gives its features.
+    """
+
+    def __init__(self, field: str, module: TransformModule) -> None:
+        self._field = field
+        self._module = module
+        self._known: tuple[pa.Array, dict[str, Array]] = (pa.array([], pa.string()), {})
+
+    def __call__(self, texts: pa.Array) -> dict[str, Array]:
+        """Returns the features of distinct texts, `[texts]`."""
+        known, features = self._known  # read at once: other threads put a larger one in its place
+        places = pc.index_in(texts, value_set=known)
+        at = pc.fill_null(places, -1).to_numpy().copy()
+        unknown = np.flatnonzero(at < 0)
+        if len(unknown) or not features:
+            new = texts.take(pa.array(unknown))
+            added = _applied(self._module, {self._field: new.to_numpy(zero_copy_only=False)})
+            at[unknown] = len(known) + np.arange(len(unknown))
+            known = pa.concat_arrays([known, new])
+            features = {n: np.concatenate([features.get(n, v[:0]), v]) for n, v in added.items()}
+            if len(known) <= KNOWN_TEXTS:
+                self._known = known, features
+        return {name: values[at] for name, values in features.items()}
+
+
+def _applied(module: TransformModule, raw: Mapping[str, Array]) -> dict[str, Array]:
+    """The features of raw values, `[rows]`."""
+    found = module.transform_fn({name: tf.constant(values) for name, values in raw.items()})
+    return {name: values.numpy().reshape(-1) for name, values in found.items()}
 
 
 class PaddedTransform:
@@ -202,21 +261,19 @@ def _dtype(column: fc.Column, *, several: bool) -> pa.DataType:
     return pa.list_(plain) if several else plain
 
 
-def _combined(parts: list[tuple[Array, Array]]) -> tuple[list[Array], Array] | None:
+def _combined(parts: Sequence[_Coded]) -> tuple[list[Array], Array] | None:
     """Distinct combinations of codes.
 
     Returns:
         For each part, the positions among its values, `[combinations]`; and for each row its
         combination. None if there are too many possible ones to number.
     """
-    if len(parts) == 1:
-        return [np.arange(len(parts[0][1]))], parts[0][0]
-    sizes = [max(1, len(values)) for _, values in parts]
+    sizes = [max(1, len(part.distinct)) for part in parts]
     if np.prod([float(size) for size in sizes]) > 2**62:
         return None
-    number = np.zeros(len(parts[0][0]), np.int64)
-    for (code, _), size in zip(parts, sizes, strict=True):
-        number = number * size + code
+    number = np.zeros(len(parts[0].codes), np.int64)
+    for part, size in zip(parts, sizes, strict=True):
+        number = number * size + part.codes
     encoded = pa.array(number).dictionary_encode()
     distinct = encoded.dictionary.to_numpy()
     return list(np.unravel_index(distinct, sizes)), encoded.indices.to_numpy()

@@ -40,6 +40,7 @@ from transforms.learning import incremental
 from transforms.reading import records
 from transforms.reading.files import InputFile
 from transforms.reading.lists import Lists
+from transforms.reading.rows import written_out
 
 _LIST = "MANIFEST"
 """What tensorflow-transform knows of a file: which parts there are."""
@@ -377,7 +378,7 @@ class _TrainRows(beam.DoFn):  # type: ignore[misc, unused-ignore]
         for chunk in records.read(element, self._source):
             if "train" not in chunk.by_split:
                 continue
-            batch = chunk.by_split["train"].batch
+            batch = written_out(chunk.by_split["train"].batch)
             arrays = []
             for field in schema:
                 column = batch.column(field.name)

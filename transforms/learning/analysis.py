@@ -28,6 +28,7 @@ from transforms.reading import values as physical
 from transforms.reading.lists import Lists
 from transforms.reading.problems import Problem, Problems
 from transforms.reading.records import Chunk, Source, SplitRows
+from transforms.reading.rows import TEXTS
 
 
 class FieldAnalysis:
@@ -98,12 +99,13 @@ class FieldAnalysis:
         self.elements += len(column) - column.null_count
         if column.null_count == len(column):
             return
-        counted = pc.value_counts(column.drop_null() if column.null_count else column)
-        distinct, counts = counted.field("values"), counted.field("counts")
         if self.type == "string":
+            distinct, counts = _counted(column)
             self.tokens.add(distinct, counts)
             self._add_kinds(physical.kinds(distinct) if self._open else self.kinds)
             return
+        counted = pc.value_counts(column.drop_null() if column.null_count else column)
+        distinct, counts = counted.field("values"), counted.field("counts")
         numbers = distinct.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         times = counts.to_numpy(zero_copy_only=False)
         self.low = min(self.low, float(numbers.min()))
@@ -534,15 +536,24 @@ WEIGHT_UNIT = 2.0**-20
 """Weights are added up as integers of this unit, so that their order does not matter."""
 
 
+def _counted(column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The different texts of a column, and how often each is there."""
+    encoded = column.dictionary_encode()
+    times = np.bincount(encoded.indices.drop_null(), minlength=len(encoded.dictionary))
+    if times.all():
+        return encoded.dictionary, pa.array(times)
+    return encoded.dictionary.filter(pa.array(times > 0)), pa.array(times[times > 0])
+
+
 def _flat(column: pa.Array) -> tuple[pa.Array, Any]:
     """The values of a column and the row of each."""
     if not pa.types.is_list(column.type):
-        return column, np.arange(len(column))
+        return column.cast(pa.string()), np.arange(len(column))
     lists = Lists.of(column)
     return lists.values, lists.parents
 
 
-_KINDS = {pa.string(): "string", pa.int64(): "int", pa.float64(): "float"}
+_KINDS = {pa.string(): "string", TEXTS: "string", pa.int64(): "int", pa.float64(): "float"}
 _ROWS = pa.schema(
     [
         ("entry", pa.int32()),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 
+from estimator_lib.core import columns as fc
 from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from transforms.beam import object_store
@@ -36,6 +37,7 @@ def key(sha256: str, file: InputFile, source: Source) -> str:
         "weight": source.weight,
         "every_token": sorted(source.every_token),
         "ranking": [dict(source.weighted), sorted(source.by_class)],
+        "ages": {name: fc.to_json(column) for name, column in source.ages.items()},
         "function": source.derived and [source.derived.digest, dataclasses.asdict(source.outputs)],
     }
     return hashlib.sha256(storage.canonical_json(described).encode()).hexdigest()

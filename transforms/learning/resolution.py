@@ -224,17 +224,17 @@ def _vocabulary_problems(
 
 
 def _missing(name: str, column: fc.Column, analysis: Analysis) -> list[Problem]:
-    if not isinstance(column, fc.NumericColumn) or column.default_value is not None:
-        return []
     problems = []
-    for split, rows in analysis.splits.items():
-        field = rows.fields.get(column.key)
+    for split, rows, key in (
+        (split, rows, key) for split, rows in analysis.splits.items() for key in column.required
+    ):
+        field = rows.fields.get(key)
         if field is not None and field.missing:
             problems.append(
                 _problem(
-                    column.key,
+                    key,
                     f"Column {name!r} has no default for missing values: expected a value of "
-                    f"field {column.key!r} in every row, got {field.missing:,} of "
+                    f"field {key!r} in every row, got {field.missing:,} of "
                     f"{field.rows:,} rows of the {split} split without one",
                     "Add default: mean (or a number) to the column.",
                     Reason.MISSING_VALUE,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from estimator_lib.core.errors import ConfigError, Reason
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
-from transforms.reading.rows import Field, Layout, check_fields, stored_rows
+from transforms.reading.rows import Field, Layout, check_fields, stored_rows, written_out
 
 BATCH_ROWS = 1 << 14
 _LOCAL = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "SwitchingDirectRunner")
@@ -137,4 +137,4 @@ class _TypeRows(beam.DoFn):  # type: ignore[misc, unused-ignore]
         columns = {name: pa.array([row[name] for row in element]) for name in names}
         rows = stored_rows(self._file, self._layout, columns, lambda _: 0, lambda _: "")
         rows.problems.raise_if_any()
-        yield rows.batch
+        yield written_out(rows.batch)

@@ -639,7 +639,7 @@ def read_rows(
             Problems.of(check_header(file, header, layout.names)).raise_if_any()
             rest = _without_lines(block.data, lines)
             block = _Block(data=rest, line=block.line + lines, last=block.last)
-        if block.data.strip(b"\r\n") or (len(header) == 1 and block.data):
+        if block.data.lstrip(b"\r\n") or (len(header) == 1 and block.data):
             yield _parse(file, header, layout, block)
 
 

@@ -16,6 +16,7 @@ from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.core.values import Logical
 from transforms.reading import labels as label_fields
 from transforms.reading import readers, splits
+from transforms.reading import values as physical
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problem, Problems
 from transforms.reading.rows import Field, Layout, ReadSummary, Rows, extended
@@ -61,6 +62,7 @@ class Source:
         outputs: These fields, with their limits.
         along: Those of them that no column reads, and are features as they are -> type.
         slices: Fields whose every value is analysed by itself too.
+        ages: Columns of ages that learn of them, by the name of the field made for it.
     """
 
     layout: Layout
@@ -77,6 +79,7 @@ class Source:
     outputs: Layout = dataclasses.field(default_factory=Layout)
     along: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: tuple[str, ...] = ()
+    ages: Mapping[str, fc.AgeColumn] = dataclasses.field(default_factory=dict)
 
     @property
     def logical(self) -> dict[str, Logical]:
@@ -156,13 +159,7 @@ def feature_types(
 
 def indicator_only(columns: Iterable[fc.Column]) -> list[str]:
     """Returns the fields that nothing but missing indicators reads."""
-    indicators = [c for c in fc.walk(columns) if isinstance(c, fc.MissingIndicatorColumn)]
-    others = [c for c in fc.walk(columns) if not isinstance(c, fc.MissingIndicatorColumn)]
-    direct = {
-        k for c in others if isinstance(c, fc.CrossedColumn) for k in c.keys if isinstance(k, str)
-    }
-    direct |= {key for c in others if (key := getattr(c, "key", None))}
-    return sorted({c.key for c in indicators} - direct)
+    return fc.fields_of_any_type(columns)
 
 
 def source(
@@ -275,6 +272,7 @@ def source(
         derived=derived,
         outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
         along=along,
+        ages=_learned_ages(columns.values(), fields),
     )
     if found.by_class and found.class_label is None:
         kinds = ", ".join(repr(label.kind) for label in part.heads.values())
@@ -286,6 +284,21 @@ def source(
     return found
 
 
+def _learned_ages(columns: Iterable[fc.Column], fields: Container[str]) -> dict[str, fc.AgeColumn]:
+    """The columns of ages that learn of them, by the name of the field that is made for it."""
+    found = {
+        c.name: c for c in fc.walk(columns) if isinstance(c, fc.AgeColumn) and fc.open_parts(c)
+    }
+    for name, column in found.items():
+        if name in fields:
+            raise ConfigError(
+                f"Column {name!r} learns of the ages of {column.key!r} under that name, which a "
+                "field of the data has too. Rename the field.",
+                reason=Reason.DUPLICATE,
+            )
+    return found
+
+
 def _outputs(
     given: Mapping[str, str],
     layout: Layout,
@@ -293,7 +306,7 @@ def _outputs(
     weights: Container[str | None],
 ) -> Layout:
     """The fields that a function gives, held to what columns can take of them."""
-    fields = []
+    fields, dates = [], date_fields(columns.values())
     for name, kind in given.items():
         ids = _identity(name, columns)
         fields.append(
@@ -306,6 +319,7 @@ def _outputs(
                 role="Output of preprocess.function",
                 action="Correct the function, or the column that reads it.",
                 logical=Logical.TEXT,
+                dates=name in dates,
             )
         )
     return Layout(missing=(), fields=tuple(fields), quarantine=layout.quarantine)
@@ -345,7 +359,13 @@ def _feature_field(
     reading = "int" if kind == "float" and part.data.kinds.get(name) == "int" else kind
     if (ids := _identity(name, columns)) is not None:
         return Field(name=name, type="int", low=-1, high=ids.buckets - 1)
-    return Field(name=name, type=reading)
+    return Field(name=name, type=reading, dates=name in date_fields(columns.values()))
+
+
+def date_fields(columns: Iterable[fc.Column]) -> list[str]:
+    """Returns the fields that columns of dates read, in order."""
+    dates = [c for c in fc.walk(columns) if isinstance(c, fc.DateColumn)]
+    return sorted({field for column in dates for field in column.reads})
 
 
 def _identity(name: str, columns: Mapping[str, fc.Column]) -> fc.IdentityColumn | None:
@@ -363,6 +383,9 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
     ):
         if source.derived is not None:
             rows = extended(file, source.outputs, rows, source.derived.apply(rows.batch))
+        for name, column in source.ages.items():
+            batch = rows.batch.append_column(name, _ages(rows.batch, column))
+            rows = dataclasses.replace(rows, batch=batch)
         checked = judged(file, source, rows)
         skip, bad, problems = checked.skip, checked.bad, checked.problems
         by_split = {}
@@ -377,6 +400,22 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
             if count:
                 by_split[name] = _chosen(rows, chosen & ~skip, count)
         yield Chunk(by_split=by_split, problems=problems)
+
+
+def _ages(batch: pa.RecordBatch, column: fc.AgeColumn) -> pa.Array:
+    """The ages of rows, float64 in the column's unit; null where one is missing."""
+
+    def moments(field: str) -> np.ndarray[Any, Any]:
+        encoded = batch.column(field).dictionary_encode()
+        known = np.append(physical.seconds(encoded.dictionary), np.nan)
+        return known[encoded.indices.fill_null(len(known) - 1).to_numpy()]
+
+    if column.until_field is not None:
+        until: Any = moments(column.until_field)
+    else:
+        until = physical.seconds(pa.array([column.until]))[0]
+    ages = (until - moments(column.key)) / column.unit_seconds
+    return pa.array(ages, mask=np.isnan(ages))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -500,7 +539,7 @@ def raw_numpy(kind: str, values: pa.Array) -> np.ndarray[Any, Any]:
     Strings as objects with "" for missing, int64 with MISSING_INT, float32 with NaN; `[rows]`.
     """
     if kind == "string":
-        return pc.fill_null(values, "").to_numpy(zero_copy_only=False)
+        return pc.fill_null(values.cast(pa.string()), "").to_numpy(zero_copy_only=False)
     if kind == "int":
         return pc.fill_null(values, fc.MISSING_INT).to_numpy(zero_copy_only=False)
     numbers = values.cast(pa.float64()).to_numpy(zero_copy_only=False)

@@ -42,6 +42,8 @@ _NO_NUMBER = "\ue000"
 INT = re.compile(r"[+-]?\d+", re.ASCII)
 FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
+TEXTS = pa.dictionary(pa.int32(), pa.string())
+"""Of a column of texts: each is held, looked at and written once."""
 
 
 # --- Bytes -------------------------------------------------------------------------------------
@@ -66,6 +68,7 @@ class Field:
         required: Whether every record must have a value.
         logical: Of a string field, what its values are, once that is known: they are written in
             their canonical form. `TEXT` leaves them as they are; so does None.
+        dates: Of a string field, whether its texts must be dates or timestamps.
     """
 
     name: str
@@ -81,12 +84,14 @@ class Field:
     values: tuple[str, ...] | None = None
     required: bool = False
     logical: Logical | None = None
+    dates: bool = False
 
     @property
     def arrow_type(self) -> pa.DataType:
         """Of its column in `Rows.batch`."""
-        plain = ARROW_TYPES[self.type]
-        return pa.list_(plain) if self.several else plain
+        if self.several:
+            return pa.list_(ARROW_TYPES[self.type])
+        return TEXTS if self.type == "string" else ARROW_TYPES[self.type]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,9 +158,9 @@ class Rows:
     """Some whole records of a file, in the file's order.
 
     Attributes:
-        batch: One column per field of the layout: string, int64 or float64, null = missing; a
-            list of these where a record has several values, never null, without missing values
-            at its end.
+        batch: One column per field of the layout: `TEXTS`, int64 or float64, null = missing; a
+            list of string, int64 or float64 where a record has several values, never null,
+            without missing values at its end.
         texts: Fields as written, string; "" where missing.
         problems: Faults found; the records at fault are not in `batch`.
         line_of: Gives the line of a row of `batch`; its record, where a file has no lines.
@@ -273,6 +278,16 @@ def no_rows(layout: Layout, problems: Problems) -> Rows:
     )
 
 
+def written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Returns a batch with its texts as string columns."""
+    return pa.RecordBatch.from_pydict(
+        {
+            name: column.cast(pa.string()) if column.type == TEXTS else column
+            for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        }
+    )
+
+
 def typed_rows(
     file: InputFile,
     layout: Layout,
@@ -355,6 +370,8 @@ def _typed_columns(
         lists = Lists.of(_split(column, field, tokens)) if field.several else None
         values = column if lists is None else lists.values
         typed[field.name], faults = _typed(field, values, tokens)
+        if lists is not None and field.type == "string":
+            typed[field.name] = typed[field.name].cast(pa.string())
         parents, before = None, len(bad_rows)
         if lists is not None:
             lengths[field.name], parents = lists.lengths, lists.parents
@@ -464,9 +481,7 @@ class _Tokens:
 def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
     """Brings values to the field's type; with those that do not fit it."""
     if field.type == "string":
-        text = _as_text(tokens.plain(column, number=False), field)
-        text = pc.if_else(tokens.among(text), pa.scalar(None, pa.string()), text)
-        return text, _outside(field, text)
+        return _texts(field, column, tokens)
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         text = pc.if_else(missing, pa.scalar(None), column)
@@ -476,17 +491,45 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
     return _checked(field, tokens.without(numbers), faults)
 
 
-def _outside(field: Field, text: pa.Array) -> _Faults:
-    """Texts that are not in the domain, whatever they are written as."""
-    if field.values is None:
-        return []
-    domain = pa.array([*field.values, None], pa.string())
-    known = pc.is_in(text, value_set=domain)
+def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
+    """The texts of a column, each looked at once; with the rows whose text is not in the domain."""
+    encoded = column.dictionary_encode()
+    text = _as_text(tokens.plain(encoded.dictionary, number=False), field)
+    missing = tokens.among(text)
+    if pc.any(missing).as_py():
+        text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
+    wrong: dict[str, Array] = {}
+    if field.values is not None:
+        wrong["domain"] = _outside(text, field.values)
+    if field.dates:
+        wrong["date"] = np.isnan(values.seconds(text)) & ~_nulls(text)
+    faults = [
+        (
+            cause,
+            np.flatnonzero(
+                pc.fill_null(pa.array(among).take(encoded.indices), False).to_numpy(
+                    zero_copy_only=False
+                )
+            ),
+        )
+        for cause, among in wrong.items()
+        if among.any()
+    ]
+    if text is not encoded.dictionary:  # some are missing, or have become equal
+        again = text.dictionary_encode()
+        indices = again.indices.take(encoded.indices)
+        return pa.DictionaryArray.from_arrays(indices, again.dictionary), faults
+    return encoded, faults
+
+
+def _outside(text: pa.Array, domain: Sequence[str]) -> Array:
+    """Which texts are not in the domain, whatever they are written as."""
+    listed = pa.array([*domain, None], pa.string())
+    known = pc.is_in(text, value_set=listed)
     if not pc.all(known, min_count=0).as_py():
-        alike = pc.is_in(values.canonical(text, None), value_set=values.canonical(domain, None))
+        alike = pc.is_in(values.canonical(text, None), value_set=values.canonical(listed, None))
         known = pc.or_(known, alike)
-    unknown = np.flatnonzero(~known.to_numpy(zero_copy_only=False))
-    return [("domain", unknown)] if len(unknown) else []
+    return np.logical_not(known.to_numpy(zero_copy_only=False))
 
 
 def _split(column: pa.Array, field: Field, tokens: _Tokens) -> pa.Array:
@@ -612,8 +655,9 @@ def _parsed(field: Field, text: pa.Array) -> tuple[pa.Array, _Faults]:
     """Converts texts (null = missing) to int64 or float64; with the rows that are no number."""
     target = _target(field)
     try:
-        if target == pa.int64() and pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
-            raise pa.ArrowInvalid("hexadecimal")
+        for mark in "xX" if target == pa.int64() else "":
+            if pc.any(pc.match_substring(text, mark)).as_py():
+                raise pa.ArrowInvalid("hexadecimal")
         try:
             numbers = pc.cast(text, target)
         except pa.ArrowInvalid:
@@ -737,6 +781,16 @@ def _value_problem(
     if cause == "parse":
         expected = f"{kind} or a missing token {list(layout.missing)}"
         what = f"{field.role} {field.name!r} cannot be read: expected {expected}"
+        action = (
+            f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
+            "missing value."
+        )
+        reason = Reason.VALUE_UNPARSABLE
+    elif cause == "date":
+        what = (
+            f"{field.role} {field.name!r} cannot be read: expected a date or time, such as "
+            f"2026-01-31 or 2026-01-31 12:00:00, or a missing token {list(layout.missing)}"
+        )
         action = (
             f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
             "missing value."

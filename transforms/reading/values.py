@@ -28,6 +28,10 @@ _INT64 = rf"^(?:-?(?:0|[1-9][0-9]{{0,17}})|{'|'.join(values.TRUE + values.FALSE)
 _NUMBER = r"^-?(?:0|[1-9][0-9]{0,20})(?:\.[0-9]*)?$"
 _NUMERIC = {Logical.INTEGER, Logical.REAL}
 _PLAIN_DATE = rf"^{values.DATE}$"
+_PLAIN_MOMENT = (
+    r"^(?:000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})-[0-9]{2}-[0-9]{2}"
+    r"(?: [0-9]{2}:[0-9]{2}:[0-9]{2})?$"
+)
 _CANONICAL = (
     r"^(?:0|-?[1-9][0-9]{0,20})$",
     r"^-?(?:0|[1-9][0-9]{0,20})\.0{0,5}(?:[1-9]|[1-9][0-9]*[1-9])$",
@@ -249,6 +253,8 @@ def _durations(column: pa.Array) -> pa.Array:
 
 def texts(column: pa.Array) -> pa.Array:
     """Returns what `plain` gave (no lists) as texts: the canonical ones of what is no text."""
+    if pa.types.is_string(column.type):
+        return column
     if not pa.types.is_floating(column.type):
         return column.cast(_STRING)
     whole = pc.and_(pc.equal(column, pc.floor(column)), pc.less(pc.abs(column), 2.0**53))
@@ -329,6 +335,23 @@ def canonical(column: pa.Array, logical: Logical | None) -> pa.Array:
     mask[strange.to_numpy()] = True
     changed = pc.replace_with_mask(distinct, pa.array(mask), pa.array(written, _STRING))
     return changed.take(encoded.indices)
+
+
+def seconds(distinct: pa.Array) -> Array:
+    """Returns the moments that texts are, float64 seconds since 1970 in UTC; NaN for no date."""
+    found = np.full(len(distinct), np.nan)
+    plain = pc.fill_null(pc.match_substring_regex(distinct, _PLAIN_MOMENT), False)
+    at = pc.indices_nonzero(plain)
+    try:
+        moments = distinct.take(at).cast(pa.timestamp("s"))
+        found[at.to_numpy()] = moments.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        at = pc.indices_nonzero(pc.invert(plain))
+    except pa.ArrowInvalid:  # 30 February among them
+        at = pa.array(np.arange(len(distinct)))
+    for place, text in zip(at.to_pylist(), distinct.take(at).to_pylist(), strict=True):
+        moment = values.seconds(text or "")
+        found[place] = np.nan if moment is None else float(moment)
+    return found
 
 
 def _uncanonical(distinct: pa.Array) -> pa.Array:

@@ -21,58 +21,32 @@ Missing values: a string field is missing when empty, a float field when NaN, an
 References: the constructor names and arguments of `tf.feature_column`.
 """
 
-from estimator_lib.core.columns._constructors import (
-    bucketized_column,
-    categorical_column_with_hash_bucket,
-    categorical_column_with_identity,
-    categorical_column_with_vocabulary,
-    categorical_column_with_vocabulary_file,
-    categorical_column_with_vocabulary_list,
-    crossed_column,
-    embedding_column,
-    indicator_column,
-    missing_indicator_column,
-    numeric_column,
-    periodic_embedding,
-    piecewise_linear_embedding,
-    sequence_categorical_column,
-    sequence_categorical_column_with_hash_bucket,
-    sequence_categorical_column_with_identity,
-    sequence_categorical_column_with_vocabulary_file,
-    sequence_categorical_column_with_vocabulary_list,
-    sequence_numeric_column,
-    shared_embeddings,
-    weighted_categorical_column,
+from estimator_lib.core.columns import (
+    bucketized,
+    dates,
+    embeddings,
+    hashed,
+    identity,
+    numeric,
+    numeric_embeddings,
+    sequences,
+    vocabulary,
+    weighted,
 )
-from estimator_lib.core.columns._json import from_json, to_json
-from estimator_lib.core.columns._kinds import (
+from estimator_lib.core.columns._base import (
     MISSING_INT,
-    BucketIdsColumn,
-    BucketizedColumn,
     CategoricalColumn,
     Column,
-    CrossedColumn,
     DenseColumn,
-    EmbeddingColumn,
-    HashedColumn,
-    IdentityColumn,
-    IndicatorColumn,
-    Mean,
-    MissingIndicatorColumn,
-    Moments,
-    NumericColumn,
-    PeriodicColumn,
-    PiecewiseLinearColumn,
-    Quantiles,
-    SequenceCategoricalColumn,
-    SequenceNumericColumn,
-    SharedEmbeddingColumn,
-    Vocabulary,
-    VocabularyColumn,
-    WeightedColumn,
-    ZScore,
-    embedding_width,
 )
+from estimator_lib.core.columns._base import ColumnSpec as ColumnSpec
+from estimator_lib.core.columns._base import Values as Values
+from estimator_lib.core.columns._base import declarations as declarations
+from estimator_lib.core.columns._base import kinds as kinds
+from estimator_lib.core.columns._json import from_json, to_json
+from estimator_lib.core.columns._learned import Learned as Learned
+from estimator_lib.core.columns._learned import Mean, Moments, Quantiles, Vocabulary, ZScore
+from estimator_lib.core.columns._learned import Open as Open
 from estimator_lib.core.columns._operations import (
     ColumnT,
     check_list_fields,
@@ -85,65 +59,48 @@ from estimator_lib.core.columns._operations import (
     transformed,
     walk,
 )
+from estimator_lib.core.columns._operations import fields_of_any_type as fields_of_any_type
+from estimator_lib.core.columns.bucketized import *
+from estimator_lib.core.columns.dates import *
+from estimator_lib.core.columns.embeddings import *
+from estimator_lib.core.columns.hashed import *
+from estimator_lib.core.columns.identity import *
+from estimator_lib.core.columns.numeric import *
+from estimator_lib.core.columns.numeric_embeddings import *
+from estimator_lib.core.columns.sequences import *
+from estimator_lib.core.columns.vocabulary import *
+from estimator_lib.core.columns.weighted import *
 
 __all__ = [
     "MISSING_INT",
-    "BucketIdsColumn",
-    "BucketizedColumn",
     "CategoricalColumn",
     "Column",
     "ColumnT",
-    "CrossedColumn",
     "DenseColumn",
-    "EmbeddingColumn",
-    "HashedColumn",
-    "IdentityColumn",
-    "IndicatorColumn",
     "Mean",
-    "MissingIndicatorColumn",
     "Moments",
-    "NumericColumn",
-    "PeriodicColumn",
-    "PiecewiseLinearColumn",
     "Quantiles",
-    "SequenceCategoricalColumn",
-    "SequenceNumericColumn",
-    "SharedEmbeddingColumn",
     "Vocabulary",
-    "VocabularyColumn",
-    "WeightedColumn",
     "ZScore",
-    "bucketized_column",
-    "categorical_column_with_hash_bucket",
-    "categorical_column_with_identity",
-    "categorical_column_with_vocabulary",
-    "categorical_column_with_vocabulary_file",
-    "categorical_column_with_vocabulary_list",
     "check_list_fields",
-    "crossed_column",
-    "embedding_column",
-    "embedding_width",
     "feature_sources",
     "from_json",
-    "indicator_column",
     "is_sequence",
-    "missing_indicator_column",
-    "numeric_column",
     "open_parts",
-    "periodic_embedding",
-    "piecewise_linear_embedding",
     "raw_fields",
     "required_fields",
     "resolve",
-    "sequence_categorical_column",
-    "sequence_categorical_column_with_hash_bucket",
-    "sequence_categorical_column_with_identity",
-    "sequence_categorical_column_with_vocabulary_file",
-    "sequence_categorical_column_with_vocabulary_list",
-    "sequence_numeric_column",
-    "shared_embeddings",
     "to_json",
     "transformed",
     "walk",
-    "weighted_categorical_column",
 ]
+__all__ += bucketized.__all__
+__all__ += dates.__all__
+__all__ += embeddings.__all__
+__all__ += hashed.__all__
+__all__ += identity.__all__
+__all__ += numeric.__all__
+__all__ += numeric_embeddings.__all__
+__all__ += sequences.__all__
+__all__ += vocabulary.__all__
+__all__ += weighted.__all__

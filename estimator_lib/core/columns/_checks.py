@@ -28,3 +28,8 @@ def at_least(thing: str, argument: str, value: object, minimum: int) -> int:
 
 def dtype_name(dtype: Any) -> str:
     return str(getattr(dtype, "name", dtype))
+
+
+def vector_length(constructor: str, dimension: int | str | None) -> int | None:
+    automatic = dimension is None or dimension == "auto"
+    return None if automatic else at_least(constructor, "dimension", dimension, 1)

@@ -9,23 +9,11 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from estimator_lib.core.columns import _kinds
-from estimator_lib.core.columns._kinds import (
-    Column,
-    Mean,
-    Moments,
-    Quantiles,
-    Vocabulary,
-    ZScore,
-)
+from estimator_lib.core.columns._base import Column, kinds
+from estimator_lib.core.columns._learned import Mean, Moments, Quantiles, Vocabulary, ZScore
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, did_you_mean, quote
 
 _LEARNED: dict[str, type] = {c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)}
-_KINDS: dict[str, type[Column]] = {
-    declared.kind: declared
-    for declared in vars(_kinds).values()
-    if isinstance(declared, type) and issubclass(declared, Column) and "kind" in vars(declared)
-}
 
 
 def to_json(column: Column) -> dict[str, Any]:
@@ -72,13 +60,14 @@ def from_json(content: Mapping[str, Any]) -> Column:
 
 
 def _column(content: Mapping[str, Any]) -> Column:
+    known = kinds()
     kind = content["kind"] if isinstance(content, Mapping) and "kind" in content else None
-    if not isinstance(kind, str) or kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in known:
         raise ConfigError(
-            f"Column kind {quote(kind)} is unknown.{did_you_mean(str(kind), _KINDS)}",
+            f"Column kind {quote(kind)} is unknown.{did_you_mean(str(kind), known)}",
             reason=Reason.UNKNOWN_NAME,
         )
-    return _made(_KINDS[kind], {name: item for name, item in content.items() if name != "kind"})
+    return _made(known[kind], {name: item for name, item in content.items() if name != "kind"})
 
 
 def _value(item: Any) -> Any:

@@ -5,6 +5,7 @@ an unknown key is refused with the nearest known one. Each step receives only it
 that a cached step is run again exactly when something it reads has changed.
 """
 
+from estimator_lib.core import columns
 from estimator_lib.core.config._cluster import (
     SHARED_MEMORY,
     Cluster,
@@ -20,24 +21,7 @@ from estimator_lib.core.config._cluster import (
     Volume,
     unpinned,
 )
-from estimator_lib.core.config._columns import (
-    BucketizedSpec,
-    ColumnSpec,
-    CrossedSpec,
-    EmbeddingSpec,
-    HashedSpec,
-    IdentitySpec,
-    IndicatorSpec,
-    MissingIndicatorSpec,
-    NumericSpec,
-    PeriodicSpec,
-    PiecewiseLinearSpec,
-    SequenceNumericSpec,
-    SequenceSpec,
-    VocabularySpec,
-    WeightedSpec,
-    build_columns,
-)
+from estimator_lib.core.config._columns import ColumnSpec, build_columns
 from estimator_lib.core.config._csv import csv_dialect
 from estimator_lib.core.config._data import (
     SPLITS,
@@ -77,24 +61,21 @@ from estimator_lib.core.config._run import (
     TrainPart,
     TunePart,
 )
-from estimator_lib.core.config._section import Section
 from estimator_lib.core.config._tune import Parameter, Tune
+from estimator_lib.core.section import Section
 
 __all__ = [
     "SHARED_MEMORY",
     "SPLITS",
     "BigQuery",
-    "BucketizedSpec",
     "Change",
     "Cluster",
     "ColumnSpec",
     "ColumnSplit",
-    "CrossedSpec",
     "Data",
     "DataSchema",
     "Disk",
     "EarlyStopping",
-    "EmbeddingSpec",
     "EmptyDir",
     "Estimator",
     "Evaluate",
@@ -103,19 +84,12 @@ __all__ = [
     "FieldType",
     "FileSplit",
     "HashSplit",
-    "HashedSpec",
-    "IdentitySpec",
     "Importance",
-    "IndicatorSpec",
     "Label",
     "ListField",
-    "MissingIndicatorSpec",
     "Mounted",
     "NodeAffinity",
-    "NumericSpec",
     "Parameter",
-    "PeriodicSpec",
-    "PiecewiseLinearSpec",
     "Pipeline",
     "Placement",
     "Predict",
@@ -125,8 +99,6 @@ __all__ = [
     "Schedule",
     "Section",
     "SecurityContext",
-    "SequenceNumericSpec",
-    "SequenceSpec",
     "SliceThreshold",
     "Split",
     "Step",
@@ -138,9 +110,7 @@ __all__ = [
     "Tune",
     "TunePart",
     "UserFunction",
-    "VocabularySpec",
     "Volume",
-    "WeightedSpec",
     "build_columns",
     "csv_dialect",
     "described",
@@ -149,3 +119,7 @@ __all__ = [
     "moment",
     "unpinned",
 ]
+
+# The kinds of columns are public under their own names, whichever there are.
+globals().update(_kinds := {kind.__name__: kind for kind in columns.declarations()})
+__all__ += sorted(_kinds)  # noqa: PLE0605

@@ -10,8 +10,8 @@ import pydantic
 from pydantic import AfterValidator, Field
 
 from estimator_lib.core import cron, environment, places
-from estimator_lib.core.config._section import Name, Section
 from estimator_lib.core.errors import quote
+from estimator_lib.core.section import Name, Section
 
 Step = Literal["preprocess", "tune", "train", "evaluate", "export", "predict", "notify"]
 

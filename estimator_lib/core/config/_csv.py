@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import pydantic
 from pydantic import Field
 
-from estimator_lib.core.config._section import Section, explain
+from estimator_lib.core.section import Section, explain
 
 _Mark = Annotated[str, Field(min_length=1, max_length=1)]
 _MaybeMark = Annotated[str, Field(max_length=1)]

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from estimator_lib.core import labels
 from estimator_lib.core.config._csv import CsvDialect
-from estimator_lib.core.config._section import Section
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.section import Section
 
 FieldType = Literal["string", "int", "float"]
 DeclaredType = Literal["string", "int", "float", "text"]

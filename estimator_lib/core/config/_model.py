@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 import pydantic
 from pydantic import Field
 
-from estimator_lib.core.config._section import Count, Plain, Section, Seed, Several
+from estimator_lib.core.section import Count, Plain, Section, Seed, Several
 
 
 class Estimator(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from estimator_lib.core.config._csv import CsvDialect
-from estimator_lib.core.config._section import Section
+from estimator_lib.core.section import Section
 
 _Format = Literal["csv", "parquet", "tfrecord"]
 _Patterns = Annotated[list[str], Field(min_length=1)]

@@ -11,8 +11,8 @@ import pydantic
 
 from estimator_lib.core.config import _yaml
 from estimator_lib.core.config._run import RunConfiguration
-from estimator_lib.core.config._section import explain
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.section import explain
 
 
 def load(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> RunConfiguration:

@@ -23,9 +23,9 @@ from estimator_lib.core.config._data import (
 )
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
 from estimator_lib.core.config._predict import Predict, PredictPart
-from estimator_lib.core.config._section import Name, Section, explain
 from estimator_lib.core.config._tune import Tune, applied
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.section import Name, Section, explain
 
 Pipeline = Literal["training", "tuned_training", "batch_prediction", "continuous_training"]
 

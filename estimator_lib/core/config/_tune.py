@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from estimator_lib.core.config._section import Count, Plain, Section, Seed, Several
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.section import Count, Plain, Section, Seed, Several
 
 _ARGUMENTS = "estimator.args."
 _TRAINING = ("train.batch_size",)

@@ -1,5 +1,7 @@
 """First steps of every optimizer against numpy, dense and by rows; minimize against both."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from estimator_lib import optimizers, variables
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.features import lookup
 from estimator_lib.optimizers import schedules
+from estimator_lib.optimizers._base import Now
 
 START = np.float32([[1.0, -2.0], [0.5, 3.0], [0.0, 0.25]])
 STEPS = [np.float32([[0.1, 0.2], [0, 0], [-0.3, 4.0]]), np.float32([[-1, 0.5], [0, 0], [2, 2]])]
@@ -103,6 +106,52 @@ def test_steps_by_rows_are_exact_and_equal_indices_add_up(case):
     if case != "Adam":  # Adam moves all rows; here row 1 has no history either
         want[1] = START[1]
     np.testing.assert_allclose(w, want, rtol=2e-6, atol=1e-6)
+
+
+RULES = [
+    optimizers.SGD(0.1),
+    optimizers.SGD(0.1, momentum=0.9),
+    optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    optimizers.Adagrad(0.1, epsilon=0.1),
+    optimizers.Adam(0.1, beta_1=0.5, beta_2=0.7, epsilon=0.1),
+    optimizers.RMSProp(0.1, rho=0.5, epsilon=0.1),
+    optimizers.RMSProp(0.1, momentum=0.5, epsilon=0.1),
+    optimizers.Ftrl(
+        0.1, -0.6, l1_regularization_strength=0.1, l2_regularization_strength=0.2,
+        l2_shrinkage_regularization_strength=0.1, beta=0.5,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+@pytest.mark.parametrize("optimizer", RULES, ids=lambda o: f"{o.name}{o.slots}")
+def test_fused_operations_do_what_the_rule_says(optimizer, by_rows):
+    optimizer = dataclasses.replace(optimizer)  # which has done no step
+    w, want = tf.Variable(START), tf.constant(START)
+    slots = [tf.fill([3, 2], initial) for initial in optimizer.slots.values()]
+    for step, g in enumerate(STEPS):
+        optimizer.apply_gradients([(rows(g) if by_rows else tf.constant(g), w)])
+        now = Now(tf.constant(0.1), tf.constant(float(step)))
+        new, *after = optimizer.rule(tf.constant(g), want, slots, now)
+        # By rows, row 1 has no gradient; it stays unless all move.
+        stays = by_rows and not optimizer.moves_all_rows
+        kept = tf.constant([[False], [stays], [False]])
+        want = tf.where(kept, want, new)
+        slots = [tf.where(kept, old, own) for old, own in zip(slots, after, strict=True)]
+    np.testing.assert_allclose(w, want, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", RULES, ids=lambda o: f"{o.name}{o.slots}")
+def test_a_dense_gradient_stands_for_rows_where_said(optimizer):
+    """Rows stay under a gradient of zeros, or are meant to move."""
+    optimizer, w = dataclasses.replace(optimizer), tf.Variable(START)
+    for g in STEPS:
+        optimizer.apply_gradients([(tf.constant(g), w)])
+    before = w.numpy()
+    gradient = np.float32([[1, 1], [0, 0], [1, 1]])
+    optimizer.apply_gradients([(tf.constant(gradient), w)])
+    stayed = np.array_equal(w.numpy()[1], before[1])
+    assert optimizer.rows_as_dense <= (stayed or optimizer.moves_all_rows)
 
 
 class Model:

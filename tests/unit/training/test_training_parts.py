@@ -178,6 +178,28 @@ def test_history_is_strict_json_and_forgets_the_future(tmp_path):
     assert [entry["step"] for entry in history.read(path)] == [1, 2]
 
 
+def evaluated(record, step):
+    made = history.Evaluation(step=step, metrics={"m": float(step)})
+    record.add(made, made.line("eval", None))
+
+
+def test_evaluations_of_this_process_are_in_memory_and_those_of_others_read(tmp_path, monkeypatch):
+    record = history.evaluations(tmp_path)
+    assert history.evaluations(str(tmp_path)) is record
+    evaluated(history.Evaluations(tmp_path), 1)  # of a process before
+    evaluated(record, 2)
+    assert [one.step for one in record.all()] == [1, 2]
+    with monkeypatch.context() as patched:
+        patched.delattr(history, "read")
+        assert [one.metrics["m"] for one in record.all()] == [1.0, 2.0]
+        evaluated(record, 3)
+        assert [one.step for one in record.all()] == [1, 2, 3]
+    evaluated(history.Evaluations(tmp_path), 4)  # of an evaluator beside
+    assert [one.step for one in record.all()] == [1, 2, 3, 4]
+    (tmp_path / history.EVALUATIONS).unlink()
+    assert record.all() == []
+
+
 class FakeEstimator:
     def __init__(self, path):
         self.path = path

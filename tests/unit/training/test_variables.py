@@ -130,3 +130,29 @@ def test_root_scope_takes_full_names():
 
     traced(store, body)
     assert list(store.variables) == ["dnn/kernel/accumulator"]
+
+
+def test_one_factory_makes_every_variable():
+    made = []
+
+    def factory(*args, **kwargs):
+        made.append(kwargs["name"])
+        return tf.Variable(*args, **kwargs)
+
+    store = variables.VariableStore(factory)
+
+    def body():
+        variables.global_step()
+        variables.get_variable("w", [2], initializer=1.0)
+        tf.Variable(0.0, name="plain")
+        keras.layers.Dense(1)(tf.zeros([1, 2]))
+        variables.update_averages(0.9)
+
+    traced(store, body)
+    assert sorted(made) == sorted(store.variables)
+    assert "dense/kernel" in made
+    assert "w/ExponentialMovingAverage" in made
+    spread = variables.VariableStore(factory)
+    made.clear()
+    spread.spread(store, tf.distribute.OneDeviceStrategy("CPU:0"))
+    assert sorted(made) == sorted(store.variables)

@@ -8,7 +8,7 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, SchemaError
 from estimator_lib.features.dense import dense_features
 from estimator_lib.features.linear import linear_logits
-from estimator_lib.features.sequence import sequence_features
+from estimator_lib.features.sequences import sequence_features
 from estimator_lib.features.upstream import columns_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -7,7 +7,7 @@ import tensorflow as tf
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.features.dense import dense_features
-from estimator_lib.features.numbers import piecewise_linear
+from estimator_lib.features.numeric_embeddings import piecewise_linear
 
 X = fc.numeric_column("x")
 

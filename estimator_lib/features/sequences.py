@@ -1,4 +1,4 @@
-"""Stage 2 for sequence models: sequence columns -> one float matrix per position.
+"""Values whose order counts: sequence columns -> one float matrix per position.
 
 Layer 2. A sequence comes as `[batch, time]` padded with the missing value, as a SparseTensor or
 as a RaggedTensor. Variables are those of `dense_features`, below `sequence_features` as in
@@ -8,7 +8,7 @@ checkpoints of tf.estimator.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -16,14 +16,31 @@ import tensorflow as tf
 from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError
+from estimator_lib.features import _lowering as lowering
 from estimator_lib.features import dense, lookup
+from estimator_lib.features._lowering import Batch, Features, Spec
+from estimator_lib.features.embeddings import embedding_table
+from estimator_lib.features.numeric import normalized
 
 LAYER_SCOPE = "sequence_features"
 
 
+@lowering.feature.register
+def _numbers(column: fc.SequenceNumericColumn, batch: Batch) -> tf.Tensor:
+    values = batch.floats(column, column.key)
+    rows = tf.shape(values)[0]
+    rest = tf.reduce_prod(tf.shape(values)[1:])  # known too where there are no rows
+    return normalized(column.normalizer, tf.reshape(values, (rows, rest)))
+
+
+@lowering.parsed.register
+def _parsed(column: fc.SequenceNumericColumn) -> Spec:
+    return {column.key: tf.io.VarLenFeature(lowering.stored_type(column.dtype))}
+
+
 @tf.autograph.experimental.do_not_convert
 def sequence_features(
-    columns: Iterable[fc.Column], features: Mapping[str, Any], *, scope: str = LAYER_SCOPE
+    columns: Iterable[fc.Column], features: Features, *, scope: str = LAYER_SCOPE
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the columns side by side, by name, for each position.
 
@@ -71,7 +88,7 @@ def check_sequences(columns: Iterable[fc.Column]) -> None:
             )
 
 
-def _check_positions(column: fc.Column, features: Mapping[str, Any]) -> None:
+def _check_positions(column: fc.Column, features: Features) -> None:
     if isinstance(column, fc.SequenceNumericColumn):
         return
     for key in fc.raw_fields([column]):
@@ -85,7 +102,7 @@ def _check_positions(column: fc.Column, features: Mapping[str, Any]) -> None:
             )
 
 
-def _values(column: fc.Column, sources: Mapping[str, tf.Tensor]) -> tf.Tensor:
+def _values(column: fc.Column, sources: Features) -> tf.Tensor:
     """Returns float32 `[batch, time, width]`."""
     if isinstance(column, fc.SequenceNumericColumn):
         numbers = sources[column.name]
@@ -100,14 +117,14 @@ def _values(column: fc.Column, sources: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return tf.one_hot(ids, category.num_buckets)
     assert isinstance(column, fc.EmbeddingColumn)  # noqa: S101 - check_sequences saw to it
     flat = tf.reshape(ids, (-1,))
-    rows = lookup.rows(dense.embedding_table(column), flat)
+    rows = lookup.rows(embedding_table(column), flat)
     if column.max_norm is not None:
         rows = tf.clip_by_norm(rows, column.max_norm, axes=[1])
     rows *= lookup.mask_of(flat)[:, tf.newaxis]
     return tf.reshape(rows, tf.concat([tf.shape(ids), [column.width]], 0))
 
 
-def _lengths(column: fc.Column, features: Mapping[str, Any]) -> tf.Tensor:
+def _lengths(column: fc.Column, features: Features) -> tf.Tensor:
     """Returns how many positions the fields of a column have, int64 `[batch]`."""
     width = math.prod(column.shape) if isinstance(column, fc.SequenceNumericColumn) else 1
     found = [_length(features[key]) for key in fc.raw_fields([column])]

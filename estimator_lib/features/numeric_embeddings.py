@@ -7,21 +7,37 @@ Learning, arXiv 2203.05556.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from estimator_lib import variables
 from estimator_lib.core import columns as fc
+from estimator_lib.features import _lowering as lowering
+from estimator_lib.features._lowering import Batch, Features, Part
+from estimator_lib.features.numeric import finite, number
+
+_Embedded = fc.PiecewiseLinearColumn | fc.PeriodicColumn
 
 
-def embedded(column: fc.PiecewiseLinearColumn | fc.PeriodicColumn, values: tf.Tensor) -> tf.Tensor:
-    """Returns the embedding of numbers, float32 `[batch, column.width]`; zeros for NaN.
+@lowering.feature.register
+def _feature(column: _Embedded, batch: Batch) -> tf.Tensor:
+    return number(column.source_column, batch)
 
-    Args:
-        column: Says how.
-        values: float32 `[batch]`.
-    """
+
+@lowering.given.register
+def _given(column: _Embedded, features: Features) -> tf.Tensor:
+    return number(column.source_column, Batch(features, {}))
+
+
+@lowering.part.register
+def _part(column: _Embedded, sources: Features) -> Part:
+    """Returns the embedding of numbers; zeros for NaN."""
+    with variables.scope(column.name):
+        return Part(width=column.width, values=_embedded(column, sources[column.name]))
+
+
+def _embedded(column: _Embedded, values: tf.Tensor) -> tf.Tensor:
     values = tf.reshape(values, (-1, 1))
     missing = tf.math.is_nan(values)
     # NaN is replaced before and not only after, or its gradient would be NaN too.
@@ -32,7 +48,7 @@ def embedded(column: fc.PiecewiseLinearColumn | fc.PeriodicColumn, values: tf.Te
         frequencies = variables.get_variable(
             "frequencies", (1, column.frequencies), initializer=_normal(column.scale)
         )
-        phases = 2.0 * math.pi * known * frequencies
+        phases = finite(2.0 * math.pi * known * frequencies)
         encoded = tf.concat([tf.sin(phases), tf.cos(phases)], 1)
     if column.dimension is not None:
         width = int(encoded.shape[1])
@@ -58,15 +74,15 @@ def piecewise_linear(values: tf.Tensor, edges: tuple[float, ...]) -> tf.Tensor:
     return tf.math.divide_no_nan(inside, high * 0.5 - low * 0.5)
 
 
-def _normal(stddev: float) -> Any:
-    def initializer(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+def _normal(stddev: float) -> Callable[..., tf.Tensor]:
+    def initializer(shape: Sequence[int], dtype: tf.DType = tf.float32) -> tf.Tensor:
         return tf.random.normal(shape, stddev=stddev, dtype=dtype)
 
     return initializer
 
 
-def _uniform(limit: float) -> Any:
-    def initializer(shape: Any, dtype: Any = tf.float32) -> tf.Tensor:
+def _uniform(limit: float) -> Callable[..., tf.Tensor]:
+    def initializer(shape: Sequence[int], dtype: tf.DType = tf.float32) -> tf.Tensor:
         return tf.random.uniform(shape, -limit, limit, dtype)
 
     return initializer

@@ -1,4 +1,4 @@
-"""What all parts of a configuration share, and how their faults are explained."""
+"""What all parts of a configuration share, and how their faults are explained. Layer 0."""
 
 from __future__ import annotations
 
