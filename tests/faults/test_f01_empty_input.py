@@ -1,4 +1,8 @@
-"""Fault 1: a pattern matches no file, or only empty or header-only files."""
+"""Fault 1: a pattern matches no file, or only empty or header-only files.
+
+Fails when `files.expand` takes no match for an empty list, or `preprocess._require_rows` lets a
+split without rows pass.
+"""
 
 import pytest
 

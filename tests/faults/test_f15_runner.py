@@ -1,4 +1,8 @@
-"""Fault 15: the runner is named, the job runs once, errors arrive as they were raised."""
+"""Fault 15: the runner is named, the job runs once, errors arrive as they were raised.
+
+Fails when the runner is left to Beam, which runs a job twice, or when `runners.run` wraps what a
+function raised.
+"""
 
 import apache_beam as beam
 import pytest
