@@ -52,6 +52,7 @@ def run(
             storage.leased(work, storage.WORK_LEASE, what="Working directory"),
             Forked(part, examples.path, transform.path, work) as runner,
         ):
+            storage.sweep_staging(work)  # trials that were being deleted when a process died
             runner.check()
             options = part.tune.model_copy(update={"parallel": runner.parallel})
             found = search.run(

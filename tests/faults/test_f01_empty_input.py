@@ -45,6 +45,13 @@ def test_split_of_header_only_files_is_refused_and_named(tmp_path):
     assert "'eval'" in error.message
 
 
+def test_split_whose_rows_all_lack_their_label_is_refused(tmp_path):
+    files = {"train": ["x,y\n1,\n2,\n"], "eval": [GOOD]}
+    error = refused(tmp_path, files=files, label={"field": "y", "classes": 2, "missing": "skip"})
+    assert error.reason == Reason.EMPTY_INPUT
+    assert "train" in error.message
+
+
 def test_header_only_file_beside_others_is_fine(tmp_path):
     files = {"train": [GOOD, "x,y\n"], "eval": [GOOD]}
     job = Job(root=tmp_path, files=files, columns=COLUMNS, label={"field": "y"})

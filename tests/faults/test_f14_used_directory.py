@@ -1,7 +1,7 @@
 """Fault 14: a rerun with fewer shards never mixes with what is there.
 
-Fails when an attempt writes into a directory that holds an artifact, or a reader takes files that no
-manifest lists.
+Fails when an attempt writes into a directory that holds an artifact, or a reader takes files that
+no manifest lists.
 """
 
 import pytest

@@ -1,7 +1,7 @@
 """Fault 37: parameters that would change on the way, or mean nothing, are never sent.
 
-Fails when `cluster.arguments` rounds, cuts or interprets a value, or when anything is sent before all
-values were looked at.
+Fails when `cluster.arguments` rounds, cuts or interprets a value, or when anything is sent before
+all values were looked at.
 """
 
 import math
