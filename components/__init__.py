@@ -1,1 +1,4 @@
-"""Kubeflow pipeline components: thin steps around the libraries."""
+"""Kubeflow pipeline components: a file here declares one; `steps` holds what they do."""
+
+IMAGE = "estimator-pipelines-python:0.1.0"
+"""The image every step runs in; `make image` builds it from the Dockerfile."""

@@ -10,7 +10,7 @@ from typing import List  # noqa: UP035 - KFP reads this spelling
 
 from kfp import dsl
 
-from components.image import IMAGE
+from components import IMAGE
 
 
 @dsl.component(base_image=IMAGE, install_kfp_package=False)

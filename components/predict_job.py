@@ -11,7 +11,7 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from components.quiet import startup_lines_hidden
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import ConfigError, Reason

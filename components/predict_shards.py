@@ -21,12 +21,14 @@ from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from transforms.beam import runners
 from transforms.learning.analysis import raise_first
 from transforms.reading import files, readers
 from transforms.reading.problems import SHOWN, Problems
 from transforms.reading.rows import FLOAT, Field, Layout, Rows
+from transforms.reading.units import written
 
 BATCH_ROWS = 8192
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
@@ -126,6 +128,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
             f"{head}/" if head else "": own
             for head, own in labels.heads(labels.from_json(label)).items()
         }
+        units = _units(_lineage(pathlib.Path(self._version)))
         rows = left_out = 0
         problems = Problems()
         path = pathlib.Path(self._directory) / task.shard
@@ -136,7 +139,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if problems.total and (self._part.on_bad_rows == "fail" or _unread(chunk)):
                     problems.raise_if_any()
                 if chunk.batch.num_rows:
-                    table = pa.Table.from_batches([chunk.batch])
+                    table = written(pa.Table.from_batches([chunk.batch]), units)
                     inputs = raw_rows.arrays(table.select(sorted(model.inputs)))
                     shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS), found))
                     rows += chunk.batch.num_rows
@@ -231,16 +234,18 @@ def _summary(
 
 def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
     lineage = _lineage(version)
+    units = _units(lineage)
     separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
             name=name,
-            type=_TYPES[dtype],
+            type="float" if name in units else _TYPES[dtype],
             several=len(shape) > 1,
             separator=separators.get(name, ""),
             logical=Logical(types[name]) if name in types else None,
             required=name in lineage.get("required", ()),
             dates=name in lineage.get("dates", ()),
+            unit=units.get(name),
             action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
         for name, (dtype, shape) in sorted(served(str(version)).inputs.items())
@@ -271,6 +276,10 @@ def _lineage(version: pathlib.Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         return {}
     return found
+
+
+def _units(lineage: Mapping[str, Any]) -> dict[str, Unit]:
+    return {name: Unit(**unit) for name, unit in lineage.get("units", {}).items()}
 
 
 def _unread(rows: Rows) -> bool:

@@ -10,7 +10,6 @@ import copy
 import functools
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -27,7 +26,7 @@ from estimator_lib.training.engine import Engine
 from estimator_lib.training.evaluation import EvaluationRun
 from estimator_lib.training.hooks import CheckpointSaverListener
 from estimator_lib.training.lease import Lease
-from estimator_lib.training.run_config import RunConfig
+from estimator_lib.training.run_config import RunConfig, with_model_dir
 from estimator_lib.training.training_run import TrainingRun
 from estimator_lib.training.warm_start import WarmStartSettings
 
@@ -64,7 +63,7 @@ class Estimator:
             raise _mistyped("model_fn", "a function", model_fn)
         if config is not None and not isinstance(config, RunConfig):
             raise _mistyped("config", "a RunConfig", config)
-        self._config = _with_model_dir(config or RunConfig(), model_dir)
+        self._config = with_model_dir(config or RunConfig(), model_dir)
         self._params = copy.deepcopy({} if params is None else params)
         warm = warm_start.settings(warm_start_from)
         self._engine = Engine.of(model_fn, self._params, self._config, warm)
@@ -288,7 +287,7 @@ class Estimator:
             DataError: the input never ends.
         """
         with datasets.explained(input_fn):
-            yield from prediction.labelled(self._engine, input_fn, "labelled_predictions()")
+            yield from prediction.labelled(self._engine, input_fn)
 
     @in_eager_mode
     def predictor(
@@ -359,7 +358,8 @@ class Estimator:
         ]
         if checkpoint_path is None and not weights.are_given:
             raise saved_model.no_checkpoint(self.model_dir)
-        weights.use(checkpoint_path, tuple(model.store.saved()))
+        path = checkpoint_path or self.latest_checkpoint()
+        weights.use(path, tuple(model.store.saved()))
         return saved_model.write_timestamped(
             os.fsdecode(export_dir_base), signatures, model, assets_extra or {}, as_text=as_text
         )
@@ -391,22 +391,6 @@ class Estimator:
 
 
 # --- Pieces -----------------------------------------------------------------------------------
-
-
-def _with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
-    given = None if model_dir is None else os.fsdecode(model_dir)
-    if given == "":
-        raise ConfigError(
-            "Estimator.model_dir is empty: expected a path or None.", reason=Reason.INVALID_VALUE
-        )
-    if given and config.model_dir and given != config.model_dir:
-        raise ConfigError(
-            f"model_dir is given twice: the Estimator has {quote(given)}, its RunConfig has "
-            f"{quote(config.model_dir)}. Make them agree.",
-            reason=Reason.CONFLICT,
-        )
-    chosen = given or config.model_dir or tempfile.mkdtemp(prefix="estimator-")
-    return config if chosen == config.model_dir else config.replace(model_dir=chosen)
 
 
 def _check_steps(steps: int | None, max_steps: int | None) -> None:

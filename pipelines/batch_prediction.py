@@ -28,9 +28,9 @@ def build(config: RunConfiguration) -> Any:
         model: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = RELEASE,
-        **resources: Any,
+        **resources: str,
     ) -> None:
-        with notification.notified(config, resources):
+        with notification.exit_handler(config, resources):
             task = predict(
                 config=predict_config,
                 base_dir=base_dir,

@@ -14,7 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
 
+from pipelines import kubernetes_yaml
 from pipelines.specification import Specification
 
 _PUBLISHES = "serving_dir"
@@ -40,9 +43,6 @@ def choose(specification: Specification, parameters: Mapping[str, Any], *, on: b
         parameters: The run's, which differ from the defaults.
         on: Whether steps that did the same before may be taken from the cache.
     """
-    from google.protobuf import json_format
-    from kfp.pipeline_spec import pipeline_spec_pb2
-
     document, *platform = yaml.safe_load_all(specification.text)
     pipeline = json_format.ParseDict(document, pipeline_spec_pb2.PipelineSpec())
     switch_off(pipeline)
@@ -54,7 +54,7 @@ def choose(specification: Specification, parameters: Mapping[str, Any], *, on: b
         _sort(components, _ROOT, {**defaults, **parameters}, cacheable, always)
         for component, task in cacheable - always:
             components[component].dag.tasks[task].caching_options.enable_cache = True
-    return yaml.safe_dump_all([json_format.MessageToDict(pipeline), *platform], sort_keys=True)
+    return kubernetes_yaml.dump([json_format.MessageToDict(pipeline), *platform])
 
 
 def _sort(

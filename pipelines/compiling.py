@@ -7,9 +7,14 @@ import itertools
 import pathlib
 import tempfile
 
+import yaml
+from kfp import compiler
+
 from estimator_lib.core import storage
 from estimator_lib.core.config import RunConfiguration
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
+from pipelines import cache, definitions, kubernetes_yaml, specification
+from pipelines.cluster import arguments
 
 _DIFF_LINES = 20
 _WIDTH = 120
@@ -25,11 +30,6 @@ def compile_text(config: RunConfiguration) -> str:
             gives a parameter that the pipeline does not have, or of another type.
         SecurityError: something looks like a credential, or is not pinned.
     """
-    from kfp import compiler
-
-    from pipelines import cache, definitions, specification
-    from pipelines.cluster import arguments
-
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "pipeline.yaml"
         try:
@@ -43,11 +43,18 @@ def compile_text(config: RunConfiguration) -> str:
                 f"Pipeline {config.name!r} cannot be compiled: {error}",
                 reason=Reason.INVALID_VALUE,
             ) from error
-        text = path.read_text(encoding="utf-8")
+        text = _quote(path.read_text(encoding="utf-8"))
     found = specification.check(text, config.name)
     if config.schedule is not None:
         arguments.check(found, config.schedule.parameters)
     return text
+
+
+def _quote(text: str) -> str:
+    """Returns what KFP wrote, after its comments, as every reader takes it."""
+    lines = text.splitlines(keepends=True)
+    comments = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "".join(comments) + kubernetes_yaml.dump(yaml.safe_load_all(text))
 
 
 def write(text: str, path: pathlib.Path) -> None:

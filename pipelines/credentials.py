@@ -11,7 +11,6 @@ import json
 import re
 import urllib.parse
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 _SHAPES = {
     "an AWS access key": r"\b(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}\b",
@@ -121,7 +120,7 @@ def kind_of(text: str) -> str | None:
     return None
 
 
-def find(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def find(value: object, place: str) -> Iterator[tuple[str, str]]:
     """Yields the place and the kind of whatever looks like a credential.
 
     Args:
@@ -132,7 +131,7 @@ def find(value: Any, place: str) -> Iterator[tuple[str, str]]:
     yield from _find(value, place, place.rpartition(".")[2], 1)
 
 
-def _find(value: Any, place: str, name: str, shortest: int) -> Iterator[tuple[str, str]]:
+def _find(value: object, place: str, name: str, shortest: int) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         if isinstance(value.get("name"), str) and isinstance(value.get("value"), str):
             # As containers list their environment.

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from components.tune_once import CONFIG, METRIC_LINE, PREPARED, VALUE
-from components.tune_once import text as choice_text
+from components.steps.tune_once import CONFIG, METRIC_LINE, PREPARED, VALUE
+from components.steps.tune_once import text as choice_text
 from estimator_lib.core.config import Cluster, Parameter, RunConfiguration, Tune, TunePart
 from estimator_lib.core.errors import ConfigError, Reason, quote
-from pipelines import pods
+from pipelines import kubernetes_yaml, pods
 
 _CONTAINER = "trial"
-_COMMAND = ["python", "-m", "components.tune_once"]
+_COMMAND = ["python", "-m", "components.steps.tune_once"]
 _REFERENCE = "${trialParameters."
 _SUFFIX = "-tune"
 _LONGEST_NAME = 40 - len(_SUFFIX)
@@ -64,7 +61,7 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
     _check_placement(config.cluster)
     shorts = {parameter: f"p{number}" for number, parameter in enumerate(options.space)}
     prepared = prepared or f"{volume.mount_path}/prepared"
-    job = _job(config, _asked(part, prepared, shorts))
+    job = _job(config, _environment(part, prepared, shorts))
     _check_mounts(job, prepared)
     _check_references(job, len(shorts))
     spec: dict[str, Any] = {
@@ -105,18 +102,7 @@ def manifest(config: RunConfiguration, prepared: str | None = None) -> str:
         "metadata": {"name": f"{config.name}{_SUFFIX}"},
         "spec": spec,
     }
-    return yaml.dump(experiment, Dumper=_Quoting, sort_keys=False, width=100)
-
-
-class _Quoting(yaml.SafeDumper):
-    """Quotes what Kubernetes reads otherwise than PyYAML: 1e-06 is a number there, y is true."""
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = "'" if re.match(r"[-+]?\.?[0-9]|[yYnN]$", data) else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Quoting.add_representer(str, _Quoting.represent_str)
+    return kubernetes_yaml.dump([experiment], sort_keys=False, width=100)
 
 
 def _check_search(name: str, part: TunePart) -> None:
@@ -146,10 +132,10 @@ def _check_placement(cluster: Cluster) -> None:
     placement = cluster.placement("tune")
     for name, field in type(placement).model_fields.items():
         if name not in _PLACED and getattr(placement, name) != field.get_default():
-            raise _unplaced(name, "is not written for trials of Katib")
+            raise _placement_error(name, "is not written for trials of Katib")
     for variable in pods.variables(placement):
         if variable["name"] in _OWN or variable["name"].startswith(VALUE):
-            raise _unplaced(
+            raise _placement_error(
                 f"the environment variable {variable['name']}", "belongs to the trial itself"
             )
 
@@ -158,7 +144,7 @@ def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
     (container,) = job["spec"]["template"]["spec"]["containers"]
     mounted = [one["mountPath"] for one in container["volumeMounts"]]
     if _METRICS in mounted:
-        raise _unplaced(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
+        raise _placement_error(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
     if not any(pathlib.PurePosixPath(prepared).is_relative_to(path) for path in mounted):
         raise ConfigError(
             f"Trials cannot read {quote(prepared)}: expected a directory below one that is mounted "
@@ -167,14 +153,14 @@ def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
         )
 
 
-def _unplaced(what: str, why: str) -> ConfigError:
+def _placement_error(what: str, why: str) -> ConfigError:
     return ConfigError(
         f"cluster.steps.tune has {what}, which {why}. Leave it out for the step tune.",
         reason=Reason.UNSUPPORTED,
     )
 
 
-def _asked(part: TunePart, prepared: str, shorts: Mapping[str, str]) -> dict[str, str]:
+def _environment(part: TunePart, prepared: str, shorts: Mapping[str, str]) -> dict[str, str]:
     """Returns the variables of a trial: what it is asked for, with Katib's references.
 
     A dollar means something to Katib, which puts a trial's values into the template's text, and

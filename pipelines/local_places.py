@@ -24,7 +24,7 @@ def of(pipeline: Mapping[str, Any]) -> dict[str, frozenset[str]]:
     Returns:
         Parameter -> what steps call it, such as {"champion"}.
     """
-    reached = _reached(pipeline, "root")
+    reached = _trace(pipeline, "root")
     return {name: frozenset(found) for name, found in reached.items()}
 
 
@@ -38,7 +38,7 @@ def faults(pipeline: Mapping[str, Any]) -> Iterator[str]:
             if problem:
                 yield f"parameter {parameter}: {problem}"
     for component, task, content in _tasks(pipeline):
-        reached = _reached(pipeline, content["componentRef"]["name"])
+        reached = _trace(pipeline, content["componentRef"]["name"])
         for name, source in content.get("inputs", {}).get("parameters", {}).items():
             value = source.get("runtimeValue", {}).get("constant")
             for place in sorted(reached.get(name, ())):
@@ -47,7 +47,7 @@ def faults(pipeline: Mapping[str, Any]) -> Iterator[str]:
                     yield f"{name} of task {task} of {component}: {problem}"
 
 
-def _reached(pipeline: Mapping[str, Any], component: str) -> dict[str, set[str]]:
+def _trace(pipeline: Mapping[str, Any], component: str) -> dict[str, set[str]]:
     """The inputs of a component that become local paths in it, and what they are called there."""
     content = _component(pipeline, component)
     found: dict[str, set[str]] = {}
@@ -57,7 +57,7 @@ def _reached(pipeline: Mapping[str, Any], component: str) -> dict[str, set[str]]
             found = {name: {name} for name in inputs if name in places.LOCAL}
         return found
     for task in content.get("dag", {}).get("tasks", {}).values():
-        inner = _reached(pipeline, task["componentRef"]["name"])
+        inner = _trace(pipeline, task["componentRef"]["name"])
         for name, source in task.get("inputs", {}).get("parameters", {}).items():
             outer = source.get("componentInputParameter")
             if outer is not None and name in inner:

@@ -8,16 +8,14 @@ overwritten, and the history stays readable.
 
 from __future__ import annotations
 
-import argparse
 import datetime
-import json
 import pathlib
-import sys
 from typing import Any
 
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason
-from pipelines.local_path import local_path
+from estimator_lib.export import retention
+from pipelines import lineage as lineages
 
 LINEAGE = manifest.LINEAGE
 
@@ -31,9 +29,6 @@ def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
     Raises:
         ConfigError: the directory holds no version.
     """
-    from estimator_lib.export import retention
-    from pipelines import lineage as lineages
-
     found = []
     for version in retention.versions(serving_dir):
         path = serving_dir / str(version)
@@ -64,8 +59,6 @@ def require_whole(model: dict[str, Any]) -> None:
     Raises:
         DataError: naming it, and what is wrong.
     """
-    from estimator_lib.export import retention
-
     damage = model["damage"] or retention.damage(model["path"])
     if damage is not None:
         raise DataError(
@@ -157,8 +150,6 @@ def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int
         DataError: it is damaged.
         StorageError: another process publishes there (`retryable`).
     """
-    from estimator_lib.export import retention
-
     read(serving_dir)  # refused before anything is written
     with retention.publisher(serving_dir), storage.temporary_directory() as folder:
         models = read(serving_dir)
@@ -193,39 +184,3 @@ def table(models: list[dict[str, Any]]) -> str:
         )
     lines += [f"version {m['version']}: {m['damage']}" for m in models if m["damage"]]
     return "\n".join(lines)
-
-
-def add_commands(commands: Any) -> None:
-    """Adds `models list | show | rollback` to the command line."""
-    parser = commands.add_parser("models", help="list published models, or go back to one")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    for name, about, command in (
-        ("list", "list the versions, newest first", _list),
-        ("show", "show what made a version, back to its first ancestor", _show),
-        ("rollback", "publish an older version again", _rollback),
-    ):
-        action = actions.add_parser(name, help=about)
-        action.add_argument("serving", type=local_path, help="serving directory of the versions")
-        if name != "list":
-            action.add_argument("--version", type=int, help="which version")
-        action.set_defaults(command=command)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _list(parsed: argparse.Namespace) -> None:
-    _say(table(read(parsed.serving)))
-
-
-def _show(parsed: argparse.Namespace) -> None:
-    models = read(parsed.serving)
-    chosen = choose(models, parsed.version)
-    require_whole(chosen)
-    _say(json.dumps({**chosen, "ancestors": ancestors(models, chosen)}, indent=1))
-
-
-def _rollback(parsed: argparse.Namespace) -> None:
-    version, path = rollback(parsed.serving, parsed.version)
-    _say(f"version {version} is published again as {path}")

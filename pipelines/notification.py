@@ -6,6 +6,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kfp import dsl
+
+from components.notify import notify
 from estimator_lib.core.config import Cluster, Placement, RunConfiguration
 from pipelines import definitions, placement
 
@@ -18,17 +21,13 @@ _LITTLE: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def notified(config: RunConfiguration, values: Mapping[str, Any]) -> Iterator[None]:
+def exit_handler(config: RunConfiguration, values: Mapping[str, Any]) -> Iterator[None]:
     """Puts the tasks made inside the block under an exit handler.
 
     Args:
         config: The run configuration.
         values: The pipeline's parameters of `placement.resources`, by name.
     """
-    from kfp import dsl
-
-    from components.notify import notify
-
     task = notify(pipeline=definitions.name(config), run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
     placement.place(task, "notify", _harmless(config.cluster), values)
     task.set_caching_options(False)

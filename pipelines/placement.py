@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kfp import dsl, kubernetes
+
 from estimator_lib.core import environment
 from estimator_lib.core.config import (
     SHARED_MEMORY,
@@ -86,7 +88,7 @@ def with_parameters(
     ]
     names = [parameter.name for parameter in (*own, *more)]
 
-    def pipeline(*values: Any) -> None:
+    def pipeline(*values: str) -> None:
         function(**dict(zip(names, values, strict=True)))
 
     pipeline.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
@@ -96,7 +98,7 @@ def with_parameters(
 
 
 def place(
-    task: Any,
+    task: dsl.PipelineTask,
     step: Step,
     cluster: Cluster,
     values: Mapping[str, Any],
@@ -113,8 +115,6 @@ def place(
         little: Whether the task is one of the step's that handles a few lines: it needs none of
             the step's resources.
     """
-    from kfp import kubernetes
-
     placement = cluster.placement(step)
     if little:
         placement = placement.model_copy(update=dict.fromkeys(_HEAVY))
@@ -147,7 +147,7 @@ def place(
     _mount(task, placement, cluster)
 
 
-def _retry(task: Any, placement: Placement) -> None:
+def _retry(task: dsl.PipelineTask, placement: Placement) -> None:
     """Has attempts made by the step itself and, where its pod is lost, by Argo."""
     if not placement.retries:
         return
@@ -174,7 +174,10 @@ def longest_s(placement: Placement) -> int:
 
 
 def _request(
-    task: Any, placement: Placement, values: Mapping[str, Any], least: Mapping[str, str]
+    task: dsl.PipelineTask,
+    placement: Placement,
+    values: Mapping[str, Any],
+    least: Mapping[str, str],
 ) -> None:
     # Given is a request and a limit; what is not given is requested only.
     task.set_cpu_request(values["cpu"] or least["cpu"])
@@ -187,9 +190,7 @@ def _request(
         task.set_accelerator_type(placement.gpu_type).set_accelerator_limit(values["gpu"])
 
 
-def _choose_nodes(task: Any, placement: Placement) -> None:
-    from kfp import kubernetes
-
+def _choose_nodes(task: dsl.PipelineTask, placement: Placement) -> None:
     for key, value in sorted(placement.node_selector.items()):
         kubernetes.add_node_selector(task, key, value)
     for toleration in placement.tolerations:
@@ -216,9 +217,7 @@ def _expression(affinity: NodeAffinity) -> dict[str, Any]:
     return {"key": affinity.key, "operator": affinity.operator, "values": affinity.values}
 
 
-def _mount(task: Any, placement: Placement, cluster: Cluster) -> None:
-    from kfp import kubernetes
-
+def _mount(task: dsl.PipelineTask, placement: Placement, cluster: Cluster) -> None:
     shared = [cluster.volume] if cluster.volume else []
     for volume in (*shared, *placement.volumes):
         kubernetes.mount_pvc(task, volume.claim, volume.mount_path)
@@ -231,10 +230,8 @@ def _mount(task: Any, placement: Placement, cluster: Cluster) -> None:
     _make(task, placement)
 
 
-def _make(task: Any, placement: Placement) -> None:
+def _make(task: dsl.PipelineTask, placement: Placement) -> None:
     """Gives the pod directories of its own. Their names cannot be those of claims in use."""
-    from kfp import kubernetes
-
     disk = placement.disk
     if disk is not None and disk.storage_class is not None:
         kubernetes.add_ephemeral_volume(
@@ -261,7 +258,10 @@ def _make(task: Any, placement: Placement) -> None:
 
 
 def _give(
-    task: Any, mounted: Mounted, as_env: Callable[..., Any], as_volume: Callable[..., Any]
+    task: dsl.PipelineTask,
+    mounted: Mounted,
+    as_env: Callable[..., Any],
+    as_volume: Callable[..., Any],
 ) -> None:
     if mounted.env:
         as_env(task, mounted.name, mounted.env, mounted.optional)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from components.image import IMAGE
+from components import IMAGE
 from estimator_lib.core.config import (
     SHARED_MEMORY,
     Cluster,
@@ -63,7 +63,9 @@ def template(
             *variables(placement),
         ],
         "resources": _resources(cluster, step),
-        **_some("volumeMounts", [_named(n, mountPath=path) for n, (path, _) in enumerate(mounts)]),
+        **_some(
+            "volumeMounts", [_name_volume(n, mountPath=path) for n, (path, _) in enumerate(mounts)]
+        ),
         "securityContext": {
             **_UNPRIVILEGED,
             **({} if user is None else {_camel(k): v for k, v in user if v is not None}),
@@ -78,7 +80,7 @@ def template(
         **_some("tolerations", [_toleration(one) for one in placement.tolerations]),
         **_some("affinity", _affinity(placement.affinity)),
         "containers": [container],
-        **_some("volumes", [_named(n, **source) for n, (_, source) in enumerate(mounts)]),
+        **_some("volumes", [_name_volume(n, **source) for n, (_, source) in enumerate(mounts)]),
     }
     # A mesh's sidecar would go on after the container, and the pod would never end.
     metadata = {
@@ -104,11 +106,11 @@ def variables(placement: Placement) -> list[dict[str, Any]]:
     return found
 
 
-def _some(name: str, value: Any) -> dict[str, Any]:
+def _some(name: str, value: object) -> dict[str, Any]:
     return {name: value} if value else {}
 
 
-def _named(number: int, **content: Any) -> dict[str, Any]:
+def _name_volume(number: int, **content: object) -> dict[str, Any]:
     return {"name": f"volume-{number}", **content}
 
 

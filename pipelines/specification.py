@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -204,7 +204,7 @@ def _credentials(
         )
 
 
-def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def _texts(value: object, place: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _texts(inner, f"{place}.{name}")
@@ -268,7 +268,9 @@ def _references(
             yield _unknown("platforms.kubernetes", name, executors, what="executor")
 
 
-def _unknown(place: str, name: str, known: Any, *, what: str = "parameter") -> EstimatorLibError:
+def _unknown(
+    place: str, name: str, known: Collection[str], *, what: str = "parameter"
+) -> EstimatorLibError:
     return PipelineError(
         f"{place} refers to the {what} {name!r}, which is not there.{did_you_mean(name, known)}",
         reason=Reason.UNKNOWN_NAME,

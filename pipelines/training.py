@@ -54,9 +54,9 @@ def build(config: RunConfiguration) -> Any:
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = RELEASE,
-        **resources: Any,
+        **resources: str,
     ) -> None:
-        with notification.notified(config, resources):
+        with notification.exit_handler(config, resources):
             prepared = preprocess(
                 config=preprocess_config,
                 base_dir=base_dir,

@@ -8,7 +8,7 @@ and unrolling rounds of halving would make of every round a barrier that waits f
 pod, where the one step asks after every evaluation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfp import dsl
@@ -56,9 +56,9 @@ def build(config: RunConfiguration) -> Any:
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
         code_version: str = training.RELEASE,
-        **resources: Any,
+        **resources: str,
     ) -> None:
-        with notification.notified(config, resources):
+        with notification.exit_handler(config, resources):
             prepared = preprocess(
                 config=preprocess_config,
                 base_dir=base_dir,
@@ -103,7 +103,9 @@ def build(config: RunConfiguration) -> Any:
     return decorate(placement.with_parameters(pipeline, resources))
 
 
-def _search(config: RunConfiguration, inputs: dict[str, Any], resources: Any) -> Any:
+def _search(
+    config: RunConfiguration, inputs: dict[str, Any], resources: Mapping[str, str]
+) -> dsl.PipelineTask:
     """Adds the search; returns the task whose Output is what train takes."""
     options = config.tune
     if options is None or not options.separate_tasks:

@@ -74,6 +74,7 @@ def find(
     encoding: str = "utf-8",
     types: Mapping[str, str] | None = None,
     lists: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
     slices: Sequence[str] = (),
 ) -> Dataset:
     """Returns the files of patterns with all their fields.
@@ -89,6 +90,7 @@ def find(
         types: Field -> "string", "int" or "float"; others are the narrowest that fit all rows.
         lists: Field with several values per record -> what stands between them in a text, or
             "". Lists of Parquet, and those among the first tf.Examples, need not be named.
+        units: Field of numbers -> the sign that they are written with, such as "%".
         slices: Fields of one value each; every value gets statistics of its own.
 
     Raises:
@@ -99,11 +101,12 @@ def find(
     encoding = _known(encoding)
     inputs = files.find({NAME: patterns}, base_dir)
     name = file_format or _format_of(inputs[0].name)
-    dialect = config.csv_dialect(csv or {}).dialect
+    marks = config.csv_dialect(csv or {})
+    dialect = marks.dialect
     layout = Layout(format=name, missing=tuple(missing), encoding=encoding, **dialect)
     reader = readers.reader(name)
     names = reader.read_header(inputs[0], layout)
-    given = dict(types or {})
+    given = {**(types or {}), **dict.fromkeys(units or {}, "float")}
     separators = dict(lists or {})
     for field, kind in {**dict.fromkeys(separators, "string"), **given}.items():
         if field not in names or kind not in ("string", "int", "float"):
@@ -123,6 +126,7 @@ def find(
             type=given.get(n) or inferred[n].removesuffix("[]"),
             several=n in separators or inferred.get(n, "").endswith("[]"),
             separator=separators.get(n, ""),
+            unit=marks.unit(units[n]) if units and n in units else None,
         )
         for n in names
     )

@@ -533,6 +533,7 @@ def _write_examples(
         "types": dict(sorted(source.logical.items())),
         "required": sorted(fc.required_fields(resolved)),
         "dates": records.date_fields(resolved.values()),
+        "units": {name: dataclasses.asdict(unit) for name, unit in source.units.items()},
         "separators": {f.name: f.separator for f in source.layout.fields if f.separator},
         "counts": _counts(analysis, source.labels),
         "data_fingerprint": analysis.fingerprint,

@@ -18,7 +18,7 @@ from components.steps.step import VERDICT_MARK
 from estimator_lib.core import columns as fc
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import EvaluatePart
-from estimator_lib.evaluation import configured, feature_statistics
+from estimator_lib.evaluation import Evaluation, configured, feature_statistics
 from estimator_lib.evaluation import evaluation as evaluations
 from estimator_lib.evaluation.cautions import cautions
 from estimator_lib.export import retention
@@ -102,13 +102,13 @@ def run(
 
 
 def _with_cautions(
-    found: Any,
+    found: Evaluation,
     label: labels.Label,
-    trained: Any,
+    trained: artifact.Trained,
     prepared: Mapping[str, Any],
     statistics_dir: str,
     transform_dir: str,
-) -> Any:
+) -> Evaluation:
     """Adds what should make one doubt the numbers."""
     columns = artifact.read_columns(transform_dir).values()
     return dataclasses.replace(
@@ -132,13 +132,13 @@ def _statistics(prepared: Mapping[str, Any], directory: str) -> dict[str, Any]:
 
 
 def _report(
-    part: Any,
-    found: Any,
-    trained: Any,
+    part: EvaluatePart,
+    found: Evaluation,
+    trained: artifact.Trained,
     prepared: Mapping[str, Any],
     statistics_dir: str,
     code_version: str,
-) -> Any:
+) -> reports.ReportInput:
     """Gathers what the report tells."""
     read = _statistics(prepared, statistics_dir)
     rows = {f"{split} rows": entry["rows"] for split, entry in prepared["splits"].items()}
@@ -185,7 +185,9 @@ def _classes(label: labels.Label) -> dict[str, str]:
     return found
 
 
-def _log(found: Any, metrics: dsl.Metrics, classification: dsl.ClassificationMetrics) -> None:
+def _log(
+    found: Evaluation, metrics: dsl.Metrics, classification: dsl.ClassificationMetrics
+) -> None:
     """Logs what the KFP user interface can draw; undefined metrics are left out.
 
     The artifacts also get a file: kfp.local takes one without a file for a lost one.

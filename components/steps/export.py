@@ -41,7 +41,7 @@ def run(
         part = Export.from_json(config)
         trained = artifact.open_model(model.path, transform.path, examples.path)
         _require_blessing(verdict, evaluation.path, trained.digest, examples.path)
-        if _published(serving_dir, trained.digest) is None:
+        if _find_version(serving_dir, trained.digest) is None:
             _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
         lineage = {
             **_lineage(trained, examples.path, transform.path, evaluation.path),
@@ -68,7 +68,7 @@ def run(
             )
             with retention.publisher(serving_dir):
                 # Looked at again: nobody else publishes from here on.
-                published = _published(serving_dir, trained.digest)
+                published = _find_version(serving_dir, trained.digest)
                 if published is None:
                     _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
                     published = retention.publish_held(exported, serving_dir, part.keep_versions)
@@ -79,10 +79,10 @@ def run(
                 retention.copy_tree(pathlib.Path(exported), writer.directory)
     digest = manifest.read(saved_model.path).digest
     saved_model.framework = "tensorflow"
-    saved_model.metadata.update(digest=digest, published=published, **_shown(lineage))
+    saved_model.metadata.update(digest=digest, published=published, **_without_files(lineage))
 
 
-def _shown(lineage: dict[str, Any]) -> dict[str, Any]:
+def _without_files(lineage: dict[str, Any]) -> dict[str, Any]:
     """Lineage as metadata: without the list of files, which may be long, and what is unknown."""
     return {name: value for name, value in lineage.items() if name != "files" and value is not None}
 
@@ -132,7 +132,7 @@ def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) ->
         )
 
 
-def _published(serving_dir: str, model: str) -> str | None:
+def _find_version(serving_dir: str, model: str) -> str | None:
     """Returns the newest version if it is this model, whole: an attempt that died published it."""
     newest = retention.newest(serving_dir) if serving_dir else None
     if newest is None:
@@ -179,6 +179,7 @@ def _lineage(
         "types": prepared.metadata["types"],
         "required": prepared.metadata["required"],
         "dates": prepared.metadata.get("dates", []),
+        "units": prepared.metadata.get("units", {}),
     }
 
 

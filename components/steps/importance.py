@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
+from components.steps import model as artifact
 from components.steps import raw_rows
 from components.steps.scoring import BATCH_ROWS, Scored
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Importance
 from estimator_lib.core.progress import Progress
-from estimator_lib.evaluation import of_head, permutation_importance
+from estimator_lib.evaluation import Problem, of_head, permutation_importance, results
 from estimator_lib.export.serving_inputs import raw_transform
 
 MAX_PREDICTIONS = 400_000
@@ -26,13 +28,13 @@ MIN_ROWS = 200
 
 
 def measured(
-    problem: Any,
+    problem: Problem,
     wanted: Importance,
-    trained: Any,
+    trained: artifact.Trained,
     scored: Scored,
     examples_dir: str,
     transform_dir: str,
-) -> Any:
+) -> results.Importance | dict[str, results.Importance] | None:
     """Measures how much worse the model gets when a raw field is shuffled.
 
     Everything that is computed from the field is computed again: a cross gets the combination
@@ -41,13 +43,13 @@ def measured(
     Args:
         problem: What the model predicts.
         wanted: How.
-        trained: A `components.steps.model.Trained`.
+        trained: The model.
         scored: The eval split.
         examples_dir: What preprocess wrote, with the raw eval rows.
         transform_dir: What preprocess wrote.
 
     Returns:
-        An `evaluation.Importance`, or one by head; None if it is switched off, or if the raw
+        The importance, or one by head; None if it is switched off, or if the raw
         rows are not there.
     """
     began = time.monotonic()
@@ -66,7 +68,7 @@ def measured(
     )
     found = [of_head(batch, problem) for batch in predicted]
 
-    def compared(own: Any, of: Callable[[Any], Any]) -> Any:
+    def compared(own: Problem, of: Callable[[Any], Any]) -> results.Importance:
         """Of one head, with what takes the arrays of one head."""
         by_field = {
             field: [of(batch) for batch in found[1 + at * wanted.repeats :][: wanted.repeats]]
@@ -87,7 +89,9 @@ def measured(
     return result
 
 
-def raw_at(examples_dir: str, files: Sequence[str], positions: Any) -> dict[str, Any]:
+def raw_at(
+    examples_dir: str, files: Sequence[str], positions: npt.NDArray[np.int64]
+) -> dict[str, Any]:
     """Returns the raw rows at ascending positions of a split, as a request gives them."""
     parts, first = [], 0
     for name in files:

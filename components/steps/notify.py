@@ -14,9 +14,9 @@ import urllib.request
 
 from kfp import dsl
 
-from components import workflow
+from components.steps import workflow
 from components.steps.step import FAILURE
-from components.workflow import Conclusion, Outcome
+from components.steps.workflow import Conclusion, Outcome
 
 WEBHOOK = "NOTIFY_WEBHOOK"
 """Environment variable with the address that the message is posted to; a Secret gives it."""
@@ -52,12 +52,12 @@ _STATES = {
 def run(status: dsl.PipelineTaskFinalStatus, pipeline: str, run: str) -> None:
     """Runs the step; see `components.notify`."""
     try:
-        told(status.state or "", status.error_message or "", pipeline, run)
+        tell(status.state or "", status.error_message or "", pipeline, run)
     except Exception as error:  # noqa: BLE001 - the run has ended as it has, whatever this does
         print(f"not told: {type(error).__name__}: {error}", flush=True)  # noqa: T201
 
 
-def told(state: str, error: str, pipeline: str, run: str) -> None:
+def tell(state: str, error: str, pipeline: str, run: str) -> None:
     """Tells the log and the webhook, if there is one."""
     ended = read_steps(run) if os.environ.get(_POD) else None
     message = describe(state, os.environ.get(FAILURE, ""), error, pipeline, run, ended)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.quiet import startup_lines_hidden
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import environment, places, storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
 
@@ -71,7 +71,7 @@ def step() -> Iterator[None]:
     """
     logging.getLogger().setLevel(logging.WARNING)
     try:
-        with _told_to_end(), storage.library_errors():
+        with _end_on_sigterm(), storage.library_errors():
             _use_scratch()
             yield
     except EstimatorLibError as error:
@@ -83,7 +83,7 @@ def step() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told_to_end() -> Iterator[None]:
+def _end_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM an error that asks to run again; a second one ends the process at once.
 
     Training notes it itself, and saves first.

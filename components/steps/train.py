@@ -14,7 +14,7 @@ import estimator_lib
 from components.steps import model as artifact
 from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
-from estimator_lib.core.config import TrainPart
+from estimator_lib.core.config import EarlyStopping, TrainPart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 from estimator_lib.export import retention
 from estimator_lib.inputs.parquet import examples_input
@@ -25,6 +25,7 @@ from estimator_lib.training.early_stopping import MetricStoppingHook
 KEPT_TRAININGS = 3
 """How many trainings' working directories stay below checkpoint_root, newest first."""
 
+_STOPPING = "train.early_stopping.metric"
 CURVE_POINTS = 60
 """About how many points the training curve has."""
 
@@ -89,14 +90,14 @@ def run(
 
 
 def fit(
-    part: Any,
+    part: TrainPart,
     columns: Mapping[str, Any],
     examples_dir: str,
     metadata: Mapping[str, Any],
-    work: Any,
+    work: pathlib.Path,
     serving: str | None = None,
     *,
-    watch: Callable[[Any, int], Any] | None = None,
+    watch: Callable[[estimator_lib.Estimator, int], estimator_lib.Hook] | None = None,
 ) -> tuple[str, int, dict[str, float]]:
     """Trains below `work`, or goes on there; returns the final checkpoint, step and metrics.
 
@@ -121,27 +122,9 @@ def fit(
         start = carry_over.settings(serving, columns, part.estimator, str(work / "warm_start"))
     estimator = artifact.build_estimator(part, columns, metadata, config, start)
     progress = estimator_lib.ProgressHook(total)
-    hooks: list[Any] = [progress]
+    hooks: list[estimator_lib.Hook] = [progress]
     if options.early_stopping is not None:
-        wanted = options.early_stopping.metric
-
-        class Stopping(MetricStoppingHook):
-            """Refuses a metric that is not evaluated at its first look."""
-
-            def _stop_now(self) -> bool:
-                check_metric(estimator, wanted, "train.early_stopping.metric")
-                return super()._stop_now()
-
-        stopping = Stopping(
-            estimator,
-            wanted,
-            higher_is_better=options.early_stopping.direction == "max",
-            patience_evaluations=options.early_stopping.patience,
-            run_every_secs=None,
-            run_every_steps=every,
-            restore_best=True,
-        )
-        hooks.append(stopping)
+        hooks.append(_stopping(estimator, options.early_stopping, every))
     if watch is not None:
         hooks.append(watch(estimator, every))
     inputs = examples_input(
@@ -164,7 +147,7 @@ def fit(
             ),
         )
     if options.early_stopping is not None:
-        check_metric(estimator, options.early_stopping.metric, "train.early_stopping.metric")
+        check_metric(estimator, options.early_stopping.metric, _STOPPING)
     by_head = labels.heads(labels.from_json(metadata["label"]))
     for head, label in by_head.items() if options.calibration else ():
         if isinstance(label, labels.ClassLabel):
@@ -185,7 +168,29 @@ def fit(
     return pathlib.Path(path).name, step_of(path), numbers
 
 
-def check_metric(estimator: Any, metric: str, where: str) -> None:
+class _Stopping(MetricStoppingHook):
+    """Refuses a metric that is not evaluated at its first look."""
+
+    def _stop_now(self) -> bool:
+        check_metric(self._estimator, self._metric, _STOPPING)
+        return super()._stop_now()
+
+
+def _stopping(
+    estimator: estimator_lib.Estimator, options: EarlyStopping, every: int
+) -> MetricStoppingHook:
+    return _Stopping(
+        estimator,
+        options.metric,
+        higher_is_better=options.direction == "max",
+        patience_evaluations=options.patience,
+        run_every_secs=None,
+        run_every_steps=every,
+        restore_best=True,
+    )
+
+
+def check_metric(estimator: estimator_lib.Estimator, metric: str, where: str) -> None:
     """Refuses a metric that the newest evaluation of an Estimator does not have.
 
     Args:
@@ -196,8 +201,8 @@ def check_metric(estimator: Any, metric: str, where: str) -> None:
     Raises:
         ConfigError: naming the nearest metric.
     """
-    for entry in history.read(f"{estimator.eval_dir()}/{history.EVALUATIONS}")[-1:]:
-        known = entry.get("metrics", {})
+    for newest in history.evaluations(estimator.eval_dir()).all()[-1:]:
+        known = newest.metrics
         if metric not in known:
             raise ConfigError(
                 f"{where} {metric!r} is no metric of this model.{did_you_mean(metric, known)}",

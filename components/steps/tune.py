@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import pathlib
-from typing import Any
 
 from kfp import dsl
 
-from components.steps.tune_trial import Forked
+from components.steps.tune_trial import Training
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.progress import Progress
 from estimator_lib.tuning import search
+from estimator_lib.tuning.trials import ForkedTrials
 
 KEPT_SEARCHES = 3
 """How many searches' working directories stay below study_root, newest first."""
@@ -45,16 +46,18 @@ def run(
             "without a validation split, trials are compared on the eval split, which then judges "
             "the best of them too kindly"
         )
+    parallel = min(part.tune.parallel, len(os.sched_getaffinity(0)))
+    options = part.tune.model_copy(update={"parallel": parallel})
+    training = Training(part, examples.path, transform.path, parallel=parallel)
     with storage.temporary_directory() as scratch:
         searches = pathlib.Path(study_root or scratch) / "searches"
         work = searches / key
         with (
             storage.leased(work, storage.WORK_LEASE, what="Working directory"),
-            Forked(part, examples.path, transform.path, work) as runner,
+            ForkedTrials(training, work) as runner,
         ):
             storage.sweep_staging(work)  # trials that were being deleted when a process died
-            runner.check()
-            options = part.tune.model_copy(update={"parallel": runner.parallel})
+            training.check()
             found = search.run(
                 options, runner, work, tell=lambda t: progress.line(search.line(t, options))
             )
@@ -64,8 +67,8 @@ def run(
 
 
 def write(
-    part: Any,
-    found: list[Any],
+    part: TunePart,
+    found: list[search.Trial],
     parents: dict[str, str],
     best: dsl.Artifact,
     trials: dsl.Artifact,

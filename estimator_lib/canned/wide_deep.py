@@ -50,7 +50,7 @@ class DNNLinearCombinedEstimator(Estimator):
         linear_optimizer: OptimizerLike = "Ftrl",
         dnn_feature_columns: networks.Columns | None = None,
         dnn_optimizer: OptimizerLike = "Adagrad",
-        dnn_hidden_units: constraints.Widths | None = None,
+        dnn_hidden_units: constraints.AnyWidths | None = None,
         dnn_activation_fn: constraints.Activation | None = tf.nn.relu,
         dnn_dropout: constraints.Share | None = None,
         config: RunConfig | None = None,
@@ -66,8 +66,10 @@ class DNNLinearCombinedEstimator(Estimator):
                 "dnn_feature_columns or both.",
                 reason=Reason.MISSING_VALUE,
             )
-        if dnn_feature_columns and dnn_hidden_units is None:
-            raise constraints.refused(model, "dnn_hidden_units", "a list of integers", None)
+        if dnn_feature_columns and not dnn_hidden_units:
+            raise constraints.refused(
+                model, "dnn_hidden_units", "a list of widths", dnn_hidden_units
+            )
         wide, deep = (
             networks.checked_columns(model, argument, given, dense=dense) if given else ()
             for argument, given, dense in (
@@ -153,7 +155,7 @@ class DNNLinearCombinedClassifier(DNNLinearCombinedEstimator):
         linear_optimizer: OptimizerLike = "Ftrl",
         dnn_feature_columns: networks.Columns | None = None,
         dnn_optimizer: OptimizerLike = "Adagrad",
-        dnn_hidden_units: constraints.Widths | None = None,
+        dnn_hidden_units: constraints.AnyWidths | None = None,
         dnn_activation_fn: constraints.Activation | None = tf.nn.relu,
         dnn_dropout: constraints.Share | None = None,
         n_classes: constraints.Classes = 2,
@@ -208,7 +210,7 @@ class DNNLinearCombinedRegressor(DNNLinearCombinedEstimator):
         linear_optimizer: OptimizerLike = "Ftrl",
         dnn_feature_columns: networks.Columns | None = None,
         dnn_optimizer: OptimizerLike = "Adagrad",
-        dnn_hidden_units: constraints.Widths | None = None,
+        dnn_hidden_units: constraints.AnyWidths | None = None,
         dnn_activation_fn: constraints.Activation | None = tf.nn.relu,
         dnn_dropout: constraints.Share | None = None,
         label_dimension: constraints.Count = 1,

@@ -65,7 +65,3 @@ class Unit:
                 plain = re.sub(pattern, rewrite, text).replace(self.thousands, "")
                 return float(plain.replace(self.decimal, "."))
         return None
-
-    def text(self, number: str) -> str:
-        """Returns a plain number, such as 0.125, as a text that is read as this number."""
-        return number.replace(".", self.decimal)

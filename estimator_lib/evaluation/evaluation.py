@@ -120,19 +120,14 @@ def evaluate(
     everything = [part for found in parts.values() for part in found]
     checks = gate.check(overall, everything, comparison, wanted)
     verdict, reasons = gate.decide(checks, comparison, wanted)
-    missed = {name for check in checks for name in check.failed_slices[:_ALWAYS_LISTED]}
-    sliced, listed = [], []
-    for grouping in groupings:
-        shown = _listed(parts[grouping.field], wanted.max_slices, missed)
-        sliced.append(_summary(grouping, parts[grouping.field], shown, wanted.min_slice_rows))
-        listed += shown
+    listed, sliced = _shown(groupings, parts, checks, wanted)
     return Evaluation(
         task=problem.task,
         rows=rows,
         weight=_total(weights, rows),
         metrics=overall,
-        slices=tuple(listed),
-        sliced_fields=tuple(sliced),
+        slices=listed,
+        sliced_fields=sliced,
         min_slice_rows=wanted.min_slice_rows,
         curves=prepared.curves(),
         parts=_parts(problem, prepared, importance if isinstance(importance, Mapping) else {}),
@@ -278,19 +273,30 @@ def _total(weights: npt.ArrayLike | Rows | None, rows: int) -> float:
     return float(sum(float(np.sum(block)) for _, block in blocks(as_rows(weights))))
 
 
-def _listed(parts: Sequence[Slice], limit: int, missed: set[str]) -> list[Slice]:
-    """The largest slices, and those that miss a bound."""
-    return [part for at, part in enumerate(parts) if at < limit or part.name in missed]
-
-
-def _summary(
-    grouping: slicing.Grouping, parts: Sequence[Slice], shown: Sequence[Slice], min_rows: int
-) -> SlicedField:
-    return dataclasses.replace(
-        grouping.summary(min_rows),
-        unlisted_values=len(parts) - len(shown),
-        unlisted_rows=sum(part.rows for part in parts) - sum(part.rows for part in shown),
-    )
+def _shown(
+    groupings: Sequence[slicing.Grouping],
+    parts: Mapping[str, Sequence[Slice]],
+    checks: Sequence[Check],
+    wanted: config.Evaluate,
+) -> tuple[tuple[Slice, ...], tuple[SlicedField, ...]]:
+    """The largest slices of each field and those that miss a bound; and what became of the rest."""
+    missed = {name for check in checks for name in check.failed_slices[:_ALWAYS_LISTED]}
+    listed: list[Slice] = []
+    fields = []
+    for grouping in groupings:
+        every = parts[grouping.field]
+        shown = [
+            part for at, part in enumerate(every) if at < wanted.max_slices or part.name in missed
+        ]
+        listed += shown
+        fields.append(
+            dataclasses.replace(
+                grouping.summary(wanted.min_slice_rows),
+                unlisted_values=len(every) - len(shown),
+                unlisted_rows=sum(part.rows for part in every) - sum(part.rows for part in shown),
+            )
+        )
+    return tuple(listed), tuple(fields)
 
 
 def _parts(

@@ -4,27 +4,19 @@ Layer 3. The process that trained holds tables, assets and defaults in memory th
 may lack; only a process that never saw them can tell. `check` starts a new interpreter (about
 as long as importing TensorFlow takes); `Checker`, entered before this process uses
 TensorFlow, forks a child then, which has the modules but no runtime and no objects, and waits.
-
-    python -m estimator_lib.export.parity SAVED_MODEL ROWS.npz RESULT.npz
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import pathlib
 import subprocess
 import sys
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from estimator_lib.core import storage
+from estimator_lib.core import processes, storage
 from estimator_lib.core.errors import (
     EstimatorLibError,
     ExportError,
@@ -70,29 +62,22 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
     with storage.temporary_directory("parity-") as folder:
         rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
         _write(rows, raw_rows)
-        paths = [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
-        # The interpreter and its arguments are ours; nothing comes from the model.
-        done = subprocess.run(  # noqa: S603
-            [
-                sys.executable,
-                "-m",
-                "estimator_lib.export.parity",
-                str(saved_model_dir),
-                rows,
-                result,
-            ],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-            env=environment,
-        )
-        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        if done.returncode == _RETRY and lines:
+        with processes.interpreter(
+            "estimator_lib.export.parity", str(saved_model_dir), rows, result,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            try:
+                _, errors = process.communicate(timeout=_TIMEOUT_S)
+            except subprocess.TimeoutExpired as error:
+                raise _failed(saved_model_dir, "it gave no answer in time") from error
+            finally:
+                process.kill()
+        lines = [line for line in errors.decode().splitlines() if line.strip()]
+        if process.returncode == _RETRY and lines:
             raise StorageError(lines[-1], reason=Reason.IO)
-        if done.returncode:
-            raise _failed(saved_model_dir, lines[-1] if lines else f"exit code {done.returncode}")
+        if process.returncode:
+            how = processes.describe(process.returncode)
+            raise _failed(saved_model_dir, lines[-1] if lines else how)
         return _read(result)
 
 
@@ -101,56 +86,36 @@ class Checker:
 
     Enter it before this process runs anything in TensorFlow; entered later it falls back to a
     new interpreter, for a fork of a running TensorFlow would hang.
-
-    Attributes:
-        forked: Whether there is a child.
     """
 
     def __init__(self) -> None:
-        self.forked = False
-        self._process: BaseProcess | None = None
-        self._pipe: Any = None
+        self._child: processes.Child | None = None
 
-    def __enter__(self) -> Checker:
-        if runtime_started() or sys.platform != "linux":
-            return self
-        ours, theirs = multiprocessing.Pipe()
-        process = multiprocessing.get_context("fork").Process(
-            target=_serve, args=(theirs, ours), daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._process, self._pipe, self.forked = process, ours, True
+    def __enter__(self) -> Self:
+        if not runtime_started() and sys.platform == "linux":
+            self._child = processes.Child("the check", _answer)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._process is None:
-            return
-        self._pipe.close()
-        self._process.join(10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-        self._process = None
+        if self._child is not None:
+            self._child.kill()
 
     def check(
         self, saved_model_dir: str, raw_rows: Rows, expected: Rows, tolerance: float = 1e-5
     ) -> dict[str, float]:
-        """Like the function `check`, in the waiting child if there is one."""
-        if not self.forked:
+        """Like the function `check`, in the waiting child if there is one; it answers once."""
+        child, self._child = self._child, None
+        if child is None:
             return check(saved_model_dir, raw_rows, expected, tolerance)
         with storage.temporary_directory("parity-") as folder:
             rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
             _write(rows, raw_rows)
-            try:
-                self._pipe.send_bytes(json.dumps([str(saved_model_dir), rows, result]).encode())
-                if not self._pipe.poll(_TIMEOUT_S):
-                    raise _failed(saved_model_dir, "no answer in time")
-                problem: EstimatorLibError | None = self._pipe.recv()
-            except (EOFError, OSError) as error:
-                raise _failed(saved_model_dir, "the child process ended") from error
-            if problem is not None:
-                raise problem
+            child.say([str(saved_model_dir), rows, result])
+            failure = child.ended(_TIMEOUT_S).failure
+            if isinstance(failure, StorageError):
+                raise failure
+            if failure is not None:
+                raise _failed(saved_model_dir, failure.message.rstrip(".")) from failure
             found = _read(result)
         return compare(found, expected, tolerance, saved_model_dir)
 
@@ -241,23 +206,9 @@ def _read(path: str) -> dict[str, Any]:
     return found
 
 
-def _serve(pipe: Connection, other_end: Connection) -> None:
-    """The child: answers until the other end closes."""
-    other_end.close()
-    while True:
-        try:
-            saved_model_dir, rows, result = json.loads(pipe.recv_bytes())
-        except (EOFError, OSError):
-            return
-        error: EstimatorLibError | None = None
-        try:
-            with storage.library_errors():
-                _predict(saved_model_dir, rows, result)
-        except StorageError as refused:
-            error = refused
-        except Exception as problem:  # noqa: BLE001 - it is reported to the parent
-            error = _failed(saved_model_dir, str(problem) or type(problem).__name__)
-        pipe.send(error)
+def _answer(parent: processes.Parent) -> None:
+    """The child: waits for a question, and answers it."""
+    _predict(*parent.hear())
 
 
 def _predict(saved_model_dir: str, rows: str, result: str) -> None:
@@ -272,16 +223,11 @@ def _failed(saved_model_dir: str, why: str) -> ExportError:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Entry of the new interpreter."""
+def main(saved_model_dir: str, rows: str, result: str) -> None:
+    """What the new interpreter does."""
     try:
         with storage.library_errors():
-            _predict(*arguments)
+            _predict(saved_model_dir, rows, result)
     except EstimatorLibError as error:
         sys.stderr.write(f"{error.message}\n")
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+        raise SystemExit(error.exit_code) from error

@@ -56,9 +56,9 @@ def make_parse_example_spec(feature_columns: Iterable[Any]) -> Spec:
 def classifier_parse_example_spec(
     feature_columns: Iterable[Any],
     label_key: str,
-    label_dtype: Any = tf.int64,
-    label_default: Any = None,
-    weight_column: Any = None,
+    label_dtype: object = tf.int64,
+    label_default: object = None,
+    weight_column: object = None,
 ) -> Spec:
     """Returns `make_parse_example_spec` with the label and the weight of a classifier.
 
@@ -79,10 +79,10 @@ def classifier_parse_example_spec(
 def regressor_parse_example_spec(
     feature_columns: Iterable[Any],
     label_key: str,
-    label_dtype: Any = tf.float32,
-    label_default: Any = None,
+    label_dtype: object = tf.float32,
+    label_default: object = None,
     label_dimension: int = 1,
-    weight_column: Any = None,
+    weight_column: object = None,
 ) -> Spec:
     """Returns `make_parse_example_spec` with the label and the weight of a regressor.
 
@@ -101,18 +101,18 @@ def regressor_parse_example_spec(
     return _with(make_parse_example_spec(feature_columns), label_key, label, weight_column)
 
 
-def _with(spec: Spec, label_key: str, label: Any, weight_column: Any) -> Spec:
+def _with(spec: Spec, label_key: str, label: object, weight_column: object) -> Spec:
     _add(spec, "label_key", label_key, label)
     if weight_column is not None:
-        key = getattr(weight_column, "key", weight_column)
-        feature: Any = tf.io.FixedLenFeature((1,), tf.float32)
+        key: Any = getattr(weight_column, "key", weight_column)
+        feature: object = tf.io.FixedLenFeature((1,), tf.float32)
         if key is not weight_column:
             feature = make_parse_example_spec([weight_column])[key]
         _add(spec, "weight_column", key, feature)
     return spec
 
 
-def _add(spec: Spec, argument: str, key: Any, feature: Any) -> None:
+def _add(spec: Spec, argument: str, key: object, feature: object) -> None:
     if not isinstance(key, str):
         raise ConfigError(
             f"Argument {argument} is invalid: expected the name of a field, got {quote(key)}.",

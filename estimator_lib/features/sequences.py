@@ -131,7 +131,7 @@ def _lengths(column: fc.Column, features: Features) -> tf.Tensor:
     return -(-tf.reduce_max(tf.stack(found), 0) // width)
 
 
-def _length(values: Any) -> tf.Tensor:
+def _length(values: tf.Tensor | tf.SparseTensor | tf.RaggedTensor) -> tf.Tensor:
     if isinstance(values, tf.RaggedTensor):
         return tf.cast(values.row_lengths(), tf.int64)
     if isinstance(values, tf.SparseTensor):

@@ -7,10 +7,11 @@ canonical form.
 
 from __future__ import annotations
 
-from typing import Any
+import re
 
 import tensorflow as tf
 
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import DATE, FALSE, TRUE, Logical
 
 _WHOLE = "-?(?:0|[1-9][0-9]*)"
@@ -39,7 +40,21 @@ _REWRITES: dict[Logical, tuple[tuple[str, str], ...]] = {
 }
 
 
-def canonical(values: Any, logical: Logical) -> Any:
+def numbers(texts: tf.Tensor, unit: Unit) -> tf.Tensor:
+    """Returns the numbers of texts that may have a unit, float32 of their shape.
+
+    NaN for the empty text and for what is no number; as reading a file would give it.
+    """
+    plain = tf.fill(tf.shape(texts), "nan")
+    for pattern, rewrite in unit.rewrites:
+        bare = tf.strings.regex_replace(texts, pattern, rewrite)
+        for mark, written in ((unit.thousands, ""), (unit.decimal, ".")):
+            bare = tf.strings.regex_replace(bare, re.escape(mark), written) if mark else bare
+        plain = tf.where(tf.strings.regex_full_match(texts, pattern), bare, plain)
+    return tf.cast(tf.strings.to_number(plain, tf.float64), tf.float32)
+
+
+def canonical(values: tf.Tensor | tf.SparseTensor, logical: Logical) -> tf.Tensor | tf.SparseTensor:
     """Returns a string tensor (dense or sparse) in the canonical form of a field's type."""
     if isinstance(values, tf.SparseTensor):
         return values.with_values(canonical(values.values, logical))

@@ -62,9 +62,8 @@ def from_feature_column(column: Any) -> fc.Column:
         source: Any = from_feature_column(column.source_column)
         return fc.bucketized_column(source, column.boundaries)
     if kind == "CrossedColumn":
-        keys = [k if isinstance(k, str) else from_feature_column(k) for k in column.keys]
         return FedCrossedColumn(
-            keys=tuple(keys),  # type: ignore[arg-type]
+            keys=tuple(k if isinstance(k, str) else _category(k) for k in column.keys),
             hash_bucket_size=column.hash_bucket_size,
             hash_key=column.hash_key,
         )
@@ -109,21 +108,25 @@ def from_feature_column(column: Any) -> fc.Column:
             column.max_norm,
         )[0]
     if kind == "EmbeddingColumn":
-        if column.ckpt_to_load_from is not None:
-            raise ConfigError(
-                f"Column {column.name!r} loads its table from a checkpoint. Use warm_start_from "
-                "of the Estimator.",
-                reason=Reason.UNSUPPORTED,
-            )
-        return fc.embedding_column(
-            _category(column.categorical_column),
-            column.dimension,
-            column.combiner,
-            column.initializer,
-            column.max_norm,
-            column.trainable,
-        )
+        return _embedding(column)
     raise _not_a_column(column)
+
+
+def _embedding(column: Any) -> fc.EmbeddingColumn:
+    if column.ckpt_to_load_from is not None:
+        raise ConfigError(
+            f"Column {column.name!r} loads its table from a checkpoint. Use warm_start_from "
+            "of the Estimator.",
+            reason=Reason.UNSUPPORTED,
+        )
+    return fc.embedding_column(
+        _category(column.categorical_column),
+        column.dimension,
+        column.combiner,
+        column.initializer,
+        column.max_norm,
+        column.trainable,
+    )
 
 
 def _category(column: Any) -> fc.CategoricalColumn:
@@ -154,12 +157,12 @@ def _from_file(column: Any) -> fc.Column:
     )
 
 
-def _many(given: Any) -> bool:
+def _many(given: object) -> bool:
     # Upstream columns are named tuples, which are iterable themselves.
     return not isinstance(given, fc.Column) and not hasattr(given, "parse_example_spec")
 
 
-def _not_a_column(got: Any) -> ConfigError:
+def _not_a_column(got: object) -> ConfigError:
     return ConfigError(
         f"A feature column is expected, got {type(got).__name__}. Use the constructors of "
         "estimator_lib or of tf.feature_column.",

@@ -36,19 +36,18 @@ class LabelledBatch:
     predictions: Mapping[str | tuple[str, str], Array]
 
 
-def labelled(engine: Engine, input_fn: InputFn, what: str) -> Iterator[LabelledBatch]:
+def labelled(engine: Engine, input_fn: InputFn) -> Iterator[LabelledBatch]:
     """Yields the batches of an evaluation's input, with predictions of the newest checkpoint.
 
     Args:
         engine: What predicts.
         input_fn: Gives features and labels; it must end.
-        what: Function that asks, for errors.
 
     Raises:
         DataError: the input never ends.
     """
     dataset = engine.inputs.dataset(input_fn, ModeKeys.EVAL)
-    datasets.refuse_endless(dataset, input_fn, what)
+    datasets.refuse_endless(dataset, input_fn, "predicting")
     function = engine.model.predict_function(datasets.split(dataset.element_spec)[0])
     engine.weights.use(None, function.form.variables)
     for element in dataset:

@@ -11,6 +11,7 @@ import inspect
 import json
 import numbers
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -251,6 +252,31 @@ class RunConfig:
                 return before + self.task_id
             before += len(self._tasks.get(role, ()))
         return before
+
+
+def with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
+    """Returns the configuration of an Estimator, which has a directory.
+
+    Args:
+        config: The run's.
+        model_dir: The Estimator's own argument; None for that of the run, or a temporary one.
+
+    Raises:
+        ConfigError: it is empty, or not that of the run.
+    """
+    given = None if model_dir is None else os.fsdecode(model_dir)
+    if given == "":
+        raise ConfigError(
+            "Estimator.model_dir is empty: expected a path or None.", reason=Reason.INVALID_VALUE
+        )
+    if given and config.model_dir and given != config.model_dir:
+        raise ConfigError(
+            f"model_dir is given twice: the Estimator has {quote(given)}, its RunConfig has "
+            f"{quote(config.model_dir)}. Make them agree.",
+            reason=Reason.CONFLICT,
+        )
+    chosen = given or config.model_dir or tempfile.mkdtemp(prefix="estimator-")
+    return config if chosen == config.model_dir else config.replace(model_dir=chosen)
 
 
 _FIELDS = frozenset(inspect.signature(RunConfig.__init__).parameters) - {"self"}

@@ -15,18 +15,17 @@ import dataclasses
 import json
 import math
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol
 
+import optuna
+from optuna import distributions
+
 from estimator_lib.core import storage
 from estimator_lib.core.config import Parameter, Tune
-from estimator_lib.core.errors import (
-    ConfigError,
-    EstimatorLibError,
-    PipelineError,
-    Reason,
-    StorageError,
-)
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason, StorageError
+from estimator_lib.core.processes import Ended
 
 JOURNAL = "trials.json"
 State = Literal["complete", "pruned", "failed"]
@@ -57,19 +56,11 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """What a running trial says of an evaluation; `decide` must be told whether it ends there."""
+    """What a running trial says of an evaluation; `decide` takes whether it ends there."""
 
     step: int
     value: float
     decide: Callable[[bool], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ended:
-    """What a running trial says last: its metric, or why it failed."""
-
-    value: float | None = None
-    failure: EstimatorLibError | None = None
 
 
 class Runner(Protocol):
@@ -79,7 +70,7 @@ class Runner(Protocol):
         """Starts a trial."""
 
     def wait(self) -> tuple[int, Evaluated | Ended]:
-        """Returns the next thing that a running trial says."""
+        """Returns the next thing that a running trial says; its last value is its metric."""
 
 
 def run(
@@ -204,8 +195,6 @@ class _Study:
     """An Optuna study in memory, filled with the finished trials."""
 
     def __init__(self, options: Tune, trials: list[Trial]) -> None:
-        import optuna
-
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._options = options
         self._distributions = {name: _distribution(p) for name, p in options.space.items()}
@@ -245,8 +234,6 @@ class _Study:
 
     def end(self, number: int, said: Ended) -> Trial:
         """Notes how a trial ended."""
-        import optuna
-
         trial, curve = self._running.pop(number), self._curves.pop(number)
         value, reason = said.value, said.failure.message if said.failure else None
         state: State = "complete"
@@ -271,10 +258,6 @@ class _Study:
 
     def _sampler(self, number: int) -> Any:
         """A sampler whose next draw depends on the trial's number, not on draws before."""
-        import warnings
-
-        import optuna
-
         seed = (self._options.seed * 1_000_003 + number) % 2**32
         if self._options.sampler == "random":
             return optuna.samplers.RandomSampler(seed=seed)
@@ -285,8 +268,6 @@ class _Study:
             )
 
     def _frozen(self, trial: Trial) -> Any:
-        import optuna
-
         return optuna.trial.create_trial(
             state=getattr(optuna.trial.TrialState, _STATES[trial.state]),
             params={n: _drawn(self._options.space[n], v) for n, v in trial.values.items()},
@@ -301,8 +282,6 @@ _STATES: Mapping[State, str] = {"complete": "COMPLETE", "pruned": "PRUNED", "fai
 
 
 def _distribution(parameter: Parameter) -> Any:
-    from optuna import distributions
-
     if parameter.range is None:
         return distributions.CategoricalDistribution([_text(v) for v in parameter.choice or ()])
     low, high = parameter.range
@@ -311,16 +290,16 @@ def _distribution(parameter: Parameter) -> Any:
     return distributions.FloatDistribution(low, high, log=parameter.log)
 
 
-def _drawn(parameter: Parameter, value: Any) -> Any:
+def _drawn(parameter: Parameter, value: object) -> object:
     """A value as Optuna knows it: choices are texts, for it compares them."""
     return _text(value) if parameter.range is None else value
 
 
-def _value(parameter: Parameter, drawn: Any) -> Any:
-    return json.loads(drawn) if parameter.range is None else drawn
+def _value(parameter: Parameter, drawn: object) -> Any:
+    return json.loads(str(drawn)) if parameter.range is None else drawn
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return storage.canonical_json(value)
 
 

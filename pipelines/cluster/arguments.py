@@ -124,7 +124,7 @@ _PYTHON: dict[str, tuple[type, ...]] = {
 }
 
 
-def _value(value: Any, declared: str) -> Any:
+def _value(value: object, declared: str) -> object:
     if declared not in _PYTHON:
         raise _FaultError(f"parameters of type {declared} cannot be sent", Reason.UNSUPPORTED)
     _finite(value)
@@ -141,7 +141,7 @@ def _value(value: Any, declared: str) -> Any:
     return value
 
 
-def _finite(value: Any) -> None:
+def _finite(value: object) -> None:
     """Refuses what JSON cannot carry exactly, at any depth."""
     if isinstance(value, float) and not math.isfinite(value):
         raise _FaultError("expected a finite number", Reason.NOT_FINITE)

@@ -23,8 +23,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from components import workflow
-from components.workflow import Step, Workflow
+import urllib3
+
+from components.steps import workflow
+from components.steps.workflow import Step, Workflow
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
 from pipelines import cache
@@ -210,7 +212,6 @@ class Connection:
     def errors(self, action: str) -> Iterator[None]:
         """Turns whatever the client raises inside the block into one error that names `action`."""
         import kfp_server_api
-        import urllib3
 
         try:
             # The client writes links to standard output, which belongs to our own commands.
@@ -339,7 +340,7 @@ class Connection:
             PipelineError: the server keeps no Workflow, or none that can be read.
         """
         action = f"read the steps of run {run_id}"
-        text = self._get(f"/apis/v1beta1/runs/{_quoted(run_id)}", action)
+        text = self._get(f"/apis/v1beta1/runs/{_quote_path(run_id)}", action)
         try:
             manifest = json.loads(text)["pipeline_runtime"]["workflow_manifest"]
             return workflow.read(manifest)
@@ -358,7 +359,7 @@ class Connection:
         action = f"read the log of step {step.name}"
         node = step.attempts[-1].node
         # The one address outside v1beta1 and v2beta1, which have none for logs.
-        path = f"/apis/v1alpha1/runs/{_quoted(run_id)}/nodes/{_quoted(node)}/log"
+        path = f"/apis/v1alpha1/runs/{_quote_path(run_id)}/nodes/{_quote_path(node)}/log"
         text = self._get(path, action)
         problem = workflow.log_error(text)
         if problem:
@@ -386,19 +387,19 @@ class Connection:
                 raise self._explain(answer.status, answer.reason, content, action)
             return content.decode("utf-8", "replace")
 
-    def _configured(self) -> Mapping[str, str]:
+    def _api_keys(self) -> Mapping[str, str]:
         client = getattr(self, "client", None)
         return client.runs.api_client.configuration.api_key if client is not None else {}
 
-    def _explain(self, status: int, reason: str, body: Any, action: str) -> PipelineError:
+    def _explain(self, status: int, reason: str, body: object, action: str) -> PipelineError:
         # A proxy may answer with what it was sent; a token's file may hold another one by now.
-        sent = {self.where.token, *self._configured().values()}
+        sent = {self.where.token, *self._api_keys().values()}
         tokens = [token for token in sent if token]
-        said = _said(body, tokens) or _said(reason, tokens)
+        said = _message(body, tokens) or _message(reason, tokens)
         host = self.where.host
         if status in (401, 403):
             return PipelineError(
-                f"Cannot {action}: {host} refused access ({status} {said}). {self._let_in()}",
+                f"Cannot {action}: {host} refused access ({status} {said}). {self._token_advice()}",
                 reason=Reason.PERMISSION,
             )
         if status == 404:
@@ -414,7 +415,7 @@ class Connection:
             return PipelineError(text, reason=Reason.MISSING_VALUE)
         return PipelineError(text, reason=Reason.INVALID_VALUE)
 
-    def _let_in(self) -> str:
+    def _token_advice(self) -> str:
         """What to do about a token that was refused, or not sent."""
         if not self.where.token:
             return f"No token was sent; set {TOKEN_FILE} or {TOKEN}."
@@ -425,7 +426,7 @@ class Connection:
         )
 
 
-def fingerprint(specification: Specification, parameters: Mapping[str, Any], *more: Any) -> str:
+def fingerprint(specification: Specification, parameters: Mapping[str, Any], *more: object) -> str:
     """Returns the digest of a pipeline and its parameters (and more), in hexadecimal."""
     content = [specification.text, dict(parameters), *more]
     return hashlib.sha256(storage.canonical_json(content).encode()).hexdigest()
@@ -476,7 +477,6 @@ def pages(
 
 def _client(where: Address) -> Any:
     import kfp
-    import urllib3
 
     class Client(kfp.Client):
         """Asks once whether the server is healthy; KFP's own asks five times, 5 s apart."""
@@ -524,7 +524,7 @@ def _refresh(path: str) -> Callable[[Any], None]:
     return refresh
 
 
-def _said(body: Any, tokens: Iterable[str] = ()) -> str:
+def _message(body: object, tokens: Iterable[str] = ()) -> str:
     """The message in a server's answer, in one short line without the tokens, however written."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
     with contextlib.suppress(ValueError):
@@ -543,7 +543,7 @@ def _short(text: str) -> str:
     return line if len(line) <= 300 else f"{line[:297]}..."
 
 
-def _quoted(text: str) -> str:
+def _quote_path(text: str) -> str:
     return urllib.parse.quote(text, safe="")
 
 
@@ -568,7 +568,7 @@ def _run(answer: Any) -> Run:
         name=answer.display_name or "",
         state=_state(answer),
         created=answer.created_at,
-        finished=_ended(answer.finished_at),
+        finished=_end_time(answer.finished_at),
         schedule=answer.recurring_run_id or "",
         parameters=dict((runtime and runtime.parameters) or {}),
         error=(answer.error.message or "") if answer.error else "",
@@ -582,6 +582,6 @@ def _state(answer: Any) -> str:
     return "CANCELED" if state == "FAILED" and "CANCELING" in earlier else state
 
 
-def _ended(time: datetime.datetime | None) -> datetime.datetime | None:
+def _end_time(time: datetime.datetime | None) -> datetime.datetime | None:
     """Servers give the epoch for what has not ended."""
     return None if time is None or time.year <= 1970 else time

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from components.workflow import Conclusion, Outcome, State, Step, Workflow, conclude
+from components.steps.workflow import Conclusion, Outcome, State, Step, Workflow, conclude
 from estimator_lib.core.errors import PipelineError, Reason, did_you_mean
 from pipelines.cluster.client import Connection, Run
 
@@ -67,7 +67,7 @@ def choose(run: Run, workflow: Workflow, name: str | None) -> Step:
         )
     begun = [step for step in workflow.steps if step.attempts]
     last = max(begun, key=lambda step: (not step.handler, str(step.started)), default=None)
-    step = workflow.failed() or last if name is None else steps[name]
+    step = workflow.find_failed() or last if name is None else steps[name]
     if step is None:
         raise PipelineError(
             f"No step of run {run.name!r} has a log yet. Try again later.",

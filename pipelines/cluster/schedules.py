@@ -115,7 +115,7 @@ class Plan:
     enabled: bool
 
 
-def wanted(config: configuration.RunConfiguration, specification: Specification) -> Wanted:
+def declare(config: configuration.RunConfiguration, specification: Specification) -> Wanted:
     """Returns the schedule that a configuration declares.
 
     Raises:
@@ -220,7 +220,7 @@ def find(server: client.Connection, name: str) -> list[Existing]:
     return [one for one in _all(server, name) if one.name == name]
 
 
-def named(server: client.Connection, name: str) -> list[Existing]:
+def require(server: client.Connection, name: str) -> list[Existing]:
     """Returns the schedules of one name, at least one.
 
     Raises:
@@ -238,12 +238,12 @@ def named(server: client.Connection, name: str) -> list[Existing]:
 
 def pause(server: client.Connection, name: str) -> int:
     """Pauses a schedule; returns how many were active. Runs that go on are left alone."""
-    return _switch_named(server, name, on=False)
+    return _switch_all(server, name, on=False)
 
 
 def resume(server: client.Connection, name: str) -> int:
     """Makes a schedule active again; returns how many were paused."""
-    return _switch_named(server, name, on=True)
+    return _switch_all(server, name, on=True)
 
 
 def delete(server: client.Connection, schedule: Existing) -> None:
@@ -252,8 +252,8 @@ def delete(server: client.Connection, schedule: Existing) -> None:
         server.client.delete_recurring_run(schedule.id)
 
 
-def _switch_named(server: client.Connection, name: str, *, on: bool) -> int:
-    changed = [one for one in named(server, name) if one.enabled != on]
+def _switch_all(server: client.Connection, name: str, *, on: bool) -> int:
+    changed = [one for one in require(server, name) if one.enabled != on]
     for one in changed:
         _switch(server, one, on=on)
     return len(changed)
@@ -273,10 +273,10 @@ def _all(server: client.Connection, name: str | None) -> list[Existing]:
             namespace=server.where.namespace or None,
             filter=client.by_name(name),
         )
-    return [_existing(item) for item in found]
+    return [_read_schedule(item) for item in found]
 
 
-def _existing(answer: Any) -> Existing:
+def _read_schedule(answer: Any) -> Existing:
     trigger = answer.trigger
     by_cron = trigger and trigger.cron_schedule and trigger.cron_schedule.cron
     periodic = trigger and trigger.periodic_schedule

@@ -4,7 +4,7 @@ KFP interprets the graph: order, conditions, retries, caching, artifacts. Three 
 used here, and `tests/contract/test_kfp_seams.py` fails when a KFP release moves one of them:
 
 * `subprocess_task_handler.run_local_subprocess` starts a step; ours asks the step server.
-* the cache singleton; ours also verifies manifests, so that a damaged artifact is made again.
+* the cache singleton; `verified_cache` has a damaged artifact made again.
 * KFP's own log lines go to a file; the terminal shows the steps.
 """
 
@@ -12,24 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.steps.step import ERROR_MARK, FAILURE
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import storage
 from estimator_lib.core.environment import RETRIES
-from estimator_lib.core.errors import (
-    DataError,
-    EstimatorLibError,
-    PipelineError,
-    SecurityError,
-    StorageError,
-)
-from estimator_lib.export import retention
+from estimator_lib.core.errors import EstimatorLibError, PipelineError
 from pipelines.local.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
@@ -166,35 +159,7 @@ def execute(
         from kfp import local
         from kfp.local import cache, subprocess_task_handler
 
-        class VerifiedCache(cache.LocalCache):
-            """KFP's cache, which knows steps by name and believes only whole artifacts."""
-
-            def __init__(self, cache_root: str) -> None:
-                super().__init__(cache_root)
-                self.names: dict[str, str] = {}
-                self.outputs: dict[str, dict[str, Any]] = {}
-
-            def compute_key(self, component_name: str, *args: Any, **kwargs: Any) -> str:
-                key: str = super().compute_key(component_name, *args, **kwargs)
-                self.names[key] = component_name.removeprefix("comp-")
-                return key
-
-            def get(self, key: str) -> dict[str, Any] | None:
-                try:
-                    found: dict[str, Any] | None = super().get(key)
-                    whole = found is not None and all(map(_is_whole, found.values()))
-                except (OSError, ValueError, LookupError, TypeError, AttributeError):
-                    return None  # what lies there is no entry of this cache
-                if found is None or not whole:
-                    return None
-                self.outputs[self.names[key]] = found
-                session.from_cache(self.names[key])
-                return found
-
-            def put(self, key: str, outputs: dict[str, Any]) -> None:
-                self.outputs[self.names[key]] = outputs
-                with storage.storage_errors("write", store):
-                    super().put(key, outputs)
+        from pipelines.local.verified_cache import VerifiedCache
 
         store = str(output / "cache")
         local.init(
@@ -203,7 +168,7 @@ def execute(
             enable_caching=True,
             cache_root=store,
         )
-        known = VerifiedCache(store)
+        known = VerifiedCache(store, session.from_cache)
         original = subprocess_task_handler.run_local_subprocess
         cache._cache_singleton, cache._cache_singleton_root = known, store
         subprocess_task_handler.run_local_subprocess = session.run_step
@@ -225,28 +190,9 @@ def execute(
     return Execution(outputs=outputs, cached=session.cached, seconds=session.seconds)
 
 
-def _is_whole(value: Any) -> bool:
-    """Whether a cached output may be used again: every file is read once a run, about 1 GB/s."""
-    path = getattr(value, "path", None)
-    if path is None:
-        return True
-    published = value.metadata.get("published")
-    if published and (not os.path.isdir(published) or retention.damage(published) is not None):
-        return False
-    if not os.path.isdir(path):
-        return os.path.exists(path)
-    try:
-        manifest.verify(path, deep=True)
-    except (DataError, SecurityError, StorageError):
-        return False
-    return True
-
-
 @contextlib.contextmanager
 def _quiet_kfp(log: pathlib.Path) -> Iterator[None]:
     """Sends what KFP prints and logs to a file."""
-    import warnings
-
     with (
         open(log, "a", encoding="utf-8") as sink,
         contextlib.redirect_stdout(sink),

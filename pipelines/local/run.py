@@ -140,7 +140,7 @@ def _results(execution: Execution, output: pathlib.Path) -> dict[str, Any]:
             reason=Reason.STEP_FAILED,
         )
     return {
-        **_tuned(outputs),
+        **_read_search(outputs),
         "rows": rows,
         "evaluation": evaluation,
         "report": str(report),
@@ -148,7 +148,7 @@ def _results(execution: Execution, output: pathlib.Path) -> dict[str, Any]:
     }
 
 
-def _tuned(outputs: Mapping[str, pathlib.Path]) -> dict[str, Any]:
+def _read_search(outputs: Mapping[str, pathlib.Path]) -> dict[str, Any]:
     """What a search found, if there was one."""
     best = outputs.get("tune.best", outputs.get("choose.best"))
     if best is None:

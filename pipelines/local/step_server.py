@@ -13,21 +13,24 @@ client goes away, the step is stopped.
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import functools
 import gc
 import importlib
 import json
 import os
+import pathlib
 import select
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from typing import Any
+
+from estimator_lib.core import processes, storage
 
 GRACE_S = 20.0
 """How long a step may take to leave after its client went away, in seconds."""
 _REQUEST_LIMIT = 16 * 1024 * 1024
-_PR_SET_PDEATHSIG = 1
 
 
 def main(request: str) -> None:
@@ -56,84 +59,50 @@ def main(request: str) -> None:
             return
         if listener.fileno() in ready:
             connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                _monitor(connection)
+            processes.fork(functools.partial(_monitor, listener, connection), outlive=True)
             connection.close()
 
 
-def _monitor(connection: socket.socket) -> None:
-    """Runs one step in a child of this process and reports how it ended; never returns."""
+def _monitor(listener: socket.socket, connection: socket.socket) -> None:
+    """Runs one step in a child of this process and reports how it ended."""
+    listener.close()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size = int.from_bytes(_receive(connection, 8), "big")
     if size > _REQUEST_LIMIT:
-        os._exit(1)
-    _, descriptors, _, _ = socket.recv_fds(connection, 1, 2)
+        raise SystemExit(1)
+    _, (output, errors), _, _ = socket.recv_fds(connection, 1, 2)
     request = json.loads(_receive(connection, size))
-    parent = os.getpid()
-    child = os.fork()
-    if child == 0:
+
+    def step() -> None:
         connection.close()
-        _run(request, descriptors, parent)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    handle = os.pidfd_open(child)
-    ready, _, _ = select.select([handle, connection.fileno()], [], [])
-    if handle not in ready:  # the client is gone
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGINT)
-        if not select.select([handle], [], [], GRACE_S)[0]:
-            os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    with contextlib.suppress(OSError):
-        connection.sendall(json.dumps({"code": os.waitstatus_to_exitcode(status)}).encode())
-    os._exit(0)
+        _run(request)
 
-
-def _run(request: dict[str, Any], descriptors: list[int], parent: int) -> None:
-    """Becomes the step: executes the component's source as KFP's own executor would."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
     # Away from the terminal's group: Ctrl-C reaches the client, which has the step stopped once.
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    null = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((null, 0), (descriptors[0], 1), (descriptors[1], 2)):
-        os.dup2(source, target)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - lives as long as the process
+    child = processes.fork(step, session=True, streams={1: output, 2: errors})
+    os.close(output)
+    os.close(errors)
+    code = processes.wait_or_stop(child, connection.fileno(), grace_s=GRACE_S)
+    with contextlib.suppress(OSError):
+        connection.sendall(json.dumps({"code": code}).encode())
+
+
+def _run(request: Mapping[str, Any]) -> None:
+    """Executes a component's source as KFP's own executor would."""
+    from kfp.dsl import executor, utils
+
+    from components.steps.step import step
+
     os.environ.update(request["environment"])
-    code = 1
-    try:
-        from kfp.dsl import executor, utils
-
-        from components.steps.step import step
-        from estimator_lib.core import storage
-
-        # KFP writes too, what the step returned.
-        with step(), storage.temporary_directory() as folder:
-            name = "ephemeral_component"
-            with open(os.path.join(folder, f"{name}.py"), "w", encoding="utf-8") as file:
-                file.write(request["source"])
-            module = utils.load_module(module_name=name, module_directory=folder)
-            function = getattr(module, request["function"])
-            executor.Executor(
-                executor_input=json.loads(request["executor_input"]),
-                function_to_execute=function,
-            ).execute()
-        code = 0
-    except SystemExit as leave:
-        code = leave.code if isinstance(leave.code, int) else int(leave.code is not None)
-    except KeyboardInterrupt:
-        code = 130
-    except BaseException:  # noqa: BLE001 - the boundary of the process: report and leave
-        sys.excepthook(*sys.exc_info())
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        # Thread pools of TensorFlow and Beam would hold up a normal exit.
-        os._exit(code)
+    # KFP writes too, what the step returned.
+    with step(), storage.temporary_directory() as folder:
+        name = "ephemeral_component"
+        path = pathlib.Path(folder) / f"{name}.py"
+        path.write_text(request["source"], encoding="utf-8")
+        module = utils.load_module(module_name=name, module_directory=folder)
+        executor.Executor(
+            executor_input=json.loads(request["executor_input"]),
+            function_to_execute=getattr(module, request["function"]),
+        ).execute()
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:
@@ -141,6 +110,6 @@ def _receive(connection: socket.socket, size: int) -> bytes:
     while len(parts) < size:
         part = connection.recv(size - len(parts))
         if not part:
-            os._exit(1)
+            raise SystemExit(1)
         parts += part
     return bytes(parts)

@@ -25,7 +25,7 @@ def render(result: Mapping[str, Any]) -> str:
     lines = [
         "",
         *_row("rows", _rows(result["rows"])),
-        *_row("tuned", _tuned(result["tuned"]) if "tuned" in result else ""),
+        *_row("tuned", _describe_search(result["tuned"]) if "tuned" in result else ""),
         *_row("metrics", _metrics(evaluation)),
         *_row("verdict", _verdict(evaluation)),
         *_row("warnings", "\n".join(evaluation.get("cautions", ()))),
@@ -59,7 +59,7 @@ def _rows(counts: Mapping[str, Any]) -> str:
     return f"{counts['read']:,} read, {skipped:,} skipped without label, {splits}"
 
 
-def _tuned(found: Mapping[str, Any]) -> str:
+def _describe_search(found: Mapping[str, Any]) -> str:
     best = f"best of {found['trials']} trials: {found['metric']} {found['value']:.4f}"
     arguments = [f"{n.removeprefix('estimator.args.')} {v}" for n, v in found["arguments"].items()]
     return "\n".join([best, *arguments])
@@ -69,12 +69,12 @@ def _metrics(evaluation: Mapping[str, Any]) -> str:
     """The main metrics, a line for each of several heads."""
     metrics = evaluation["metrics"]
     if evaluation["task"] != "multihead":
-        return _listed(metrics, "")
+        return _list_metrics(metrics, "")
     heads = [part["name"] for part in evaluation["parts"]]
-    return "\n".join(f"{head}: {_listed(metrics, f'/{head}')}" for head in heads)
+    return "\n".join(f"{head}: {_list_metrics(metrics, f'/{head}')}" for head in heads)
 
 
-def _listed(metrics: Mapping[str, Any], ending: str) -> str:
+def _list_metrics(metrics: Mapping[str, Any], ending: str) -> str:
     shown = []
     for name in _SHOWN:
         value = metrics.get(f"{name}{ending}")

@@ -9,12 +9,12 @@ import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
+from estimator_lib.core import processes
 from estimator_lib.core.errors import PipelineError, Reason
 
 PRELOAD = (
@@ -28,11 +28,6 @@ PRELOAD = (
 """What steps import; named here as text, for this process imports none of it."""
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR"}
 """Start-up lines of TensorFlow and gRPC say nothing to a user; errors still come as exceptions."""
-_ROOT = pathlib.Path(__file__).parents[2]
-_START = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from pipelines.local.step_server import main; main(sys.argv[2])"
-)
 _START_TIMEOUT_S = 180.0
 _CONNECT_ATTEMPTS = 100
 
@@ -59,13 +54,13 @@ class WarmSteps:
         environment = {**_QUIET, **os.environ}
         request = json.dumps({"address": self._address, "modules": [*modules], "path": [*path]})
         with open(log, "ab") as sink:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                # Not -m, which puts the current directory before Python's own modules.
-                [sys.executable, "-P", "-c", _START, str(_ROOT), request],
+            self._process = processes.interpreter(
+                "pipelines.local.step_server",
+                request,
                 stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,
-                env=environment,
+                environment=environment,
             )
 
     def __enter__(self) -> Self:

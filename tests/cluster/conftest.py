@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from components.image import IMAGE
+from components import IMAGE
 from tests.cluster import images, machine, parts
 
 REPOSITORY = pathlib.Path(__file__).parents[2]

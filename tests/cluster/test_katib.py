@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from components import tune_once
+from components.steps import tune_once
 from estimator_lib.core.config import Cluster, RunConfiguration, Tune, load
 from pipelines import katib as manifests
 from tests import launcher
@@ -274,10 +274,10 @@ def test_values_of_every_kind_arrive_and_odd_metrics_are_read(
 
 
 def _stub(cluster: machine.Cluster, work: pathlib.Path) -> images.Image:
-    """An image whose `components.tune_once` is the stub."""
+    """An image whose `components.steps.tune_once` is the stub."""
     base = images.debian(cluster.cache, images.recipe(launcher.ROOT / "Dockerfile").suite)
     debian = cluster.layers.layer(base, lambda: images.layer(base))
-    code = work / "code" / images.SITE / "components"
+    code = work / "code" / images.SITE / "components/steps"
     code.mkdir(parents=True)
     (code / "tune_once.py").write_text(STUB)
     (work / "code/usr/local/bin").mkdir(parents=True)

@@ -32,6 +32,7 @@ CATEGORICAL = {
     "crossed": fc.crossed_column(["s", "t"], 11),
     "crossed columns": fc.crossed_column([TEXT, BUCKETS, "t"], 11, hash_key=3),
     "weighted": fc.weighted_categorical_column(TEXT, "w"),
+    "part of a date": fc.date_part_column("d", "month"),
 }
 DENSE = {
     "numeric": NUMBER,
@@ -47,6 +48,9 @@ DENSE = {
     "piecewise linear layer": fc.piecewise_linear_embedding(PLAIN, [0.0], 3),
     "periodic": fc.periodic_embedding(NUMBER, frequencies=2, dimension=None),
     "periodic layer": fc.periodic_embedding(PLAIN, frequencies=2, dimension=5),
+    "cyclic": fc.cyclic_date_column("d", "hour"),
+    "age": fc.age_column("d", "2026-01-31", default_value=1.0),
+    "age until a field": fc.age_column("d", until_field="e", unit="years"),
 }
 TEXTS = fc.sequence_categorical_column_with_vocabulary_list("ss", ["a", "b"], num_oov_buckets=1)
 SEQUENCE = {
@@ -74,6 +78,8 @@ def raw(batch=4):
         "g": tf.constant([0.5, np.nan, -3.0, 2.0][rows], tf.float32),
         "v": tf.constant(np.float32([[1, 2], [3, 4], [5, 6], [7, 8]])[rows]),
         "w": tf.constant([1.0, 2.0, 0.5, np.nan][rows], tf.float32),
+        "d": tf.constant(["2024-02-29 12:30", "", "1900-01-01", "2026-01-31"][rows], tf.string),
+        "e": tf.constant(["2024-03-01", "2024-03-01", "1800-01-01", "2026-01-31"][rows], tf.string),
         "s": tf.constant(["a", "", "unseen", "b"][rows], tf.string),
         "t": tf.constant(["x", "y", "", "y"][rows], tf.string),
         "i": tf.constant([5, fc.MISSING_INT, 9, 7][rows], tf.int64),
@@ -112,6 +118,11 @@ def learned(column):
 @pytest.fixture(params=ALL)
 def column(request):
     return ALL[request.param]
+
+
+def test_every_kind_is_tried():
+    tried = [c for column in ALL.values() for c in fc.walk([column, fc.transformed(column)])]
+    assert {column.kind for column in tried} == set(fc.kinds())
 
 
 def test_json_gives_an_equal_column(column):

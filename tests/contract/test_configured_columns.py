@@ -21,6 +21,9 @@ COLUMNS = {
     "ids": fc.categorical_column_with_identity("i", 5),
     "crossed": fc.crossed_column(["a", "b"], 5),
     "weighted": fc.weighted_categorical_column(category, "w"),
+    "month": fc.date_part_column("d", "month"),
+    "circle": fc.cyclic_date_column("d", "hour"),
+    "age": fc.age_column("d", "2026-01-31"),
     "positions": positions,
     "numbers": fc.sequence_numeric_column("n"),
     "hot": fc.indicator_column(category),
@@ -45,6 +48,12 @@ def arguments_of(name, argument, column):
     if argument == "context_feature_columns":
         given["sequence_feature_columns"] = ["numbers"]
     return given | {argument: [column]}
+
+
+def test_every_kind_is_tried():
+    transformed = {"bucket_ids", "cyclic_number"}  # which no configuration declares
+    shared = {"shared_embedding"}
+    assert {column.kind for column in COLUMNS.values()} == set(fc.kinds()) - transformed - shared
 
 
 @pytest.mark.parametrize(("name", "argument"), LISTS)

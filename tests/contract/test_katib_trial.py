@@ -16,7 +16,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from components import tune_once
+from components.steps import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
 from pipelines import katib
@@ -88,7 +88,7 @@ def test_committed_experiment_reaches_its_trials(tmp_path, may_stop):
         ended = run(experiment, drawn, tmp_path, path, may_stop=may_stop)
         assert (ended.code, ended.completed) == (0, True)
         words, environment = received(tmp_path)
-        assert words == ["-m", "components.tune_once"]
+        assert words == ["-m", "components.steps.tune_once"]
         asked = tune_once.read_environment(environment)
         assert asked.part == BASE.tune_part()
         assert str(asked.prepared) == "/mnt/flights/prepared"
@@ -114,7 +114,7 @@ def test_value_of_every_kind_arrives_as_it_is(nasty, tmp_path):
     for choice, text in zip(NASTY, listed, strict=True):
         assert run(nasty, {NAME: text}, tmp_path, path).completed
         words, environment = received(tmp_path)
-        assert words == ["-m", "components.tune_once"]
+        assert words == ["-m", "components.steps.tune_once"]
         asked = tune_once.read_environment(environment)
         assert same(asked.values[NAME], choice)
         assert same(asked.part.tune.space[NAME].choice, NASTY)

@@ -19,15 +19,14 @@ SCRIPT = textwrap.dedent("""
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
     import numpy as np
-    from components import data
     from components.steps import model as artifact
-    from components.steps import train
+    from components.steps import raw_files, train
     from estimator_lib.core import config, environment, manifest
     from estimator_lib.training import devices
 
     here = pathlib.Path(sys.argv[1])
     loaded = config.load(here / "run.yaml")
-    data.preprocess(loaded.preprocess_part(), base_dir=here, output=str(here / "prepared"))
+    raw_files.preprocess(loaded.preprocess_part(), base_dir=here, output=str(here / "prepared"))
     devices.visible = lambda: ["CPU:0", "CPU:1"]
 
     def trained(name):

@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from components import workflow
+from components.steps import workflow
 from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import EstimatorLibError

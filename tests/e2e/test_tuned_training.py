@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from components import tune_once
+from components.steps import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import EstimatorLibError
 from pipelines import katib

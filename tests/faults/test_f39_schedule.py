@@ -30,7 +30,7 @@ def connection(server):
 
 def want(more=""):
     config = configuration.load(FLIGHTS, [f"schedule={{cron: '0 0 3 * * *'{more}}}"])
-    return schedules.wanted(config, SPEC)
+    return schedules.declare(config, SPEC)
 
 
 def test_no_catch_up_and_one_run_at_a_time_unless_asked_for(server, connection):

@@ -21,9 +21,11 @@ from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import storage
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from estimator_lib.features import dates
 from estimator_lib.features.texts import canonical as texts_of
+from estimator_lib.features.texts import numbers as numbers_of
 from estimator_lib.features.transform import FeatureTransform
 from transforms.applying import tensors, user_function
 from transforms.learning import statistics
@@ -60,6 +62,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         derived: Field that it gives -> type.
         along: Those that are features as they are.
         logical: Raw field -> what its texts are, which are brought into their canonical form.
+        units: Raw field -> how its numbers are written, of a field that is text for its unit.
         required: Fields that every row must have; rows without, and infinite numbers of any
             field, are refused. None refuses nothing, for rows that are checked already.
     """
@@ -74,6 +77,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         derived: Mapping[str, str] | None = None,
         along: Iterable[str] = (),
         logical: Mapping[str, Logical] | None = None,
+        units: Mapping[str, Unit] | None = None,
         required: Iterable[str] | None = None,
     ) -> None:
         super().__init__(name="transform")
@@ -86,6 +90,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         self._user = user
         self._along = tuple(along)
         self._logical = {n: kind for n, kind in (logical or {}).items() if n in raw_fields}
+        self._units = dict(units or {})
         self._required = None if required is None else frozenset(required)
         specification = {n: tensors.spec(kind) for n, kind in sorted(raw_fields.items())}
         self.transform_fn = tf.function(
@@ -94,6 +99,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
 
     def _transform(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         texts = {name: texts_of(raw[name], kind) for name, kind in self._logical.items()}
+        texts |= {name: numbers_of(raw[name], unit) for name, unit in self._units.items()}
         raw = {**raw, **texts}
         if self._user is not None:
             raw = {**raw, **self._user(raw)}
@@ -218,6 +224,7 @@ def write_transform(
         derived=given,
         along=features,
         logical=source.logical,
+        units={name: unit for name, unit in source.units.items() if name in raw_fields},
         required=fc.required_fields(columns),
     )
     tf.saved_model.save(

@@ -26,7 +26,7 @@ from transforms.applying import tensors
 from transforms.applying.graph import TransformModule, list_features
 from transforms.beam import object_store
 from transforms.reading import labels as label_fields
-from transforms.reading import records
+from transforms.reading import records, units
 from transforms.reading.files import InputFile
 from transforms.reading.lists import Lists
 from transforms.reading.rows import ARROW_TYPES
@@ -668,6 +668,7 @@ def _raw_schema(source: records.Source) -> pa.Schema:
 def _raw_table(source: records.Source, table: pa.Table) -> pa.Table:
     """The feature fields of some rows as they were; null = missing."""
     schema = _raw_schema(source)
+    table = units.written(table, source.units)
     return pa.table([table.column(f.name).cast(f.type) for f in schema], schema=schema)
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config
 from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from transforms.reading import labels as label_fields
 from transforms.reading import readers, splits
@@ -101,7 +102,13 @@ class Source:
         """What a request must give: the fields of the files that a column or function reads."""
         given = self.derived.outputs if self.derived is not None else {}
         read = {name: kind for name, kind in self.features.items() if name not in given}
-        return {**read, **(self.derived.inputs if self.derived is not None else {})}
+        read |= self.derived.inputs if self.derived is not None else {}
+        return {name: "string" if name in self.units else kind for name, kind in read.items()}
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """How the fields with a unit are written: a request may give texts of them."""
+        return {f.name: f.unit for f in self.layout.fields if f.unit is not None}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,6 +215,15 @@ def source(
             reason=Reason.WEIGHT_OUT_OF_RANGE,
             role="Weight",
         )
+    for name, unit in part.data.written_with.items():
+        if features.get(name) == "string":
+            raise ConfigError(
+                f"Field {name!r} has a unit under data.units and is read as text by a column. "
+                "Remove one of them.",
+                reason=Reason.CONFLICT,
+            )
+        if name in fields and fields[name].type != "string":
+            fields[name] = dataclasses.replace(fields[name], type="float", unit=unit)
     vocabularies = [
         (key, part)
         for column in fc.walk(columns.values())

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from estimator_lib.core import values as grammar
 from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import Reason, did_you_mean, quote
+from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from transforms.reading import values
 from transforms.reading.files import InputFile
@@ -69,6 +70,7 @@ class Field:
         logical: Of a string field, what its values are, once that is known: they are written in
             their canonical form. `TEXT` leaves them as they are; so does None.
         dates: Of a string field, whether its texts must be dates or timestamps.
+        unit: How texts of a number are written that have a unit.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Field:
     required: bool = False
     logical: Logical | None = None
     dates: bool = False
+    unit: Unit | None = None
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -485,10 +488,22 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         text = pc.if_else(missing, pa.scalar(None), column)
-        numbers, faults = _parsed(field, tokens.plain(text, number=True))
+        plain = tokens.plain(text, number=True) if field.unit is None else _bare(text, field.unit)
+        numbers, faults = _parsed(field, plain)
     else:
         numbers, faults = _converted(field, column)
     return _checked(field, tokens.without(numbers), faults)
+
+
+def _bare(text: pa.Array, unit: Unit) -> pa.Array:
+    """Numbers without their unit, as Python writes them; another text is marked as no number."""
+    found = pc.binary_join_element_wise(pa.scalar(_NO_NUMBER), text, "")
+    for pattern, rewrite in unit.rewrites:
+        plain = pc.replace_substring_regex(text, pattern, rewrite)
+        for mark, written in ((unit.thousands, ""), (unit.decimal, ".")):
+            plain = pc.replace_substring(plain, mark, written) if mark else plain
+        found = pc.if_else(pc.match_substring_regex(text, pattern), plain, found)
+    return found
 
 
 def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
@@ -785,6 +800,13 @@ def _value_problem(
             f"Correct the value, or add {quote(text)} to data.missing if it stands for a "
             "missing value."
         )
+        sign = re.fullmatch(r"[-+]?(\D*?)[-+]?\d[\d.,' ]*(\D*)", text.strip())
+        if field.unit is not None:
+            what += f" in {field.unit.sign!r}"
+            action = "Correct the value, data.units, data.decimal or data.thousands."
+        elif sign is not None and bool(sign[1].strip()) != bool(sign[2].strip()):
+            unit = (sign[1] or sign[2]).strip()
+            action = f"If {unit!r} is its unit, add units: {{{field.name}: {unit!r}}} to data."
         reason = Reason.VALUE_UNPARSABLE
     elif cause == "date":
         what = (

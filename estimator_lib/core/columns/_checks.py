@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from estimator_lib.core.errors import ConfigError, Reason, quote
 
 
@@ -26,7 +24,7 @@ def at_least(thing: str, argument: str, value: object, minimum: int) -> int:
     return value
 
 
-def dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: object) -> str:
     return str(getattr(dtype, "name", dtype))
 
 

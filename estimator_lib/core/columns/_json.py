@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from estimator_lib.core.columns._base import Column, kinds
-from estimator_lib.core.columns._learned import Mean, Moments, Quantiles, Vocabulary, ZScore
+from estimator_lib.core.columns._learned import Mean, Moments, Open, Quantiles, Vocabulary, ZScore
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, did_you_mean, quote
 
 _LEARNED: dict[str, type] = {c.__name__: c for c in (Vocabulary, Moments, Quantiles, Mean, ZScore)}
@@ -23,10 +23,10 @@ def to_json(column: Column) -> dict[str, Any]:
         ConfigError: the column holds a Python function, which no file can hold.
     """
 
-    def value(name: str, item: Any) -> Any:
+    def value(name: str, item: object) -> Any:
         if isinstance(item, Column):
             return {"column": to_json(item)}
-        if type(item).__name__ in _LEARNED:
+        if isinstance(item, Open | ZScore):
             return {"learned": type(item).__name__, **dataclasses.asdict(item)}
         if isinstance(item, tuple):
             return [value(name, part) for part in item]
@@ -70,7 +70,7 @@ def _column(content: Mapping[str, Any]) -> Column:
     return _made(known[kind], {name: item for name, item in content.items() if name != "kind"})
 
 
-def _value(item: Any) -> Any:
+def _value(item: object) -> Any:
     if isinstance(item, Mapping):
         if "column" in item:
             return _column(item["column"])
@@ -79,7 +79,7 @@ def _value(item: Any) -> Any:
     return tuple(map(_value, item)) if isinstance(item, list) else item
 
 
-def _made(declared: Any, content: Mapping[str, Any]) -> Any:
+def _made(declared: type, content: Mapping[str, Any]) -> Any:
     """Returns an object of a dataclass, its fields held to their types."""
     given = {name: _value(item) for name, item in content.items()}
     hints = _hints(declared)
@@ -92,7 +92,7 @@ def _made(declared: Any, content: Mapping[str, Any]) -> Any:
 
 
 @functools.cache
-def _hints(declared: Any) -> dict[str, Any]:
+def _hints(declared: type) -> dict[str, Any]:
     return {
         name: hint
         for name, hint in typing.get_type_hints(declared).items()
@@ -100,7 +100,7 @@ def _hints(declared: Any) -> dict[str, Any]:
     }
 
 
-def _fits(item: Any, hint: Any) -> bool:
+def _fits(item: object, hint: Any) -> bool:
     """Whether a value is of a type; functions are none that a file can hold."""
     origin, members = typing.get_origin(hint), typing.get_args(hint)
     if hint is None or hint is type(None):

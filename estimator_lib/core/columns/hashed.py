@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -51,7 +51,7 @@ class HashedColumn(IdsColumn):
 
 
 def categorical_column_with_hash_bucket(
-    key: str, hash_bucket_size: int, dtype: Any = "string"
+    key: str, hash_bucket_size: int, dtype: object = "string"
 ) -> HashedColumn:
     """Values hashed (fingerprint64 of the string, or of an integer's decimal form)."""
     return HashedColumn(

@@ -78,7 +78,7 @@ def numeric_column(
     key: str,
     shape: int | Sequence[int] = (1,),
     default_value: float | Sequence[float] | Mean | None = None,
-    dtype: Any = "float32",
+    dtype: object = "float32",
     normalizer_fn: Callable[[Any], Any] | Moments | ZScore | None = None,
 ) -> NumericColumn:
     """A numeric field.

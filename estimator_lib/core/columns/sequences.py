@@ -93,7 +93,7 @@ def sequence_numeric_column(
     key: str,
     shape: int | Sequence[int] = (1,),
     default_value: float = 0.0,
-    dtype: Any = "float32",
+    dtype: object = "float32",
     normalizer_fn: Callable[[Any], Any] | ZScore | None = None,
 ) -> SequenceNumericColumn:
     """A number, or a vector, for every position of a sequence.
@@ -127,7 +127,7 @@ def sequence_categorical_column(categorical_column: CategoricalColumn) -> Sequen
 
 
 def sequence_categorical_column_with_hash_bucket(
-    key: str, hash_bucket_size: int, dtype: Any = "string"
+    key: str, hash_bucket_size: int, dtype: object = "string"
 ) -> SequenceCategoricalColumn:
     """A hashed category for every position; see `categorical_column_with_hash_bucket`."""
     return SequenceCategoricalColumn(
@@ -150,7 +150,7 @@ def sequence_categorical_column_with_vocabulary_file(
     vocabulary_size: int | None = None,
     num_oov_buckets: int = 0,
     default_value: int | None = None,
-    dtype: Any = "string",
+    dtype: object = "string",
     file_format: str | None = None,
 ) -> SequenceCategoricalColumn:
     """A category for every position; see `categorical_column_with_vocabulary_file`."""
@@ -165,7 +165,7 @@ def sequence_categorical_column_with_vocabulary_file(
 def sequence_categorical_column_with_vocabulary_list(
     key: str,
     vocabulary_list: Sequence[Any],
-    dtype: Any = None,
+    dtype: object = None,
     default_value: int = -1,
     num_oov_buckets: int = 0,
 ) -> SequenceCategoricalColumn:

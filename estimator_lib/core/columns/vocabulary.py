@@ -102,7 +102,7 @@ def categorical_column_with_vocabulary(
 def categorical_column_with_vocabulary_list(
     key: str,
     vocabulary_list: Sequence[Any],
-    dtype: Any = None,
+    dtype: object = None,
     default_value: int = -1,
     num_oov_buckets: int = 0,
 ) -> VocabularyColumn:
@@ -134,7 +134,7 @@ def categorical_column_with_vocabulary_file(
     key: str,
     vocabulary_file: str,
     vocabulary_size: int | None = None,
-    dtype: Any = "string",
+    dtype: object = "string",
     default_value: int | None = None,
     num_oov_buckets: int = 0,
     file_format: str | None = None,

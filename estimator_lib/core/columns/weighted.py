@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Container
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from estimator_lib.core.columns._base import (
     CategoricalColumn,
@@ -62,7 +62,7 @@ class WeightedColumn(CategoricalColumn):
 
 
 def weighted_categorical_column(
-    categorical_column: CategoricalColumn, weight_feature_key: str, dtype: Any = "float32"
+    categorical_column: CategoricalColumn, weight_feature_key: str, dtype: object = "float32"
 ) -> WeightedColumn:
     """Categories that count as much as their weights say.
 

@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from estimator_lib.core.section import Section, explain
+from estimator_lib.core.units import Unit
 
 _Mark = Annotated[str, Field(min_length=1, max_length=1)]
 _MaybeMark = Annotated[str, Field(max_length=1)]
@@ -53,6 +54,15 @@ class CsvDialect(Section):
             getattr(self, name) == CsvDialect.model_fields[name].default
             for name in ("quote", "escape", "decimal", "thousands")
         )
+
+    @property
+    def _has_marks_only(self) -> bool:
+        """Whether nothing is said but how numbers are written."""
+        return (self.quote, self.escape) == ('"', "")
+
+    def unit(self, sign: str) -> Unit:
+        """How numbers with a sign are written beside these marks."""
+        return Unit(sign=sign.strip(), decimal=self.decimal, thousands=self.thousands)
 
     @property
     def dialect(self) -> dict[str, Any]:

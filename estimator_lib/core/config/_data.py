@@ -16,6 +16,7 @@ from estimator_lib.core import labels
 from estimator_lib.core.config._csv import CsvDialect
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.core.section import Section
+from estimator_lib.core.units import Unit
 
 FieldType = Literal["string", "int", "float"]
 DeclaredType = Literal["string", "int", "float", "text"]
@@ -194,6 +195,9 @@ class Data(CsvDialect):
     """Field types; those not given follow from the columns, else from the first rows. A string
     that is a number, date or time in every row is written in its one form (1.0 is 1); text leaves
     it as it is, for codes such as the version 1.10."""
+    units: dict[str, Annotated[str, Field(min_length=1, max_length=16)]] | None = None
+    """Numbers that are written with a unit: the field and its sign, which stands before the number
+    or behind it, as in $1,234.50, 5 kg or 12.5%; "%" divides by 100. Another unit is refused."""
     encoding: str = "utf-8"
     """Of CSV: utf-8, utf-16, latin-1 or any other of Python's text encodings."""
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
@@ -220,8 +224,20 @@ class Data(CsvDialect):
     def _list_fields(self) -> Self:
         if self.encoding != "utf-8" and self.format != "csv":
             raise ValueError(f"encoding is for csv; texts of {self.format} are UTF-8")
-        if not self._is_plain and self.format != "csv":
-            raise ValueError(f"quote, escape, decimal and thousands are for csv, not {self.format}")
+        if self.format != "csv" and not (self._is_plain or (self.units and self._has_marks_only)):
+            raise ValueError(
+                f"quote, escape, decimal and thousands are for csv, not {self.format}; decimal and "
+                "thousands for fields with units too"
+            )
+        for name, sign in (self.units or {}).items():
+            if name in self.fields:
+                raise ValueError(f"{name!r} is in units and in fields; a unit is for one number")
+            if self.types.get(name, "float") != "float":
+                raise ValueError(
+                    f"{name!r} is in units and a {self.types[name]} in types; keep units"
+                )
+            if not sign.strip() or any(mark.isdigit() or mark in "+-.," for mark in sign):
+                raise ValueError(f"units.{name} must be a sign without digits; got {sign!r}")
         for name, field in self.fields.items():
             if self.format == "csv" and field.separator is None:
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")
@@ -252,13 +268,19 @@ class Data(CsvDialect):
         return {name: "string" if kind == "text" else kind for name, kind in self._declared.items()}
 
     @property
+    def written_with(self) -> dict[str, Unit]:
+        """How the numbers of fields with a unit are written."""
+        return {name: self.unit(sign) for name, sign in (self.units or {}).items()}
+
+    @property
     def as_written(self) -> list[str]:
         """Fields whose texts stay as they are written."""
         return [name for name, kind in self._declared.items() if kind == "text"]
 
     @property
     def _declared(self) -> dict[str, DeclaredType]:
-        return {**self.types, **{name: field.kind for name, field in self.fields.items()}}
+        several = {name: field.kind for name, field in self.fields.items()}
+        return {**self.types, **several, **dict.fromkeys(self.units or {}, "float")}
 
     def patterns(self) -> dict[str, list[str]]:
         """File patterns per split; the split is "" where rows decide. None of BigQuery."""

@@ -40,12 +40,12 @@ def land(
             path.unlink(missing_ok=True)
             continue
         rows = table.filter(pc.equal(table["month"], month))
-        flights.write_rows(_damaged(rows) if damage and month == months else rows, path)
+        flights.write_rows(_damage(rows) if damage and month == months else rows, path)
         paths.append(path)
     return paths
 
 
-def _damaged(rows: Any) -> Any:
+def _damage(rows: Any) -> Any:
     import pyarrow.compute as pc
 
     for name, values in (

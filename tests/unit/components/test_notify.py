@@ -42,7 +42,7 @@ def test_failure_is_posted_with_the_step_and_the_reason(webhook, monkeypatch, ca
     webhook.answers = [200]
     monkeypatch.setenv(notify.WEBHOOK, webhook.address)
     monkeypatch.setenv(FAILURE, "train: The loss is not finite.")
-    notify.told("FAILED", "Task exit-handler-1 failed.", "flights", "run-7")
+    notify.tell("FAILED", "Task exit-handler-1 failed.", "flights", "run-7")
     (body,) = webhook.got
     assert body == {
         "text": "flights failed: train: The loss is not finite.",
@@ -57,11 +57,11 @@ def test_failure_is_posted_with_the_step_and_the_reason(webhook, monkeypatch, ca
 def test_where_the_reason_is_not_known_it_says_how_to_find_it(monkeypatch, capsys):
     monkeypatch.delenv(notify.WEBHOOK, raising=False)
     monkeypatch.delenv(FAILURE, raising=False)
-    notify.told("FAILED", "Task exit-handler-1 failed.", "flights", "run-7")
+    notify.tell("FAILED", "Task exit-handler-1 failed.", "flights", "run-7")
     said = capsys.readouterr().out
     assert "Task exit-handler-1 failed." in said
     assert "runs show run-7" in said
-    notify.told("SUCCEEDED", "", "flights", "run-7")
+    notify.tell("SUCCEEDED", "", "flights", "run-7")
     assert capsys.readouterr().out == "flights succeeded\n"
 
 
@@ -117,13 +117,13 @@ def test_in_a_pod_the_end_is_told_as_the_steps_tell_it(server, capsys, name):
         server.logs[node] = kubeflow_runs.log("error: No such file.", code=2)
     verdict = "verdict: refused: auc is 0.66, below the minimum 0.99."
     server.logs["flights-dzjdh-373570907"] = kubeflow_runs.log(verdict)
-    notify.told("RUNNING", "", "flights", run)
+    notify.tell("RUNNING", "", "flights", run)
     assert capsys.readouterr().out == f"{TOLD[name]}\n"
 
 
 def test_steps_whose_end_is_not_known_yet_are_looked_at_again(server, capsys):
     run = kubeflow_runs.add(server, "running")
-    notify.told("COMPLETE", "", "flights", run)
+    notify.tell("COMPLETE", "", "flights", run)
     assert capsys.readouterr().out == "flights succeeded\n"
     assert len(server.requests) == notify.LOOKS
 
@@ -132,7 +132,7 @@ def test_steps_whose_end_is_not_known_yet_are_looked_at_again(server, capsys):
 def test_server_that_does_not_answer_leaves_what_kubeflow_gave(server, capsys, status):
     run = kubeflow_runs.add(server, "failed")
     server.fail("GET", "/v1beta1/", status)
-    notify.told("FAILED", "", "flights", run)
+    notify.tell("FAILED", "", "flights", run)
     said = capsys.readouterr().out
     assert f"HTTP Error {status}" in said
     assert f"flights failed. `estimator-pipelines runs show {run}`" in said
@@ -141,7 +141,7 @@ def test_server_that_does_not_answer_leaves_what_kubeflow_gave(server, capsys, s
 def test_server_that_keeps_a_pod_waiting_is_given_up(server, monkeypatch, capsys):
     monkeypatch.setattr(notify, "PATIENCE_S", 0.05)
     monkeypatch.setattr(notify, "_get", lambda _: time.sleep(1))
-    notify.told("RUNNING", "", "flights", "run-7")
+    notify.tell("RUNNING", "", "flights", "run-7")
     assert capsys.readouterr().out.startswith("flights ended")
 
 
@@ -149,13 +149,13 @@ def test_token_of_the_pod_is_sent(server, tmp_path, monkeypatch, capsys):
     server.token = "-".join(("of", "the", "pod"))
     (tmp_path / "token").write_text(f"{server.token}\n")
     monkeypatch.setenv("KF_PIPELINES_SA_TOKEN_PATH", str(tmp_path / "token"))
-    notify.told("RUNNING", "", "flights", kubeflow_runs.add(server, "succeeded"))
+    notify.tell("RUNNING", "", "flights", kubeflow_runs.add(server, "succeeded"))
     assert capsys.readouterr().out == "flights succeeded\n"
 
 
 def test_outside_a_pod_no_server_is_asked(server, monkeypatch, capsys):
     monkeypatch.delenv("KFP_POD_NAME")
-    notify.told("SUCCEEDED", "", "flights", "run-7")
+    notify.tell("SUCCEEDED", "", "flights", "run-7")
     assert server.requests == []
     assert capsys.readouterr().out == "flights succeeded\n"
 
@@ -183,7 +183,7 @@ def test_webhook_that_may_come_back_is_asked_again(webhook, answers, posts, said
 def test_no_address_makes_the_step_fail_nor_is_it_shown(address, monkeypatch, capsys):
     monkeypatch.setattr(notify, "PAUSE_S", 0.001)
     monkeypatch.setenv(notify.WEBHOOK, address)
-    notify.told("SUCCEEDED", "", "flights", "run-7")
+    notify.tell("SUCCEEDED", "", "flights", "run-7")
     said = capsys.readouterr().out
     assert "not posted" in said
     assert address not in said

@@ -10,6 +10,7 @@ from components.steps import tune_trial
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.errors import ConfigError, Reason, StorageError
 from estimator_lib.tuning import search
+from estimator_lib.tuning.trials import ForkedTrials
 
 PART = TunePart.model_validate(
     {
@@ -30,21 +31,18 @@ PART = TunePart.model_validate(
 )
 
 
-class Trials(tune_trial.Forked):
-    """Runs `body(number, ask)` instead of a training."""
-
-    def __init__(self, body, directory):
-        super().__init__(PART, "", "", directory)
-        self.parallel, self._body = 2, body
-
-    def _try(self, number, values, theirs):
-        self._work(number).mkdir(exist_ok=True)
-        return self._body(number, lambda step, value: tune_trial._asked(theirs, step, value))
+OPTIONS = PART.tune
 
 
 def run(body, directory):
-    with Trials(body, directory) as trials:
-        return search.run(PART.tune, trials, directory)
+    """Searches with `body(number, ask)` in place of a training."""
+
+    def train(values, work, ask):
+        work.mkdir(exist_ok=True)
+        return body(int(work.name.removeprefix("trial-")), ask)
+
+    with ForkedTrials(train, directory) as trials:
+        return search.run(OPTIONS, trials, directory)
 
 
 def test_evaluations_are_told_and_directories_removed(tmp_path):
@@ -97,16 +95,18 @@ def test_mistake_in_the_configuration_ends_the_search_with_exit_code_2(tmp_path)
         run(body, tmp_path)
 
 
-def test_interrupt_in_the_middle_of_a_fork_is_not_lost(tmp_path):
-    class Slow(Trials):
-        def _fork(self, theirs, body):
-            os.kill(os.getpid(), signal.SIGINT)
-            return super()._fork(theirs, body)
+def test_interrupt_in_the_middle_of_a_fork_is_not_lost(tmp_path, monkeypatch):
+    fork = os.fork
 
+    def interrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", interrupted)
     handler = signal.getsignal(signal.SIGINT)
-    with Slow(lambda number, ask: time.sleep(60), tmp_path) as trials:
+    with ForkedTrials(lambda *_: time.sleep(60), tmp_path) as trials:
         with pytest.raises(KeyboardInterrupt):
-            search.run(PART.tune, trials, tmp_path)
+            search.run(OPTIONS, trials, tmp_path)
         assert list(trials._running) == [0]  # known, so that it is ended with the others
     assert signal.getsignal(signal.SIGINT) is handler
 

@@ -93,7 +93,7 @@ def test_schedule_caches_only_where_it_says_so(server, path, caching):
         [f"schedule={{cron: '0 0 3 * * *', caching: {str(caching).lower()}}}"],
     )
     connection = client.Connection(client.address(server.host, environment={}))
-    schedules.apply(connection, schedules.wanted(config, spec))
+    schedules.apply(connection, schedules.declare(config, spec))
     (body,) = server.posted("/recurringruns")
     sent = tasks(pipeline_of(body))
     assert any(sent.values()) is (caching and sent.keys() != {"predict", "notify"})

@@ -1,9 +1,12 @@
 import json
 import pathlib
+import re
 
+import click
 import pytest
 import yaml
 
+from components import predict_job
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config as configuration
 from pipelines import cli, compiling
@@ -209,3 +212,104 @@ def test_a_uri_for_a_path_of_this_machine_is_refused(example, words, tmp_path, m
     assert left.value.code == 2
     assert "got the URI" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "data"]
+
+
+def every_command(command=cli.commands, words=()):
+    """Yields the words of each command, and its help."""
+    with click.Context(command, info_name=" ".join(words)) as context:
+        yield words, " ".join(command.get_help(context).split())
+        if isinstance(command, click.Group):
+            for name in command.list_commands(context):
+                yield from every_command(command.get_command(context, name), (*words, name))
+
+
+def test_settings_that_help_texts_advise_are_accepted():
+    advised = {
+        setting
+        for _, text in every_command()
+        for setting in re.findall(r"override one setting of the configuration, such as (\S+)", text)
+    }
+    assert "cluster.steps.train.memory=8Gi" in advised
+    tune = "tune=@pipelines/examples/flights/tune.yaml"
+    for setting in advised:
+        configuration.load(FLIGHTS, [tune, setting])
+
+
+def test_commands_and_options_keep_their_names():
+    found = {" ".join(words) for words, _ in every_command()}
+    assert found == {
+        "", "run", "compile", "katib", "predict", "config", "config check", "config schema",
+        "models", "models list", "models show", "models rollback", "statistics", "validate",
+        "preprocess", "submit", "schedule", "schedule apply", "schedule list", "schedule pause",
+        "schedule resume", "schedule delete", "runs", "runs list", "runs show", "runs logs",
+        "report",
+    }  # fmt: skip
+    help_ = {" ".join(words): text for words, text in every_command()}
+    for option in ("--set", "--param", "--once", "--cache / --no-cache", "--wait", "--token-file"):
+        assert option in help_["submit"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["runn"], "'run'"),
+        (["run"], "'CONFIG'"),
+        (["run", "a.yaml", "--outptu", "b"], "'--output'"),
+        (["runs", "list", "--limit", "0"], "0 is not in the range"),
+        (["statistics", "a.csv", "-o", "b", "--type", "int"], "expected FIELD=TYPE, got 'int'"),
+        (["predict", "model", "a.csv", "-o", "b.csv", "--keep"], "requires an argument"),
+    ],
+)
+def test_words_that_are_no_command_are_refused_in_two_lines(capsys, words, said):
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ")
+    assert said in first
+    assert second.startswith("See `estimator-pipelines ")
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["models"], ["runs"]], ids=["nothing", "models", "runs"]
+)  # fmt: skip
+def test_a_group_alone_says_what_there_is(capsys, words):
+    with pytest.raises(SystemExit) as left:
+        cli.main(words)
+    assert left.value.code == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+def test_values_in_a_row_and_repeated_ones_reach_predict(monkeypatch, tmp_path, capsys):
+    given = {}
+
+    def score_files(patterns, **options):
+        given.update(options, patterns=patterns)
+        return predict_job.Scored(rows=1, left_out=0, faults=(), files=1, version="1")
+
+    monkeypatch.setattr(predict_job, "score_files", score_files)
+    words = ["predict", str(tmp_path), "a.csv", "b.csv", "-o", str(tmp_path / "out.csv")]
+    more = ["--keep", "x", "y z", "--missing", "", "-999", "NA", "--keep", "w", "--csv", "quote='"]
+    assert cli.main([*words, *more, "--skip-bad-rows"]) == 0
+    assert list(given["patterns"]) == ["a.csv", "b.csv"]
+    assert list(given["keep"]) == ["x", "y z", "w"]
+    assert list(given["missing"]) == ["", "-999", "NA"]
+    assert given["csv"] == {"quote": "'", "delimiter": ","}
+    assert given["skip_bad_rows"] is True
+    assert "scored 1 rows" in capsys.readouterr().out
+
+
+def test_an_interrupt_ends_with_130_and_a_damaged_file_does_not(example, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_run, "run", interrupt)
+    assert cli.main(["run", str(example)]) == 130
+    assert "nothing is broken" in capsys.readouterr().err
+
+    def end(*_, **__):
+        raise EOFError("compressed file ended")
+
+    monkeypatch.setattr(local_run, "run", end)
+    with pytest.raises(click.Abort):
+        cli.main(["run", str(example)])

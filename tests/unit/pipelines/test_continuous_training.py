@@ -74,7 +74,7 @@ def test_resources_can_be_changed_for_one_run_of_a_compiled_pipeline():
 
 def test_the_schedule_is_monthly_one_at_a_time_and_computes_anew(compiled):
     config = configuration.load(MONTHLY)
-    want = schedules.wanted(config, specification.check(compiled[0], "monthly"))
+    want = schedules.declare(config, specification.check(compiled[0], "monthly"))
     assert want.declared.cron == "0 0 6 1 * *"
     assert (want.declared.max_concurrency, want.declared.catchup) == (1, False)
     assert want.declared.caching is False

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.image import IMAGE
+from components import IMAGE
 from estimator_lib.core.config import Cluster
 from pipelines import pods
 from tests import katib_trial

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from components import workflow
+from components.steps import workflow
 from estimator_lib.core.errors import PipelineError, Reason
 from pipelines import cli, specification
-from pipelines.cluster import client, inspection, runs, testing, waiting
+from pipelines.cluster import client, inspection, terminal, testing, waiting
 from tests import kubeflow_runs
 
 SPEC = specification.check(testing.pipeline({"data": ("STRING", "")}, name="flights"), "spec")
@@ -247,7 +247,7 @@ def test_out_of_memory_is_told_as_argo_tells_it():
             node["outputs"]["exitCode"] = "137"
 
     found = changed("failed", change)
-    assert found.failed().attempts[-1].exit_code == 137
+    assert found.find_failed().attempts[-1].exit_code == 137
     ended = workflow.conclude(found, lambda _: "step 1\nstep 2\n")
     assert ended.reason == "main: OOMKilled (exit code 137)"
 
@@ -310,7 +310,7 @@ def test_run_without_steps_yet_has_no_log(server, command):
     [(0, "0 s"), (59.4, "59 s"), (65, "1 min 05 s"), (3660, "1 h 01 min"), (-3, "0 s")],
 )
 def test_durations_read_well(seconds, text):
-    assert runs.duration(seconds) == text
+    assert terminal.duration(seconds) == text
 
 
 HOST = os.environ.get("KFP_HOST", "")
@@ -326,7 +326,7 @@ def test_a_real_server_is_read_as_the_double_is(command):
         told = inspection.inspect(connection, connection.run(run.id))
         names = [step.name for step in told.workflow.steps]
         assert len(names) == len(set(names)) > 0
-        assert run.name in runs.show(told, NOW)
+        assert run.name in terminal.show(told, NOW)
         if run.state == "FAILED":
             assert told.conclusion.outcome in (workflow.Outcome.FAILED, workflow.Outcome.TERMINATED)
         for step in told.workflow.steps:

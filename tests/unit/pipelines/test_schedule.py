@@ -28,7 +28,7 @@ def connection(server):
 
 def want(text="cron: '0 0 3 * * *'", spec=SPEC):
     config = configuration.load(FLIGHTS, [f"schedule={{{text}}}"])
-    return schedules.wanted(config, spec)
+    return schedules.declare(config, spec)
 
 
 def verbs(server):

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 import yaml
 
-from components import tune_once
+from components.steps import tune_once
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
 from pipelines import cli, compiling, katib, specification
@@ -83,7 +83,7 @@ def test_schedules_of_two_pipelines_of_one_configuration_do_not_replace_each_oth
     for settings in (["pipeline=training"], COMMITTED["flights-batch-prediction"]):
         config = load(*settings, "schedule={interval_s: 3600}")
         spec = specification.check(compiling.compile_text(config), "spec")
-        names.add(schedules.wanted(config, spec).name)
+        names.add(schedules.declare(config, spec).name)
     assert names == {"flights", "flights-batch-prediction"}
 
 

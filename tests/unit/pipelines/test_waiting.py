@@ -49,6 +49,30 @@ def test_a_run_that_succeeds_ends_with_0_and_tells_each_change_once(server, subm
     assert out.endswith("succeeded from the cache: nothing was computed anew\n")
 
 
+def test_a_run_that_refused_its_model_ends_with_3(server, submit):
+    server.logs["flights-dzjdh-373570907"] = kubeflow_runs.log("verdict: refused: auc is 0.66.")
+    over = kubeflow_runs.manifest("refused")
+    code, out, err = submit(ends(server, "SUCCEEDED", workflow=over))
+    assert (code, err) == (3, "")
+    assert out.endswith("export did not run: refused: auc is 0.66.\n")
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("verdict: not_evaluated: no row.", "export did not run: not_evaluated: no row.\n"),
+        (None, "Cannot read the log of step evaluate"),
+    ],
+)
+def test_a_model_not_known_to_be_refused_ends_with_0_and_says_why(server, submit, log, said):
+    if log is not None:
+        server.logs["flights-dzjdh-373570907"] = kubeflow_runs.log(log)
+    over = kubeflow_runs.manifest("refused")
+    code, out, err = submit(ends(server, "SUCCEEDED", workflow=over))
+    assert (code, err) == (0, "")
+    assert said in out
+
+
 def test_a_run_whose_steps_cannot_be_read_is_followed_by_its_state(server, submit):
     code, out, err = submit(ends(server, "FAILED", error="no such image"))
     assert code == 2

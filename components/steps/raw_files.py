@@ -1,14 +1,21 @@
-"""What the commands about raw data do; TensorFlow and Beam are imported when they run."""
+"""Raw files outside a pipeline: statistics, judgement by a schema, the preprocess step alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from components.quiet import startup_lines_hidden
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
+
+from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import config
+
+with startup_lines_hidden():
+    from transforms import dataset
+    from transforms import preprocess as job
+    from transforms.beam import object_store, runners
+    from transforms.validating import anomalies
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,7 @@ class Files:
         types: Field -> "string", "int" or "float".
         encoding: Of CSV.
         lists: Field with several values -> what stands between them, or "".
+        units: Field of numbers -> the sign that they are written with, such as "%".
         slices: Fields whose every value gets statistics of its own.
         runner_options: Beam options.
     """
@@ -34,6 +42,7 @@ class Files:
     types: Mapping[str, str] = dataclasses.field(default_factory=dict)
     encoding: str = "utf-8"
     lists: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    units: Mapping[str, str] = dataclasses.field(default_factory=dict)
     slices: Sequence[str] = ()
     runner_options: Sequence[str] = ()
 
@@ -56,9 +65,7 @@ def statistics(files: Files, output: str) -> tuple[Looked, str]:
     Raises:
         EstimatorLibError: see `transforms.dataset.find` and `compute`.
     """
-    computed, schema, looked = _computed(files)
-    from transforms import dataset
-
+    computed, schema, looked = _compute(files)
     return looked, dataset.write(output, computed, schema)
 
 
@@ -79,10 +86,7 @@ def validate(
     Raises:
         EstimatorLibError: a file cannot be read.
     """
-    computed, inferred, looked = _computed(files)
-    from transforms import dataset
-    from transforms.validating import anomalies
-
+    computed, inferred, looked = _compute(files)
     found = dataset.judge(
         computed, schema, environment=environment, previous=previous, serving=serving
     )
@@ -92,20 +96,6 @@ def validate(
     return looked, lines, any(line.startswith("error") for line in lines)
 
 
-def look(part: config.PreprocessPart, base_dir: pathlib.Path) -> int:
-    """Judges headers and first rows of a configuration's files, without TensorFlow and Beam.
-
-    Returns:
-        How many rows were seen.
-
-    Raises:
-        EstimatorLibError: see `transforms.validating.first_look.check`.
-    """
-    from transforms.validating import first_look
-
-    return first_look.check(part, str(base_dir))
-
-
 def preprocess(
     part: config.PreprocessPart,
     *,
@@ -113,21 +103,14 @@ def preprocess(
     output: str,
     runner_options: Sequence[str] = (),
     analysis_cache: str | None = None,
-) -> Any:
+) -> job.PreprocessSummary:
     """Runs the preprocess step alone, into `output`/examples, /transform and /statistics.
 
     `output` and `analysis_cache` may be URIs.
 
-    Returns:
-        A `transforms.preprocess.PreprocessSummary`.
-
     Raises:
         EstimatorLibError: see `transforms.preprocess.run`.
     """
-    with startup_lines_hidden():
-        from transforms import preprocess as job
-        from transforms.beam import object_store
-
     return job.run(
         part,
         base_dir=str(base_dir),
@@ -139,11 +122,9 @@ def preprocess(
     )
 
 
-def _computed(files: Files) -> tuple[Any, Any, Looked]:
-    with startup_lines_hidden():
-        from transforms import dataset
-        from transforms.beam import runners
-
+def _compute(
+    files: Files,
+) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema, Looked]:
     runners.use_for_files(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.
     patterns = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in files.patterns]
@@ -155,6 +136,7 @@ def _computed(files: Files) -> tuple[Any, Any, Looked]:
         types=files.types,
         encoding=files.encoding,
         lists=files.lists,
+        units=files.units,
         slices=files.slices,
     )
     computed, schema = dataset.compute(found, files.runner_options)

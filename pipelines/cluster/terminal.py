@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 
-from components.workflow import Outcome, State, Step
+from components.steps.workflow import Outcome, State, Step
 from pipelines.cluster import inspection
 from pipelines.cluster.client import Run
 from pipelines.cluster.inspection import Inspection
@@ -61,11 +61,15 @@ def show(found: Inspection, now: datetime.datetime) -> str:
     ]
     if found.workflow is not None and found.workflow.steps:
         rows = [
-            (step.name, step.state, str(len(step.attempts) or ""), _worked(step, now))
+            (step.name, step.state, str(len(step.attempts) or ""), _step_time(step, now))
             for step in found.workflow.steps
         ]
         lines += ["", table(("STEP", "STATE", "ATTEMPTS", "TOOK"), rows)]
-    said = [text for text in (sentence(found), _others(found), found.missing, _next(found)) if text]
+    said = [
+        text
+        for text in (sentence(found), _further_messages(found), found.missing, _advice(found))
+        if text
+    ]
     return "\n".join([*lines, *([""] if said else []), *said])
 
 
@@ -83,7 +87,7 @@ def sentence(found: Inspection) -> str:
     return f"run {found.run.name} {state(found.run)}: {told}" if told else ""
 
 
-def _others(found: Inspection) -> str:
+def _further_messages(found: Inspection) -> str:
     """What Kubeflow says about further steps that failed, or have not ended."""
     steps = found.workflow.steps if found.workflow else ()
     open_ = (State.FAILED, State.PENDING, State.RUNNING)
@@ -91,7 +95,7 @@ def _others(found: Inspection) -> str:
     return "\n".join(f"{step.name}, {step.state}: {step.message}" for step in told)
 
 
-def _next(found: Inspection) -> str:
+def _advice(found: Inspection) -> str:
     """The one command that tells more."""
     workflow, step = found.workflow, found.conclusion.step
     if workflow is None:
@@ -108,7 +112,7 @@ def _next(found: Inspection) -> str:
     return f"next      estimator-pipelines runs logs {found.run.id} {step.name}"
 
 
-def _worked(step: Step, now: datetime.datetime) -> str:
+def _step_time(step: Step, now: datetime.datetime) -> str:
     return _took(step.started, step.ended, now) if step.attempts else ""
 
 

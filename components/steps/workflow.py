@@ -106,7 +106,7 @@ class Workflow:
     message: str
     steps: tuple[Step, ...]
 
-    def failed(self) -> Step | None:
+    def find_failed(self) -> Step | None:
         """Returns the step that made the run fail: the first that failed, else was terminated."""
         by_state = {step.state: step for step in reversed(self.steps)}
         return by_state.get(State.FAILED) or by_state.get(State.TERMINATED)
@@ -138,6 +138,11 @@ class Conclusion:
     step: Step | None = None
     reason: str = ""
     exit_code: int | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether its model is known to have been refused."""
+        return self.outcome is Outcome.REFUSED and self.reason.startswith("refused")
 
     @property
     def sentence(self) -> str:
@@ -224,7 +229,7 @@ def conclude(workflow: Workflow, log: Callable[[Step], str | None]) -> Conclusio
         log: Gives the log of a step's last attempt, or None where it cannot be had. It is asked
             only for the step that decides.
     """
-    step = workflow.failed()
+    step = workflow.find_failed()
     if step is not None:
         return _failure(step, log)
     steps = [step for step in workflow.steps if not step.handler]
@@ -333,7 +338,7 @@ class _Reader:
         title = _title(task, numbers)
         kind = self._templates[template]
         if not kind.get("dag"):  # one pod that does a task of Kubeflow's own, such as an import
-            yield self._worked(title, name, otherwise)
+            yield self._read_single(title, name, otherwise)
         elif _executes(kind):
             yield self._step(title, name, otherwise)
         else:
@@ -345,30 +350,30 @@ class _Reader:
             around = self._attempts(name)
             pods = [pod for one in around for pod in self._attempts(f"{one['name']}.{_EXECUTOR}")]
             last = self._nodes.get(f"{around[-1]['name']}.{_EXECUTOR}") if around else None
-            return self._ended(title, last or node, pods)
+            return self._read_node(title, last or node, pods)
         drivers = self._attempts(name + _DRIVER)
         if drivers and drivers[-1]["phase"] in ("Failed", "Error"):
-            return dataclasses.replace(self._ended(title, drivers[-1], drivers), driver=True)
+            return dataclasses.replace(self._read_node(title, drivers[-1], drivers), driver=True)
         if node is not None:
             otherwise = _without_node(node, otherwise)
         message = drivers[-1].get("message", "") if otherwise is State.PENDING and drivers else ""
         return Step(name=title, state=otherwise, message=message)
 
-    def _worked(self, title: str, name: str, otherwise: State) -> Step:
+    def _read_single(self, title: str, name: str, otherwise: State) -> Step:
         """A step that is one node, with its attempts below it."""
         node = self._nodes.get(name)
         if node is None:
             return Step(name=title, state=otherwise)
-        return self._ended(title, node, self._attempts(name))
+        return self._read_node(title, node, self._attempts(name))
 
     def _failed_driver(self, title: str, name: str, numbers: Sequence[int]) -> Iterator[Step]:
         """Of a group of steps: it is told only where it keeps them all from running."""
         drivers = self._attempts(name)
         if drivers and drivers[-1]["phase"] in ("Failed", "Error"):
-            ended = self._ended(_title(title, numbers), drivers[-1], drivers)
+            ended = self._read_node(_title(title, numbers), drivers[-1], drivers)
             yield dataclasses.replace(ended, driver=True)
 
-    def _ended(
+    def _read_node(
         self, title: str, node: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]
     ) -> Step:
         phase = node["phase"]

@@ -1,6 +1,6 @@
 """One trial as a program, for a tuner that is not ours, such as Katib.
 
-    python -m components.tune_once
+    python -m components.steps.tune_once
 
 What it does is in its environment, for tuners put a command into a shell's line, where blanks and
 quotation marks mean something else:
@@ -41,7 +41,7 @@ METRIC_LINE = r"^\S+ ([^\s=]+)=(-?[0-9.]+(?:e[+-]?[0-9]+)?)$"
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Request:
     """What the environment asks for."""
 
     part: TunePart
@@ -54,11 +54,11 @@ class Asked:
 def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.environ) -> None:
     """Trains once; ends the process with the exit code of a step."""
     argparse.ArgumentParser(
-        prog="components.tune_once",
+        prog="components.steps.tune_once",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
-    with _own_marker(), step():
+    with _replace_marker(), step():
         asked = read_environment(environment)
         from components.steps.tune_trial import measure
 
@@ -66,12 +66,12 @@ def main(arguments: Sequence[str] = (), environment: Mapping[str, str] = os.envi
         with storage.temporary_directory() as folder:
             examples, transform = (str(asked.prepared / n) for n in ("examples", "transform"))
             work = pathlib.Path(folder) / "model"
-            last = measure(asked.part, asked.values, examples, transform, work, _tell(metric))
+            last = measure(asked.part, asked.values, examples, transform, work, _reporter(metric))
         say(metric, last)
 
 
 @contextlib.contextmanager
-def _own_marker() -> Iterator[None]:
+def _replace_marker() -> Iterator[None]:
     """At the end makes the file that says how the trial ended one that its shell may write to.
 
     Katib's collector runs as root and marks a trial that it stops; then the trial's shell, which
@@ -87,7 +87,7 @@ def _own_marker() -> Iterator[None]:
             marker.write_text(text)
 
 
-def read_environment(environment: Mapping[str, str]) -> Asked:
+def read_environment(environment: Mapping[str, str]) -> Request:
     """Returns what the environment's variables ask for.
 
     Raises:
@@ -102,7 +102,7 @@ def read_environment(environment: Mapping[str, str]) -> Asked:
             )
     part = TunePart.from_json(environment[CONFIG])
     settings = [text for name, text in environment.items() if name.startswith(VALUE)]
-    return Asked(
+    return Request(
         part=part,
         values=read(part.tune, settings),
         prepared=pathlib.Path(environment[PREPARED]),
@@ -138,7 +138,7 @@ def read(options: Tune, settings: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def text(value: Any) -> str:
+def text(value: object) -> str:
     """Returns a choice as one line of YAML, such as `[128, 64]` or `Adam`.
 
     A tuner puts it as it is into the JSON of a manifest, of which Kubernetes expands dollars. What
@@ -175,7 +175,7 @@ def _value(name: str, parameter: Parameter, given: str) -> Any:
     )
 
 
-def _tell(metric: str) -> Any:
+def _reporter(metric: str) -> Any:
     def ask(_: int, value: float) -> bool:
         say(metric, value)
         return False

@@ -1,51 +1,39 @@
-"""The command `report`: what a run's evaluation says, and where its page is."""
+"""`report`: what a run's evaluation says, and where its page is."""
 
 from __future__ import annotations
 
-import argparse
 import pathlib
-import sys
+import webbrowser
 from collections.abc import Mapping
 from typing import Any
 
+import click
+
 from estimator_lib.core import storage
-from pipelines.local_path import local_path
+from pipelines.commands.imports import defer_imports
+from pipelines.commands.options import LOCAL_PATH, say
+
+with defer_imports(__name__):
+    from components import report as reports
 
 
-def add_command(commands: Any) -> None:
-    """Adds `report` to the command line.
+@click.command()
+@click.argument("place", metavar="RUN_DIR|URI")
+@click.option("--output", type=LOCAL_PATH, metavar="HTML", help="copy the page there")
+@click.option("--open", "show", is_flag=True, help="open the page in a browser")
+def report(place: str, output: pathlib.Path | None, show: bool) -> None:
+    """Print verdict, reasons and metrics of a run, and where its page is.
 
-    Args:
-        commands: What `ArgumentParser.add_subparsers` returned.
+    RUN_DIR is the output directory of a run, or what its evaluate step wrote, here or in a bucket.
     """
-    report = commands.add_parser(
-        "report",
-        help="show what a run's evaluation says, and where its page is",
-        description="Print verdict, reasons and metrics of a run, and the place of its page.",
-    )
-    report.add_argument(
-        "place",
-        metavar="RUN_DIR|URI",
-        help="output directory of a run, or an evaluate step's outputs, here or in a bucket",
-    )
-    report.add_argument("--output", type=local_path, metavar="HTML", help="copy the page there")
-    report.add_argument("--open", action="store_true", help="open the page in a browser")
-    report.set_defaults(command=_report)
-
-
-def _report(parsed: argparse.Namespace) -> None:
-    from components import report
-
-    found = report.find(parsed.place)
-    place = found.place
-    if parsed.output is not None:
-        storage.write_bytes(parsed.output, found.page)
-        place = str(parsed.output)
-    sys.stdout.write(f"{text(found.evaluation)}\npage       {place}\n")
-    if parsed.open:
-        import webbrowser
-
-        webbrowser.open(place if "://" in place else pathlib.Path(place).resolve().as_uri())
+    found = reports.find(place)
+    page = found.place
+    if output is not None:
+        storage.write_bytes(output, found.page)
+        page = str(output)
+    say(f"{text(found.evaluation)}\npage       {page}")
+    if show:
+        webbrowser.open(page if "://" in page else pathlib.Path(page).resolve().as_uri())
 
 
 def text(evaluation: Mapping[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""What `estimator-pipelines` can do: a module for each group of commands, options and all."""

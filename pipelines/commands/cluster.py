@@ -1,0 +1,295 @@
+"""`submit`, `schedule` and `runs`: what talks to a cluster."""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, Unpack
+
+import click
+
+from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from pipelines.commands.imports import defer_imports
+from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_option
+
+with defer_imports(__name__):
+    from estimator_lib.core import config as configuration
+    from pipelines import compiling, specification
+    from pipelines.cluster import arguments, client, inspection, schedules, terminal, waiting
+
+_FINGERPRINT = "data_fingerprint"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class _Server(TypedDict):
+    host: str | None
+    namespace: str
+    token_file: str | None
+    ca_file: str | None
+
+
+def _server_options(function: _Command) -> _Command:
+    """Adds where the server is and how to be let in, as `_connect` takes it."""
+    for add in (
+        click.option("--ca-file", metavar="FILE", help="certificates to trust"),
+        click.option(
+            "--token-file",
+            metavar="FILE",
+            help="file with the token (default: the one that ESTIMATOR_PIPELINES_TOKEN_FILE "
+            "names, else ESTIMATOR_PIPELINES_TOKEN is the token)",
+        ),
+        click.option("--namespace", default="", help="profile, on servers of many users"),
+        click.option("--host", metavar="URL", help="default: KF_PIPELINES_ENDPOINT"),
+    ):
+        function = add(function)
+    return function
+
+
+def _connect(**server: Unpack[_Server]) -> client.Connection:
+    where = client.address(
+        server["host"],
+        namespace=server["namespace"],
+        token_file=server["token_file"],
+        certificate=server["ca_file"],
+    )
+    return client.Connection(where)
+
+
+@click.command()
+@click.argument("target", type=LOCAL_PATH, metavar="CONFIG|SPEC")
+@set_option("cluster.steps.train.memory=8Gi")
+@click.option(
+    "--param", multiple=True, metavar="NAME=VALUE", help="a pipeline parameter (may be repeated)"
+)
+@click.option("--name", help="of the run (default: the pipeline and the time)")
+@click.option(
+    "--once",
+    metavar="KEY",
+    help="start nothing if a run with this key, such as 2026-11, and the same pipeline and "
+    "parameters goes on or has succeeded",
+)
+@click.option("--experiment", help="group of runs (default: the pipeline)")
+@click.option("--service-account", help="Kubernetes account that runs the steps")
+@click.option("--pipeline-root", metavar="URI", help="where artifacts go")
+@click.option(
+    "--cache/--no-cache",
+    default=None,
+    help="take unchanged steps from the cache (default: where data_fingerprint is given; the "
+    "cluster itself does not see that files on a volume have changed); steps that publish, or "
+    "read the newest served model, run always",
+)
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="follow the run to its end; exit code 0 if it succeeded, 3 if its model was refused (and "
+    "the log of the step that judged it is there to say so), 2 if it failed, 75 if it may succeed "
+    "when tried again",
+)
+@click.option("--dry-run", is_flag=True, help="check everything, send nothing")
+@_server_options
+def submit(
+    target: pathlib.Path,
+    settings: Sequence[str],
+    param: Sequence[str],
+    name: str | None,
+    once: str | None,
+    experiment: str | None,
+    service_account: str | None,
+    pipeline_root: str | None,
+    cache: bool | None,
+    wait: bool,
+    dry_run: bool,
+    **server: Unpack[_Server],
+) -> int:
+    """Start a run of a configuration, which is compiled first, or of a compiled pipeline.
+
+    Parameters are checked before anything is sent.
+    """
+    spec, account = _read_target(target, settings)
+    parameters = arguments.check(spec, arguments.parse(spec, param))
+    if dry_run:
+        say(f"pipeline {spec.name} and its parameters are valid; nothing was sent")
+        return 0
+    connection = _connect(**server)
+    submission = connection.submit(
+        spec,
+        parameters,
+        name=name,
+        once=once,
+        experiment=experiment,
+        service_account=service_account or account,
+        pipeline_root=pipeline_root,
+        caching=_caching(cache, spec, parameters),
+    )
+    run = submission.run
+    how = "started" if submission.new else f"nothing to do, {run.state.lower()} already:"
+    say(f"{how} {run.name}\nid    {run.id}\npage  {submission.link}")
+    return _wait(connection, run) if wait else 0
+
+
+def _read_target(
+    path: pathlib.Path, settings: Sequence[str]
+) -> tuple[specification.Specification, str | None]:
+    """Returns the pipeline to run, and the service account that its configuration names."""
+    if specification.is_compiled(path):
+        if settings:
+            raise ConfigError(
+                f"{path} is compiled already, so --set cannot change it. Submit the "
+                "configuration, or use --param.",
+                reason=Reason.CONFLICT,
+            )
+        return specification.read(path), None
+    config, spec = _compile(path, settings)
+    return spec, config.cluster.service_account
+
+
+def _compile(
+    path: pathlib.Path, settings: Sequence[str]
+) -> tuple[configuration.RunConfiguration, specification.Specification]:
+    config = configuration.load(path, settings)
+    return config, specification.check(compiling.compile_text(config), config.name)
+
+
+def _wait(connection: client.Connection, run: client.Run) -> int:
+    try:
+        ended = waiting.follow(connection, run.id, say)
+    except KeyboardInterrupt:
+        say(f"\nThe run goes on; look at it with `runs show {run.id}`.")
+        return 130
+    code = waiting.exit_code(ended)
+    said = terminal.sentence(ended)
+    if ended.run.state == waiting.SUCCEEDED:
+        for text in filter(None, (said, ended.missing)):
+            say(text)
+        return code
+    said = said or f"run {run.name} {terminal.state(ended.run)}"
+    sys.stderr.write("\n".join(filter(None, (f"error: {said}", ended.missing))) + "\n")
+    return code
+
+
+def _caching(
+    wanted: bool | None, spec: specification.Specification, parameters: Mapping[str, Any]
+) -> bool | None:
+    """Whether steps may come from the cache; None leaves it to a pipeline that is not ours."""
+    if wanted is None and _FINGERPRINT in spec.parameters:
+        return bool(parameters.get(_FINGERPRINT, spec.parameters[_FINGERPRINT].default))
+    return wanted
+
+
+@click.group()
+def schedule() -> None:
+    """Run a pipeline on a cluster by the clock."""
+
+
+@schedule.command()
+@config_argument
+@set_option("cluster.steps.train.memory=8Gi")
+@_server_options
+def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]) -> None:
+    """Create the schedule of a configuration, or replace it if it differs.
+
+    Applying the same again changes nothing.
+    """
+    want = schedules.declare(*_compile(path, settings))
+    done = schedules.apply(_connect(**server), want)
+    state = "active" if done.enabled else "paused"
+    hint = ""
+    if not done.enabled and want.declared.enabled:
+        hint = f"; `schedule resume {want.name}` makes it active"
+    say(f"schedule {want.name}: {done.change}, {state}{hint}")
+
+
+@schedule.command("list")
+@_server_options
+def list_schedules(**server: Unpack[_Server]) -> None:
+    """List schedules."""
+    say(terminal.schedules(schedules.listing(_connect(**server)), _now()))
+
+
+@schedule.command()
+@click.argument("name")
+@_server_options
+def pause(name: str, **server: Unpack[_Server]) -> None:
+    """Start no more runs until resumed."""
+    changed = schedules.pause(_connect(**server), name)
+    say(f"schedule {name}: {'paused' if changed else 'was paused already'}")
+
+
+@schedule.command()
+@click.argument("name")
+@_server_options
+def resume(name: str, **server: Unpack[_Server]) -> None:
+    """Start runs again."""
+    changed = schedules.resume(_connect(**server), name)
+    say(f"schedule {name}: {'active' if changed else 'was active already'}")
+
+
+@schedule.command()
+@click.argument("name")
+@_server_options
+def delete(name: str, **server: Unpack[_Server]) -> None:
+    """Delete a schedule; its runs stay."""
+    connection = _connect(**server)
+    for one in schedules.require(connection, name):
+        schedules.delete(connection, one)
+    say(f"schedule {name}: deleted")
+
+
+@click.group()
+def runs() -> None:
+    """Look at runs on a cluster. RUN is the id or the name of one."""
+
+
+@runs.command("list")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="how many",
+)
+@click.option("--name", help="only runs of exactly this name")
+@_server_options
+def list_runs(limit: int, name: str | None, **server: Unpack[_Server]) -> None:
+    """List runs, newest first."""
+    say(terminal.listing(_connect(**server).runs(limit=limit, name=name), _now()))
+
+
+@runs.command()
+@click.argument("run")
+@_server_options
+def show(run: str, **server: Unpack[_Server]) -> None:
+    """Show a run's steps, and why it failed."""
+    connection = _connect(**server)
+    say(terminal.show(inspection.inspect(connection, connection.run(run)), _now()))
+
+
+@runs.command()
+@click.argument("run")
+@click.argument("step", nargs=-1)
+@_server_options
+def logs(run: str, step: Sequence[str], **server: Unpack[_Server]) -> None:
+    """Print what a step has written.
+
+    STEP is its name as `runs show` has it; by default the step that failed, else the last.
+    """
+    connection = _connect(**server)
+    found = connection.run(run)
+    workflow = connection.workflow(found.id)
+    chosen = inspection.choose(found, workflow, " ".join(step) or None)
+    try:
+        sys.stdout.write(connection.log(found.id, chosen))
+    except PipelineError as error:
+        if error.retryable:
+            raise
+        command = inspection.kubectl(workflow, chosen)
+        raise PipelineError(
+            f"{error.message} While its pod is there, this shows it: {command}", reason=error.reason
+        ) from error
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
