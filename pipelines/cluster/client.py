@@ -533,7 +533,7 @@ def _message(body: object, tokens: Iterable[str] = ()) -> str:
             text = str(content.get("message") or content.get("error") or text)
     for token in tokens:
         encoded = base64.b64encode(token.encode()).decode().rstrip("=")
-        for written in (token, _quoted(token), encoded):
+        for written in (token, _quote_path(token), encoded):
             text = text.replace(written, "***")
     return _short(text)
 

@@ -95,7 +95,7 @@ def test_step_and_command_line_say_what_a_library_met(monkeypatch, capsys, fault
     said = capsys.readouterr().out
     assert said.startswith("error: ")
     assert "/there/x" in said
-    monkeypatch.setattr(cli, "_check", fails(fault))
+    monkeypatch.setattr(cli.commands, "main", fails(fault))
     assert cli.main(["config", "check", "x.yaml"]) == code
     said = capsys.readouterr().err
     assert said.startswith("error: ")
