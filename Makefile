@@ -1,6 +1,7 @@
 # Each target does its own set-up: a .venv with the exact versions of requirements.txt.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' estimator_lib/core/version.py)
 READY := .venv/.ready
 FLIGHTS := pipelines/examples/flights
 RETRAINING := pipelines/examples/retraining
@@ -76,7 +77,7 @@ specs-check:
 	@$(MAKE) --no-print-directory specs CHECK=--check
 
 image:
-	docker build -t estimator-pipelines-python:0.1.0 .
+	docker build -t estimator-pipelines-python:$(VERSION) .
 
 clean:
 	rm -rf .venv runs $(FLIGHTS)/data $(RETRAINING)/data

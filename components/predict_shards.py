@@ -19,7 +19,7 @@ from components.predict_job import KIND, Scored
 from components.steps import raw_rows
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
-from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core.errors import ConfigError, DataError, EstimatorLibError, Reason, quote
 from estimator_lib.core.progress import Progress
 from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
@@ -311,7 +311,14 @@ def _columns(
         for column, ending in zip(flat.T, endings, strict=True):
             if column.dtype == object:
                 column = [cell.decode(errors="replace") for cell in column]
-            columns[f"{name}_{ending}" if width > 1 else name] = pa.array(column)
+            title = f"{name}_{ending}" if width > 1 else name
+            if title in rows.texts:
+                raise ConfigError(
+                    f"Field {quote(title)} of predict.keep is called as a prediction of the "
+                    "model. Leave it away, or rename it in the data.",
+                    reason=Reason.DUPLICATE,
+                )
+            columns[title] = pa.array(column)
     return pa.table(columns)
 
 

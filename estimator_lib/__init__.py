@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from estimator_lib.core.version import VERSION as __version__  # noqa: F401
+
 _MODULES = {
     "estimator_lib.specs": ("EstimatorSpec", "EvalSpec", "ModeKeys", "TrainSpec"),
     "estimator_lib.estimator": ("Estimator",),

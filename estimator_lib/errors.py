@@ -5,7 +5,7 @@ Layer 1. `core.errors` has the others; it does not know TensorFlow.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import tensorflow as tf
 
@@ -16,9 +16,9 @@ class _OfTensorFlow:
     """What TensorFlow's errors keep and ours have no operation for."""
 
     message: str = ""
-    _op: Any = None
-    _node_def: Any = None
-    _experimental_payloads: ClassVar[dict[str, Any]] = {}
+    op: None = None
+    node_def: None = None
+    experimental_payloads: ClassVar[dict[str, bytes]] = {}
 
     def __str__(self) -> str:
         return self.message

@@ -164,6 +164,18 @@ def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset:
     return iterator._dataset
 
 
+# --- Feature columns --------------------------------------------------------------------------
+
+
+def initializer_and_name(shared: object) -> tuple[Callable[..., tf.Tensor] | None, str]:
+    """Returns how a table that embedding columns of `tf.feature_column` share is made, and named.
+
+    Args:
+        shared: The `shared_embedding_column_creator` of one of them.
+    """
+    return shared._initializer, shared._name  # type: ignore[attr-defined]
+
+
 # --- Keras ------------------------------------------------------------------------------------
 
 

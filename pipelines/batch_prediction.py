@@ -7,8 +7,8 @@ from kfp import dsl
 
 from components.predict import predict
 from estimator_lib.core.config import RunConfiguration, Step
+from estimator_lib.core.version import VERSION
 from pipelines import definitions, notification, placement
-from pipelines.training import RELEASE
 
 STEPS: tuple[Step, ...] = ("predict",)
 
@@ -27,7 +27,7 @@ def build(config: RunConfiguration) -> Any:
         base_dir: str = root,
         model: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
-        code_version: str = RELEASE,
+        code_version: str = VERSION,
         **resources: str,
     ) -> None:
         with notification.exit_handler(config, resources):

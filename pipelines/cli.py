@@ -10,6 +10,7 @@ import click
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import EstimatorLibError
+from estimator_lib.core.version import VERSION
 
 INTERRUPTED = 130
 
@@ -26,6 +27,7 @@ _COMMANDS = {
     "submit": ("cluster:submit", "start a run on a cluster"),
     "schedule": ("cluster:schedule", "run a pipeline on a cluster by the clock"),
     "runs": ("cluster:runs", "look at runs on a cluster"),
+    "migrate": ("migrating:migrate", "tell the edits that a program for tf.estimator needs"),
     "report": ("reports:report", "show what a run's evaluation says, and where its page is"),
 }
 """Of each command its module and name below `pipelines.commands`, and what it does."""
@@ -51,6 +53,7 @@ class _Commands(click.Group):
             formatter.write_dl([(name, about) for name, (_, about) in _COMMANDS.items()])
 
 
+@click.version_option(VERSION, message="%(version)s")
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

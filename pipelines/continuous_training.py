@@ -15,6 +15,7 @@ from kfp import dsl
 from components.preprocess import preprocess
 from components.train import train
 from estimator_lib.core.config import RunConfiguration, Step
+from estimator_lib.core.version import VERSION
 from pipelines import definitions, notification, placement, training
 
 STEPS: tuple[Step, ...] = training.STEPS
@@ -38,7 +39,7 @@ def build(config: RunConfiguration) -> Any:
         champion: str = f"{root}/serving" if root else "",
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
-        code_version: str = training.RELEASE,
+        code_version: str = VERSION,
         **resources: str,
     ) -> None:
         with notification.exit_handler(config, resources):

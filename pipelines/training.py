@@ -15,10 +15,9 @@ from components.export import export
 from components.preprocess import preprocess
 from components.train import train
 from estimator_lib.core.config import RunConfiguration, Step
+from estimator_lib.core.version import VERSION
 from pipelines import definitions, notification, placement
 
-RELEASE = "0.1.0"
-"""Code version of compiled pipelines; local runs use a digest of the sources instead."""
 STEPS: tuple[Step, ...] = ("preprocess", "train", "evaluate", "export")
 
 
@@ -53,7 +52,7 @@ def build(config: RunConfiguration) -> Any:
         champion: str = f"{root}/serving" if root and config.evaluate.compares else "",
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
-        code_version: str = RELEASE,
+        code_version: str = VERSION,
         **resources: str,
     ) -> None:
         with notification.exit_handler(config, resources):

@@ -21,6 +21,7 @@ from components.trial import trial
 from components.tune import tune
 from estimator_lib.core.config import RunConfiguration, Step
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.version import VERSION
 from pipelines import definitions, notification, placement, training
 
 STEPS: tuple[Step, ...] = ("preprocess", "tune", "train", "evaluate", "export")
@@ -55,7 +56,7 @@ def build(config: RunConfiguration) -> Any:
         champion: str = f"{root}/serving" if root else "",
         serving_dir: str = f"{root}/serving" if root else "",
         data_fingerprint: str = "",
-        code_version: str = training.RELEASE,
+        code_version: str = VERSION,
         **resources: str,
     ) -> None:
         with notification.exit_handler(config, resources):

@@ -22,7 +22,7 @@ import apache_beam as beam
 from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, labels, manifest, storage
+from estimator_lib.core import config, description, labels, manifest, storage
 from estimator_lib.core.errors import (
     DataError,
     EstimatorLibError,
@@ -144,20 +144,21 @@ def run(
         source = source.resolved(analysis.logical)
         quarantined = quarantine.check(analysis, part.data)
         _require_rows(analysis, splits.names(part.data.split))
+        of_files = {n: split.without(source.ages) for n, split in _in_order(analysis).items()}
         computed = {
-            name: statistics.dataset_statistics(name, split)
-            for name, split in _in_order(analysis).items()
+            name: statistics.dataset_statistics(name, split) for name, split in of_files.items()
         }
-        statistics.add_common_histograms(computed, _in_order(analysis))
+        statistics.add_common_histograms(computed, of_files)
         anomalies = policy.judge(computed) if policy is not None else {}
         resolved = resolution.resolve(columns, analysis, source.class_label)
+        source = dataclasses.replace(source, ages={})  # they have been learned from
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(object_store.committed(examples_dir))
         _write_transform(commits, transform_dir, resolved, source)
         writer = commits.enter_context(object_store.committed(statistics_dir))
         label = labels.to_json(config.described(part.heads))
         schema = statistics.infer_schema(
-            analysis.splits["train"],
+            of_files["train"],
             labels=[field for own in part.heads.values() for field in own.raw_fields],
         )
         write_statistics(writer, computed, schema, anomalies)
@@ -476,7 +477,11 @@ def _write_examples(
     output: str,
     runner_options: Sequence[str],
 ) -> None:
-    described = storage.canonical_json(graph.description(resolved, source.features, source.logical))
+    described = storage.canonical_json(
+        description.Description(
+            columns=resolved, raw_fields=source.features, types=source.logical
+        ).to_json()
+    )
     kept = {name: file.kept for name, file in analysis.files.items()}
     threads = runners.threads(runner_options)
     total = sum(split.kept for split in analysis.splits.values())

@@ -17,7 +17,7 @@ from typing import Any
 import estimator_lib
 from estimator_lib import heads
 from estimator_lib.core import columns as fc
-from estimator_lib.core import constructors, labels, manifest
+from estimator_lib.core import constructors, description, labels, manifest
 from estimator_lib.core.config import TrainPart
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, quote
 from estimator_lib.training import history
@@ -53,8 +53,7 @@ class Trained:
 
 def read_columns(transform_dir: str) -> dict[str, fc.Column]:
     """Returns the resolved columns of a transform artifact, by their name in the configuration."""
-    content = json.loads((pathlib.Path(transform_dir) / "columns.json").read_text())
-    return {name: fc.from_json(column) for name, column in content["columns"].items()}
+    return dict(description.read(transform_dir).columns)
 
 
 def build_estimator(

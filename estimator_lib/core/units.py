@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import re
 
+from estimator_lib.core.errors import ConfigError, Reason, quote
+
 _SPACE = "[ \u00a0\u202f]*"
 
 
@@ -24,6 +26,9 @@ class Unit:
         decimal: What stands before the fraction.
         thousands: What stands between the thousands; "" for nothing.
 
+    Raises:
+        ConfigError: the sign could be part of a number.
+
     Example:
         >>> euro = Unit(sign="€", decimal=",", thousands=".")
         >>> euro.number("-1.234,50 €"), euro.number("1234,5"), euro.number("$5")
@@ -35,6 +40,14 @@ class Unit:
     sign: str
     decimal: str = "."
     thousands: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.sign.strip() or any(mark.isdigit() or mark in "+-.," for mark in self.sign):
+            raise ConfigError(
+                f"Unit {quote(self.sign)} cannot be read behind a number: expected a sign without "
+                "digits, + - . and the comma, such as % or kg. Correct units.",
+                reason=Reason.INVALID_VALUE,
+            )
 
     @property
     def rewrites(self) -> tuple[tuple[str, str], tuple[str, str]]:

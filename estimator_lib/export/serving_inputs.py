@@ -6,7 +6,6 @@ Layer 3.
 from __future__ import annotations
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,8 +13,9 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_lib import variables
+from estimator_lib.core import description
 from estimator_lib.core.columns import MISSING_INT
-from estimator_lib.core.errors import ConfigError, ExportError, Reason, quote
+from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.export.receivers import (
     ServingInputReceiver,
     SupervisedInputReceiver,
@@ -140,15 +140,15 @@ def build_transformed_serving_input_receiver_fn(
         transform_dir: What preprocessing left: `transform_fn/` and `columns.json`.
 
     Raises:
-        ExportError: the directory holds no transform graph.
+        DataError: the directory holds no transform graph.
     """
     folder = pathlib.Path(transform_dir)
-    fields = _raw_fields(folder)
+    fields = description.read(folder).raw_fields
     parse = {name: _parsed_as(kind) for name, kind in sorted(fields.items())}
 
     def receiver_fn() -> ServingInputReceiver:
         with tf.init_scope():
-            transform = tf.saved_model.load(str(folder / "transform_fn"))
+            graph = tf.saved_model.load(str(folder / "transform_fn"))
         examples = _placeholder(tf.string, [None], "examples")
         # What a request feeds by field are the parsed tensors themselves; so both ways of
         # asking run the same graph from there on.
@@ -156,10 +156,10 @@ def build_transformed_serving_input_receiver_fn(
         lists = [name for name, kind in fields.items() if kind.endswith("[]")]
         raw |= {n: tf.sparse.to_dense(raw[n], _MISSING[fields[n][:-2]]) for n in lists}
         return ServingInputReceiver(
-            _transformed(transform, fields, raw),
+            _transformed(graph, fields, raw),
             raw,
             {"examples": {"examples": examples}},
-            resources=(transform,),
+            resources=(graph,),
             raw_fields=True,
         )
 
@@ -173,31 +173,20 @@ def raw_transform(transform_dir: str) -> Callable[[Mapping[str, Any]], dict[str,
         transform_dir: What preprocessing left.
 
     Raises:
-        ExportError: the directory holds no transform graph.
+        DataError: the directory holds no transform graph.
     """
     folder = pathlib.Path(transform_dir)
-    fields = _raw_fields(folder)
+    fields = description.read(folder).raw_fields
     return functools.partial(
         _transformed, tf.saved_model.load(str(folder / "transform_fn")), fields
     )
 
 
-def _raw_fields(folder: pathlib.Path) -> dict[str, str]:
-    try:
-        found: dict[str, str] = json.loads((folder / "columns.json").read_text())["raw_fields"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ExportError(
-            f"Transform directory {folder} cannot be read: {error}. Run preprocess again.",
-            reason=Reason.FILE_NOT_FOUND,
-        ) from error
-    return found
-
-
 def _transformed(
-    transform: tf.Module, fields: Mapping[str, str], raw: Mapping[str, Any]
+    graph: tf.Module, fields: Mapping[str, str], raw: Mapping[str, Any]
 ) -> dict[str, Any]:
     lists = {n: _without_ends(raw[n]) for n, kind in fields.items() if kind.endswith("[]")}
-    return dict(transform.transform_fn({**raw, **lists}))
+    return dict(graph.transform_fn({**raw, **lists}))
 
 
 def _parsed_as(kind: str) -> Any:

@@ -16,7 +16,7 @@ from estimator_lib.core import values as grammar
 from estimator_lib.core.columns import dates
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError
 from estimator_lib.features import _lowering as lowering
-from estimator_lib.features._lowering import Batch, Features, Ids, Part
+from estimator_lib.features._lowering import Batch, Features, Ids, Part, Spec
 from estimator_lib.features.numeric import normalized, number
 
 _DAY = 86_400
@@ -140,11 +140,18 @@ def _single(column: dates.DateColumn, key: str, batch: Batch) -> tf.Tensor:
     texts = batch.texts(column, key)
     if texts.shape.rank == 1:
         return texts
+    if texts.shape.rank == 2 and texts.shape[1] is None:  # of a sparse or ragged tensor
+        return tf.reshape(texts, (tf.shape(texts)[0],))
     raise SchemaError(
         f"Feature {key!r} has the wrong shape: expected one date per example for column "
         f"{column.name!r}, got {texts.shape}. Give one.",
         reason=Reason.TYPE_MISMATCH,
     )
+
+
+@lowering.parsed.register
+def _parsed(column: dates.DateColumn) -> Spec:
+    return {field: tf.io.FixedLenFeature((1,), tf.string, "") for field in column.reads}
 
 
 @lowering.ids.register

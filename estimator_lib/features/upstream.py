@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.tensorflow_internals import initializer_and_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,12 +100,13 @@ def from_feature_column(column: Any) -> fc.Column:
         return fc.indicator_column(_category(column.categorical_column))
     if kind == "SharedEmbeddingColumn":
         shared = column.shared_embedding_column_creator
+        initializer, name = initializer_and_name(shared)
         return fc.shared_embeddings(
             [_category(column.categorical_column)],
             shared.dimension,
             column.combiner,
-            shared._initializer,
-            shared._name,
+            initializer,
+            name,
             column.max_norm,
         )[0]
     if kind == "EmbeddingColumn":

@@ -1,7 +1,7 @@
 """Optimizers, learning-rate schedules and the one place that makes a training step."""
 
 from estimator_lib.optimizers import schedules
-from estimator_lib.optimizers._base import Optimizer
+from estimator_lib.optimizers._base import Now, Optimizer
 from estimator_lib.optimizers.minimize import (
     AppliesGradients,
     OptimizerLike,
@@ -20,6 +20,7 @@ __all__ = [
     "Adam",
     "AppliesGradients",
     "Ftrl",
+    "Now",
     "Optimizer",
     "OptimizerLike",
     "RMSProp",

@@ -2,9 +2,12 @@
 
 Layer 2. An optimizer is its `rule`, the equation of its paper on tensors. Three forms follow:
 
-* compiled (a step for XLA): the rule itself, on whole variables or on the rows with a gradient;
-* dense and by rows (everywhere else): TensorFlow's fused operation where `fused` names one, for
-  it reads and writes each number once; else the rule.
+* dense: TensorFlow's fused operation where `fused` names one, for it reads and writes each number
+  once; else the rule on whole variables;
+* by rows: its operation for rows, else the rule on the rows with a gradient;
+* compiled (a step for XLA): the same, but XLA lacks most operations for rows: the rule.
+
+So a rule is run or stands for the operation that does the same, and a test compares them.
 
 Slot variables live in the Estimator's store under `<variable name>/<optimizer>/<slot>`, so that
 they are in its checkpoints; an instance keeps nothing itself and can be used for several models.
@@ -15,7 +18,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import tensorflow as tf
 
@@ -41,6 +44,10 @@ class Now(NamedTuple):
 class Fused(Protocol):
     """TensorFlow's operations that do what a rule says."""
 
+    @property
+    def rows_compile(self) -> bool:
+        """Whether XLA has the operation for rows."""
+
     def dense(
         self, grad: tf.Tensor, variable: tf.Variable, slots: Sequence[tf.Variable]
     ) -> tf.Operation:
@@ -65,6 +72,7 @@ class Apply:
     name: str
     slots: tuple[str, ...]
     arguments: Mapping[str, object]
+    rows_compile: ClassVar[bool] = False
 
     def dense(
         self, grad: tf.Tensor, variable: tf.Variable, slots: Sequence[tf.Variable]
@@ -212,11 +220,11 @@ class Optimizer(abc.ABC):
             before = gradients.decay(variable, now.rate * self.weight_decay)
         with tf.control_dependencies(before):
             slots = [self._slot(variable, *slot) for slot in self.slots.items()]
-            fused = None if variables.for_xla() else self.fused(now)
+            fused = self.fused(now)
             if isinstance(grad, tf.IndexedSlices):
                 grad = gradients.unique_rows(grad, variable)
                 if not self.moves_all_rows:
-                    if fused is not None:
+                    if fused is not None and (fused.rows_compile or not variables.for_xla()):
                         return fused.rows(grad, variable, slots)
                     return self._rewrite_rows(grad, [variable, *slots], now)
                 grad = gradients.dense_of(grad, variable)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tensorflow as tf
 
@@ -25,6 +25,7 @@ class _Descent:
     """SGD without momentum: TensorFlow's operations for it are a pair of their own."""
 
     rate: tf.Tensor
+    rows_compile: ClassVar[bool] = True
 
     def dense(
         self, grad: tf.Tensor, variable: tf.Variable, slots: Sequence[tf.Variable]

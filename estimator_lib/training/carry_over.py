@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import description, manifest, storage
 from estimator_lib.core.config import Estimator
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.core.progress import Progress
@@ -32,7 +32,7 @@ from estimator_lib.training import checkpoints, warm_start
 
 CARRIED = "assets.extra"
 """Directory of a published model with what it carries of its training, beside the weights."""
-COLUMNS = "columns.json"
+COLUMNS = description.NAME
 DECLARATION = "model.json"
 _ANEW = "Train one model from the beginning with --set train.warm_start=null."
 _MAX_COMBINATIONS = 1_000_000
@@ -132,7 +132,7 @@ def explained(model_dir: str | None, estimator: Trainable) -> Iterator[None]:
 def _carried(model_dir: pathlib.Path) -> tuple[dict[str, fc.Column], Estimator]:
     """Returns the columns and the declaration of a published model."""
     try:
-        columns = json.loads((model_dir / CARRIED / COLUMNS).read_text())["columns"]
+        described = (model_dir / CARRIED / COLUMNS).read_bytes()
         declaration = json.loads((model_dir / CARRIED / DECLARATION).read_text())
     except FileNotFoundError as error:
         raise ConfigError(
@@ -141,7 +141,7 @@ def _carried(model_dir: pathlib.Path) -> tuple[dict[str, fc.Column], Estimator]:
             reason=Reason.FILE_NOT_FOUND,
         ) from error
     estimator = Estimator.model_validate(declaration["config"]["estimator"])
-    return {name: fc.from_json(column) for name, column in columns.items()}, estimator
+    return dict(description.parse(described, str(model_dir / CARRIED / COLUMNS)).columns), estimator
 
 
 def _tables(

@@ -48,6 +48,14 @@ def _file_options(function: _Command) -> _Command:
             help="a field with several values, and what stands between them (may be repeated)",
         ),
         click.option(
+            "--unit",
+            "units",
+            multiple=True,
+            type=Pair("FIELD=SIGN"),
+            metavar="FIELD=SIGN",
+            help="numbers written with a sign, such as --unit off=% (may be repeated)",
+        ),
+        click.option(
             "--missing",
             multiple=True,
             metavar="TEXT",
@@ -156,6 +164,7 @@ class _Given(TypedDict):
     types: Sequence[tuple[str, str]]
     encoding: str
     lists: Sequence[tuple[str, str]]
+    units: Sequence[tuple[str, str]]
     runner_options: Sequence[str]
 
 
@@ -168,6 +177,7 @@ def _files(given: _Given, slices: Sequence[str] = ()) -> raw_files.Files:
         types=dict(given["types"]),
         encoding=given["encoding"],
         lists=dict(given["lists"]),
+        units=dict(given["units"]),
         slices=slices,
         runner_options=given["runner_options"],
     )

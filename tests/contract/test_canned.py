@@ -287,10 +287,11 @@ def test_fields_may_have_any_name(tmp_path):
     )
     found = model.predictor(rows, "logistic")(rows)["logistic"]
     np.testing.assert_allclose(served["logistic"], found[1:], rtol=1e-6)
-    with pytest.raises(ExportError, match="cannot be named so"):
-        model.export_saved_model(
-            str(tmp_path / "e"), export.build_raw_serving_input_receiver_fn(rows)
-        )
+    raw = export.build_raw_serving_input_receiver_fn(rows)
+    path = model.export_saved_model(str(tmp_path / "raw"), raw).decode()
+    given = {"Größe (cm)": tf.constant([3.0]), "_kind of: it": tf.constant(["b"])}
+    served = tf.saved_model.load(path).signatures["predict"](**given)
+    np.testing.assert_allclose(served["logistic"], found[1:], rtol=1e-6)
 
 
 def test_tf_feature_columns_are_accepted(tmp_path):

@@ -160,6 +160,19 @@ def test_predict_rows_batches_and_keys(tmp_path):
         kept({"y": X})
 
 
+def test_labelled_predictions_keep_rows_together(tmp_path):
+    made = estimator(tmp_path).train(data(), steps=4)
+    found = list(made.labelled_predictions(data(shuffle=True)))
+    assert len(found) == 4
+    rows = np.concatenate([batch.features["x"] for batch in found])
+    predicted = np.concatenate([batch.predictions["y"] for batch in found])
+    np.testing.assert_allclose(predicted, made.predictor({"x": X[:1]})({"x": rows})["y"], rtol=1e-5)
+    labels = np.concatenate([batch.labels for batch in found])
+    np.testing.assert_allclose(rows @ [1.0, -2.0, 3.0] + 0.5, labels, rtol=1e-4, atol=1e-5)
+    with pytest.raises(DataError, match="never end"):
+        next(made.labelled_predictions(data(epochs=None)))
+
+
 def test_steps_and_max_steps(tmp_path):
     made = estimator(tmp_path)
     made.train(data(epochs=None), steps=3)
@@ -361,6 +374,20 @@ def test_hooks_see_the_steps_they_ask_for(tmp_path):
     assert every.steps == list(range(1, 13))
     assert fifth.steps == [5, 10]
     assert every.calls == ["begin", "end"]
+
+
+def test_hooks_for_sessions_run_when_an_input_left_at_its_end_begins_anew(tmp_path):
+    ran = []
+
+    class Counting(tf.compat.v1.train.SessionRunHook):
+        def after_run(self, run_context, run_values):
+            ran.append(run_context)
+
+    made = estimator(tmp_path)
+    made.train(data(), max_steps=4)
+    made.train(data(), steps=2, hooks=[Counting()])
+    assert made.get_variable_value("global_step") == 6
+    assert len(ran) == 2
 
 
 def test_profiles_are_written_for_tensorboard(tmp_path):

@@ -64,6 +64,15 @@ def test_evaluates_by_epochs_and_several_sets(tmp_path):
     assert set(metrics) == {"eval", "late"}
 
 
+def test_a_run_that_saves_nothing_evaluates_what_is_in_memory(tmp_path):
+    made = estimator(tmp_path, save_checkpoints_steps=None, save_checkpoints_secs=None)
+    metrics, _ = run(
+        made, tf_estimator.TrainSpec(data(), max_steps=3), tf_estimator.EvalSpec(data())
+    )
+    assert metrics["global_step"] == 3
+    assert made.latest_checkpoint() is None
+
+
 def test_rerun_at_max_steps_still_evaluates_and_exports(tmp_path):
     made = estimator(tmp_path)
     spec = tf_estimator.EvalSpec(data(), exporters=tf_estimator.FinalExporter("final", RECEIVER))

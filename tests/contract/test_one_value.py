@@ -7,27 +7,37 @@ import gzip
 import hashlib
 import io
 import json
+import math
+import os
 import pathlib
 import random
 import tempfile
+import uuid
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+import estimator_lib
+from components.steps import model as artifact
 from components.steps import raw_rows
+from estimator_lib import export, inputs
+from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
-from estimator_lib.core.values import Logical
+from estimator_lib.core.values import Logical, narrow
+from estimator_lib.export.saved_model import load_model
 from estimator_lib.export.serving_inputs import raw_transform
 from transforms.reading import readers
 from transforms.reading.files import InputFile
 from transforms.reading.rows import Field, Layout
 from transforms.testing import Job
 
-NUMERIC = ("i", "r", "b", "z")
-FIELDS = ("k", "c", *NUMERIC, "d", "t")
+NUMERIC = ("i", "r", "b", "z", "f", "s")
+OF_TEXT = ("k", "c", "d", "t", "h", "u", "j")
+FIELDS = (*OF_TEXT, *NUMERIC)
 SCHEMA = pa.schema(
     [
         ("k", pa.string()),
@@ -38,12 +48,17 @@ SCHEMA = pa.schema(
         ("z", pa.decimal128(20, 4)),
         ("d", pa.date32()),
         ("t", pa.timestamp("us")),
+        ("h", pa.time64("us")),
+        ("u", pa.string()),
+        ("j", pa.string()),
+        ("f", pa.float32()),
+        ("s", pa.int16()),
         ("y", pa.int64()),
     ]
 )
 COLUMNS = {
-    **{f"v_{name}": {"kind": "vocabulary", "field": name} for name in ("c", "k", "d", "t")},
-    **{name: {"kind": "numeric", "default": "mean"} for name in NUMERIC},
+    **{f"v_{name}": {"kind": "vocabulary", "field": name} for name in OF_TEXT},
+    **{n: {"kind": "numeric", "default": "mean", "normalize": "moments"} for n in NUMERIC},
     "c_x_t": {"kind": "crossed", "of": ["c", "t"], "buckets": 97},
     "r_bucket": {"kind": "bucketized", "field": "r", "quantiles": 4},
 }
@@ -52,7 +67,21 @@ AS_TEXT = {
     "all": {"kind": "crossed", "of": ["i", "r", "b", "z"], "buckets": 97},
 }
 
-TEXTS = ["a", "007", "a,b", 'say "x"', "two\nlines", "é", "1.0", "-", '5" pipe', ";", "'q", "b c"]
+TEXTS = [
+    "a",
+    "",
+    "007",
+    "a,b",
+    'say "x"',
+    "two\nlines",
+    "é",
+    "1.0",
+    "-",
+    '5" pipe',
+    ";",
+    "'q",
+    "b c",
+]
 
 
 def rows_of(seed, number=60):
@@ -66,7 +95,7 @@ def rows_of(seed, number=60):
     moment = dt.datetime(2020, 1, 1)  # noqa: DTZ001
     return [
         {
-            "k": "".join(draw.choices("ab ,;\"'0.", k=draw.randint(1, 4))),
+            "k": maybe("".join(draw.choices("ab ,;\"'0.", k=draw.randint(1, 4)))),
             "c": maybe(draw.choice(TEXTS)),
             "i": maybe(draw.choice([0, 1, -7, 2**53, draw.randint(-(2**31), 2**31)])),
             "r": maybe(draw.choice([0.1, 1.0, 1e-5, 2.5e10, draw.randint(-99999, 99999) / 100])),
@@ -74,6 +103,14 @@ def rows_of(seed, number=60):
             "z": maybe(decimal.Decimal(draw.randint(-99999, 99999)).scaleb(-draw.randint(0, 4))),
             "d": maybe(day + dt.timedelta(days=draw.randint(-700_000, 2_000_000))),
             "t": maybe(moment + dt.timedelta(milliseconds=draw.randint(-(10**12), 10**12))),
+            "h": maybe(
+                dt.time(draw.randrange(24), draw.randrange(60), 0, draw.randrange(3) * 1000)
+            ),
+            "u": maybe(str(uuid.UUID(int=draw.getrandbits(128), version=4))),
+            "j": maybe(json.dumps({"b": draw.choice("xé"), "a": draw.randrange(3)})),
+            "f": maybe(draw.choice([0.1, 1.5, -0.25, 1e-3, draw.randint(-999, 999) / 10])),
+            "s": maybe(draw.randint(-(2**15), 2**15 - 1)),
+            "y": maybe(draw.randrange(2)),
         }
         for _ in range(number)
     ]
@@ -88,9 +125,24 @@ def parquet(table, **options):
     return sink.getvalue()
 
 
+def text_of(field, value):
+    """What programs that know no types write."""
+    return str(np.float32(value)) if field == "f" else str(value)
+
+
 def with_types(table, **types):
     fields = [pa.field(f.name, types.get(f.name, f.type)) for f in table.schema]
     return table.cast(pa.schema(fields))
+
+
+def nested(table):
+    """A table whose UUIDs and JSON have types of their own."""
+    uuids = [None if v is None else uuid.UUID(v).bytes for v in table["u"].to_pylist()]
+    parsed = [None if v is None else json.loads(v) for v in table["j"].to_pylist()]
+    kinds = {"u": pa.array(uuids, pa.uuid()), "j": pa.array(parsed)}
+    for name, column in kinds.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
 
 
 def pandas_frame(table):
@@ -142,17 +194,18 @@ def by_duckdb(table, options):
 
 
 def tfrecord(table):
-    def feature(value):
+    def feature(field, value):
         if isinstance(value, bool | int):
-            return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+            return tf.train.Feature(int64_list=tf.train.Int64List(value=[int(value)]))
         if isinstance(value, float):
             return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(value).encode()]))
+        text = text_of(field, value).encode()
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[text]))
 
     with tempfile.NamedTemporaryFile() as file:
         with tf.io.TFRecordWriter(file.name) as sink:
             for row in table.to_pylist():
-                features = {n: feature(v) for n, v in row.items() if v is not None}
+                features = {n: feature(n, v) for n, v in row.items() if v is not None}
                 example = tf.train.Example(features=tf.train.Features(feature=features))
                 sink.write(example.SerializeToString())
         return file.read()
@@ -171,8 +224,8 @@ def dialect(**options):
         )
         sink.writerow(table.schema.names)
         for row in table.to_pylist():
-            cells = ["" if v is None else str(v) for v in row.values()]
-            numbers = {n for n in table.schema.names if n in ("r", "z")}
+            cells = ["" if v is None else text_of(n, v) for n, v in row.items()]
+            numbers = {n for n in table.schema.names if n in ("r", "z", "f")}
             sink.writerow(
                 cell.replace(".", given["decimal"]) if name in numbers else cell
                 for name, cell in zip(row, cells, strict=True)
@@ -191,7 +244,17 @@ WRITERS = {
     "other types": (
         "parquet",
         lambda t: parquet(
-            with_types(t, t=pa.timestamp("ns", "UTC"), z=pa.decimal256(40, 9), c=pa.large_string()),
+            nested(
+                with_types(
+                    t,
+                    t=pa.timestamp("ns", "UTC"),
+                    z=pa.decimal256(40, 9),
+                    c=pa.large_string(),
+                    h=pa.time32("ms"),
+                    s=pa.float64(),
+                    y=pa.uint8(),
+                )
+            ),
             row_group_size=5,
         ),
         {},
@@ -217,7 +280,7 @@ WRITERS = {
 
 def as_texts(table):
     columns = {
-        name: [None if value is None else str(value) for value in table[name].to_pylist()]
+        name: [None if v is None else text_of(name, v) for v in table[name].to_pylist()]
         for name in table.schema.names
     }
     return pa.table(columns)
@@ -227,8 +290,7 @@ def as_texts(table):
 
 
 def table_of(rows):
-    labelled = [{**row, "y": at % 2} for at, row in enumerate(rows)]
-    return pa.Table.from_pylist(labelled, schema=SCHEMA)
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def digest(folder, names):
@@ -245,7 +307,7 @@ def outcome(root, written, columns, **data):
         root=root,
         files={"all": [content]},
         columns=columns,
-        label={"field": "y"},
+        label={"field": "y", "missing": "skip"},
         keep=["k", "t"],
         data={
             "format": form,
@@ -262,20 +324,31 @@ def outcome(root, written, columns, **data):
         if n not in ("inputs", "data_fingerprint", "transform_content")
     }
     described = json.loads((job.transform / "columns.json").read_text())
-    tables = {split: job.table(split).to_pydict() for split in ("train", "eval")}
-    statistics = digest(job.statistics, ["train.pb", "eval.pb", "schema.pbtxt"])
-    inputs = batch_inputs(root, written, described)
     return {
-        "examples": tables,
+        "examples": {split: job.table(split).to_pydict() for split in ("train", "eval")},
         "columns": described,
         "metadata": metadata,
-        "statistics": statistics,
-        "batch": {name: values.tolist() for name, values in inputs.items()},
+        "statistics": digest(job.statistics, ["train.pb", "eval.pb", "schema.pbtxt"]),
     }
 
 
-def batch_inputs(root, written, described):
-    """What the served model gets of the rows of a file, as batch prediction reads it."""
+def trained(root):
+    """A model of a job's examples, published to be asked by field."""
+    columns = artifact.read_columns(str(root / "out" / "transform"))
+    ready = [fc.transformed(column) for column in columns.values()]
+    model = estimator_lib.LinearClassifier(ready, model_dir=str(root / "model"))
+    examples = str(root / "out" / "examples")
+    model.train(inputs.examples_input(examples, "train", batch_size=8), steps=4)
+    receiver = export.build_transformed_serving_input_receiver_fn(str(root / "out" / "transform"))
+    return model.export_saved_model(str(root / "served"), receiver).decode()
+
+
+def scores(place, rows, signature="predict"):
+    return load_model(place, signature).predict(rows)["logistic"][:, 0].tolist()
+
+
+def batch_scores(root, written, described, place):
+    """Scores of the rows of a file, as batch prediction reads it."""
     form, content, said = written
     path = root / "scored"
     path.write_bytes(content)
@@ -289,24 +362,75 @@ def batch_inputs(root, written, described):
     )
     layout = Layout(format=form, fields=fields, **said)
     rows = readers.reader(form).read_rows(InputFile(name="scored", path=str(path)), layout)
-    return raw_rows.arrays(pa.Table.from_batches(chunk.batch for chunk in rows))
+    return scores(place, raw_rows.arrays(pa.Table.from_batches(chunk.batch for chunk in rows)))
 
 
-@pytest.fixture(scope="module", params=[(COLUMNS, 1), (AS_TEXT, 2)], ids=["numbers", "texts"])
+def asked(field, value):
+    """What a request writes; JSON, which no served model can read, in its one form."""
+    text = text_of(field, value)
+    return narrow(text)[1] if field == "j" else text
+
+
+def request_scores(table, place):
+    """Scores of requests that write values as programs do that know no types."""
+    given = {}
+    for name, (dtype, _) in load_model(place).inputs.items():
+        missing = "" if dtype == "string" else math.nan
+        written = (lambda v, n=name: asked(n, v)) if dtype == "string" else float
+        given[name] = [missing if v is None else written(v) for v in table[name].to_pylist()]
+    return scores(place, given)
+
+
+def example_scores(table, place):
+    """Scores of the table's rows as tf.Examples, with the types that the model takes."""
+    numbers = {n for n, (dtype, _) in load_model(place).inputs.items() if dtype != "string"}
+    examples = []
+    for row in table.to_pylist():
+        found = tf.train.Example()
+        for name, value in row.items():
+            feature = found.features.feature[name]
+            if value is None:
+                continue
+            if name in numbers:
+                feature.float_list.value.append(float(value))
+            else:
+                feature.bytes_list.value.append(asked(name, value).encode())
+        examples.append(found.SerializeToString())
+    return scores(place, {"examples": examples}, "examples:predict")
+
+
+@pytest.fixture(scope="module", params=[COLUMNS, AS_TEXT], ids=["numbers", "texts"])
 def expected(request, tmp_path_factory):
-    columns, seed = request.param
+    """A random table, what a job makes of it, a model, and the scores of its rows."""
+    columns = request.param
+    seed = int(os.environ.get("TABLE_SEED") or random.randrange(10**6))
     table = table_of(rows_of(seed))
     root = tmp_path_factory.mktemp("expected")
-    return table, columns, outcome(root, ("parquet", parquet(table), {}), columns)
+    written = ("parquet", parquet(table), {})
+    known = outcome(root, written, columns)
+    place = trained(root)
+    found = batch_scores(root, written, known["columns"], place)
+    assert len(set(found)) > 10
+    return seed, table, columns, known, place, found
 
 
 @pytest.mark.parametrize("writer", list(WRITERS))
 def test_table_gives_one_outcome_however_it_is_written(tmp_path, expected, writer):
-    table, columns, known = expected
+    seed, table, columns, known, place, known_scores = expected
     form, write, said = WRITERS[writer]
-    found = outcome(tmp_path, (form, write(table), said), columns)
+    written = (form, write(table), said)
+    found = outcome(tmp_path, written, columns)
     for part, value in found.items():
-        assert json.dumps(value, default=str) == json.dumps(known[part], default=str), part
+        told = f"{part} differs: TABLE_SEED={seed}"
+        assert json.dumps(value, default=str) == json.dumps(known[part], default=str), told
+    told = f"scores differ: TABLE_SEED={seed}"
+    assert batch_scores(tmp_path, written, found["columns"], place) == known_scores, told
+
+
+def test_rows_have_one_score_in_batch_and_in_requests(expected):
+    seed, table, _, _, place, known_scores = expected
+    assert request_scores(table, place) == known_scores, f"TABLE_SEED={seed}"
+    assert example_scores(table, place) == known_scores, f"TABLE_SEED={seed}"
 
 
 # --- The served model -------------------------------------------------------------------------

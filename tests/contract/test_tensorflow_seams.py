@@ -13,6 +13,8 @@ import tensorflow as tf
 
 import estimator_lib
 from estimator_lib import tensorflow_internals as internals
+from estimator_lib.core.errors import Reason
+from estimator_lib.errors import BadValueError, NotSavedError
 
 ROOT = pathlib.Path(estimator_lib.__file__).parent
 PRIVATE = ("tensorflow.python", "keras.src")
@@ -39,6 +41,15 @@ def test_no_other_module_imports_what_is_private():
 @pytest.mark.parametrize("name", internals.__all__)
 def test_each_name_is_there(name):
     assert getattr(internals, name) is not None
+
+
+def test_errors_of_ours_are_tensorflows():
+    for kind in (BadValueError, NotSavedError):
+        error = kind("what is wrong", reason=Reason.INVALID_VALUE)
+        assert (str(error), error.op, error.node_def) == ("what is wrong", None, None)
+        assert error.experimental_payloads == {}
+        with pytest.raises(tf.errors.OpError):
+            raise error
 
 
 def test_eager_mode_inside_of_a_graph():
@@ -187,6 +198,17 @@ def test_specs_and_variables_of_replicas():
 def test_the_dataset_of_an_iterator():
     dataset = tf.data.Dataset.range(3)
     assert internals.dataset_of(iter(dataset)) is dataset
+
+
+def test_shared_embeddings_say_how_they_are_made():
+    initializer = tf.keras.initializers.Ones()
+    key = tf.feature_column.categorical_column_with_identity("a", 3)
+    with tf.Graph().as_default():
+        (column,) = tf.feature_column.shared_embeddings(
+            [key], 2, initializer=initializer, shared_embedding_collection_name="table"
+        )
+    made = internals.initializer_and_name(column.shared_embedding_column_creator)
+    assert made == (initializer, "table")
 
 
 def test_iterators_of_the_first_version_are_made_by_one_module():

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 
 from estimator_lib.core.errors import ConfigError, DataError
 from transforms.testing import Job
@@ -159,6 +161,12 @@ def test_missing_date_needs_a_default_or_a_category(tmp_path):
     last = made.table().slice(len(ROWS)).to_pylist()[0]
     assert (last["joined_month"], last["joined_missing"]) == (-1, 1)
     assert abs(last["joined_age"]) < 1e-6
+
+
+def test_schema_is_that_of_the_files(done):
+    text = (done.statistics / "schema.pbtxt").read_text()
+    names = [feature.name for feature in text_format.Parse(text, schema_pb2.Schema()).feature]
+    assert names == ["joined", "left", "y"]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.core.units import Unit
 from estimator_lib.features import texts
+from pipelines import cli
 from transforms.reading.values import texts as shortest
 from transforms.testing import Job
 
@@ -102,6 +103,22 @@ def test_request_is_transformed_as_the_examples_were(done, tmp_path):
     euros.run()
     for name, values in served(euros, *EUROPEAN).items():
         np.testing.assert_array_equal(values, done.table()[name], name)
+
+
+def test_label_may_have_a_unit(tmp_path):
+    made = job(tmp_path, csv(AMERICAN), columns={"rate": COLUMNS["rate"]}, **DOLLARS)
+    made.label = {"field": "price", "kind": "number"}
+    made.run()
+    np.testing.assert_array_equal(made.table()["price"], np.float32(PRICES))
+
+
+def test_files_are_judged_by_the_schema_of_a_run(done, capsys):
+    command = ["validate", str(done.root / "data" / "train-0.csv")]
+    command += ["--schema", str(done.statistics / "schema.pbtxt"), "--csv", "thousands=,"]
+    assert cli.main(command) == 2
+    capsys.readouterr()
+    assert cli.main([*command, "--unit", "rate=%", "--unit", "price=$"]) == 0
+    assert "as the schema says" in capsys.readouterr().out
 
 
 def test_kept_rows_are_requests_that_give_the_same(done, tmp_path):

@@ -13,7 +13,7 @@ import pathlib
 import pytest
 
 from components.steps.step import step
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, StorageError
 from estimator_lib.export import retention
 from pipelines import cli
@@ -95,7 +95,7 @@ def test_step_and_command_line_say_what_a_library_met(monkeypatch, capsys, fault
     said = capsys.readouterr().out
     assert said.startswith("error: ")
     assert "/there/x" in said
-    monkeypatch.setattr(cli.commands, "main", fails(fault))
+    monkeypatch.setattr(config, "load", fails(fault))
     assert cli.main(["config", "check", "x.yaml"]) == code
     said = capsys.readouterr().err
     assert said.startswith("error: ")

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import google_crc32c
 import yaml
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, cron, files, manifest, transform
+from estimator_lib.core import config, cron, description, files, manifest
 from estimator_lib.core.errors import EstimatorLibError
 from estimator_lib.core.values import Logical
+from tests.examples import framed
 from tests.fuzz import mutations
 from tests.fuzz.mutations import Draw
 from transforms.reading import csv_reader, tfrecord_reader
@@ -160,7 +160,7 @@ class Columns:
             fc.weighted_categorical_column(word, "w"), fc.sequence_categorical_column(word),
             fc.sequence_numeric_column("s"),
         ]  # fmt: skip
-        self._seed = transform.Description(
+        self._seed = description.Description(
             columns={f"{at}.{column.kind}": column for at, column in enumerate(made)},
             raw_fields={"n": "float", "c": "string", "t": "string[]", "i": "int"},
             types={"c": Logical.TEXT, "t": Logical.DATE},
@@ -175,9 +175,9 @@ class Columns:
         return mutations.json_bytes(mutations.tree_of(draw, self._seed, self._keys))
 
     def read(self, content: bytes) -> None:
-        found = transform.parse(content)
+        found = description.parse(content)
         written = json.dumps(found.to_json())
-        assert json.dumps(transform.parse(written).to_json()) == written
+        assert json.dumps(description.parse(written).to_json()) == written
 
 
 class Manifests:
@@ -306,8 +306,8 @@ class TfRecord:
         quarantine = bytes([draw.randrange(2)])
         if draw.random() < 0.7:
             records[at] = mutations.bytes_of(draw, records[at], self._examples)
-            return quarantine + b"".join(map(_framed, records))
-        return quarantine + mutations.bytes_of(draw, b"".join(map(_framed, records)))
+            return quarantine + b"".join(map(framed, records))
+        return quarantine + mutations.bytes_of(draw, b"".join(map(framed, records)))
 
     def read(self, content: bytes) -> None:
         layout = dataclasses.replace(self._layout, quarantine=bool(content[0]))
@@ -315,21 +315,12 @@ class TfRecord:
             names = tfrecord_reader.read_header(file, layout)
             with contextlib.suppress(EstimatorLibError):
                 tfrecord_reader.infer_types(file, names, layout)
+            with contextlib.suppress(EstimatorLibError):
+                _consume(tfrecord_reader.look(file, layout))
             _consume(tfrecord_reader.read_rows(file, layout, summary=ReadSummary()))
 
 
 # --- Bytes ---------------------------------------------------------------------------------------
-
-
-def _framed(data: bytes) -> bytes:
-    """A record of a TFRecord file."""
-    length = struct.pack("<Q", len(data))
-    return length + _checksum(length) + data + _checksum(data)
-
-
-def _checksum(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _message(number: int, content: bytes) -> bytes:

@@ -10,6 +10,8 @@ found by `TFTransformOutput.vocabulary_by_name(name of the column)`.
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import hashlib
 import pathlib
 import re
@@ -20,7 +22,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import storage
+from estimator_lib.core import description, storage
 from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from estimator_lib.features import dates
@@ -45,6 +47,10 @@ def list_features(columns: Iterable[fc.Column], raw_fields: Mapping[str, str]) -
         if not isinstance(column, fc.MissingIndicatorColumn)
         and any(raw_fields[field].endswith("[]") for field in fc.raw_fields([column]))
     )
+
+
+_LONGEST_NAME = 200
+"""Bytes of a file's name, without its ending."""
 
 
 class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
@@ -172,24 +178,19 @@ def content_digest(columns: Mapping[str, fc.Column], source: records.Source) -> 
 
     The bytes of a SavedModel differ from one process to the next; this does not.
     """
-    described = description(columns, source.raw_fields, source.logical)
+    described = _described(columns, source).to_json()
     if source.derived is not None:
         described["function"] = source.derived.digest
+    if source.units:
+        described["units"] = {n: dataclasses.asdict(u) for n, u in source.units.items()}
     text = storage.canonical_json(described)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def description(
-    columns: Mapping[str, fc.Column],
-    raw_fields: Mapping[str, str],
-    logical: Mapping[str, Logical],
-) -> dict[str, Any]:
-    """Returns what `columns.json` holds."""
-    return {
-        "columns": {name: fc.to_json(column) for name, column in columns.items()},
-        "raw_fields": dict(sorted(raw_fields.items())),
-        "types": {name: logical[name] for name in sorted(raw_fields.keys() & logical.keys())},
-    }
+def _described(columns: Mapping[str, fc.Column], source: records.Source) -> description.Description:
+    return description.Description(
+        columns=columns, raw_fields=source.raw_fields, types=source.logical
+    )
 
 
 def write_transform(
@@ -213,8 +214,9 @@ def write_transform(
     staged = directory / "vocabularies"
     storage.make_directory(staged)
     assets = []
+    names = _asset_names(vocabularies)
     for name, tokens in sorted(vocabularies.items()):
-        assets.append(str(staged / f"{_asset_name(name)}.tfrecord.gz"))
+        assets.append(str(staged / f"{names[name]}.tfrecord.gz"))
         _write_vocabulary(assets[-1], tokens)  # type: ignore[arg-type]
     module = TransformModule(
         columns.values(),
@@ -245,12 +247,21 @@ def write_transform(
         ("transformed_metadata", transformed),
     ):
         storage.write_text(directory / folder / "schema.pbtxt", text_format.MessageToString(schema))
-    storage.write_json(directory / "columns.json", description(columns, raw_fields, source.logical))
+    storage.write_json(directory / description.NAME, _described(columns, source).to_json())
 
 
-def _asset_name(name: str) -> str:
-    """The file name that tensorflow_transform looks for."""
-    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "_", name).strip())
+def _asset_names(columns: Iterable[str]) -> dict[str, str]:
+    """Returns the file names that tensorflow_transform looks for; others where it sees twins."""
+    plain = {
+        name: re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "_", name).strip()) for name in columns
+    }
+    times = collections.Counter(found.casefold() for found in plain.values())
+    return {
+        name: found
+        if times[found.casefold()] == 1 and len(found.encode()) <= _LONGEST_NAME
+        else f"{found[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+        for name, found in plain.items()
+    }
 
 
 def _write_vocabulary(path: str, tokens: Iterable[str | int]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, manifest, storage
+from estimator_lib.core import config, description, manifest, storage
 from estimator_lib.core.errors import DataError, Reason
 from estimator_lib.inputs import tfrecord
 from estimator_lib.inputs.parquet import row_count
@@ -377,9 +376,8 @@ def plan(
 @functools.lru_cache(maxsize=2)
 def transform_for(content: str) -> BatchTransform:
     """Returns the transform for `columns.json`'s text, made once per process."""
-    described = json.loads(content)
-    columns = [fc.from_json(column) for column in described["columns"].values()]
-    return BatchTransform(columns, described["raw_fields"])
+    described = description.parse(content)
+    return BatchTransform(described.columns.values(), described.raw_fields)
 
 
 class Outbox:

@@ -210,6 +210,11 @@ class SplitAnalysis:
         """Rows that go into the examples."""
         return self.read - self.skipped
 
+    def without(self, names: Collection[str]) -> SplitAnalysis:
+        """The split without some fields."""
+        fields = {name: field for name, field in self.fields.items() if name not in names}
+        return dataclasses.replace(self, fields=fields)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FileAnalysis:

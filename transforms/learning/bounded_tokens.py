@@ -4,7 +4,8 @@ Up to `LIMIT` distinct texts the counts are exact. Beyond, two things are kept:
 
 * a sample by hash (Wegman's adaptive sampling): the texts whose hash begins with `level` zero
   bits, the smallest level with which at most `LIMIT` are left. How many there are estimates the
-  number of distinct texts with a standard error of about 0.7 %.
+  number of distinct texts with a standard error of about 0.7 %. What is hashed is a text in the
+  form that it has by itself (1 for 1.0), for it may turn out that the field has numbers.
 * the most frequent texts of every file, with lower bounds of their counts; `missed` says by how
   much a count may be too low (Misra and Gries, 1982).
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms.learning.sketches import TokenCounts
+from transforms.reading import values as physical
 
 Array = np.ndarray[Any, Any]
 
@@ -41,6 +43,7 @@ class BoundedTokenCounts:
         self.level = 0
         self.missed = 0
         self._length = 0
+        self._written_length = 0  # of the texts in their own forms, once the level is not 0
         self._sample = TokenCounts()
         self._frequent = TokenCounts()
         self._open = TokenCounts()
@@ -53,7 +56,9 @@ class BoundedTokenCounts:
         if self.level:
             self._open.add(tokens, counts)
             self._prune()
-            mask = pa.array(self._chosen(tokens))
+            written = _written(tokens)
+            self._written_length += _lengths(written, counts)
+            mask = pa.array(self._chosen(written))
             tokens, counts = tokens.filter(mask), counts.filter(mask)
         self._sample.add(tokens, counts)
         if self._sample.rows > 4 * LIMIT:
@@ -73,8 +78,13 @@ class BoundedTokenCounts:
         if level > self.level:
             self._raise_to(level)
         table = other._sample.to_table()
-        if level > other.level:
-            table = table.filter(pa.array(self._chosen(_whole(table["token"]))))
+        if level:
+            written = _written(_whole(table["token"]))
+            self._written_length += (
+                other._written_length if other.level else _lengths(written, table["count"])
+            )
+            if level > other.level:
+                table = table.filter(pa.array(self._chosen(written)))
         self._sample.merge(TokenCounts.from_table(table))
         self._settle()
 
@@ -99,24 +109,31 @@ class BoundedTokenCounts:
         exact = self.exact
         for counts in (self._sample, self._frequent):
             counts.rewrite(written)
-        if exact:
-            self._length = self._sample.total_length
+        self._length = self._sample.total_length if exact else self._written_length
 
-    def _chosen(self, tokens: pa.Array) -> Array:
-        return (hashes(tokens) >> np.uint64(64 - self.level)) == 0
+    def _chosen(self, written: pa.Array) -> Array:
+        return (hashes(written) >> np.uint64(64 - self.level)) == 0
 
     def _settle(self) -> None:
         """Raises the level until the sample fits."""
-        while len(self._sample) > LIMIT:
+        while len(self._sample) > LIMIT and self._forms() > LIMIT:
             if not self.level and not self._sealed:
                 self._open.merge(self._sample)
                 self._prune()
             self._raise_to(self.level + 1)
 
+    def _forms(self) -> int:
+        """How many texts of the sample are different in their own forms."""
+        written = _written(_whole(self._sample.to_table()["token"]))
+        return int(pc.count_distinct(written).as_py())
+
     def _raise_to(self, level: int) -> None:
-        self.level = level
         table = self._sample.to_table()
-        mask = pa.array(self._chosen(_whole(table["token"])))
+        written = _written(_whole(table["token"]))
+        if not self.level:
+            self._written_length = _lengths(written, table["count"])
+        self.level = level
+        mask = pa.array(self._chosen(written))
         self._sample = TokenCounts.from_table(table.filter(mask))
 
     def _prune(self) -> None:
@@ -162,13 +179,13 @@ class BoundedTokenCounts:
 
     def to_json(self) -> list[int]:
         """The scalars that `from_table` takes beside the table."""
-        return [self.level, self.missed, self._length]
+        return [self.level, self.missed, self._length, self._written_length]
 
     @classmethod
     def from_table(cls, table: pa.Table, scalars: list[int]) -> BoundedTokenCounts:
         """Rebuilds what `to_table` and `to_json` gave."""
         counts = cls()
-        counts.level, counts.missed, counts._length = scalars
+        counts.level, counts.missed, counts._length, counts._written_length = scalars
         parts = [
             TokenCounts.from_table(
                 table.filter(pc.equal(table["kind"], kind)).select(["token", "count"])
@@ -189,6 +206,11 @@ def _largest(counts: TokenCounts, number: int) -> tuple[TokenCounts, int]:
         return counts, 0
     cut = int(np.partition(table["count"].to_numpy(), -number - 1)[-number - 1])
     return TokenCounts.from_table(table.filter(pc.greater(table["count"], cut))), cut
+
+
+def _written(tokens: pa.Array) -> pa.Array:
+    """Texts in the forms that they have by themselves, whatever else their field holds."""
+    return physical.canonical(tokens.cast(pa.string()), None)
 
 
 def _lengths(tokens: pa.Array, counts: pa.Array) -> int:

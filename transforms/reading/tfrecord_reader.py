@@ -9,17 +9,20 @@ feature is the one that the file's first Example with a value of it has.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gzip
 import io
 import itertools
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import pyarrow as pa
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 
 from estimator_lib.core.errors import DataError, Reason
 from transforms.reading.files import InputFile
@@ -39,6 +42,7 @@ BATCH_RECORDS = 1 << 13
 BATCH_BYTES = 8 << 20
 MAX_RECORD_BYTES = 1 << 30
 """A longer record is taken for damage."""
+LOOKED_RECORDS = 1000
 HEADER_RECORDS = 1000
 """How many Examples are looked at for the names of features."""
 
@@ -160,12 +164,8 @@ def _kinds(file: InputFile, layout: Layout) -> dict[str, str]:
 
 def _kinds_of(data: bytes) -> dict[str, str] | None:
     """Feature -> type of one Example; None if it is not one."""
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.example import example_pb2
-
-    try:
-        features = example_pb2.Example.FromString(data).features.feature
-    except DecodeError:
+    features = _features(data)
+    if features is None:
         return None
     found = {name: feature.WhichOneof("kind") for name, feature in features.items()}
     return {name: _KINDS[kind] for name, kind in found.items() if kind}
@@ -173,21 +173,29 @@ def _kinds_of(data: bytes) -> dict[str, str] | None:
 
 def _several_of(data: bytes) -> set[str]:
     """Features with several values in one Example."""
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.example import example_pb2
-
-    try:
-        features = example_pb2.Example.FromString(data).features.feature
-    except DecodeError:
-        return set()
-    found = {name: feature.WhichOneof("kind") for name, feature in features.items()}
-    return {n for n, kind in found.items() if kind and len(getattr(features[n], kind).value) > 1}
+    features = (_features(data) or {}).items()
+    return {name for name, feature in features if len(_values(feature)) > 1}
 
 
 def read_rows(
     file: InputFile, layout: Layout, *, summary: ReadSummary | None = None
 ) -> Iterator[Rows]:
     """Yields the records of a file in its order; see `rows.Reader`."""
+    return _rows(file, layout, _by_tensorflow, BATCH_RECORDS, summary)
+
+
+def look(file: InputFile, layout: Layout) -> Iterator[Rows]:
+    """Yields what `read_rows` does, fewer rows at a time, and without TensorFlow: at once."""
+    return _rows(file, layout, _by_message, LOOKED_RECORDS, None)
+
+
+def _rows(
+    file: InputFile,
+    layout: Layout,
+    parsed_by: _Parser,
+    batch_records: int,
+    summary: ReadSummary | None,
+) -> Iterator[Rows]:
     kinds = _kinds(file, layout)
     Problems.of(check_fields(file, list(kinds), layout.names)).raise_if_any()
     batch: list[_Record] = []
@@ -195,45 +203,39 @@ def read_rows(
     for record in _records(file, summary, skip_damaged=layout.quarantine):
         batch.append(record)
         size += len(record.data)
-        if len(batch) == BATCH_RECORDS or size > BATCH_BYTES:
-            yield _parse(file, layout, kinds, batch)
+        if len(batch) == batch_records or size > BATCH_BYTES:
+            yield _parse(file, layout, kinds, batch, parsed_by)
             batch, size = [], 0
     if batch:
-        yield _parse(file, layout, kinds, batch)
+        yield _parse(file, layout, kinds, batch, parsed_by)
 
 
-def _parse(file: InputFile, layout: Layout, kinds: Mapping[str, str], batch: list[_Record]) -> Rows:
-    import tensorflow as tf
-
+def _parse(
+    file: InputFile,
+    layout: Layout,
+    kinds: Mapping[str, str],
+    batch: list[_Record],
+    parsed_by: _Parser,
+) -> Rows:
     if not all(record.whole for record in batch):
-        return _without(file, layout, kinds, batch, _checksums(file, layout, batch))
-
-    dtypes = {"string": tf.string, "int": tf.int64, "float": tf.float32}
-    spec = {
-        name: tf.io.RaggedFeature(dtypes[kinds[name]], row_splits_dtype=tf.int64)
-        for name in layout.names
-    }
-    serialized = np.array([record.data for record in batch], object)
-    try:
-        with tf.device("/CPU:0"):
-            parsed = tf.io.parse_example(serialized, spec)
-    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
-        # TensorFlow's message quotes the record, whose bytes need not be text.
+        problems = _checksums(file, layout, batch)
+        return _without(file, layout, kinds, batch, problems, parsed_by)
+    types = {name: kinds[name] for name in layout.names}
+    parsed = parsed_by([record.data for record in batch], types)
+    if parsed is None:
         problems = _malformed(file, layout, kinds, batch)
-        return _without(file, layout, kinds, batch, problems)
+        return _without(file, layout, kinds, batch, problems, parsed_by)
     several = np.zeros(len(batch), bool)
     columns = {}
-    for name, ragged in parsed.items():
-        splits = ragged.row_splits.numpy()
+    for name, (values, splits) in parsed.items():
         if name in layout.lists:
-            flat = pa.array(ragged.values.numpy(), _ARROW[kinds[name]])
-            columns[name] = Lists(flat, splits).to_arrow()
+            columns[name] = Lists(pa.array(values, _ARROW[kinds[name]]), splits).to_arrow()
             continue
         several |= np.diff(splits) > 1
-        columns[name] = _column(kinds[name], ragged.values.numpy(), splits)
+        columns[name] = _column(kinds[name], values, splits)
     if several.any():
         problems = _several(file, layout, parsed, batch)
-        return _without(file, layout, kinds, batch, problems)
+        return _without(file, layout, kinds, batch, problems, parsed_by)
     return stored_rows(
         file,
         layout,
@@ -243,19 +245,120 @@ def _parse(file: InputFile, layout: Layout, kinds: Mapping[str, str], batch: lis
     )
 
 
+# --- Examples as values -------------------------------------------------------------------------
+
+_Parsed = dict[str, tuple[Any, Any]]
+"""Feature -> its values of all Examples, and where those of each begin, `[examples + 1]`."""
+_Parser = Callable[[Sequence[bytes], Mapping[str, str]], _Parsed | None]
+"""Takes serialized Examples and the types of features; None if one cannot be read so."""
+
+
+def _by_tensorflow(examples: Sequence[bytes], types: Mapping[str, str]) -> _Parsed | None:
+    import tensorflow as tf
+
+    dtypes = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+    spec = {
+        name: tf.io.RaggedFeature(dtypes[kind], row_splits_dtype=tf.int64)
+        for name, kind in types.items()
+    }
+    try:
+        with tf.device("/CPU:0"):
+            parsed = tf.io.parse_example(np.array(examples, object), spec)
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+        # TensorFlow's message quotes the record, whose bytes need not be text.
+        return None
+    return {name: (one.values.numpy(), one.row_splits.numpy()) for name, one in parsed.items()}
+
+
+def _by_message(examples: Sequence[bytes], types: Mapping[str, str]) -> _Parsed | None:
+    values: dict[str, list[Any]] = {name: [] for name in types}
+    splits: dict[str, list[int]] = {name: [0] for name in types}
+    for data in examples:
+        features = _features(data)
+        if features is None:
+            return None
+        for name, kind in types.items():
+            feature = features.get(name)
+            given = None if feature is None else feature.WhichOneof("kind")
+            if given is not None:
+                if _KINDS[given] != kind:
+                    return None
+                values[name].extend(_values(feature))
+            splits[name].append(len(values[name]))
+    dtypes: dict[str, Any] = {"string": np.object_, "int": np.int64, "float": np.float32}
+    return {
+        name: (np.array(values[name], dtypes[kind]), np.array(splits[name], np.int64))
+        for name, kind in types.items()
+    }
+
+
+def _values(feature: Any) -> Sequence[Any]:
+    kind = feature.WhichOneof("kind")
+    found: Sequence[Any] = getattr(feature, kind).value if kind else ()
+    return found
+
+
+def _features(data: bytes) -> dict[str, Any] | None:
+    """The features of one Example by name; None if it is not one."""
+    try:
+        return dict(_example().FromString(data).features.feature)
+    except (DecodeError, UnicodeDecodeError):
+        return None
+
+
+@functools.cache
+def _example() -> Any:
+    """The message tf.train.Example, whose own class comes with all of TensorFlow.
+
+    Field numbers: tensorflow/core/example/{example,feature}.proto.
+    """
+    scalar = descriptor_pb2.FieldDescriptorProto
+    kinds = {"bytes": scalar.TYPE_BYTES, "float": scalar.TYPE_FLOAT, "int64": scalar.TYPE_INT64}
+    file = descriptor_pb2.FileDescriptorProto(name="records/example.proto", syntax="proto3")
+    file.package = "records"
+
+    def field(owner: Any, name: str, number: int, kind: Any, *, repeated: bool = False) -> Any:
+        label = scalar.LABEL_REPEATED if repeated else scalar.LABEL_OPTIONAL
+        made = owner.field.add(name=name, number=number, label=label)
+        if isinstance(kind, str):
+            made.type, made.type_name = scalar.TYPE_MESSAGE, f".records.{kind}"
+        else:
+            made.type = kind
+        return made
+
+    for name, kind in kinds.items():
+        values = file.message_type.add(name=f"{name}_list")
+        field(values, "value", 1, kind, repeated=True)
+    feature = file.message_type.add(name="Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, name in enumerate(kinds, 1):
+        field(feature, f"{name}_list", number, f"{name}_list").oneof_index = 0
+    features = file.message_type.add(name="Features")
+    entry = features.nested_type.add(name="FeatureEntry")
+    entry.options.map_entry = True
+    field(entry, "key", 1, scalar.TYPE_STRING)
+    field(entry, "value", 2, "Feature")
+    field(features, "feature", 1, "Features.FeatureEntry", repeated=True)
+    field(file.message_type.add(name="Example"), "features", 1, "Features")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("records.Example"))
+
+
 def _without(
     file: InputFile,
     layout: Layout,
     kinds: Mapping[str, str],
     batch: list[_Record],
     problems: Problems,
+    parsed_by: _Parser,
 ) -> Rows:
     """A batch without the records at fault; nothing of it where these end the job anyway."""
     bad = {problem.line for problem in problems.first}
     good = [record for record in batch if record.number not in bad]
     if not layout.quarantine or len(good) == len(batch):
         return no_rows(layout, problems)
-    rows = _parse(file, layout, kinds, good) if good else no_rows(layout, Problems())
+    rows = _parse(file, layout, kinds, good, parsed_by) if good else no_rows(layout, Problems())
     left_out = rows.left_out + len(batch) - len(good)
     return dataclasses.replace(rows, problems=problems + rows.problems, left_out=left_out)
 
@@ -317,11 +420,11 @@ def _malformed(
     return Problems.of(found, kept=layout.listed)
 
 
-def _several(file: InputFile, layout: Layout, parsed: Any, batch: list[_Record]) -> Problems:
+def _several(file: InputFile, layout: Layout, parsed: _Parsed, batch: list[_Record]) -> Problems:
     found: list[Problem] = []
     total = 0
     for name in [n for n in layout.names if n not in layout.lists]:
-        lengths = np.diff(parsed[name].row_splits.numpy())
+        lengths = np.diff(parsed[name][1])
         for row in np.flatnonzero(lengths > 1):
             total += 1
             if len(found) < layout.listed:

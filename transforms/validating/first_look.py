@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import config, labels
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
-from transforms.reading import csv_reader, files, readers, records
+from transforms.reading import csv_reader, files, readers, records, tfrecord_reader
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
 from transforms.reading.rows import Field, Layout, Rows
@@ -23,13 +23,12 @@ from transforms.validating import anomalies
 BLOCK_BYTES = 1 << 17
 """How much of a CSV file is looked at; of a Parquet file, its first rows."""
 SHOWN_CLASSES = 10
-WITHOUT_TENSORFLOW = ("csv", "parquet")
 
 
 def check(part: config.PreprocessPart, base_dir: str) -> int:
     """Looks into every file on this machine, and returns how many rows it has seen.
 
-    Of tf.Examples nothing is looked at, nor of tables and files elsewhere.
+    Of tables and files elsewhere nothing is looked at.
 
     Args:
         part: What to read.
@@ -45,7 +44,7 @@ def check(part: config.PreprocessPart, base_dir: str) -> int:
     if "://" not in schema:
         place = pathlib.Path(base_dir) / schema
         anomalies.parsed_schema(place.read_bytes(), str(place))
-    if part.data.format not in WITHOUT_TENSORFLOW:
+    if part.data.bigquery is not None:
         return 0
     by_split = {
         split: [pattern for pattern in patterns if "://" not in pattern]
@@ -142,6 +141,8 @@ def _texts(inputs: Sequence[InputFile], layout: Layout) -> Iterator[list[str]]:
 def _blocks(file: InputFile, layout: Layout) -> Iterator[Rows]:
     if layout.format == "csv":
         return csv_reader.read_rows(file, layout, block_bytes=BLOCK_BYTES)
+    if layout.format == "tfrecord":
+        return tfrecord_reader.look(file, layout)
     return readers.reader(layout.format).read_rows(file, layout)
 
 

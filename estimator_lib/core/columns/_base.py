@@ -61,7 +61,7 @@ class Column(abc.ABC):
 
     @property
     def learns_from(self) -> str:
-        """What that which is open in it is learned from: a raw field, or numbers made of some."""
+        """What its open parts are learned from: a raw field, or the numbers made of some."""
         return next(iter(self.reads or self.parents[0].reads))
 
     @abc.abstractmethod

@@ -236,8 +236,7 @@ class Data(CsvDialect):
                 raise ValueError(
                     f"{name!r} is in units and a {self.types[name]} in types; keep units"
                 )
-            if not sign.strip() or any(mark.isdigit() or mark in "+-.," for mark in sign):
-                raise ValueError(f"units.{name} must be a sign without digits; got {sign!r}")
+            self.unit(sign)
         for name, field in self.fields.items():
             if self.format == "csv" and field.separator is None:
                 raise ValueError(f"fields.{name}.separator is missing; the values are one text")

@@ -68,6 +68,7 @@ class RunConfiguration(Section):
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
         self._check_roles({*fc.raw_fields(built.values()), *self._function_fields})
+        self._check_features(fc.feature_sources(built.values()))
         for read in self._function_fields:
             if read not in self.data.kinds:
                 raise ConfigError(
@@ -135,6 +136,20 @@ class RunConfiguration(Section):
                     reason=Reason.CONFLICT,
                 )
             seen[field] = role
+
+    def _check_features(self, features: Collection[str]) -> None:
+        """Refuses a feature that is called as what stands beside it in the examples."""
+        beside = [(_role(head), name) for head, own in self.heads.items() for name in own.columns]
+        beside += [("weight", self.weight)] if self.weight is not None else []
+        beside += [("evaluate.slices", f"raw.{name}") for name in self.evaluate.slicing_fields]
+        for role, name in beside:
+            if name in features:
+                raise ConfigError(
+                    f"Feature {quote(name)} that columns make has the name of what the examples "
+                    f"hold for {role}: a model would take one for the other. Rename a field in "
+                    "the data.",
+                    reason=Reason.DUPLICATE,
+                )
 
     def _check_several_values(self) -> None:
         """Refuses several values where one is needed, and one where there may be several."""

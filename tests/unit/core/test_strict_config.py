@@ -207,3 +207,21 @@ def test_a_mutated_configuration_is_refused_or_read_back_as_it_is(tmp_path_facto
         written = part.to_json()
         json.loads(written, parse_constant=pytest.fail)
         assert type(part).from_json(written) == part
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["label.field=distance_missing"], ["'distance_missing'", "label"]),
+        (["weight=carrier_X_hour_bucketized"], ["'carrier_X_hour_bucketized'", "weight"]),
+        (
+            ["columns.raw={kind: numeric, field: raw.id}", "evaluate.slices=[id]"],
+            ["'raw.id'", "evaluate.slices"],
+        ),
+    ],
+)
+def test_feature_called_as_what_stands_beside_it_is_refused(tmp_path, overrides, names):
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, VALID, *overrides)
+    for name in names:
+        assert name in caught.value.message

@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError
+from estimator_lib.core.errors import ConfigError, SchemaError
 from estimator_lib.features.dense import dense_features
+from estimator_lib.features.parsing import make_parse_example_spec
 from estimator_lib.features.transform import FeatureTransform
 
 PARTS = {
@@ -106,6 +107,33 @@ def test_circle_closes():
     np.testing.assert_allclose(np.hypot(*points.T), 1, rtol=1e-6)
     steps = np.hypot(*(points - np.roll(points, 1, axis=0)).T)
     np.testing.assert_allclose(steps, 2 * math.sin(math.pi / 12), rtol=1e-5)
+
+
+def test_dates_are_read_of_parsed_examples():
+    columns = [
+        fc.indicator_column(fc.date_part_column("d", "weekday")),
+        fc.age_column("d", until_field="e", default_value=0.0),
+    ]
+    days = [{"d": "2024-02-29", "e": "2024-03-01"}, {"e": "2024-03-01"}]
+    examples = [
+        tf.train.Example(features=tf.train.Features(feature={
+            name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[text.encode()]))
+            for name, text in row.items()
+        })).SerializeToString()
+        for row in days
+    ]  # fmt: skip
+    parsed = tf.io.parse_example(examples, make_parse_example_spec(columns))
+    expected = [[1.0, 0, 0, 0, 1, 0, 0, 0], [0.0] * 8]
+    np.testing.assert_array_equal(dense_features(columns, parsed), expected)
+    sparse = {"d": tf.sparse.from_dense(["2024-02-29", "2024-01-01"])}
+    sparse["d"] = tf.sparse.reshape(sparse["d"], (2, 1))
+    found = FeatureTransform([fc.date_part_column("d", "month")])(sparse)
+    np.testing.assert_array_equal(found["d_month"], [1, 0])
+
+
+def test_several_dates_in_a_field_are_refused():
+    with pytest.raises(SchemaError, match=r"'d'.*one date per example"):
+        FeatureTransform([fc.date_part_column("d", "month")])({"d": tf.constant([["a", "b"]])})
 
 
 @pytest.mark.parametrize(

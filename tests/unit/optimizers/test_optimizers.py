@@ -11,7 +11,6 @@ from estimator_lib import optimizers, variables
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.features import lookup
 from estimator_lib.optimizers import schedules
-from estimator_lib.optimizers._base import Now
 
 START = np.float32([[1.0, -2.0], [0.5, 3.0], [0.0, 0.25]])
 STEPS = [np.float32([[0.1, 0.2], [0, 0], [-0.3, 4.0]]), np.float32([[-1, 0.5], [0, 0], [2, 2]])]
@@ -131,7 +130,7 @@ def test_fused_operations_do_what_the_rule_says(optimizer, by_rows):
     slots = [tf.fill([3, 2], initial) for initial in optimizer.slots.values()]
     for step, g in enumerate(STEPS):
         optimizer.apply_gradients([(rows(g) if by_rows else tf.constant(g), w)])
-        now = Now(tf.constant(0.1), tf.constant(float(step)))
+        now = optimizers.Now(tf.constant(0.1), tf.constant(float(step)))
         new, *after = optimizer.rule(tf.constant(g), want, slots, now)
         # By rows, row 1 has no gradient; it stays unless all move.
         stays = by_rows and not optimizer.moves_all_rows

@@ -6,8 +6,10 @@ import random
 import pyarrow as pa
 import pytest
 
+from estimator_lib.core.values import Logical
 from transforms.learning import bounded_tokens
 from transforms.learning.bounded_tokens import BoundedTokenCounts, hashes
+from transforms.reading.values import canonical
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +99,25 @@ def test_estimate_at_full_size(monkeypatch):
     counts = BoundedTokenCounts()
     counts.add(tokens, pa.array([1] * len(tokens), pa.int64()))
     assert len(counts) == pytest.approx(200_000, rel=0.03)
+
+
+@pytest.mark.parametrize("distinct", [200, 3_000])
+def test_estimate_does_not_depend_on_how_numbers_are_written(distinct):
+    numbers = list(range(distinct))
+    ways = [
+        ([f"{n}" for n in numbers], 70),
+        ([f"{n}.0" for n in reversed(numbers)], 1000),
+        ([f"{n}.{'0' * (n % 3)}" for n in numbers], 130),
+        ([form for n in numbers for form in (f"{n}", f"{n}.00", f"{n}.")], 500),
+    ]
+    found = []
+    for texts, chunk in ways:
+        half = len(texts) // 2
+        whole = merged([counted(texts[:half], chunk), counted(texts[half:], chunk)])
+        whole.rewrite(lambda column: canonical(column, Logical.INTEGER))
+        found.append((whole.exact, len(whole), whole.total_length * len(numbers) // len(texts)))
+    assert len(set(found)) == 1
+    exact, size, length = found[0]
+    assert exact == (distinct == 200)
+    assert abs(size - distinct) <= 0.2 * distinct
+    assert length == sum(len(str(n)) for n in numbers)

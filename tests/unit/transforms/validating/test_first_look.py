@@ -1,6 +1,7 @@
 """What `config check` finds in the files before any work."""
 
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -10,6 +11,10 @@ import pytest
 
 from estimator_lib.core import config
 from estimator_lib.core.errors import DataError, SchemaError
+from tests.examples import example, framed
+from transforms.reading import tfrecord_reader
+from transforms.reading.files import InputFile
+from transforms.reading.rows import Field, Layout
 from transforms.testing import Job
 from transforms.validating import first_look
 
@@ -102,3 +107,80 @@ print(code, *({{"tensorflow", "apache_beam"}} & set(sys.modules)))
     )
     assert done.stdout.splitlines()[-1] == "2"
     assert "'lat'" in done.stderr
+
+
+# --- tf.Examples --------------------------------------------------------------------------------
+
+
+def records(*rows):
+    return b"".join(framed(example(row)) for row in rows)
+
+
+WHOLE = records({"c": "a", "x": 1.0, "late": 0})
+GOOD = records({"c": "a", "x": 1.0, "late": 0}, {"c": "b", "late": 1})
+
+
+def look_at_examples(tmp_path, content, **changes):
+    given = {"columns": COLUMNS, "label": {"field": "late"}} | changes
+    files = {"train": [content], "eval": [GOOD]}
+    job_ = Job(root=tmp_path, files=files, data={"format": "tfrecord"}, **given)
+    return first_look.check(job_.part(), str(tmp_path))
+
+
+def test_good_examples_are_counted(tmp_path):
+    default = {"columns": COLUMNS | {"x": {"kind": "numeric", "default": 0.0}}}
+    assert look_at_examples(tmp_path, GOOD, **default) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "names"),
+    [
+        (records({"c": "a", "late": 0}), {}, ["'x' is missing", "data/train-0"]),
+        (GOOD, {"columns": {"c": {"kind": "numeric"}}}, ["'c'", "'a'"]),
+        (records({"c": "a", "x": 1.0, "late": 7}), {}, ["'late'", "7", "record 1"]),
+        (records({"c": "a", "x": 1.0, "late": "no"}), {}, ["'late'", "'no'"]),
+        (
+            records({"c": "a", "x": 1.0, "late": 0}, {"c": 5, "x": 1.0, "late": 0}),
+            {},
+            ["'c' changes its type", "record 2"],
+        ),
+        (WHOLE + framed(b"no example"), {}, ["is not a tf.Example", "record 2"]),
+        (GOOD[:-3], {}, ["damaged", "record 2"]),
+    ],
+)
+def test_examples_that_do_not_fit_are_named(tmp_path, content, changes, names):
+    with pytest.raises((DataError, SchemaError)) as caught:
+        look_at_examples(tmp_path, content, **changes)
+    for name in names:
+        assert name in caught.value.message
+
+
+def test_examples_are_looked_at_as_they_are_read(tmp_path):
+    draw = random.Random(7)
+    rows = [
+        {
+            "c": draw.choice(["a", "", "é"]),
+            "i": draw.randrange(-3, 3),
+            "f": draw.choice([0.1, -1.5, 3e38]),
+            "l": [draw.choice("xy") for _ in range(draw.randrange(3))],
+        }
+        for _ in range(50)
+    ]
+    given = [{k: v for k, v in row.items() if draw.random() < 0.8 or k == "c"} for row in rows]
+    (tmp_path / "file").write_bytes(records(*given))
+    file = InputFile(name="file", path=str(tmp_path / "file"))
+    layout = Layout(
+        format="tfrecord",
+        fields=(
+            Field(name="c", type="string"),
+            Field(name="i", type="int"),
+            Field(name="f", type="float"),
+            Field(name="l", type="string", several=True),
+        ),
+    )
+    looked, read = (
+        pa.Table.from_batches([rows.batch for rows in chunks])
+        for chunks in (tfrecord_reader.look(file, layout), tfrecord_reader.read_rows(file, layout))
+    )
+    assert looked.equals(read)
+    assert looked.num_rows == 50

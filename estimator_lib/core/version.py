@@ -1,0 +1,3 @@
+"""The release, written here only."""
+
+VERSION = "0.2.0"
