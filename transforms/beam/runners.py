@@ -132,13 +132,11 @@ def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
             pipeline = beam.Pipeline(options=options(given))
             build(pipeline)
             pipeline.run().wait_until_finish()
-        except EstimatorLibError:
-            raise
         except Exception as error:
             original = _original(error) or _from_text(str(error))
             if original is not None:
                 raise original from None
-            refusal = storage.refused(error)
+            refusal = next(filter(None, map(storage.refused, _chain(error))), None)
             if refusal is not None:
                 place = refusal.filename or "a file"
                 raise storage.storage_error("run the Beam job with", place, refusal) from error
@@ -147,14 +145,21 @@ def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
             ) from error
 
 
-def _original(error: BaseException | None) -> EstimatorLibError | None:
+def _original(error: BaseException) -> EstimatorLibError | None:
+    for one in _chain(error):
+        # One that Beam made anew, with a longer message, has lost its reason.
+        if isinstance(one, EstimatorLibError) and not hasattr(one, "_tagged_with_step"):
+            return one
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error and what led to it: Beam raises one for each that it met."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, EstimatorLibError):
-            return error
+        yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return None
 
 
 _OWN = re.compile(r"^estimator_lib\.core\.errors\.(\w+): ", re.MULTILINE)
