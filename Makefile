@@ -9,7 +9,7 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-.PHONY: demo test faults cluster-test docs coverage lint format bench specs specs-check image clean
+.PHONY: demo test faults soak cluster-test docs coverage lint format bench specs specs-check image clean
 
 demo: $(READY)
 	@$(BIN)/python -m pipelines.examples.flights.data
@@ -21,6 +21,10 @@ test: $(READY)
 # Forty faults and bad inputs, a row each.
 faults: $(READY)
 	$(BIN)/python -m pytest tests/faults --faults-table
+
+# Two hours at most of what `faults` tries for minutes: ARGS="kills --minutes 30 --seed 1".
+soak: $(READY)
+	$(BIN)/python -m tests.soak $(ARGS)
 
 # A real one-node Kubernetes: root, Go and the package registries are needed. The first run builds
 # for about ten minutes, into CLUSTER_CACHE. Its tests are not among those of `make test`.

@@ -1,12 +1,14 @@
 """Which code a step runs: a part of every cache key, so that editing a source reruns it.
 
 That is the sources of the libraries, the releases of what they are built on, and every module of
-the user's that is imported, found by reading the sources and not by running them.
+the user's that is imported, found by reading the sources and not by running them; with it go the
+files that those sources name, such as a list of words beside them.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -26,6 +28,7 @@ BUILT_ON = (
     "kfp", "pydantic",
 )  # fmt: skip
 """Distributions whose releases change what steps compute."""
+_LONGEST_NAME = 255
 
 
 def code_version(functions: Iterable[str | None], search: Iterable[pathlib.Path]) -> str:
@@ -95,7 +98,9 @@ def _closure(modules: Sequence[str], search: Sequence[pathlib.Path]) -> dict[str
         path = pathlib.Path(spec.origin)
         found[name] = storage.sha256_file(path)
         if path.suffix == ".py":
-            waiting += _imports(path, name, package=spec.submodule_search_locations is not None)
+            tree = _parsed(path)
+            waiting += _imports(tree, name, package=spec.submodule_search_locations is not None)
+            found.update(_named_files(tree, [path.parent, *map(pathlib.Path, own)]))
     return found
 
 
@@ -153,20 +158,38 @@ def _refuse_two(top: str, own: Sequence[str]) -> None:
     )
 
 
-def _imports(path: pathlib.Path, name: str, *, package: bool) -> Iterator[str]:
-    """Yields the modules that a source may import, anywhere in it; some may be no modules.
+def _parsed(path: pathlib.Path) -> ast.Module:
+    """Returns a source.
 
     Raises:
         ConfigError: it is no Python.
     """
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        return ast.parse(path.read_bytes(), str(path))
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         said = error.msg if isinstance(error, SyntaxError) else str(error)
         raise ConfigError(
             f"Module {path}{line} cannot be imported: {said}.", reason=Reason.INVALID_VALUE
         ) from error
+
+
+def _named_files(tree: ast.Module, places: Sequence[pathlib.Path]) -> Iterator[tuple[str, str]]:
+    """Yields the files that texts of a source name, from any of `places`, with their digests."""
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if not isinstance(text, str) or not 0 < len(text) <= _LONGEST_NAME or "\0" in text:
+            continue
+        for place in places:
+            with contextlib.suppress(OSError):
+                if (place / text).is_file():
+                    yield f"file {text}", storage.sha256_file(place / text)
+                    break
+
+
+def _imports(tree: ast.Module, name: str, *, package: bool) -> Iterator[str]:
+    """Yields the modules that a source may import, anywhere in it; some may be no modules."""
+    own = name if package else name.rpartition(".")[0]
     yield from _parents(name)
     for node in ast.walk(tree):
         match node:
@@ -184,8 +207,10 @@ def _imports(path: pathlib.Path, name: str, *, package: bool) -> Iterator[str]:
                     yield from (f"{base}.{alias.name}" for alias in node.names)
             case ast.Call(args=[ast.Constant(value=str(literal)), *_]):
                 called = ast.unparse(node.func)
-                if called.endswith(("import_module", "__import__")) and not literal.startswith("."):
-                    yield from (literal, *_parents(literal))
+                if called.endswith(("import_module", "__import__")):
+                    with contextlib.suppress(ImportError):
+                        absolute = importlib.util.resolve_name(literal, own)
+                        yield from (absolute, *_parents(absolute))
 
 
 def _parents(name: str) -> Iterator[str]:

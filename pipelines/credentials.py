@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import urllib.parse
 from collections.abc import Iterator, Mapping
 
 _SHAPES = {
@@ -19,8 +20,14 @@ _SHAPES = {
     "a Google API key": r"\bAIza[0-9A-Za-z_-]{35}\b",
     "a Google OAuth token": r"\bya29\.[0-9A-Za-z_-]{20,}",
     "a Google OAuth secret": r"\bGOCSPX-[0-9A-Za-z_-]{20,}|\b1//0[0-9A-Za-z_-]{30,}",
-    "an Azure storage key": r"\b(?:AccountKey|SharedAccessKey)\s*=\s*[0-9A-Za-z+/]{32,}={0,2}",
-    "a shared access signature": r"[?&]sig=[0-9A-Za-z%+/=_-]{32,}",
+    "an AWS secret key": (
+        r"(?<![0-9A-Za-z+/=_.-])(?=(?:[^A-Z\s]*[A-Z]){5})(?=(?:[^a-z\s]*[a-z]){5})"
+        r"(?=(?:[^0-9\s]*[0-9]){2})[0-9A-Za-z+][0-9A-Za-z+/]{39}(?![0-9A-Za-z+/=_.-])"
+    ),
+    "an Azure storage key": r"\b(?:AccountKey|SharedAccessKey)\s*=\s*[0-9A-Za-z+/]{4,}={0,2}",
+    "a shared access signature": (
+        r"[?&]sig=[0-9A-Za-z%+/=_-]{32,}|[?&]X-(?:Amz|Goog)-Signature=[0-9a-f]{32,}"
+    ),
     "an Azure client secret": r"(?<![\w~.])[\w~.]{3}8Q~[\w~.-]{31,}",
     "an Alibaba access key": r"\bLTAI[0-9A-Za-z]{16,}\b",
     "a Databricks token": r"\bdapi[0-9a-f]{32}\b",
@@ -32,6 +39,12 @@ _SHAPES = {
     "a webhook that holds its key": (
         r"\bhooks\.slack\.com/(?:services|workflows)/\w+/\w+/\w+"
         r"|\bdiscord(?:app)?\.com/api/webhooks/\d+/[\w-]{20,}"
+    ),
+    "an access token": (
+        r"\bATATT3[0-9A-Za-z_=-]{30,}|\bNRAK-[0-9A-Z]{27}\b|\bshp(?:at|ca|pa|ss)_[0-9a-f]{32}\b"
+        r"|\blin_api_[0-9A-Za-z]{30,}|\bgl(?:sa|c)_[0-9A-Za-z_]{30,}|\bdp\.(?:pt|st)\.[0-9A-Za-z]{40,}"
+        r"|\b[0-9A-Za-z]{14}\.atlasv1\.[0-9A-Za-z_-]{60,}|\b[0-9]{8,10}:AA[0-9A-Za-z_-]{33}"
+        r"|\bSK[0-9a-f]{32}\b|\bkey-[0-9a-f]{32}\b|\bAGE-SECRET-KEY-1[0-9A-Z]{58}"
     ),
     "a Vault token": r"\bhv[sbr]\.[0-9A-Za-z_-]{24,}",
     "a Hugging Face token": r"\bhf_[0-9A-Za-z]{30,}",
@@ -45,8 +58,19 @@ _SHAPES = {
         r"(?:[^\s/:@'\"{}]*:[^\s/@'\"{}]+|(?=[^@\s]*[0-9])[0-9A-Za-z_.~%-]{20,})@"
     ),
     "a password in a connection string": (
-        r"(?i)(?:^|[;\s?&'\"])(?:password|passwd|pwd)\s*=\s*"
-        r"(?!none\b|os\.)[^\s;&'\"{}()\[\],]{3,}(?=[;&\s'\"]|$)"
+        r"(?i)(?:^|[^a-z0-9])(?:[a-z0-9]+[_-])?(?:pg|mysql_?)?(?:password|passwd|pwd)\s*=\s*"
+        r"['\"]?(?!none\b|null\b|os\.)[^\s;&'\"{}()\[\],$]{3,}(?=[;&\s'\"]|$)"
+    ),
+    "a password beside its name": (
+        r"(?i)\b(?:password|passwd)(?:['\"]?\s*:\s*['\"]?|\s+)"
+        r"(?=[^\s'\"{}]*[0-9])[^\s'\"{}()\[\],]{6,}"
+    ),
+    "a default for what a template leaves open": (
+        r"(?i)(?:password|passwd|secret|token|key)[^{}]*(?:\bdefault\s*\(\s*['\"]|:-)[^\s'\"})]{3,}"
+    ),
+    "a user with a password": (
+        r"(?:^|\s)(?:-u|--user)[ =]['\"]?(?![0-9]+:[0-9]+\b)[^\s:'\"]+:[^\s'\"{}]{3,}"
+        r"|\b(?:mysql|mysqldump|mariadb)\s(?:.*\s)?-p[^\s'\"{}]{3,}"
     ),
     "a value beside a name that stands for a secret": (
         r"(?i)(?:secret|token|api[_-]?key|access[_-]?key|account[_-]?key|password|passwd)"
@@ -56,9 +80,13 @@ _SHAPES = {
 _KNOWN = {kind: re.compile(shape) for kind, shape in _SHAPES.items()}
 _NAME = re.compile(
     r"(?:password|passwd|passphrase|(?:^|_)(?:pwd|secret|token|api_?key|access_?key|secret_?key|"
-    r"account_?key|private_?key|signing_?key|encryption_?key|credentials?|connection_?string|"
-    r"conn_?str|auth|authorization|sas))_?\d*$"
+    r"account_?key|private_?key(?:_?pem)?|signing_?key|encryption_?key|subscription_?key|"
+    r"session_?key|ssh_?key|credentials?|creds?|connection_?string|conn_?str|auth|authorization|"
+    r"bearer|sas|kubeconfig|id_?rsa|otp|(?:db|pg|user|root|admin|smtp|ftp)_?pass|"
+    r"(?:github|gitlab|azure|gh|gl)_?pat))(?:_(?:json|b64|base64|value))?_?\d*$"
 )
+_PASSWORD = re.compile(r"(?:password|passwd|passphrase|pwd|_pass)_?\d*$")
+_TEMPLATE = re.compile(r"\{\{\s*(['\"])(.*?)\1\s*\}\}")
 _SHORTEST = 8
 """Values inside structures shorter than this say what a thing is ("string"), not what it holds."""
 _ENCODED = re.compile(r"[0-9A-Za-z+/_-]{32,}={0,2}")
@@ -70,11 +98,18 @@ def is_secret_name(name: str) -> bool:
     return _NAME.search(re.sub(r"[^a-z0-9]+", "_", words.lower())) is not None
 
 
+def _is_password(name: str, value: str) -> bool:
+    """Whether a short value under a name is no kind or type of a thing."""
+    return len(value) >= 4 and bool(_PASSWORD.search(name.lower()) and re.search("[0-9]", value))
+
+
 def kind_of(text: str) -> str | None:
     """Returns the kind of credential that a text holds, as it is or in base64; None if none."""
-    for kind, known in _KNOWN.items():
-        if known.search(text):
-            return kind
+    # Also what an address or a template writes otherwise.
+    for said in dict.fromkeys((text, urllib.parse.unquote(text), _TEMPLATE.sub(r"\2", text))):
+        for kind, known in _KNOWN.items():
+            if known.search(said):
+                return kind
     for blob in _ENCODED.findall(text):
         try:
             inside = base64.b64decode(blob + "=" * (-len(blob) % 4), altchars=b"-_").decode("ascii")
@@ -98,6 +133,9 @@ def find(value: object, place: str) -> Iterator[tuple[str, str]]:
 
 def _find(value: object, place: str, name: str, shortest: int) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
+        if isinstance(value.get("name"), str) and isinstance(value.get("value"), str):
+            # As containers list their environment.
+            yield from _find(value["value"], f"{place}.{value['name']}", value["name"], 1)
         for key, inner in value.items():
             yield from _find(inner, f"{place}.{key}", str(key), _SHORTEST)
     elif isinstance(value, list | tuple):
@@ -107,7 +145,7 @@ def _find(value: object, place: str, name: str, shortest: int) -> Iterator[tuple
         kind = kind_of(value)
         if kind is not None:
             yield place, kind
-        elif is_secret_name(name) and len(value) >= shortest:
+        elif is_secret_name(name) and (len(value) >= shortest or _is_password(name, value)):
             # Also where a parameter is to fill it in: parameters are shown to everybody.
             yield place, "a value under a name that stands for a secret"
         elif value[:1] in ("{", "["):

@@ -10,9 +10,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from components.steps import raw_rows
 from estimator_lib.core import labels, manifest, storage
-from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.core.errors import ConfigError, DataError, PipelineError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.evaluation import of_head
 from estimator_lib.evaluation.metrics import Problem
@@ -21,6 +20,7 @@ from estimator_lib.evaluation.spool import Spool, spooled
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.inputs.lists import side_by_side
 from estimator_lib.inputs.parquet import examples_input, read_groups
+from transforms.applying import raw_rows
 
 BATCH_ROWS = 8192
 
@@ -113,7 +113,7 @@ def score_served(
             "remove evaluate.changes and evaluate.slice_changes for one run.",
             reason=Reason.FIELD_MISSING,
         )
-    _require_same_classes(model_dir, metadata["label"])
+    _require_same_label(model_dir, metadata["label"])
 
     def predicted() -> Iterator[Any]:
         for name in metadata["raw_eval"]:
@@ -133,15 +133,32 @@ def score_served(
     return spooled(predicted())
 
 
-def _require_same_classes(model_dir: str, described: Mapping[str, Any]) -> None:
-    """Refuses a serving model whose classes are others, or in another order."""
+def _require_same_label(model_dir: str, described: Mapping[str, Any]) -> None:
+    """Refuses a serving model of another field, or whose classes are others or in another order.
+
+    Its numbers would be as good as chance, and any model better.
+    """
     lineage = pathlib.Path(model_dir) / manifest.LINEAGE
     if not lineage.exists():
         return
-    known = json.loads(lineage.read_text()).get("label")
+    try:
+        known = json.loads(lineage.read_text()).get("label")
+    except (ValueError, AttributeError) as error:
+        raise DataError(
+            f"Lineage {lineage} is damaged: {error}. Publish a whole model: estimator-pipelines "
+            "models rollback.",
+            reason=Reason.CORRUPT_FILE,
+        ) from error
     theirs = labels.heads(labels.from_json(known)) if known else {}
     for head, own in labels.heads(labels.from_json(described)).items():
         other = theirs.get(head)
+        if other is not None and list(own.columns) != list(other.columns):
+            raise ConfigError(
+                f"The serving model {model_dir} cannot be compared: it predicts "
+                f"{', '.join(other.columns)}, expected {', '.join(own.columns)}. Remove "
+                "evaluate.changes and evaluate.slice_changes for one run.",
+                reason=Reason.CONFLICT,
+            )
         if (
             isinstance(own, labels.ClassLabel)
             and isinstance(other, labels.ClassLabel)

@@ -56,6 +56,7 @@ def run(
             storage.leased(work, storage.WORK_LEASE, what="Working directory"),
             ForkedTrials(training, work) as runner,
         ):
+            storage.sweep_staging(work)  # trials that were being deleted when a process died
             training.check()
             found = search.run(
                 options, runner, work, tell=lambda t: progress.line(search.line(t, options))

@@ -7,6 +7,7 @@ seconds. A token is read from an environment variable or a file, never from the 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import datetime
@@ -393,7 +394,8 @@ class Connection:
     def _explain(self, status: int, reason: str, body: object, action: str) -> PipelineError:
         # A proxy may answer with what it was sent; a token's file may hold another one by now.
         sent = {self.where.token, *self._api_keys().values()}
-        said = _message(body, [token for token in sent if token]) or reason
+        tokens = [token for token in sent if token]
+        said = _message(body, tokens) or _message(reason, tokens)
         host = self.where.host
         if status in (401, 403):
             return PipelineError(
@@ -523,14 +525,16 @@ def _refresh(path: str) -> Callable[[Any], None]:
 
 
 def _message(body: object, tokens: Iterable[str] = ()) -> str:
-    """The message in a server's answer, in one short line without the tokens."""
+    """The message in a server's answer, in one short line without the tokens, however written."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else str(body or "")
-    for token in tokens:
-        text = text.replace(token, "***")
     with contextlib.suppress(ValueError):
         content = json.loads(text)
         if isinstance(content, dict):
             text = str(content.get("message") or content.get("error") or text)
+    for token in tokens:
+        encoded = base64.b64encode(token.encode()).decode().rstrip("=")
+        for written in (token, _quote_path(token), encoded):
+            text = text.replace(written, "***")
     return _short(text)
 
 

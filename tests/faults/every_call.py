@@ -15,18 +15,18 @@ RECEIVER = estimator_lib.export.build_raw_serving_input_receiver_fn({"x": X[:1]}
 FIRST, LAST = 2, 4
 
 
-def check_nothing_is_half_written(folder, exports):
-    """Refuses a checkpoint, a history, a version that is not whole; returns how many versions."""
+def check_nothing_is_half_written(folder, exports, seen):
+    """Refuses a checkpoint, a history, a version that is not whole; adds versions to `seen`."""
     directory = checkpoints.CheckpointDirectory(str(folder))
     for step in directory.steps():
         assert checkpoints.load(directory.prefix(step)).step == step
     assert directory.load_latest().step in (FIRST, LAST)
     lines = (folder / history.HISTORY).read_text().splitlines()
     assert len(history.read(folder / history.HISTORY)) == len(lines)
-    found = [path for path in exports.iterdir() if not path.name.startswith(".")]
-    for version in found:
+    found = {path for path in exports.iterdir() if not path.name.startswith(".")}
+    for version in found - seen:
         assert "y" in estimator_lib.export.load_model(version).predict({"x": X[:1]})
-    return len(found)
+    seen |= found
 
 
 def train_and_export(root, codes):
@@ -79,17 +79,17 @@ def train_and_export(root, codes):
         return None
 
     def check_training():
-        check_nothing_is_half_written(work, exports)
+        check_nothing_is_half_written(work, exports, seen)
         train()
         for name, value in zip(("w", "b"), weights, strict=True):
             np.testing.assert_array_equal(model.get_variable_value(name), value)
 
-    seen = [0]
+    seen = set()
 
     def check_exports():
-        found = check_nothing_is_half_written(work, exports)
-        assert found - seen[0] in (0, 1)
-        seen[0] = found
+        before = len(seen)
+        check_nothing_is_half_written(work, exports, seen)
+        assert len(seen) - before in (0, 1)
 
     train()
     weights = [model.get_variable_value(name) for name in ("w", "b")]
@@ -98,5 +98,5 @@ def train_and_export(root, codes):
         calls = fails_at_any_call(train, begin_anew, check_training)
         calls += fails_at_any_call(export, lambda: None, check_exports)
     export()
-    check_nothing_is_half_written(work, exports)
+    check_nothing_is_half_written(work, exports, seen)
     return calls

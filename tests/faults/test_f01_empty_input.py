@@ -1,4 +1,8 @@
-"""Fault 1: a pattern matches no file, or only empty or header-only files."""
+"""Fault 1: a pattern matches no file, or only empty or header-only files.
+
+Fails when `files.expand` takes no match for an empty list, or `preprocess._require_rows` lets a
+split without rows pass.
+"""
 
 import pytest
 
@@ -39,6 +43,13 @@ def test_split_of_header_only_files_is_refused_and_named(tmp_path):
     error = refused(tmp_path, files={"train": [GOOD], "eval": ["x,y\n", "x,y\n"]})
     assert error.reason == Reason.EMPTY_INPUT
     assert "'eval'" in error.message
+
+
+def test_split_whose_rows_all_lack_their_label_is_refused(tmp_path):
+    files = {"train": ["x,y\n1,\n2,\n"], "eval": [GOOD]}
+    error = refused(tmp_path, files=files, label={"field": "y", "classes": 2, "missing": "skip"})
+    assert error.reason == Reason.EMPTY_INPUT
+    assert "train" in error.message
 
 
 def test_header_only_file_beside_others_is_fine(tmp_path):

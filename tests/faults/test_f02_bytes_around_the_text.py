@@ -1,4 +1,8 @@
-"""Fault 2: byte order mark, CRLF, no final newline, gzip; a truncated gzip."""
+"""Fault 2: byte order mark, CRLF, no final newline, gzip; a truncated gzip.
+
+Fails when `csv_reader._without_mark` leaves the mark in the first name, or when `_decompressed`
+takes the end of a file for the end of its rows.
+"""
 
 import gzip
 

@@ -1,4 +1,7 @@
-"""Fault 3: invalid UTF-8, UTF-16, NUL bytes are refused with file, line and byte."""
+"""Fault 3: invalid UTF-8, UTF-16, NUL bytes are refused with file, line and byte.
+
+Fails when `csv_reader._encoding_problem` replaces bytes instead of naming the first bad one.
+"""
 
 import pytest
 

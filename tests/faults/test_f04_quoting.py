@@ -1,4 +1,8 @@
-"""Fault 4: quoting as in RFC 4180; an unclosed quote or a ragged row names its line."""
+"""Fault 4: quoting as in RFC 4180; an unclosed quote or a ragged row names its line.
+
+Fails when the reader looks for lines before it looks for quotes, or when `_quote_problems` takes
+the end of a file for the end of a quote.
+"""
 
 import pytest
 

@@ -1,4 +1,8 @@
-"""Fault 5: only declared tokens are missing; overflow and non-finite numbers are refused."""
+"""Fault 5: only declared tokens are missing; overflow and non-finite numbers are refused.
+
+Fails when a reader has missing tokens of its own, or makes NaN, infinity or another integer of
+what it cannot hold.
+"""
 
 import pytest
 

@@ -1,4 +1,8 @@
-"""Fault 6: header missing, duplicated, renamed, reordered, extra or different between shards."""
+"""Fault 6: header missing, duplicated, renamed, reordered, extra or different between shards.
+
+Fails when headers are not compared by name and for each file, or when the reader takes fields by
+their position.
+"""
 
 import pytest
 

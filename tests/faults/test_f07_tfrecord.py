@@ -1,4 +1,8 @@
-"""Fault 7: truncated or bit-flipped TFRecords are refused with shard and offset."""
+"""Fault 7: truncated or bit-flipped TFRecords are refused with shard and offset.
+
+Fails when `tfrecord_reader._records` does not compare checksums and lengths, or ends at a torn
+record as at the last one.
+"""
 
 import gzip
 import struct

@@ -1,4 +1,8 @@
-"""Fault 8: input patterns that lead out of the base directory, or to other schemes."""
+"""Fault 8: input patterns that lead out of the base directory, or to other schemes.
+
+Fails when `files.expand` opens a pattern before it looks whether that stays below the base
+directory, links resolved, or lets another scheme pass.
+"""
 
 import pytest
 

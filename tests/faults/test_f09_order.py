@@ -1,4 +1,8 @@
-"""Fault 9: ties, shuffled shards, several workers, other bundle sizes change nothing."""
+"""Fault 9: ties, shuffled shards, several workers, other bundle sizes change nothing.
+
+Fails when tokens of one count are in the order of their arrival, or when a sum depends on how rows
+were divided.
+"""
 
 import itertools
 import random

@@ -1,4 +1,7 @@
-"""Fault 10: tokens with any content go through the vocabulary unchanged."""
+"""Fault 10: tokens with any content go through the vocabulary unchanged.
+
+Fails when a token is written as a line, or is stripped or normalized on the way.
+"""
 
 import json
 

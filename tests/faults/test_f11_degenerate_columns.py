@@ -1,4 +1,8 @@
-"""Fault 11: constant, all missing, single row, near the limits of float32."""
+"""Fault 11: constant, all missing, single row, near the limits of float32.
+
+Fails when a variance of nothing divides, when moments are added up in float32, or when a column
+without values is given a mean.
+"""
 
 import json
 

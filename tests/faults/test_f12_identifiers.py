@@ -1,4 +1,8 @@
-"""Fault 12: identifier-like columns are reported, then refused unless bounded."""
+"""Fault 12: identifier-like columns are reported, then refused unless bounded.
+
+Fails when `resolution._vocabulary_problems` has no limit, or when the eval split adds to a
+vocabulary.
+"""
 
 import json
 

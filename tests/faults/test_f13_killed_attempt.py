@@ -1,4 +1,8 @@
-"""Fault 13: an attempt that dies leaves nothing, and the next one succeeds."""
+"""Fault 13: an attempt that dies leaves nothing, and the next one succeeds.
+
+Fails when `preprocess` writes where readers look before it is done, or takes what a killed attempt
+left for its own.
+"""
 
 import subprocess
 import sys

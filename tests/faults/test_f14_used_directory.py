@@ -1,4 +1,8 @@
-"""Fault 14: a rerun with fewer shards never mixes with what is there."""
+"""Fault 14: a rerun with fewer shards never mixes with what is there.
+
+Fails when an attempt writes into a directory that holds an artifact, or a reader takes files that
+no manifest lists.
+"""
 
 import pytest
 

@@ -1,9 +1,16 @@
-"""Fault 15: the runner is named, the job runs once, errors arrive as they were raised."""
+"""Fault 15: the runner is named, the job runs once, errors arrive as they were raised.
+
+Fails when the runner is left to Beam, which runs a job twice, or when `runners.run` wraps what a
+function raised.
+"""
+
+import errno
+import os
 
 import apache_beam as beam
 import pytest
 
-from estimator_lib.core.errors import DataError, PipelineError, Reason
+from estimator_lib.core.errors import DataError, PipelineError, Reason, StorageError
 from transforms.beam import runners
 from transforms.testing import Job
 
@@ -27,6 +34,15 @@ def test_error_of_a_function_arrives_as_it_was_raised_and_once(tmp_path):
     assert caught.value.message == "Row 3 is bad."
     assert caught.value.__cause__ is None
     assert calls.read_text() == "called\n"
+
+
+def test_full_disk_of_a_function_asks_for_a_retry():
+    def fails(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/there/x")
+
+    with pytest.raises(StorageError, match="/there/x: No space left on device") as caught:
+        runners.run(lambda p: p | beam.Create([1]) | beam.Map(fails), [])
+    assert caught.value.exit_code == 75
 
 
 def test_foreign_error_becomes_a_pipeline_error_that_names_it():

@@ -1,4 +1,7 @@
-"""Fault 16: new data that lacks, renames or retypes a field is refused with a table."""
+"""Fault 16: new data that lacks, renames or retypes a field is refused with a table.
+
+Fails when data is not judged by the schema it is given, or when only the first difference is told.
+"""
 
 import pytest
 from tensorflow_metadata.proto.v0 import statistics_pb2

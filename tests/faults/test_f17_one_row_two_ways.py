@@ -1,4 +1,8 @@
-"""Fault 17: one raw row through the batch transform and through the saved graph."""
+"""Fault 17: one raw row through the batch transform and through the saved graph.
+
+Fails when the batch transform and the saved graph differ in a lookup, a hash, a default or a
+boundary.
+"""
 
 import numpy as np
 import pyarrow as pa

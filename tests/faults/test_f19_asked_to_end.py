@@ -164,8 +164,7 @@ def test_training_saves_before_it_ends(tmp_path):
     assert made.get_variable_value("global_step") == 3
 
 
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("phase", STEPS)
+@pytest.mark.parametrize(("phase", "times"), zip(STEPS, [1, 2] * 3, strict=True))
 def test_step_asked_to_end_at_any_call_leaves_whole_things_and_its_rerun_is_equal(
     phases, phase, times
 ):

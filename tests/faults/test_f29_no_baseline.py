@@ -1,7 +1,8 @@
 """Fault 29: no bound, no baseline, other data or another definition: never an implicit pass.
 
 Fails when `evaluation.gate.decide` blesses without a check, when a comparison is made of models
-that do not predict the same, or when export believes an evaluation of something else.
+that do not predict the same (another field, other classes), or when export believes an evaluation
+of something else.
 """
 
 import json
@@ -9,7 +10,7 @@ import json
 import numpy as np
 import pytest
 
-from components.steps import export
+from components.steps import export, scoring
 from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, ExportError, Reason
 from estimator_lib.evaluation.evaluation import Serving, evaluate
@@ -118,3 +119,30 @@ def test_evaluation_that_was_changed_afterwards_publishes_nothing(made, tmp_path
     path.write_text(json.dumps({"verdict": "blessed"}))
     with pytest.raises(EstimatorLibError):
         export._require_blessing("blessed", *given)
+
+
+LATE = {"field": "late", "kind": "class", "classes": ["no", "yes"]}
+TAGS = {"kind": "multilabel", "fields": ["wet", "windy"], "classes": ["wet", "windy"]}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "said"),
+    [
+        (LATE, LATE, None),
+        (LATE, {**LATE, "field": "diverted"}, "it predicts diverted, expected late"),
+        (LATE, {**LATE, "classes": ["yes", "no"]}, "its classes of 'late' are yes, no"),
+        (LATE, TAGS, "it predicts wet, windy"),
+        (TAGS, {**TAGS, "fields": ["windy", "wet"]}, "it predicts windy, wet"),
+        (LATE, {"field": "delay", "kind": "number", "classes": None}, "it predicts delay"),
+        (LATE, {"field": "late", "kind": "guess", "classes": 7}, "damaged"),
+        (LATE, "[", "damaged"),
+    ],
+)
+def test_serving_model_of_something_else_is_no_baseline(tmp_path, ours, theirs, said):
+    text = theirs if isinstance(theirs, str) else json.dumps({"label": theirs})
+    (tmp_path / manifest.LINEAGE).write_text(text)
+    if said is None:
+        scoring._require_same_label(str(tmp_path), ours)
+        return
+    with pytest.raises(EstimatorLibError, match=said):
+        scoring._require_same_label(str(tmp_path), ours)

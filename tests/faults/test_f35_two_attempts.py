@@ -1,4 +1,8 @@
-"""Fault 35: a step that is retried, or runs twice at once, leaves one whole artifact."""
+"""Fault 35: a step that is retried, or runs twice at once, leaves one whole artifact.
+
+Fails when `manifest.committed_artifact` writes over a finished artifact, takes an unfinished one
+for finished, or when an error has the wrong exit code.
+"""
 
 import subprocess
 import sys

@@ -122,7 +122,10 @@ def project(tmp_path):
         "f36_named.py": "import f36_model\n",
         "f36_pack/__init__.py": "from . import beside\n",
         "f36_pack/beside.py": "",
-        "f36_pack/deep.py": "from .beside import y\nfrom .lower.lowest import z\n",
+        "f36_pack/deep.py": "from .beside import y\nfrom .lower.lowest import z\n"
+        "import importlib\nimportlib.import_module('.relative', __package__)\n",
+        "f36_pack/relative.py": "import pathlib\npathlib.Path(__file__).with_name('words.txt')\n"
+        "open('data/more.txt')\n",
         "f36_pack/lower/lowest.py": "from ..beside import w\n",
         "f36_spaces/inside.py": "",
         "f36_other.py": "import f36_spaces.inside\n",
@@ -137,7 +140,7 @@ def project(tmp_path):
     "edited",
     [
         "f36_model", "f36_layers", "f36_late", "f36_named", "f36_pack/__init__",
-        "f36_pack/beside", "f36_pack/deep", "f36_pack/lower/lowest",
+        "f36_pack/beside", "f36_pack/deep", "f36_pack/lower/lowest", "f36_pack/relative",
     ],
 )  # fmt: skip
 def test_code_version_follows_every_module_that_is_imported(project, edited):
@@ -145,6 +148,16 @@ def test_code_version_follows_every_module_that_is_imported(project, edited):
     before = version(project, "f36_model")
     path.write_text(path.read_text() + "x = 1\n")
     assert version(project, "f36_model") != before
+
+
+@pytest.mark.parametrize("name", ["f36_pack/words.txt", "data/more.txt"])
+def test_code_version_follows_files_that_the_modules_name(project, name):
+    (project / name).parent.mkdir(exist_ok=True)
+    seen = [version(project, "f36_model")]
+    for text in ("one\n", "two\n"):
+        (project / name).write_text(text)
+        seen.append(version(project, "f36_model"))
+    assert len(set(seen)) == 3
 
 
 def test_code_version_follows_every_function_and_nothing_else(project):

@@ -1,4 +1,8 @@
-"""Fault 37: parameters that would change on the way, or mean nothing, are never sent."""
+"""Fault 37: parameters that would change on the way, or mean nothing, are never sent.
+
+Fails when `cluster.arguments` rounds, cuts or interprets a value, or when anything is sent before
+all values were looked at.
+"""
 
 import math
 

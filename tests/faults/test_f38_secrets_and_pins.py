@@ -62,18 +62,35 @@ SECRETS = [
     "--token " + KEY, '{"deep": [{"er": "' + KEY + '"}]}', "--api-key=" + "k2" * 10,
     "-----BEGIN PGP PRIVATE KEY" + " BLOCK-----", "-----BEGIN OPENSSH PRIVATE KEY" + "-----",
     base64.b64encode(b'{"private_key": "-----BEGIN PRIVATE KEY' + b'-----"}').decode(),
+    "host=db user=x password='hunter2'", "mysql -u root --password=hunter2", "mysql -ux -phunter2",
+    "curl -u user:hunter2 https://x", "db:\n  password: hunter2\n", '[db]\npassword = "hunter2"',
+    "machine h login u password hunter2", "${DB_PASSWORD:-hunter2}",
+    "{{ env.PASSWORD | default('hunter2') }}", "{{ 'AKIA' }}IOSFODNN7EXAMPLE",
+    "postgres%3A%2F%2Fapp%3As3cret%40db%2Fx", "aB3dE5gH7jK9mN1pQ3sT" + "5vW7yZ9bC1eF3hJ5kL7n",
+    "https://storage.googleapis.com/b/o?X-Goog-Signature=" + "a1" * 32,
+    "SK" + "0123456789abcdef" * 2,
+    "NRAK-" + "A1B" * 9, "ATATT3xFfGF0" + "aB1" * 20, "AGE-SECRET-KEY-1" + "Q" * 58,
+    "123456789:AA" + "a1B2c" * 6 + "abc", "key-" + "0123456789abcdef" * 2,
+    "shpat_" + "0123456789abcdef" * 2, "lin_api_" + "aB1" * 14, "glsa_" + "aB1" * 11,
+    "dp.pt." + "aB1" * 14, "abcdefghij1234.atlasv1." + "aB1" * 22,
 ]  # fmt: skip
 NAMES = [
     "PASSWORD", "DB_PASSWORD", "dbPassword", "MYSQL_ROOT_PASSWORD", "PGPASSWORD_1", "apiKey",
     "OPENAI_API_KEY", "client-secret", "awsSecretAccessKey", "AWS_SESSION_TOKEN", "SLACK_TOKEN2",
     "DATABASE_CONNECTION_STRING", "connectionString", "AZURE_STORAGE_SAS", "HTTP_AUTHORIZATION",
-    "service.credentials", "SSH_PASSPHRASE", "encryption_key",
+    "service.credentials", "SSH_PASSPHRASE", "encryption_key", "DB_PASS", "dbpass", "pgpass",
+    "PRIVATE_KEY_PEM", "GITHUB_PAT", "bearer", "CREDS", "subscription_key", "kubeconfig", "id_rsa",
+    "GOOGLE_APPLICATION_CREDENTIALS_JSON",
 ]  # fmt: skip
 HARMLESS = [
     ("MODEL", "gs://bucket/models/1"), ("OOV", "[UNK]"), ("URL", "https://host:8080/a@b"),
     ("tokens", "4096"), ("max_tokens", "4096000000"), ("PYTHONPATH", "/a/b:/c/d"),
     ("DIGEST", "sha256:" + "0123456789abcdef" * 4), ("monkey", "bananas and more"),
     ("secretName", "name-of-a-secret"), ("author", "somebody else"), ("SEED", "12345678901234567"),
+    ("bandpass", "0.5"), ("low_pass", "0.25"), ("partition_key", "day of year"),
+    ("primary_key", "flight_id"), ("cmd", "docker run -u 1000:1000 x"), ("hash", "a1" * 20),
+    ("note", "the password is asked for by hand"),
+    ("path", "/mnt/Data/2024/Models/WideAndDeep/version/12"),
     ("QUERY", "SELECT * FROM t WHERE password IS NULL"), ("BASIC", "basic understanding of it"),
 ]  # fmt: skip
 
@@ -101,6 +118,19 @@ def test_value_under_the_name_of_a_secret_is_one_however_it_is_spelled(name):
 @pytest.mark.parametrize(("name", "value"), HARMLESS)
 def test_what_is_no_secret_is_let_through(name, value):
     assert list(credentials.find(value, f"exec-train.env.{name}")) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"env": [{"name": "DB_PASSWORD", "value": "x"}]},
+        {"x": json.dumps({"y": json.dumps({"password": "hunter2"})})},
+        json.dumps([{"name": "API_TOKEN", "value": "{{x}}"}]),
+        {"password": "hunt3r"},
+    ],
+)
+def test_secret_is_found_beside_its_name_in_a_structure(value):
+    assert list(credentials.find(value, "parameter x"))
 
 
 @pytest.mark.parametrize(
@@ -192,11 +222,15 @@ def test_token_that_a_server_answers_with_is_not_repeated():
         connection = client.Connection(
             client.address(server.host, environment={client.TOKEN: WORD})
         )
+        encoded = base64.b64encode(WORD.encode()).decode()
         for status in (400, 403, 404, 500):
-            server.fail("POST", "/runs$", status, f"bad header: Bearer {WORD}")
-            with pytest.raises(EstimatorLibError, match="bad header") as caught:
-                connection.submit(spec, {})
-            assert WORD not in str(caught.value)
+            for written in (WORD, encoded, "".join(f"\\u{ord(c):04x}" for c in WORD)):
+                said = f'{{"message": "bad header: Bearer {written}"}}'
+                server.fail("POST", "/runs$", status, said)
+                with pytest.raises(EstimatorLibError, match="bad header") as caught:
+                    connection.submit(spec, {})
+                assert WORD not in str(caught.value)
+                assert encoded not in str(caught.value)
 
 
 @pytest.mark.parametrize("image", ["python", "python:latest", "registry.example:5000/python"])

@@ -1,4 +1,8 @@
-"""Fault 39: pauses, outages and long runs never start missed runs, or two at once."""
+"""Fault 39: pauses, outages and long runs never start missed runs, or two at once.
+
+Fails when a schedule is compiled with catch-up or several runs at once, or when `schedules.apply`
+activates a new one before the old one is paused.
+"""
 
 import pathlib
 

@@ -1,4 +1,8 @@
-"""Fault 40: the same interval twice is one run; clocks are UTC; late data is a new run."""
+"""Fault 40: the same interval twice is one run; clocks are UTC; late data is a new run.
+
+Fails when the name of a run leaves out its interval, data or code, when a run that failed counts as
+done, or when `cron` asks the clock of the machine.
+"""
 
 import datetime
 import itertools

@@ -89,6 +89,16 @@ def threads(given: Sequence[str]) -> int:
     return 1 if given else min(MAX_THREADS, os.cpu_count() or 1)
 
 
+def portions(items: Sequence[Item], threads: int) -> list[tuple[Item, ...]]:
+    """Returns what one call of a function gets: everything, if it has threads of its own, or one.
+
+    Args:
+        items: What there is to do.
+        threads: As `threads` gave them.
+    """
+    return [tuple(items)] if threads > 1 else [(item,) for item in items]
+
+
 def in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], threads: int
 ) -> Iterator[Result]:
@@ -122,13 +132,11 @@ def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
             pipeline = beam.Pipeline(options=options(given))
             build(pipeline)
             pipeline.run().wait_until_finish()
-        except EstimatorLibError:
-            raise
         except Exception as error:
             original = _original(error) or _from_text(str(error))
             if original is not None:
                 raise original from None
-            refusal = storage.refused(error)
+            refusal = next(filter(None, map(storage.refused, _chain(error))), None)
             if refusal is not None:
                 place = refusal.filename or "a file"
                 raise storage.storage_error("run the Beam job with", place, refusal) from error
@@ -137,14 +145,21 @@ def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
             ) from error
 
 
-def _original(error: BaseException | None) -> EstimatorLibError | None:
+def _original(error: BaseException) -> EstimatorLibError | None:
+    for one in _chain(error):
+        # One that Beam made anew, with a longer message, has lost its reason.
+        if isinstance(one, EstimatorLibError) and not hasattr(one, "_tagged_with_step"):
+            return one
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields an error and what led to it: Beam raises one for each that it met."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
-        if isinstance(error, EstimatorLibError):
-            return error
+        yield error
         seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return None
 
 
 _OWN = re.compile(r"^estimator_lib\.core\.errors\.(\w+): ", re.MULTILINE)
