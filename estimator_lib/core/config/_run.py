@@ -68,6 +68,7 @@ class RunConfiguration(Section):
     def _consistent(self) -> Self:
         built = build_columns(self.columns)
         self._check_roles({*fc.raw_fields(built.values()), *self._function_fields})
+        self._check_named(fc.raw_fields(built.values()))
         self._check_features(fc.feature_sources(built.values()))
         for read in self._function_fields:
             if read not in self.data.kinds:
@@ -136,6 +137,18 @@ class RunConfiguration(Section):
                     reason=Reason.CONFLICT,
                 )
             seen[field] = role
+
+    def _check_named(self, read: Collection[str]) -> None:
+        """Refuses a field or column without a name, such as the index that pandas writes has."""
+        named = {*read, *self.columns, *self.data.split.fields, *self.evaluate.slicing_fields}
+        named |= {field for _, field in self._roles}
+        given = {getattr(spec, "field", None) for spec in self.columns.values()}
+        if "" in named | given:
+            raise ConfigError(
+                "A field or column has the name '': expected at least one character. Name the "
+                "field in the data.",
+                reason=Reason.INVALID_VALUE,
+            )
 
     def _check_features(self, features: Collection[str]) -> None:
         """Refuses a feature that is called as what stands beside it in the examples."""

@@ -225,3 +225,12 @@ def test_feature_called_as_what_stands_beside_it_is_refused(tmp_path, overrides,
         load(tmp_path, VALID, *overrides)
     for name in names:
         assert name in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["columns.carrier.field=''", "label.field=''", "data.split.hash.key=['']", "weight=''"],
+)
+def test_field_without_a_name_is_refused(tmp_path, override):
+    with pytest.raises(ConfigError, match="has the name ''"):
+        load(tmp_path, VALID, override)
