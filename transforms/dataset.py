@@ -11,13 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from tensorflow_metadata.proto.v0 import statistics_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from estimator_lib.core import config, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
-from transforms import preprocess
 from transforms.beam import object_store
-from transforms.learning import statistics
+from transforms.learning import first_pass, statistics
 from transforms.reading import csv_reader, files, readers, records, values
 from transforms.reading.problems import Problems
 from transforms.reading.rows import Field, Layout
@@ -211,7 +210,7 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
         DataError: a value is bad; up to twenty places are named.
     """
     parts = [part for file in dataset.inputs for part in readers.divide(file, dataset.layout)]
-    analysis = preprocess.analyse(parts, dataset.source, runner_options)
+    analysis = first_pass.analyse(parts, dataset.source, runner_options)
     analysis.raise_if_faulty()
     if NAME not in analysis.splits:
         raise DataError(
@@ -228,7 +227,10 @@ def compute(dataset: Dataset, runner_options: Sequence[str] = ()) -> tuple[Any, 
 
 
 def write(
-    output: str | os.PathLike[str], computed: Any, schema: Any, found: Any | None = None
+    output: str | os.PathLike[str],
+    computed: statistics_pb2.DatasetFeatureStatisticsList,
+    schema: schema_pb2.Schema,
+    found: Any | None = None,
 ) -> str:
     """Writes statistics, their page, the schema and, if there are any, anomalies.
 
@@ -243,7 +245,7 @@ def write(
     target = os.fspath(output).rstrip("/")  # in an object store, another "/" is another name
     with object_store.committed(target) as writer:
         judged = {} if found is None else {NAME: found}
-        preprocess.write_statistics(writer, {NAME: computed}, schema, judged)
+        statistics_page.write_statistics(writer, {NAME: computed}, schema, judged)
         if len(computed.datasets) > 1:
             shown = {
                 d.name: statistics_pb2.DatasetFeatureStatisticsList(datasets=[d])
@@ -255,7 +257,7 @@ def write(
 
 
 def judge(
-    computed: Any,
+    computed: statistics_pb2.DatasetFeatureStatisticsList,
     schema_path: str | os.PathLike[str],
     *,
     environment: str | None = None,

@@ -11,15 +11,11 @@ import contextlib
 import dataclasses
 import json
 import logging
-import math
-import os
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from google.protobuf import text_format
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import config, description, labels, manifest, storage
@@ -30,22 +26,18 @@ from estimator_lib.core.errors import (
     StorageError,
 )
 from estimator_lib.core.progress import Progress
-from estimator_lib.core.values import Logical
 from transforms.applying import graph, materialize
-from transforms.beam import object_store, runners
-from transforms.learning import incremental, resolution, statistics
-from transforms.learning.analysis import Analysis, AnalysisFn, FileAnalysis, Ranking, raise_first
-from transforms.reading import files, readers, records, splits
-from transforms.reading.rows import ReadSummary
+from transforms.beam import counting, object_store, runners
+from transforms.learning import first_pass, resolution, statistics
+from transforms.learning.analysis import Analysis, SplitAnalysis, raise_first
+from transforms.reading import bigquery_snapshot, files, readers, records, splits
+from transforms.reading.problems import Problem
 from transforms.validating import first_look, quarantine, schema_policy, statistics_page
 
 Failure = tuple[str, str, str]
 """An error as a value: its type, message and reason."""
 Outcome = tuple[list[Failure], dict[str, manifest.FileEntry]]
 """What some tasks came to: their errors, and the files they wrote."""
-DIRECT_BYTES = 64 << 20
-"""New files up to this size together, beside known ones, are analysed without a runner: starting
-one would take longer than reading them."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -127,64 +119,145 @@ def run(
         storage.is_uri, (examples_dir, transform_dir, statistics_dir, analysis_cache or "")
     ):
         object_store.check(directory)
-    policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
-    columns = config.build_columns(part.columns)
     with contextlib.ExitStack() as commits:
-        part, inputs = _inputs(commits, part, columns, base_dir, runner_options)
-        part = first_look.learned_classes(part, inputs)
-        _show_classes(part)
-        derived = _derived(commits, part, inputs, policy, runner_options, analysis_cache)
-        source = _source(part, columns, inputs, derived)
-        if derived is not None:
-            source = source.resolved(derived.logical)
-        if policy is not None:
-            source = policy.held(source)
-        parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
-        analysis = analyse(parts, source, runner_options, analysis_cache)
-        source = source.resolved(analysis.logical)
-        quarantined = quarantine.check(analysis, part.data)
-        _require_rows(analysis, splits.names(part.data.split))
-        of_files = {n: split.without(source.ages) for n, split in _in_order(analysis).items()}
-        computed = {
-            name: statistics.dataset_statistics(name, split) for name, split in of_files.items()
-        }
-        statistics.add_common_histograms(computed, of_files)
-        anomalies = policy.judge(computed) if policy is not None else {}
-        resolved = resolution.resolve(columns, analysis, source.class_label)
-        source = dataclasses.replace(source, ages={})  # they have been learned from
+        given = _settled(commits, part, base_dir, runner_options, analysis_cache)
+        learned = _learned(given, runner_options, analysis_cache)
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(object_store.committed(examples_dir))
-        _write_transform(commits, transform_dir, resolved, source)
-        writer = commits.enter_context(object_store.committed(statistics_dir))
-        label = labels.to_json(config.described(part.heads))
-        schema = statistics.infer_schema(
-            of_files["train"],
-            labels=[field for own in part.heads.values() for field in own.raw_fields],
-        )
-        write_statistics(writer, computed, schema, anomalies)
-        quarantine.write(writer.directory, quarantined)
-        writer.metadata |= {
-            "label": label,
-            "data_fingerprint": analysis.fingerprint,
-            "quarantined": len(quarantined),
-        }
+        _write_transform(commits, transform_dir, learned.resolved, learned.source)
+        _write_learned(commits, statistics_dir, given, learned)
         _write_examples(
-            examples, parts, source, resolved, analysis, part.data.examples, runner_options
+            examples,
+            given.parts,
+            learned.source,
+            learned.resolved,
+            learned.analysis,
+            given.part.data.examples,
+            runner_options,
         )
     return PreprocessSummary(
         splits={
             name: SplitCounts(read=s.read, kept=s.kept, skipped=s.skipped)
-            for name, s in _in_order(analysis).items()
+            for name, s in _in_order(learned.analysis).items()
         },
-        columns=len(columns),
-        features=len(fc.feature_sources(columns.values())),
-        files=len(inputs),
+        columns=len(given.columns),
+        features=len(fc.feature_sources(given.columns.values())),
+        files=len(given.inputs),
         seconds=time.monotonic() - began,
-        data_fingerprint=analysis.fingerprint,
+        data_fingerprint=learned.analysis.fingerprint,
         places=tuple(
             object_store.located(d) for d in (examples_dir, transform_dir, statistics_dir)
         ),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Settled:
+    """What a step reads, once its files have been looked at.
+
+    Attributes:
+        part: The configuration, with the classes that were found and files in place of a table.
+        columns: As declared.
+        inputs: The files, and `parts` what they are read in.
+        source: How they are read.
+        policy: What the data must be like; None if nothing is said.
+    """
+
+    part: config.PreprocessPart
+    columns: Mapping[str, fc.Column]
+    inputs: Sequence[files.InputFile]
+    parts: Sequence[files.InputFile]
+    source: records.Source
+    policy: schema_policy.SchemaPolicy | None
+
+
+def _settled(
+    stack: contextlib.ExitStack,
+    part: config.PreprocessPart,
+    base_dir: str,
+    runner_options: Sequence[str],
+    cache: str | None,
+) -> _Settled:
+    policy = schema_policy.load(part.data_schema, base_dir) if part.data_schema else None
+    columns = config.build_columns(part.columns)
+    part, inputs = _inputs(stack, part, columns, base_dir, runner_options)
+    part = first_look.learned_classes(part, inputs)
+    _show_classes(part)
+    derived = _derived(stack, part, inputs, policy, runner_options, cache)
+    source = _source(part, columns, inputs, derived)
+    if derived is not None:
+        source = source.resolved(derived.logical)
+    if policy is not None:
+        source = policy.held(source)
+    return _Settled(
+        part=part,
+        columns=columns,
+        inputs=inputs,
+        parts=[piece for file in inputs for piece in readers.divide(file, source.layout)],
+        source=source,
+        policy=policy,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Learned:
+    """What the first pass found, and what the columns have become.
+
+    Attributes:
+        source: How the files are read, now that it is known what their texts are.
+        analysis: All there is to know of their rows, and `train` of those fields of the train
+            split that the files have.
+        quarantined: Records at fault that are left out, the faults of each.
+        computed: DatasetFeatureStatisticsList by split.
+        anomalies: What is wrong with them, by split.
+        resolved: The columns.
+    """
+
+    source: records.Source
+    analysis: Analysis
+    train: SplitAnalysis
+    quarantined: list[list[Problem]]
+    computed: Mapping[str, Any]
+    anomalies: Mapping[str, Any]
+    resolved: Mapping[str, fc.Column]
+
+
+def _learned(given: _Settled, runner_options: Sequence[str], cache: str | None) -> _Learned:
+    analysis = first_pass.analyse(given.parts, given.source, runner_options, cache)
+    source = given.source.resolved(analysis.logical)
+    quarantined = quarantine.check(analysis, given.part.data)
+    _require_rows(analysis, splits.names(given.part.data.split))
+    of_files = {n: split.without(source.ages) for n, split in _in_order(analysis).items()}
+    computed = {name: statistics.dataset_statistics(name, s) for name, s in of_files.items()}
+    statistics.add_common_histograms(computed, of_files)
+    return _Learned(
+        source=dataclasses.replace(source, ages={}),  # they have been learned from
+        analysis=analysis,
+        train=of_files["train"],
+        quarantined=quarantined,
+        computed=computed,
+        anomalies=given.policy.judge(computed) if given.policy is not None else {},
+        resolved=resolution.resolve(given.columns, analysis, source.class_label),
+    )
+
+
+def _write_learned(
+    commits: contextlib.ExitStack, directory: str, given: _Settled, learned: _Learned
+) -> None:
+    """Writes the statistics and what comes with them."""
+    writer = commits.enter_context(object_store.committed(directory))
+    heads = given.part.heads
+    schema = statistics.infer_schema(
+        learned.train,
+        labels=[field for own in heads.values() for field in own.raw_fields],
+    )
+    statistics_page.write_statistics(writer, learned.computed, schema, learned.anomalies)
+    quarantine.write(writer.directory, learned.quarantined)
+    writer.metadata |= {
+        "label": labels.to_json(config.described(heads)),
+        "data_fingerprint": learned.analysis.fingerprint,
+        "quarantined": len(learned.quarantined),
+    }
 
 
 def _inputs(
@@ -198,8 +271,6 @@ def _inputs(
     table = part.data.bigquery
     if table is None:
         return part, files.find(part.data.patterns(), base_dir)
-    from transforms.reading import bigquery_snapshot
-
     data = part.data.model_copy(update={"format": "parquet", "bigquery": None})
     part = part.model_copy(update={"data": data})
     wanted = None  # which fields a function gives is not known before it has learned
@@ -219,7 +290,7 @@ def _show_classes(part: config.PreprocessPart) -> None:
             Progress("label").line(f"label  {head or found.field}: {told}{positive}")
 
 
-def _in_order(analysis: Analysis) -> dict[str, Any]:
+def _in_order(analysis: Analysis) -> dict[str, SplitAnalysis]:
     return {name: analysis.splits[name] for name in config.SPLITS if name in analysis.splits}
 
 
@@ -252,7 +323,7 @@ def _derived(
     """Has the user's function learn from the train rows, if there is one."""
     if part.preprocess is None:
         return None
-    from transforms.applying import user_function
+    from transforms.applying import function_learning  # tensorflow-transform, seldom needed
 
     source = records.source(part, {}, {})
     first_look.require_fields(inputs, source.layout)
@@ -260,13 +331,13 @@ def _derived(
         source = policy.held(source)
     # What texts are decides how the function is given them, so it must be known before.
     parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
-    seen = analyse(parts, source, runner_options, cache)
+    seen = first_pass.analyse(parts, source, runner_options, cache)
     fields = {
         name: part.data.kinds[name] + ("[]" if name in part.data.fields else "")
         for name in part.preprocess.fields
     }
     directory = stack.enter_context(runners.scratch_directory(runner_options, "function-"))
-    return user_function.learn(
+    return function_learning.learn(
         part.preprocess.function,
         inputs,
         source.resolved(seen.logical),
@@ -297,131 +368,6 @@ def _require_rows(analysis: Analysis, names: Sequence[str]) -> None:
             )
 
 
-# --- Pass 1 --------------------------------------------------------------------------------------
-
-
-def analyse(
-    inputs: Sequence[files.InputFile],
-    source: records.Source,
-    runner_options: Sequence[str] = (),
-    cache: str | None = None,
-) -> Analysis:
-    """Reads all files and returns what there is to know about them.
-
-    Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`. With a
-    `cache` directory, files whose analysis it holds are not parsed. What the texts of a field are
-    is settled, over all files, and they are counted as such.
-    """
-    analysis = _merged(inputs, source, runner_options, cache)
-    made = {field.name: Logical.TEXT for field in source.outputs.fields}
-    analysis.settle({**made, **source.logical})
-    return analysis
-
-
-def _merged(
-    inputs: Sequence[files.InputFile],
-    source: records.Source,
-    runner_options: Sequence[str],
-    cache: str | None,
-) -> Analysis:
-    threads = runners.threads(runner_options)
-    merged = Analysis()
-    fresh: list[files.InputFile] = []
-    for file, known in zip(
-        inputs, runners.in_parallel(_kept(source, cache), inputs, threads), strict=True
-    ):
-        if known is None:
-            fresh.append(file)
-        else:
-            merged.merge(known)
-    if not fresh:
-        return merged
-    learn = AnalyseFiles(source, threads, cache)
-    incremental = len(fresh) < len(inputs)
-    if incremental and not runner_options and _size(fresh) <= DIRECT_BYTES:
-        with _counting("analyse"):
-            for analysis in learn.process(fresh):
-                merged.merge(analysis)
-        return merged
-    with runners.scratch(runner_options, "analysis-") as path, _counting("analyse"):
-
-        def build(pipeline: beam.Pipeline) -> None:
-            portions = _portions(fresh, threads)
-            analyses = (
-                pipeline
-                | "Files" >> beam.Create(portions, reshuffle=len(portions) > 1)
-                | "Analyse" >> beam.ParDo(learn)
-            )
-            if len(portions) > 1:
-                analyses |= "Merge" >> beam.CombineGlobally(AnalysisFn()).without_defaults()
-            _ = analyses | "Write" >> beam.Map(Analysis.write, path)
-
-        runners.run(build, runner_options)
-        merged.merge(Analysis.read(path))
-    return merged
-
-
-def _size(inputs: Sequence[files.InputFile]) -> float:
-    """Bytes of the files; infinite if they are not on this machine, or large ones."""
-    if any("://" in file.path or file.part is not None for file in inputs):
-        return math.inf
-    return sum(os.path.getsize(file.path) for file in inputs if os.path.isfile(file.path))
-
-
-def _kept(
-    source: records.Source, cache: str | None
-) -> Callable[[files.InputFile], Analysis | None]:
-    if cache is None:
-        return lambda _: None
-    return lambda file: incremental.find(file, source, cache)
-
-
-def _portions(items: Sequence[Any], threads: int) -> list[tuple[Any, ...]]:
-    """What one call of a function gets: everything, if it has threads of its own, or one."""
-    return [tuple(items)] if threads > 1 else [(item,) for item in items]
-
-
-class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
-    """InputFiles -> the Analysis of their rows."""
-
-    def __init__(self, source: records.Source, threads: int, cache: str | None) -> None:
-        self._source = source
-        self._threads = threads
-        self._cache = cache
-
-    def process(self, element: Sequence[files.InputFile]) -> Iterator[Analysis]:
-        merged = Analysis()
-        for analysis in runners.in_parallel(self._analyse, element, self._threads):
-            merged.merge(analysis)
-        yield merged
-
-    def _analyse(self, file: files.InputFile) -> Analysis:
-        analysis = analyse_file(file, self._source)
-        if self._cache is not None:
-            incremental.keep(analysis, file, self._source, self._cache)
-        return analysis
-
-
-def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
-    """Returns the analysis of one file; errors are in it, not raised."""
-    analysis = Analysis(source.every_token, Ranking.of(source), source.slices)
-    summary = ReadSummary()
-    try:
-        for chunk in records.read(file, source, summary):
-            analysis.add(chunk)
-            _count(sum(rows.read for rows in chunk.by_split.values()))
-    except EstimatorLibError as error:
-        # An exception would reach the caller changed by the runner, if at all.
-        analysis.fail(error)
-    analysis.seal()
-    analysis.files[file.key] = FileAnalysis(
-        sha256=summary.sha256,
-        size_bytes=summary.size_bytes,
-        kept={name: split.kept for name, split in analysis.splits.items()},
-    )
-    return analysis
-
-
 # --- Pass 2 --------------------------------------------------------------------------------------
 
 
@@ -439,7 +385,9 @@ class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
         def write(task: materialize.ShardTask) -> Outcome:
             try:
                 with storage.storage_errors("write", task.directory):
-                    return [], materialize.write_shards(task, self._source, transform, _count)
+                    return [], materialize.write_shards(
+                        task, self._source, transform, counting.count
+                    )
             except EstimatorLibError as error:
                 return [(type(error).__name__, error.message, error.reason)], {}
 
@@ -494,7 +442,7 @@ def _write_examples(
         path = stack.enter_context(runners.scratch(runner_options, "examples-"))
 
         def build(pipeline: beam.Pipeline) -> None:
-            portions = _portions(tasks, threads)
+            portions = runners.portions(tasks, threads)
             outcomes = (
                 pipeline
                 | "Shards" >> beam.Create(portions, reshuffle=len(portions) > 1)
@@ -506,7 +454,7 @@ def _write_examples(
                 outcomes |= "Together" >> beam.Map(_together)
             _ = outcomes | "Write" >> beam.Map(_write_outcome, path)
 
-        with _counting("transform", total):
+        with counting.counting("transform", total):
             runners.run(build, runner_options)
         writer.written = _read_outcome(path)
         if place != writer.place:
@@ -566,34 +514,6 @@ def _counts(analysis: Analysis, by_head: Mapping[str, config.Label]) -> dict[str
 # --- The other artifacts -----------------------------------------------------------------------
 
 
-def write_statistics(
-    writer: manifest.ArtifactWriter,
-    by_split: Mapping[str, Any],
-    schema: Any,
-    anomalies: Mapping[str, Any],
-) -> None:
-    """Writes statistics, their page, a schema and anomalies as an artifact.
-
-    Args:
-        writer: Of the artifact.
-        by_split: DatasetFeatureStatisticsList by split.
-        schema: The Schema they suggest.
-        anomalies: Anomalies by split; those of the first are `anomalies.pbtxt`.
-    """
-    for name, proto in by_split.items():
-        storage.write_bytes(
-            writer.directory / f"{name}.pb", proto.SerializeToString(deterministic=True)
-        )
-    storage.write_text(writer.directory / "schema.pbtxt", text_format.MessageToString(schema))
-    page = statistics_page.render(by_split, title="Statistics")
-    storage.write_text(writer.directory / "statistics.html", page)
-    for i, (name, found) in enumerate(anomalies.items()):
-        file = f"anomalies-{name}.pbtxt" if i else "anomalies.pbtxt"
-        storage.write_text(writer.directory / file, text_format.MessageToString(found))
-    writer.kind = "statistics"
-    writer.metadata = {"splits": list(by_split)}
-
-
 def _write_transform(
     commits: contextlib.ExitStack,
     directory: str,
@@ -619,50 +539,3 @@ def _write_transform(
     graph.write_transform(writer.directory, resolved, source)
     writer.kind = "transform"
     writer.metadata = {"content": content}
-
-
-# --- Progress ------------------------------------------------------------------------------------
-
-
-class _Counter:
-    """Rows done by all threads of this process; workers elsewhere count for themselves."""
-
-    def __init__(self, what: str, total: int | None) -> None:
-        self._what = what
-        self._progress = Progress(what, total=total)
-        self._lock = threading.Lock()
-        self._began = time.monotonic()
-        self.done = 0
-
-    def add(self, rows: int) -> None:
-        with self._lock:
-            self.done += rows
-            self._progress.update(self.done, rate=self._rate())
-
-    def close(self) -> None:
-        seconds = time.monotonic() - self._began
-        text = f"{self._what}  {self.done:,} rows in {seconds:.1f} s  rate {self._rate()}"
-        self._progress.line(text)
-
-    def _rate(self) -> str:
-        return f"{self.done / max(time.monotonic() - self._began, 1e-3):,.0f} rows/s"
-
-
-_counters: list[_Counter] = []
-
-
-@contextlib.contextmanager
-def _counting(what: str, total: int | None = None) -> Iterator[None]:
-    counter = _Counter(what, total)
-    _counters.append(counter)
-    try:
-        yield
-    finally:
-        _counters.remove(counter)
-    if counter.done:
-        counter.close()
-
-
-def _count(rows: int) -> None:
-    for counter in _counters[-1:]:
-        counter.add(rows)

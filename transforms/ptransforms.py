@@ -18,11 +18,11 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from google.protobuf import text_format
-from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from transforms import dataset
 from transforms.learning import statistics
-from transforms.learning.analysis import Analysis, AnalysisFn
+from transforms.learning.analysis import Analysis, AnalysisFn, SplitAnalysis
 from transforms.reading import records, values
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
@@ -74,7 +74,7 @@ class ReadRecords(beam.PTransform):  # type: ignore[misc, unused-ignore]
             lists=lists,
         )
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: beam.pvalue.PBegin) -> Any:
         return (
             begin
             | "Files" >> beam.Create(self._dataset.inputs, reshuffle=True)
@@ -107,7 +107,7 @@ class ComputeStatistics(beam.PTransform):  # type: ignore[misc, unused-ignore]
         self._name = name
         self._every_token = frozenset(every_token)
 
-    def expand(self, batches: Any) -> Any:
+    def expand(self, batches: beam.PCollection) -> Any:
         return (
             batches
             | "Analyse" >> beam.Map(_analysis, self._name, self._every_token)
@@ -128,8 +128,6 @@ def _analysis(batch: pa.RecordBatch, name: str, every_token: frozenset[str]) -> 
 
 
 def _statistics(analysis: Analysis, name: str) -> Any:
-    from transforms.learning.analysis import SplitAnalysis
-
     return statistics.dataset_statistics(name, analysis.splits.get(name, SplitAnalysis()))
 
 
@@ -145,7 +143,7 @@ class ValidateStatistics(beam.PTransform):  # type: ignore[misc, unused-ignore]
 
     def __init__(
         self,
-        schema: Any,
+        schema: schema_pb2.Schema,
         *,
         environment: str | None = None,
         previous: Any | None = None,
@@ -157,12 +155,12 @@ class ValidateStatistics(beam.PTransform):  # type: ignore[misc, unused-ignore]
         self._previous = previous
         self._serving = serving
 
-    def expand(self, computed: Any) -> Any:
+    def expand(self, computed: beam.PCollection) -> Any:
         schema = self._schema
         environment = self._environment
         previous, serving = self._previous, self._serving
 
-        def validated(proto: Any) -> Any:
+        def validated(proto: statistics_pb2.DatasetFeatureStatisticsList) -> Any:
             return anomalies.validate(
                 proto,
                 text_format.Parse(schema, schema_pb2.Schema()),

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from kfp import dsl
 
 from components.steps import model as artifact
-from components.steps import raw_rows
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Export
 from estimator_lib.core.errors import ExportError, Reason
@@ -21,6 +20,7 @@ from estimator_lib.export import parity, retention
 from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
 from estimator_lib.inputs.parquet import examples_input
 from estimator_lib.training import carry_over
+from transforms.applying import raw_rows
 
 
 def run(

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import tensorflow as tf
 
 from components.steps import model as artifact
-from components.steps import raw_rows
 from components.steps.scoring import BATCH_ROWS, Scored
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Importance
 from estimator_lib.core.progress import Progress
 from estimator_lib.evaluation import Problem, of_head, permutation_importance, results
 from estimator_lib.export.serving_inputs import raw_transform
+from transforms.applying import raw_rows
 
 MAX_PREDICTIONS = 400_000
 """Rows that are predicted in all at most; of many fields, fewer rows are drawn."""

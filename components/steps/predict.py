@@ -6,9 +6,10 @@ import hashlib
 
 from kfp import dsl
 
-from components import predict_job
+from components.steps import predict_job
 from estimator_lib.core import manifest
 from estimator_lib.core.config import PredictPart
+from transforms.scoring import KIND
 
 
 def run(
@@ -22,7 +23,7 @@ def run(
     """Runs the step; see `components.predict`."""
     part = PredictPart.from_json(config)
     predict_job.score(part, model=model, base_dir=base_dir, output=predictions.path)
-    written = manifest.read(predictions.path, kind=predict_job.KIND)
+    written = manifest.read(predictions.path, kind=KIND)
     told = ("rows", "left_out", "version", "model")
     predictions.metadata.update(
         {name: value for name in told if (value := written.metadata[name]) is not None}

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from components.steps import raw_rows
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, PipelineError, Reason
 from estimator_lib.estimator import Estimator
@@ -21,6 +20,7 @@ from estimator_lib.evaluation.spool import Spool, spooled
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.inputs.lists import side_by_side
 from estimator_lib.inputs.parquet import examples_input, read_groups
+from transforms.applying import raw_rows
 
 BATCH_ROWS = 8192
 

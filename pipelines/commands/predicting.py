@@ -11,7 +11,7 @@ from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, SpreadingCommand, csv_options, say
 
 with defer_imports(__name__):
-    from components import predict_job
+    from components.steps import predict_job
 
 
 @click.command(cls=SpreadingCommand)

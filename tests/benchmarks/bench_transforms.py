@@ -91,7 +91,7 @@ def _part() -> Any:
 def one_more(folder: str, copies: int) -> None:
     """Analyses twelve months, and the twelfth where eleven are known; prints both times."""
     from estimator_lib.core import config
-    from transforms import preprocess
+    from transforms.learning import first_pass
     from transforms.reading import files, records
 
     part = _part()
@@ -106,7 +106,7 @@ def one_more(folder: str, copies: int) -> None:
                     os.link(f"{folder}/{month:02d}.csv", data / f"{copy:03d}-{month:02d}.csv")
             inputs = files.find({"train": ["data/0*"]}, out)
             began = time.monotonic()
-            preprocess.analyse(inputs, source, cache=cache).raise_if_faulty()
+            first_pass.analyse(inputs, source, cache=cache).raise_if_faulty()
             return time.monotonic() - began
 
         seconds(range(1, MONTHS), kept)

@@ -23,13 +23,13 @@ import tensorflow as tf
 
 import estimator_lib
 from components.steps import model as artifact
-from components.steps import raw_rows
 from estimator_lib import export, inputs
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.core.values import Logical, narrow
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.export.serving_inputs import raw_transform
+from transforms.applying import raw_rows
 from transforms.reading import readers
 from transforms.reading.files import InputFile
 from transforms.reading.rows import Field, Layout

@@ -11,7 +11,6 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from components.steps import raw_rows
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.export import serving_inputs
@@ -21,7 +20,7 @@ from estimator_lib.features.sequences import sequence_features
 from estimator_lib.inputs import examples_input
 from estimator_lib.inputs.parquet import ParquetInput
 from transforms import dataset
-from transforms.applying import materialize, tensors
+from transforms.applying import materialize, raw_rows, tensors
 from transforms.reading import readers
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems

@@ -22,6 +22,7 @@ from pipelines import cli
 from tests import memory_store
 from transforms import preprocess
 from transforms.beam import object_store
+from transforms.learning import first_pass
 from transforms.testing import Job
 
 OUT = "mem://bucket/out"
@@ -201,8 +202,8 @@ def test_worker_whose_upload_fails_leaves_nothing_and_a_rerun_succeeds(tmp_path,
 
 def test_analyses_are_kept_in_a_store(tmp_path, monkeypatch):
     read = []
-    real = preprocess.analyse_file
-    monkeypatch.setattr(preprocess, "analyse_file", lambda f, s: read.append(f.name) or real(f, s))
+    real = first_pass.analyse_file
+    monkeypatch.setattr(first_pass, "analyse_file", lambda f, s: read.append(f.name) or real(f, s))
     cache = "mem://bucket/kept"
     run(job(tmp_path), "mem://bucket/one", analysis_cache=cache)
     run(job(tmp_path), "mem://bucket/full")

@@ -10,6 +10,7 @@ import pytest
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import DataError
 from transforms import preprocess
+from transforms.learning import first_pass
 from transforms.reading import readers
 from transforms.testing import Job
 
@@ -22,8 +23,8 @@ def read(monkeypatch):
     """The parts that were analysed."""
     monkeypatch.setattr(readers, "PART_BYTES", 300)
     keys = []
-    real = preprocess.analyse_file
-    monkeypatch.setattr(preprocess, "analyse_file", lambda f, s: keys.append(f.key) or real(f, s))
+    real = first_pass.analyse_file
+    monkeypatch.setattr(first_pass, "analyse_file", lambda f, s: keys.append(f.key) or real(f, s))
     return keys
 
 

@@ -12,7 +12,7 @@ from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.inputs import examples_input
 from transforms import preprocess
-from transforms.applying import tensors, user_function
+from transforms.applying import function_learning, tensors
 from transforms.testing import Job
 
 FUNCTION = """
@@ -155,9 +155,9 @@ def test_tft_finds_the_vocabularies_of_the_function(done):
 def test_the_exported_model_holds_the_function(done, tmp_path):
     import estimator_lib
     from components.steps import model as artifact
-    from components.steps import raw_rows
     from estimator_lib.core import columns as fc
     from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
+    from transforms.applying import raw_rows
 
     columns = artifact.read_columns(str(done.transform))
     ready = [fc.transformed(columns[n]) for n in ("shouted", "words", "color_x_words", "scaled")]
@@ -175,13 +175,13 @@ def test_the_exported_model_holds_the_function(done, tmp_path):
 
 def test_known_files_are_not_read_again_to_learn(done, monkeypatch):
     read = []
-    process = user_function._TrainRows.process
+    process = function_learning._TrainRows.process
 
     def counted(self, file):
         read.append(file.name)
         return process(self, file)
 
-    monkeypatch.setattr(user_function._TrainRows, "process", counted)
+    monkeypatch.setattr(function_learning._TrainRows, "process", counted)
     (done.root / "data" / "train-2.csv").write_text(HEADER + "black,9,z,,1\n")
     run(done, "grown")
     assert read == ["data/train-2.csv"]
@@ -247,7 +247,7 @@ def test_a_job_that_fails_keeps_nothing_of_what_it_learned(module, tmp_path, mon
 
     made = job(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr(user_function._TrainRows, "process", failing)
+        patched.setattr(function_learning._TrainRows, "process", failing)
         with pytest.raises(PipelineError, match="no more memory"):
             run(made, "first")
     assert not list((tmp_path / "kept").rglob("MANIFEST"))

@@ -7,8 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from components import predict_job
-from components.steps import scoring
+from components.steps import predict_job, scoring
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError
 from estimator_lib.evaluation import configured

@@ -99,7 +99,7 @@ class Phases:
         self.config = configuration.RunConfiguration.model_validate(CONFIG)
         self.steps = WarmSteps(
             self._directory(self.root / "logs") / "server.log",
-            modules=(*PRELOAD, "tests.faults.disk", "components.predict_shards"),
+            modules=(*PRELOAD, "tests.faults.disk", "transforms.scoring"),
         )
         self._write_data()
         self._numbers = 0

@@ -120,7 +120,7 @@ class TransformModule(tf.Module):  # type: ignore[misc, unused-ignore]
         return features
 
 
-def _checked(name: str, values: Any, required: bool) -> Any:
+def _checked(name: str, values: tensors.Tensors, required: bool) -> Any:
     """A number or date that the columns can take, or the error of the request with another."""
     if not isinstance(values, tf.Tensor) or (values.dtype == tf.string and not required):
         return values
@@ -143,7 +143,7 @@ def _checked(name: str, values: Any, required: bool) -> Any:
         return tf.identity(values)
 
 
-def _numbers(values: Any) -> Any:
+def _numbers(values: tensors.Tensors) -> Any:
     """A feature as it is, `[batch]` if it has one number per row: float32 or int64."""
     dtype = tf.float32 if values.dtype.is_floating else tf.int64
     if isinstance(values, tf.RaggedTensor):
@@ -154,7 +154,7 @@ def _numbers(values: Any) -> Any:
     return values
 
 
-def _as_sparse(column: fc.Column, values: Any, source: Any) -> Any:
+def _as_sparse(column: fc.Column, values: tensors.Tensors, source: tensors.Tensors) -> Any:
     """A padded feature at the positions that its field has; of a cross, where there is an id."""
     if isinstance(source, tf.RaggedTensor):
         source = source.to_sparse()

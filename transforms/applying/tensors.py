@@ -12,6 +12,8 @@ from estimator_lib.core.columns import MISSING_INT
 from transforms.reading import records
 from transforms.reading.lists import Lists
 
+Tensors = tf.Tensor | tf.SparseTensor | tf.RaggedTensor
+"""Values per row: one, or any number of them."""
 DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 
 
@@ -39,7 +41,7 @@ def of_column(kind: str, column: pa.Array) -> Any:
     return tf.SparseTensor(at.reshape(-1, 2), flat, shape)
 
 
-def as_sparse(values: Any) -> Any:
+def as_sparse(values: tf.Tensor) -> Any:
     """Returns a tensor `[batch]` as a SparseTensor `[batch, 1]` without its missing values."""
     if values.dtype == tf.string:
         present = values != ""

@@ -89,6 +89,16 @@ def threads(given: Sequence[str]) -> int:
     return 1 if given else min(MAX_THREADS, os.cpu_count() or 1)
 
 
+def portions(items: Sequence[Item], threads: int) -> list[tuple[Item, ...]]:
+    """Returns what one call of a function gets: everything, if it has threads of its own, or one.
+
+    Args:
+        items: What there is to do.
+        threads: As `threads` gave them.
+    """
+    return [tuple(items)] if threads > 1 else [(item,) for item in items]
+
+
 def in_parallel(
     function: Callable[[Item], Result], items: Sequence[Item], threads: int
 ) -> Iterator[Result]:

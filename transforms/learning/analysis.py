@@ -30,6 +30,8 @@ from transforms.reading.problems import Problem, Problems
 from transforms.reading.records import Chunk, Source, SplitRows
 from transforms.reading.rows import TEXTS
 
+Array = np.ndarray[Any, Any]
+
 
 class FieldAnalysis:
     """One field in one split.
@@ -470,7 +472,7 @@ class Analysis:
         return analysis
 
     @classmethod
-    def _from_content(cls, content: Any, table: pa.Table) -> Analysis:
+    def _from_content(cls, content: Mapping[str, Any], table: pa.Table) -> Analysis:
         analysis = cls()
         for name, (read, skipped) in content["splits"].items():
             analysis.splits[name] = SplitAnalysis(read=read, skipped=skipped)
@@ -574,7 +576,9 @@ def _listed(counts: NumberCounts) -> list[Any]:
     return [level, keys.tolist(), times.tolist()]
 
 
-def _rows(entry: int, *, keys: Any, counts: Any, tokens: pa.Table) -> pa.Table:
+def _rows(
+    entry: int, *, keys: Sequence[int] | Array, counts: Sequence[int] | Array, tokens: pa.Table
+) -> pa.Table:
     if tokens.num_rows:
         columns = {
             "token": tokens["token"],

@@ -127,7 +127,7 @@ def _informative(
 
 
 def _learned(
-    field: FieldAnalysis, part: Any, classes: Mapping[int, int] | None, logical: Logical | None
+    field: FieldAnalysis, part: fc.Open, classes: Mapping[int, int] | None, logical: Logical | None
 ) -> Any:
     match part:
         case fc.Vocabulary():

@@ -12,6 +12,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 from transforms.learning.analysis import FieldAnalysis, SplitAnalysis
 from transforms.learning.sketches import NumberCounts
 
+Array = np.ndarray[Any, Any]
+
 TOP_VALUES = 20
 RANKS = 200
 EQUAL_WIDTHS = 40
@@ -95,7 +97,7 @@ def _on_common_bins(
     return found
 
 
-def _common(stats: Any, analysis: FieldAnalysis) -> None:
+def _common(stats: statistics_pb2.CommonStatistics, analysis: FieldAnalysis) -> None:
     stats.num_missing = analysis.missing
     stats.num_non_missing = analysis.present
     if not analysis.present:
@@ -115,7 +117,7 @@ def _common(stats: Any, analysis: FieldAnalysis) -> None:
     _add_buckets(stats.num_values_histogram, cuts, heights)
 
 
-def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
+def _numeric(stats: statistics_pb2.NumericStatistics, analysis: FieldAnalysis) -> None:
     _common(stats.common_stats, analysis)
     if not analysis.elements:
         return
@@ -136,14 +138,18 @@ def _numeric(stats: Any, analysis: FieldAnalysis) -> None:
     _add_buckets(quantiles, cuts, [analysis.elements / QUANTILES] * QUANTILES)
 
 
-def _add_buckets(histogram: Any, edges: Any, heights: Any) -> None:
+def _add_buckets(
+    histogram: statistics_pb2.Histogram,
+    edges: Sequence[float] | Array,
+    heights: Sequence[float] | Array,
+) -> None:
     for low, high, height in zip(edges[:-1], edges[1:], heights, strict=True):
         histogram.buckets.add(
             low_value=float(low), high_value=float(high), sample_count=float(height)
         )
 
 
-def _string(stats: Any, analysis: FieldAnalysis) -> None:
+def _string(stats: statistics_pb2.StringStatistics, analysis: FieldAnalysis) -> None:
     _common(stats.common_stats, analysis)
     if not analysis.elements:
         return
@@ -182,7 +188,7 @@ def infer_schema(split: SplitAnalysis, *, labels: Sequence[str] = ()) -> Any:
     return schema
 
 
-def _infer_counts(feature: Any, analysis: FieldAnalysis) -> None:
+def _infer_counts(feature: schema_pb2.Feature, analysis: FieldAnalysis) -> None:
     """How many values a row has: one, always as many (a shape if in every row), or at least one."""
     if not analysis.several:
         feature.value_count.min = feature.value_count.max = 1
@@ -232,7 +238,7 @@ def transformed_schema(
     return schema
 
 
-def _feature(schema: Any, name: str, kind: int, *, several: bool) -> Any:
+def _feature(schema: schema_pb2.Schema, name: str, kind: int, *, several: bool) -> Any:
     feature = schema.feature.add(name=name, type=kind)
     if several:
         feature.value_count.min = 0

@@ -63,7 +63,7 @@ class ReadBigQuery(beam.PTransform):  # type: ignore[misc, unused-ignore]
             ),
         )
 
-    def expand(self, begin: Any) -> Any:
+    def expand(self, begin: beam.pvalue.PBegin) -> Any:
         source = self._source
         if source is None:
             source = rows_of(

@@ -24,7 +24,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 import numpy as np
 import pyarrow as pa
@@ -42,15 +42,14 @@ from transforms.reading import values
 from transforms.reading.files import InputFile, Part
 from transforms.reading.problems import Problem, Problems
 from transforms.reading.rows import (
-    Digested,
     Field,
     Layout,
     ReadSummary,
     Rows,
-    Stretch,
     no_rows,
     typed_rows,
 )
+from transforms.reading.streams import Digested, Stretch
 
 __all__ = ["Field", "Layout", "ReadSummary", "Rows", "infer_types", "read_header", "read_rows"]
 
@@ -62,7 +61,13 @@ HEADER_BYTES = 1 << 16
 """How much of a file is looked at for its header."""
 
 
-def _decompressed(raw: Any) -> Any:
+class _Stream(Protocol):
+    """Bytes one after the other."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _decompressed(raw: io.BufferedReader[Digested]) -> _Stream:
     """A stream of the bytes behind gzip or zstd, recognised by their magic numbers."""
     magic = raw.peek(4)[:4]
     if magic[:2] == b"\x1f\x8b":
@@ -199,7 +204,7 @@ def _record_ends(data: bytes, layout: Layout) -> Iterator[int]:
 class _Recoded:
     """A stream of UTF-8 bytes behind another encoding."""
 
-    def __init__(self, source: Any, file: InputFile, encoding: str) -> None:
+    def __init__(self, source: _Stream, file: InputFile, encoding: str) -> None:
         self._source = source
         self._file = file
         self._encoding = encoding

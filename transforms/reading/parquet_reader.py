@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
@@ -20,12 +21,14 @@ from transforms.reading.rows import (
     Layout,
     ReadSummary,
     Rows,
-    Stretch,
     check_fields,
     stored_rows,
 )
+from transforms.reading.streams import Stretch
 
 BATCH_ROWS = 1 << 16
+DICTIONARY_BYTES = 1 << 16
+"""Texts are read as the dictionaries of a file if these take no more, for every batch has all."""
 
 
 def read_header(file: InputFile, layout: Layout) -> list[str]:
@@ -53,7 +56,7 @@ def read_rows(
     """Yields the rows of a file in its order; see `rows.Reader`."""
     if summary is not None:
         _digest(file, summary)
-    with _opened(file) as parquet:
+    with _opened(file, encoded=layout.plain_texts) as parquet:
         schema = parquet.schema_arrow
         Problems.of(check_fields(file, schema.names, layout.names)).raise_if_any()
         _check_types(file, schema, layout)
@@ -125,15 +128,38 @@ def _next(
         raise _damaged(file, found) from error
 
 
-def _opened(file: InputFile, *, int96: str | None = None) -> pq.ParquetFile:
+def _opened(
+    file: InputFile, *, int96: str | None = None, encoded: Sequence[str] = ()
+) -> pq.ParquetFile:
+    """Opens a file; texts of the fields `encoded` may be read as the dictionaries that it has."""
     stream = file.open()
     try:
-        return pq.ParquetFile(
-            stream, page_checksum_verification=True, coerce_int96_timestamp_unit=int96
+        opened = functools.partial(
+            pq.ParquetFile,
+            stream,
+            page_checksum_verification=True,
+            coerce_int96_timestamp_unit=int96,
         )
+        parquet = opened()
+        few = _of_few_texts(parquet.metadata, encoded)
+        return opened(metadata=parquet.metadata, read_dictionary=few) if few else parquet
     except (pa.ArrowException, OSError) as error:
         stream.close()
         raise _damaged(file, _short(error)) from error
+
+
+def _of_few_texts(metadata: pq.FileMetaData, names: Sequence[str]) -> list[str]:
+    """The columns whose dictionaries are small in every row group."""
+    found = []
+    for at in range(metadata.num_columns if metadata.num_row_groups else 0):
+        chunks = [metadata.row_group(i).column(at) for i in range(metadata.num_row_groups)]
+        if chunks[0].path_in_schema in names and all(
+            chunk.has_dictionary_page
+            and chunk.data_page_offset - chunk.dictionary_page_offset <= DICTIONARY_BYTES
+            for chunk in chunks
+        ):
+            found.append(chunks[0].path_in_schema)
+    return found
 
 
 def _short(error: Exception) -> str:

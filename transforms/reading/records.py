@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -108,7 +108,7 @@ class Source:
     @property
     def units(self) -> dict[str, Unit]:
         """How the fields with a unit are written: a request may give texts of them."""
-        return {f.name: f.unit for f in self.layout.fields if f.unit is not None}
+        return self.layout.units
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,12 +183,67 @@ def source(
         inferred: Types of fields that nothing declares.
         derived: The user's function, once it has learned.
     """
-    lists = part.data.fields
     given = derived.outputs if derived is not None else {}
+    features = _features(part, columns, inferred, given)
+    vocabularies = _vocabularies(columns.values())
+    weights = {v.weight for _, v in vocabularies if v.weight}
+    fields = _fields(part, columns, features, given)
+    _hold_weights(fields, weights - given.keys())
+    layout = _layout(part, columns, fields, vocabularies)
+    classes = [str(label.field) for label in part.heads.values() if label.class_names]
+    found = Source(
+        layout=layout,
+        split=part.data.split,
+        labels=part.heads,
+        weight=part.weight,
+        features=features,
+        keep=tuple(part.keep),
+        keep_raw=part.keep_raw,
+        every_token=frozenset([*(key for key, _ in vocabularies), *classes]),
+        weighted={
+            name: tuple(sorted({v.weight for key, v in vocabularies if key == name and v.weight}))
+            for name in sorted({key for key, v in vocabularies if v.weight})
+        },
+        by_class=frozenset(key for key, v in vocabularies if v.informative),
+        derived=derived,
+        outputs=_outputs(given, layout, columns, weights),
+        along=_along(features, given),
+        ages=_learned_ages(columns.values(), fields),
+    )
+    if found.by_class and found.class_label is None:
+        kinds = ", ".join(repr(label.kind) for label in part.heads.values())
+        raise ConfigError(
+            "A vocabulary is ranked by mutual information, which needs one label of kind 'class', "
+            f"got {kinds}. Rank it by count.",
+            reason=Reason.CONFLICT,
+        )
+    return found
+
+
+def _features(
+    part: config.PreprocessPart,
+    columns: Mapping[str, fc.Column],
+    inferred: Mapping[str, str],
+    given: Mapping[str, str],
+) -> dict[str, str]:
+    """The fields that columns read, those that the user's function gives among them."""
     known = {**part.data.kinds, **{name: kind.removesuffix("[]") for name, kind in given.items()}}
-    several = {*lists, *(name for name, kind in given.items() if kind.endswith("[]"))}
+    several = {
+        *part.data.fields,
+        *(name for name, kind in given.items() if kind.endswith("[]")),
+    }
     features = feature_types(columns.values(), known, inferred, several)
     _check_given(features, given)
+    return features
+
+
+def _fields(
+    part: config.PreprocessPart,
+    columns: Mapping[str, fc.Column],
+    features: Mapping[str, str],
+    given: Mapping[str, str],
+) -> dict[str, Field]:
+    """The fields to read of the files, by name; a later use of a field limits it further."""
     fields = {
         name: _feature_field(name, kind, part, columns)
         for name, kind in features.items()
@@ -202,7 +257,7 @@ def source(
     classes = [str(label.field) for label in part.heads.values() if label.values is not None]
     for name in {*part.data.as_written, *classes} & fields.keys():
         fields[name] = dataclasses.replace(fields[name], logical=Logical.TEXT)
-    for name, declared in lists.items():
+    for name, declared in part.data.fields.items():
         separator = declared.separator or ""
         fields[name] = dataclasses.replace(fields[name], several=True, separator=separator)
     for label in part.heads.values():
@@ -224,15 +279,12 @@ def source(
             )
         if name in fields and fields[name].type != "string":
             fields[name] = dataclasses.replace(fields[name], type="float", unit=unit)
-    vocabularies = [
-        (key, part)
-        for column in fc.walk(columns.values())
-        for key, part in fc.open_parts(column)
-        if isinstance(part, fc.Vocabulary)
-    ]
-    for weight in sorted({v.weight for _, v in vocabularies if v.weight}):
-        if weight in given:
-            continue
+    return fields
+
+
+def _hold_weights(fields: dict[str, Field], weights: Iterable[str]) -> None:
+    """Holds the fields whose sums rank vocabularies to numbers that are not negative."""
+    for weight in sorted(weights):
         amount = fields.setdefault(weight, Field(name=weight, type="float"))
         if amount.type == "string":
             raise ConfigError(
@@ -241,7 +293,17 @@ def source(
                 reason=Reason.CONFLICT,
             )
         fields[weight] = dataclasses.replace(amount, low=max(amount.low or 0, 0))
-    layout = Layout(
+
+
+def _layout(
+    part: config.PreprocessPart,
+    columns: Mapping[str, fc.Column],
+    fields: Mapping[str, Field],
+    vocabularies: Sequence[tuple[str, fc.Vocabulary]],
+) -> Layout:
+    lists = part.data.fields
+    ranked = {(key, v.weight) for key, v in vocabularies if v.weight in lists}
+    return Layout(
         format=part.data.format,
         **part.data.dialect,
         missing=tuple(part.data.missing),
@@ -249,15 +311,22 @@ def source(
         quarantine=part.data.on_bad_rows == "quarantine",
         fields=tuple(fields.values()),
         texts=tuple(dict.fromkeys([*part.keep, *part.data.split.fields])),
-        pairs=tuple(
-            sorted(
-                {
-                    *_pairs(columns.values(), lists),
-                    *((key, v.weight) for key, v in vocabularies if v.weight in lists),
-                }
-            )
-        ),
+        pairs=tuple(sorted({*_pairs(columns.values(), lists), *ranked})),
     )
+
+
+def _vocabularies(columns: Iterable[fc.Column]) -> list[tuple[str, fc.Vocabulary]]:
+    """The vocabularies to learn, each with the field that it is learned of."""
+    return [
+        (key, part)
+        for column in fc.walk(columns)
+        for key, part in fc.open_parts(column)
+        if isinstance(part, fc.Vocabulary)
+    ]
+
+
+def _along(features: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """What the user's function gives and no column reads: features as they are."""
     along = {name: kind for name, kind in given.items() if name not in features}
     texts = [name for name, kind in along.items() if kind.startswith("string")]
     if texts:
@@ -266,38 +335,7 @@ def source(
             "fed numbers only. Add a column, or do not return it.",
             reason=Reason.CONFLICT,
         )
-    found = Source(
-        layout=layout,
-        split=part.data.split,
-        labels=part.heads,
-        weight=part.weight,
-        features=features,
-        keep=tuple(part.keep),
-        keep_raw=part.keep_raw,
-        every_token=frozenset(
-            [
-                *(key for key, _ in vocabularies),
-                *(str(label.field) for label in part.heads.values() if label.class_names),
-            ]
-        ),
-        weighted={
-            name: tuple(sorted({v.weight for key, v in vocabularies if key == name and v.weight}))
-            for name in sorted({key for key, v in vocabularies if v.weight})
-        },
-        by_class=frozenset(key for key, v in vocabularies if v.informative),
-        derived=derived,
-        outputs=_outputs(given, layout, columns, {v.weight for _, v in vocabularies}),
-        along=along,
-        ages=_learned_ages(columns.values(), fields),
-    )
-    if found.by_class and found.class_label is None:
-        kinds = ", ".join(repr(label.kind) for label in part.heads.values())
-        raise ConfigError(
-            "A vocabulary is ranked by mutual information, which needs one label of kind 'class', "
-            f"got {kinds}. Rank it by count.",
-            reason=Reason.CONFLICT,
-        )
-    return found
+    return along
 
 
 def _learned_ages(columns: Iterable[fc.Column], fields: Container[str]) -> dict[str, fc.AgeColumn]:
@@ -353,19 +391,15 @@ def _check_given(features: Mapping[str, str], given: Mapping[str, str]) -> None:
             )
 
 
-def _pairs(columns: Iterable[fc.Column], lists: Container[str]) -> tuple[tuple[str, str], ...]:
+def _pairs(columns: Iterable[fc.Column], lists: Container[str]) -> set[tuple[str, str]]:
     """Fields with several values, each beside the field with their weights."""
-    return tuple(
-        sorted(
-            {
-                (name, column.weight_feature_key)
-                for column in fc.walk(columns)
-                if isinstance(column, fc.WeightedColumn)
-                for name in fc.raw_fields([column.categorical_column])
-                if name in lists
-            }
-        )
-    )
+    return {
+        (name, column.weight_feature_key)
+        for column in fc.walk(columns)
+        if isinstance(column, fc.WeightedColumn)
+        for name in fc.raw_fields([column.categorical_column])
+        if name in lists
+    }
 
 
 def _feature_field(

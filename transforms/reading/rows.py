@@ -11,43 +11,32 @@ a value's text and number are says `core.values`.
 from __future__ import annotations
 
 import dataclasses
-import decimal
-import hashlib
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from estimator_lib.core import values as grammar
-from estimator_lib.core.columns import MISSING_INT
 from estimator_lib.core.errors import Reason, did_you_mean, quote
 from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
-from transforms.reading import values
+from transforms.reading import numbers, values
 from transforms.reading.files import InputFile
 from transforms.reading.lists import Lists
+from transforms.reading.numbers import Array, Faults
 from transforms.reading.problems import SHOWN, Problem, Problems
 
 QUARANTINED = 100_000
 """Faults that are listed at most where records at fault are left out."""
-FLOAT_LIMIT = float(np.finfo(np.float32).max)
-
-Array = np.ndarray[Any, Any]
 
 _NO_NUMBER = "\ue000"
 """Before a text that is no number, though it looks like one."""
-INT = re.compile(r"[+-]?\d+", re.ASCII)
-FLOAT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
 TEXTS = pa.dictionary(pa.int32(), pa.string())
 """Of a column of texts: each is held, looked at and written once."""
-
-
-# --- Bytes -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,9 +135,19 @@ class Layout:
         return dataclasses.replace(self, fields=fields)
 
     @property
+    def units(self) -> dict[str, Unit]:
+        """How the fields with a unit are written."""
+        return {field.name: field.unit for field in self.fields if field.unit is not None}
+
+    @property
     def lists(self) -> frozenset[str]:
         """The fields with several values per record."""
         return frozenset(field.name for field in self.fields if field.several)
+
+    @property
+    def plain_texts(self) -> list[str]:
+        """The fields with one text per record."""
+        return [f.name for f in self.fields if f.type == "string" and not f.several]
 
     @property
     def names(self) -> list[str]:
@@ -216,60 +215,6 @@ class Reader(Protocol):
         ...
 
 
-class Digested(io.RawIOBase):
-    """Reads a stream and keeps the SHA-256 and the number of bytes that went by."""
-
-    def __init__(self, source: BinaryIO, *, wanted: bool) -> None:
-        self._source = source
-        self._hash = hashlib.sha256() if wanted else None
-        self.size = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._source.read(len(buffer))
-        buffer[: len(data)] = data
-        if self._hash is not None:
-            self._hash.update(data)
-        self.size += len(data)
-        return len(data)
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest() if self._hash is not None else ""
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-        super().close()
-
-
-class Stretch(io.RawIOBase):
-    """Reads some bytes, and then a stretch of a stream that it closes at the end."""
-
-    def __init__(self, header: bytes, source: BinaryIO, begin: int, end: int) -> None:
-        self._header = io.BytesIO(header)
-        self._source = source
-        self._left = end - begin
-        source.seek(begin)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._header.read(len(buffer))
-        if not data:
-            data = self._source.read(min(len(buffer), self._left))
-            self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._source.close()
-        super().close()
-
-
 def no_rows(layout: Layout, problems: Problems) -> Rows:
     """Rows that are not there, and why."""
     empty = {f.name: pa.array([], f.arrow_type) for f in layout.fields}
@@ -308,7 +253,9 @@ def typed_rows(
         where: Gives its place in words, if a line is not enough.
     """
     tokens = _Tokens.of(layout)
-    typed, lengths, problems, bad_rows = _typed_columns(file, layout, columns, line_of, where)
+    typed, lengths, problems, bad_rows = _typed_columns(
+        file, layout, tokens, columns, line_of, where
+    )
     for name, weights in layout.pairs:
         unequal = np.flatnonzero(lengths[name] != lengths[weights])
         if len(unequal):
@@ -345,7 +292,9 @@ def extended(file: InputFile, layout: Layout, rows: Rows, columns: Mapping[str, 
         rows: What there is already.
         columns: The fields, as `typed_rows` takes them.
     """
-    typed, _, problems, bad_rows = _typed_columns(file, layout, columns, rows.line_of, rows.where)
+    typed, _, problems, bad_rows = _typed_columns(
+        file, layout, _Tokens.of(layout), columns, rows.line_of, rows.where
+    )
     known = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
     whole = dataclasses.replace(
         rows,
@@ -358,12 +307,12 @@ def extended(file: InputFile, layout: Layout, rows: Rows, columns: Mapping[str, 
 def _typed_columns(
     file: InputFile,
     layout: Layout,
+    tokens: _Tokens,
     columns: Mapping[str, pa.Array],
     line_of: Callable[[int], int],
     where: Callable[[int], str],
 ) -> tuple[dict[str, pa.Array], dict[str, Array], Problems, list[Array]]:
     """The fields in their types, lengths of lists, faults, and the rows that have them."""
-    tokens = _Tokens.of(layout)
     problems = Problems()
     bad_rows: list[Array] = []
     typed: dict[str, pa.Array] = {}
@@ -427,7 +376,7 @@ class _Tokens:
     def of(cls, layout: Layout) -> _Tokens:
         given = sorted(filter(None, layout.missing))
         kinds = {token: grammar.narrow(token) for token in given}
-        numbers = [grammar.to_number(token) for token in given]
+        known = [grammar.to_number(token) for token in given]
         return cls(
             missing=pa.array(sorted(layout.missing), pa.string()),
             missing_or_empty=pa.array(sorted({*layout.missing, ""}), pa.string()),
@@ -435,7 +384,7 @@ class _Tokens:
                 sorted({text for kind, text in kinds.values() if kind is not Logical.TEXT}),
                 pa.string(),
             ),
-            numbers=pa.array([float(n) for n in numbers if n is not None], pa.float64()),
+            numbers=pa.array([float(n) for n in known if n is not None], pa.float64()),
             decimal=layout.decimal,
             thousands=layout.thousands,
         )
@@ -481,18 +430,26 @@ class _Tokens:
         return pc.if_else(missing, pa.scalar(None, numbers.type), numbers)
 
 
-def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
+def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, Faults]:
     """Brings values to the field's type; with those that do not fit it."""
     if field.type == "string":
         return _texts(field, column, tokens)
+    target = pa.int64() if field.type == "int" and not field.category else pa.float64()
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         text = pc.if_else(missing, pa.scalar(None), column)
         plain = tokens.plain(text, number=True) if field.unit is None else _bare(text, field.unit)
-        numbers, faults = _parsed(field, plain)
+        found, faults = numbers.parsed(plain, target)
     else:
-        numbers, faults = _converted(field, column)
-    return _checked(field, tokens.without(numbers), faults)
+        found, faults = numbers.converted(column, target)
+    return numbers.checked(
+        tokens.without(found),
+        faults,
+        low=field.low,
+        high=field.high,
+        as_int=field.type == "int",
+        category=field.category,
+    )
 
 
 def _bare(text: pa.Array, unit: Unit) -> pa.Array:
@@ -506,9 +463,10 @@ def _bare(text: pa.Array, unit: Unit) -> pa.Array:
     return found
 
 
-def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _Faults]:
+def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, Faults]:
     """The texts of a column, each looked at once; with the rows whose text is not in the domain."""
-    encoded = column.dictionary_encode()
+    given = column.type == TEXTS  # in which a text may be there twice
+    encoded = column if given else column.dictionary_encode()
     text = _as_text(tokens.plain(encoded.dictionary, number=False), field)
     missing = tokens.among(text)
     if pc.any(missing).as_py():
@@ -518,23 +476,18 @@ def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, _
         wrong["domain"] = _outside(text, field.values)
     if field.dates:
         wrong["date"] = np.isnan(values.seconds(text)) & ~_nulls(text)
-    faults = [
-        (
-            cause,
-            np.flatnonzero(
-                pc.fill_null(pa.array(among).take(encoded.indices), False).to_numpy(
-                    zero_copy_only=False
-                )
-            ),
-        )
-        for cause, among in wrong.items()
-        if among.any()
-    ]
-    if text is not encoded.dictionary:  # some are missing, or have become equal
+    faults = [(why, _rows_of(encoded, among)) for why, among in wrong.items() if among.any()]
+    if given or text is not encoded.dictionary:  # some are missing, or have become equal
         again = text.dictionary_encode()
         indices = again.indices.take(encoded.indices)
         return pa.DictionaryArray.from_arrays(indices, again.dictionary), faults
     return encoded, faults
+
+
+def _rows_of(encoded: pa.DictionaryArray, among: Array) -> Array:
+    """The rows whose text is among some of the dictionary."""
+    marked = pc.fill_null(pa.array(among).take(encoded.indices), False)
+    return np.flatnonzero(marked.to_numpy(zero_copy_only=False))
 
 
 def _outside(text: pa.Array, domain: Sequence[str]) -> Array:
@@ -603,10 +556,11 @@ def stored_rows(
     """
     problems = Problems()
     left_out = 0
+    texts = set(layout.plain_texts)
     plain: dict[str, pa.Array] = {}
     bad: list[Array] = []
     for name in layout.names:
-        plain[name], wrong = values.plain(columns[name])
+        plain[name], wrong = _plain(columns[name], encoded=name in texts)
         if len(wrong):
             bad.append(wrong)
             found = [
@@ -645,6 +599,16 @@ def stored_rows(
     )
 
 
+def _plain(column: pa.Array, *, encoded: bool) -> tuple[pa.Array, Array]:
+    """As `values.plain`; a dictionary of texts may stay `encoded`."""
+    if encoded and pa.types.is_dictionary(column.type):
+        distinct, wrong = values.plain(column.dictionary)
+        if pa.types.is_string(distinct.type) and not distinct.null_count and not len(wrong):
+            indices = column.indices.cast(pa.int32())
+            return pa.DictionaryArray.from_arrays(indices, distinct), wrong
+    return values.plain(column)
+
+
 def check_fields(file: InputFile, found: Sequence[str], wanted: Sequence[str]) -> list[Problem]:
     """Returns a problem for every wanted field that a file lacks."""
     lacking = [name for name in wanted if name not in found]
@@ -659,128 +623,6 @@ def check_fields(file: InputFile, found: Sequence[str], wanted: Sequence[str]) -
         )
         for name in lacking
     ]
-
-
-# --- Numbers --------------------------------------------------------------------------------------
-
-_Faults = list[tuple[str, "np.ndarray[Any, Any]"]]
-
-
-def _parsed(field: Field, text: pa.Array) -> tuple[pa.Array, _Faults]:
-    """Converts texts (null = missing) to int64 or float64; with the rows that are no number."""
-    target = _target(field)
-    try:
-        for mark in "xX" if target == pa.int64() else "":
-            if pc.any(pc.match_substring(text, mark)).as_py():
-                raise pa.ArrowInvalid("hexadecimal")
-        try:
-            numbers = pc.cast(text, target)
-        except pa.ArrowInvalid:
-            if target != pa.int64():
-                raise
-            # pandas writes integers with a gap among them as 1.0.
-            numbers = pc.cast(pc.replace_substring_regex(text, r"\.0+$", ""), target)
-        if target == pa.int64() and pc.min(numbers).as_py() == MISSING_INT:
-            raise pa.ArrowInvalid("the integer that stands for a missing value")
-    except pa.ArrowInvalid:
-        numbers, unparsable = _numbers_one_by_one(text, target)
-        if len(unparsable):
-            return numbers, [("parse", unparsable)]
-    return numbers, []
-
-
-def _target(field: Field) -> pa.DataType:
-    return pa.int64() if field.type == "int" and not field.category else pa.float64()
-
-
-def _converted(field: Field, numbers: pa.Array) -> tuple[pa.Array, _Faults]:
-    """Brings int64 or float64 numbers to the field's type; with the rows that do not fit it."""
-    target = _target(field)
-    if pa.types.is_integer(numbers.type):
-        if target == pa.float64():
-            return numbers.cast(target, safe=False), []
-        wrong = pc.fill_null(pc.equal(numbers, pa.scalar(MISSING_INT, target)), False)
-    elif target == pa.float64():
-        return numbers, []
-    else:
-        whole = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 2.0**63))
-        wrong = pc.fill_null(pc.invert(whole), False)
-    faulty = np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
-    if len(faulty):
-        numbers = pc.if_else(wrong, pa.scalar(None, numbers.type), numbers)
-    return numbers.cast(target), [("parse", faulty)] if len(faulty) else []
-
-
-def _checked(field: Field, numbers: pa.Array, faults: _Faults) -> tuple[pa.Array, _Faults]:
-    """Returns the numbers in the field's type, and rows at fault: "parse", "finite", "range"."""
-    as_int = field.type == "int"
-    target = numbers.type
-    values = numbers.to_numpy(zero_copy_only=False) if target == pa.float64() else None
-    with np.errstate(invalid="ignore"):
-        if values is not None:
-            valid = numbers.is_valid().to_numpy(zero_copy_only=False)
-            infinite = valid & ~(np.abs(values) <= FLOAT_LIMIT)
-            if infinite.any():
-                faults.append(("finite", np.flatnonzero(infinite)))
-                valid &= ~infinite
-            if field.category:
-                fraction = valid & (values != np.floor(values))
-                if fraction.any():
-                    faults.append(("parse", np.flatnonzero(fraction)))
-                    valid &= ~fraction
-        else:
-            valid = numbers.is_valid().to_numpy(zero_copy_only=False)
-            values = numbers.fill_null(0).to_numpy(zero_copy_only=False)
-        outside = np.zeros(len(valid), bool)
-        if field.low is not None:
-            outside |= values < field.low
-        if field.high is not None:
-            outside |= values > field.high
-    outside &= valid
-    if outside.any():
-        faults.append(("range", np.flatnonzero(outside)))
-    if as_int and target == pa.float64():
-        whole = np.where(valid & ~outside, values, 0).astype(np.int64)
-        numbers = pa.array(whole, mask=~(valid & ~outside))
-    return numbers, faults
-
-
-def _numbers_one_by_one(
-    text: pa.Array, target: pa.DataType
-) -> tuple[pa.Array, np.ndarray[Any, Any]]:
-    """Converts by the grammar itself, once per distinct text; returns also the rows refused."""
-    encoded = text.dictionary_encode()
-    convert = _whole_number if target == pa.int64() else _real_number
-    found = [convert(token.strip(" \t")) for token in encoded.dictionary.to_pylist()]
-    if not found:
-        return pa.nulls(len(text), target), np.array([], np.int64)
-    numbers = pa.array(found, target).take(encoded.indices)
-    refused = pa.array([value is None for value in found]).take(encoded.indices)
-    wrong = pc.fill_null(refused, False)
-    return numbers, np.flatnonzero(wrong.to_numpy(zero_copy_only=False))
-
-
-def _whole_number(text: str) -> int | None:
-    """The integer that a text is, such as 7, 7.0 or true; None if it is none that fits."""
-    if FLOAT.fullmatch(text):
-        if not abs(float(text)) <= 2.0**63:
-            return None
-        number: decimal.Decimal | None = decimal.Decimal(text)
-    else:
-        number = grammar.to_number(text)
-    if number is None or number != number.to_integral_value():
-        return None
-    return int(number) if MISSING_INT < number < 2**63 else None
-
-
-def _real_number(text: str) -> float | None:
-    """The number that a text is; infinite if it says so, None if it is none."""
-    if FLOAT.fullmatch(text):
-        return float(text)
-    if text.lower().lstrip("+-") in ("inf", "infinity", "nan"):
-        return float("inf")
-    number = grammar.to_number(text)
-    return None if number is None else float(number)
 
 
 def _value_problem(

@@ -29,7 +29,6 @@ from transforms.reading.files import InputFile
 from transforms.reading.lists import Lists
 from transforms.reading.problems import Problem, Problems
 from transforms.reading.rows import (
-    Digested,
     Layout,
     ReadSummary,
     Rows,
@@ -37,6 +36,7 @@ from transforms.reading.rows import (
     no_rows,
     stored_rows,
 )
+from transforms.reading.streams import Digested
 
 BATCH_RECORDS = 1 << 13
 BATCH_BYTES = 8 << 20
@@ -50,6 +50,8 @@ _KINDS = {"bytes_list": "string", "int64_list": "int", "float_list": "float"}
 _ARROW = {"string": pa.binary(), "int": pa.int64(), "float": pa.float32()}
 _LENGTH = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
+
+Array = np.ndarray[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -367,7 +369,7 @@ def _place(record: _Record) -> str:
     return f"record {record.number:,}, byte {record.offset:,}"
 
 
-def _column(kind: str, values: Any, splits: Any) -> pa.Array:
+def _column(kind: str, values: Array, splits: Array) -> pa.Array:
     """The first value of every row, null without one."""
     present = splits[1:] > splits[:-1]
     flat = pa.array(values, _ARROW[kind])

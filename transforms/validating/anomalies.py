@@ -9,17 +9,21 @@ for texts and Jensen-Shannon divergence for numbers, each with the threshold of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from google.protobuf import text_format
+from google.protobuf.message import Message
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
 from estimator_lib.core.errors import Reason, SchemaError
 
 _Info = anomalies_pb2.AnomalyInfo
-_Stats = statistics_pb2.FeatureNameStatistics
+_Stats: TypeAlias = statistics_pb2.FeatureNameStatistics
+_Domains = Mapping[str, schema_pb2.StringDomain]
 _Measurement = anomalies_pb2.DriftSkewInfo.Measurement
+
+Array = np.ndarray[Any, Any]
 
 _TYPES = {
     _Stats.INT: schema_pb2.INT,
@@ -31,8 +35,8 @@ BINS = 100
 
 
 def validate(
-    statistics: Any,
-    schema: Any,
+    statistics: statistics_pb2.DatasetFeatureStatisticsList,
+    schema: schema_pb2.Schema,
     *,
     environment: str | None = None,
     previous: Any | None = None,
@@ -140,12 +144,12 @@ def parsed_schema(data: bytes, path: str) -> Any:
     return schema
 
 
-def unjudged(schema: Any) -> list[str]:
+def unjudged(schema: schema_pb2.Schema) -> list[str]:
     """Returns the constraints of a schema that `validate` would not judge, by field."""
     return sorted(set(_unjudged(schema, "", "")))
 
 
-def _unjudged(message: Any, path: str, owner: str) -> Iterator[str]:
+def _unjudged(message: Message, path: str, owner: str) -> Iterator[str]:
     for descriptor, value in message.ListFields():
         place = f"{path}{descriptor.name}"
         if descriptor.name in _REMARKS:
@@ -159,7 +163,7 @@ def _unjudged(message: Any, path: str, owner: str) -> Iterator[str]:
             yield from _unjudged(item, f"{place}.", of)
 
 
-def describe(anomalies: Any) -> list[str]:
+def describe(anomalies: anomalies_pb2.Anomalies) -> list[str]:
     """Returns one line per anomaly: severity, field and what is wrong, errors first."""
     if anomalies.data_missing:
         return ["error: the data has no rows"]
@@ -170,7 +174,7 @@ def describe(anomalies: Any) -> list[str]:
     return sorted(lines)
 
 
-def raise_for_errors(anomalies: Any, *, what: str = "data") -> None:
+def raise_for_errors(anomalies: anomalies_pb2.Anomalies, *, what: str = "data") -> None:
     """Raises if there is an anomaly of severity ERROR; the message is a table of them.
 
     Raises:
@@ -188,7 +192,7 @@ def raise_for_errors(anomalies: Any, *, what: str = "data") -> None:
         )
 
 
-def distance(left: Any, right: Any) -> tuple[int, float]:
+def distance(left: _Stats, right: _Stats) -> tuple[int, float]:
     """Returns how far two features' distributions are apart, and the measure's type.
 
     Args:
@@ -217,11 +221,13 @@ def distance(left: Any, right: Any) -> tuple[int, float]:
     )
 
 
-def _by_name(dataset: Any) -> dict[str, Any]:
+def _by_name(dataset: statistics_pb2.DatasetFeatureStatistics) -> dict[str, _Stats]:
     return {f.path.step[0] if f.path.step else f.name: f for f in dataset.features}
 
 
-def expected(feature: Any, schema: Any, environment: str | None) -> bool:
+def expected(
+    feature: schema_pb2.Feature, schema: schema_pb2.Schema, environment: str | None
+) -> bool:
     """Whether a schema wants a feature in an environment."""
     if feature.lifecycle_stage == schema_pb2.DEPRECATED or feature.deprecated:
         return False
@@ -235,7 +241,9 @@ def expected(feature: Any, schema: Any, environment: str | None) -> bool:
 _Fault = tuple[int, str, str]
 
 
-def _faults(feature: Any, stats: Any, rows: int, domains: Any) -> Iterator[_Fault]:
+def _faults(
+    feature: schema_pb2.Feature, stats: _Stats | None, rows: int, domains: _Domains
+) -> Iterator[_Fault]:
     present = _common(stats).num_non_missing if stats is not None else 0
     required = feature.presence.min_count or feature.presence.min_fraction
     if stats is None or not present:
@@ -277,7 +285,7 @@ def _faults(feature: Any, stats: Any, rows: int, domains: Any) -> Iterator[_Faul
         yield from _range_faults(feature, stats.num_stats)
 
 
-def _size_faults(schema: Any, rows: int) -> Iterator[_Fault]:
+def _size_faults(schema: schema_pb2.Schema, rows: int) -> Iterator[_Fault]:
     """Whether there are as many rows as the schema wants."""
     wanted = schema.dataset_constraints
     if wanted.HasField("min_examples_count") and rows < wanted.min_examples_count:
@@ -288,7 +296,7 @@ def _size_faults(schema: Any, rows: int) -> Iterator[_Fault]:
         yield _Info.DATASET_HIGH_NUM_EXAMPLES, "High num examples in dataset.", text
 
 
-def _bool_faults(feature: Any, stats: Any) -> Iterator[_Fault]:
+def _bool_faults(feature: schema_pb2.Feature, stats: _Stats) -> Iterator[_Fault]:
     """Whether a field has two values: 0 and 1, or the texts that stand for them."""
     if feature.WhichOneof("domain_info") != "bool_domain":
         return
@@ -313,7 +321,9 @@ def _bool_faults(feature: Any, stats: Any) -> Iterator[_Fault]:
         yield _Info.BOOL_TYPE_INVALID_CONFIG, "Invalid configuration", text
 
 
-def _count_faults(feature: Any, common: Any) -> Iterator[_Fault]:
+def _count_faults(
+    feature: schema_pb2.Feature, common: statistics_pb2.CommonStatistics
+) -> Iterator[_Fault]:
     """How many values a row has: by value_count, or by a shape of one dimension."""
     least, most = common.min_num_values, common.max_num_values
     if feature.HasField("shape"):
@@ -331,7 +341,7 @@ def _count_faults(feature: Any, common: Any) -> Iterator[_Fault]:
         yield _Info.FEATURE_TYPE_HIGH_NUMBER_VALUES, "Superfluous values", text
 
 
-def string_domain(feature: Any, domains: Mapping[str, Any]) -> Any | None:
+def string_domain(feature: schema_pb2.Feature, domains: _Domains) -> schema_pb2.StringDomain | None:
     """Returns the texts that a feature may have, its own or one of the schema's by name."""
     found = domains.get(feature.domain) if feature.domain else None
     if found is None and feature.WhichOneof("domain_info") == "string_domain":
@@ -339,7 +349,9 @@ def string_domain(feature: Any, domains: Mapping[str, Any]) -> Any | None:
     return found
 
 
-def _domain_faults(feature: Any, stats: Any, domains: Any) -> Iterator[_Fault]:
+def _domain_faults(
+    feature: schema_pb2.Feature, stats: _Stats, domains: _Domains
+) -> Iterator[_Fault]:
     domain = string_domain(feature, domains)
     if domain is None:
         return
@@ -358,7 +370,7 @@ def _domain_faults(feature: Any, stats: Any, domains: Any) -> Iterator[_Fault]:
         )
 
 
-def _range_faults(feature: Any, stats: Any) -> Iterator[_Fault]:
+def _range_faults(feature: schema_pb2.Feature, stats: _Stats) -> Iterator[_Fault]:
     which = feature.WhichOneof("domain_info")
     if which not in ("int_domain", "float_domain"):
         return
@@ -376,7 +388,13 @@ def _range_faults(feature: Any, stats: Any) -> Iterator[_Fault]:
         yield big, "Out-of-range values", text
 
 
-def _compare(result: Any, feature: Any, stats: Any, other: Any, what: str) -> None:
+def _compare(
+    result: anomalies_pb2.Anomalies,
+    feature: schema_pb2.Feature,
+    stats: _Stats,
+    other: statistics_pb2.DatasetFeatureStatisticsList | None,
+    what: str,
+) -> None:
     comparator = feature.drift_comparator if what == "drift" else feature.skew_comparator
     if other is None or not feature.HasField(f"{what}_comparator"):
         return
@@ -415,7 +433,9 @@ def _compare(result: Any, feature: Any, stats: Any, other: Any, what: str) -> No
         )
 
 
-def _add(result: Any, name: str, kind: int, short: str, text: str, severity: int) -> None:
+def _add(
+    result: anomalies_pb2.Anomalies, name: str, kind: int, short: str, text: str, severity: int
+) -> None:
     info = result.anomaly_info[name]
     if not info.path.step:
         info.path.step.append(name)
@@ -426,23 +446,23 @@ def _add(result: Any, name: str, kind: int, short: str, text: str, severity: int
     info.severity = max(info.severity, severity)
 
 
-def _common(stats: Any) -> Any:
+def _common(stats: _Stats) -> statistics_pb2.CommonStatistics:
     return getattr(stats, stats.WhichOneof("stats")).common_stats
 
 
-def _counts(stats: Any) -> dict[str, float]:
+def _counts(stats: statistics_pb2.StringStatistics) -> dict[str, float]:
     """Counts of the most frequent values, as many as the statistics keep."""
     if stats.rank_histogram.buckets:
         return {b.label: b.sample_count for b in stats.rank_histogram.buckets}
     return {v.value: v.frequency for v in stats.top_values}
 
 
-def _shares(stats: Any) -> dict[str, float]:
+def _shares(stats: statistics_pb2.StringStatistics) -> dict[str, float]:
     total = stats.common_stats.tot_num_values or 1
     return {value: count / total for value, count in _counts(stats).items()}
 
 
-def _mass(stats: Any, edges: Any) -> Any:
+def _mass(stats: statistics_pb2.NumericStatistics, edges: Array) -> Array:
     """The share of the values in each bin, values taken as even within each quantile."""
     histogram = next(h for h in stats.histograms if h.type == statistics_pb2.Histogram.QUANTILES)
     total = sum(b.sample_count for b in histogram.buckets)
@@ -458,10 +478,10 @@ def _mass(stats: Any, edges: Any) -> Any:
     return mass
 
 
-def _divergence(left: Any, right: Any) -> float:
+def _divergence(left: Array, right: Array) -> float:
     middle = (left + right) / 2
 
-    def entropy(mass: Any) -> float:
+    def entropy(mass: Array) -> float:
         some = mass > 0
         return float((mass[some] * np.log2(mass[some] / middle[some])).sum())
 

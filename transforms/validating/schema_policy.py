@@ -199,11 +199,13 @@ def _read(path: str | os.PathLike[str]) -> bytes:
         ) from error
 
 
-def _textual(feature: Any) -> bool:
+def _textual(feature: schema_pb2.Feature) -> bool:
     return bool(feature.type == schema_pb2.BYTES)
 
 
-def _only(schema: Any, statistics: Any) -> Any:
+def _only(
+    schema: schema_pb2.Schema, statistics: statistics_pb2.DatasetFeatureStatisticsList
+) -> Any:
     """The schema without the fields that were not read, which are no fault of the data."""
     read = {feature.path.step[0] for feature in statistics.datasets[0].features}
     chosen = schema_pb2.Schema()

@@ -4,12 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tensorflow_metadata.proto.v0 import statistics_pb2
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
+from estimator_lib.core import manifest, storage
 from estimator_lib.report import statistics as report
 from transforms.validating import anomalies
 
 Splits = Mapping[str, statistics_pb2.DatasetFeatureStatisticsList]
+
+
+def write_statistics(
+    writer: manifest.ArtifactWriter,
+    by_split: Splits,
+    schema: schema_pb2.Schema,
+    found: Mapping[str, anomalies_pb2.Anomalies],
+) -> None:
+    """Writes statistics, their page, a schema and anomalies as an artifact.
+
+    Args:
+        writer: Of the artifact.
+        by_split: DatasetFeatureStatisticsList by split.
+        schema: The Schema they suggest.
+        found: Anomalies by split; those of the first are `anomalies.pbtxt`.
+    """
+    for name, proto in by_split.items():
+        storage.write_bytes(
+            writer.directory / f"{name}.pb", proto.SerializeToString(deterministic=True)
+        )
+    storage.write_text(writer.directory / "schema.pbtxt", text_format.MessageToString(schema))
+    page = render(by_split, title="Statistics")
+    storage.write_text(writer.directory / "statistics.html", page)
+    for i, (name, judged) in enumerate(found.items()):
+        file = f"anomalies-{name}.pbtxt" if i else "anomalies.pbtxt"
+        storage.write_text(writer.directory / file, text_format.MessageToString(judged))
+    writer.kind = "statistics"
+    writer.metadata = {"splits": list(by_split)}
 
 
 def render(by_split: Splits, *, title: str) -> str:

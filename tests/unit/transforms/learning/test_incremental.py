@@ -3,8 +3,7 @@
 import pytest
 
 from estimator_lib.core import config
-from transforms import preprocess
-from transforms.learning import incremental
+from transforms.learning import first_pass, incremental
 from transforms.reading import files, records
 from transforms.testing import Job
 
@@ -20,13 +19,13 @@ class Setting:
         self.root = root
         self.cache = str(root / "cache")
         self.read = []
-        real = preprocess.analyse_file
+        real = first_pass.analyse_file
 
         def counting(file, source):
             self.read.append(file.name)
             return real(file, source)
 
-        monkeypatch.setattr(preprocess, "analyse_file", counting)
+        monkeypatch.setattr(first_pass, "analyse_file", counting)
 
     def analyse(self, shards, cache=True, columns=COLUMNS, held_out=1):
         for old in self.root.glob("data/*"):
@@ -41,7 +40,7 @@ class Setting:
         inputs = files.find(part.data.patterns(), str(self.root))
         source = records.source(part, config.build_columns(part.columns), {})
         self.read.clear()
-        analysis = preprocess.analyse(inputs, source, (), self.cache if cache else None)
+        analysis = first_pass.analyse(inputs, source, (), self.cache if cache else None)
         analysis.write(str(self.root / "analysis.arrow"), ordered=True)
         return (self.root / "analysis.arrow").read_bytes()
 

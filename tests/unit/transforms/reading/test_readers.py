@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from estimator_lib.core.errors import DataError, Reason, SchemaError
+from estimator_lib.core.values import Logical
 from transforms.reading import readers
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
-from transforms.reading.rows import Field, Layout
+from transforms.reading.rows import Field, Layout, written_out
 
 FIELDS = (
     Field(name="c", type="string"),
@@ -103,6 +104,20 @@ def test_every_format_gives_the_same_rows(tmp_path, kind):
         {"c": "é, b", "i": -3, "f": None},
     ]
     assert texts == [{"c": "a", "i": "1"}, {"c": "", "i": ""}, {"c": "é, b", "i": "-3"}]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet", "tfrecord"])
+def test_a_batch_holds_each_text_once_however_it_is_written(tmp_path, kind):
+    rows = [{"c": text} for text in ("1.0", "1", "NA", "2", "1.00", "")]
+    path = tmp_path / "file"
+    path.write_bytes(written(kind, rows, tmp_path) + (b"\n" if kind == "csv" else b""))
+    field = Field(name="c", type="string", logical=Logical.INTEGER)
+    layout = Layout(format=kind, fields=(field,), missing=("", "NA"))
+    (some,) = readers.reader(kind).read_rows(InputFile(name="file", path=str(path)), layout)
+    column = some.batch.column("c")
+    assert column.dictionary.to_pylist() == ["1", "2"]
+    assert column.to_pylist() == ["1", "1", None, "2", "1", None]
+    assert written_out(some.batch).column("c").type == pa.string()
 
 
 @pytest.mark.parametrize("kind", ["parquet", "tfrecord"])
@@ -232,3 +247,23 @@ def test_feature_that_first_appears_late_is_found(tmp_path):
     assert rows[-1]["i"] == 1
     assert rows[0]["i"] is None
     assert len(rows) == 1201
+
+
+def test_a_parquet_file_may_hold_texts_as_dictionaries(tmp_path):
+    texts = [f"t{i % 3}" if i % 4 else None for i in range(40)]
+    texts[7] = "a\0b"
+    plain = pa.table({"c": pa.array(texts)})
+    found = []
+    for table, stored in [
+        (plain, False),
+        (plain, True),
+        (pa.table({"c": plain["c"].dictionary_encode()}), True),
+    ]:
+        path = tmp_path / "file"
+        pq.write_table(table, path, use_dictionary=stored, row_group_size=15)
+        found.append(read("parquet", path.read_bytes(), tmp_path, FIELDS[:1], texts=("c",)))
+    rows, as_texts, problems = found[0]
+    assert len(rows) == len(as_texts) == 39
+    assert [problem.where for problem in problems.first] == ["row group 0, row 8"]
+    assert all((other[0], other[1], other[2].first) == (rows, as_texts, problems.first)
+               for other in found[1:])  # fmt: skip

@@ -1,41 +1,24 @@
 """Scoring files of raw rows with a published model: what the command and the component share.
 
 This module is light, so that mistakes answer before TensorFlow and Beam are loaded; the job itself
-is in `predict_shards`.
+is in `transforms.scoring`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from components.steps.quiet import startup_lines_hidden
-from estimator_lib.core import storage
+from estimator_lib.core import files, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.export import retention
 
-KIND = "predictions"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Scored:
-    """What a job did.
-
-    Attributes:
-        rows: Rows scored.
-        left_out: Rows that could not be read and were left out.
-        faults: The first faults, one sentence each.
-        files: Input files.
-        version: The model's directory.
-    """
-
-    rows: int
-    left_out: int
-    faults: Sequence[str]
-    files: int
-    version: str
+if TYPE_CHECKING:
+    from transforms.scoring import Scored
 
 
 def newest_version(model: str | pathlib.Path) -> pathlib.Path:
@@ -44,8 +27,6 @@ def newest_version(model: str | pathlib.Path) -> pathlib.Path:
     Raises:
         ConfigError: it is neither a SavedModel nor a directory of numbered ones.
     """
-    from estimator_lib.export import retention
-
     found = retention.newest(model)
     if found is None:
         raise ConfigError(
@@ -70,8 +51,7 @@ def score(
         part: What to read and to write.
         model: A SavedModel, or the directory of its versions, of which the newest is taken.
         base_dir: Directory that relative file patterns start from and stay below.
-        output: Gets `predictions-<number>-of-<number>.<format>`: the fields of `keep` as text,
-            then one column per prediction; committed once, kind "predictions".
+        output: Gets the shards; see `transforms.scoring.run`. Kind "predictions".
         runner_options: Beam options; without `--runner` the job runs in this process.
 
     Raises:
@@ -80,18 +60,17 @@ def score(
         SchemaError: a file lacks a field.
         StorageError: the output cannot be written.
     """
-    from estimator_lib.core import files
-    from estimator_lib.export import retention
-
     version = newest_version(model)
     retention.require_whole(version)
     local = [pattern for pattern in part.files if "://" not in pattern]
     files.expand(local, base_dir)
     with startup_lines_hidden():
-        from components import predict_shards
+        from estimator_lib.export.saved_model import load_model
+        from transforms import scoring
 
-        predict_shards.served(str(version))
-    return predict_shards.run(part, version, str(base_dir), pathlib.Path(output), runner_options)
+        scoring.model(load_model, str(version))
+    output = pathlib.Path(output)
+    return scoring.run(part, version, load_model, str(base_dir), output, runner_options)
 
 
 def score_files(
@@ -145,9 +124,9 @@ def score_files(
     with storage.temporary_directory() as folder:
         directory = pathlib.Path(folder) / "shards"
         scored = score(part, model=model, base_dir=here, output=directory)
-        from components import predict_shards
+        from transforms import scoring
 
-        storage.write_bytes(output, predict_shards.joined(directory, single))
+        storage.write_bytes(output, scoring.joined(directory, single))
     return scored
 
 

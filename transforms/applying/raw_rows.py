@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from estimator_lib.core.columns import MISSING_INT
 
 
-def arrays(table: Any) -> dict[str, Any]:
+def arrays(table: pa.Table | pa.RecordBatch) -> dict[str, Any]:
     """Returns the columns of Arrow data as inputs of `serving_default`.
 
     Args:
@@ -38,7 +38,7 @@ def arrays(table: Any) -> dict[str, Any]:
     return found
 
 
-def _array(column: Any) -> Any:
+def _array(column: pa.Array | pa.ChunkedArray) -> Any:
     """A plain column as an array `[n]`."""
     kind: Any
     if pa.types.is_integer(column.type):

@@ -1,4 +1,7 @@
-"""The Beam job that scores files: one call per file, one shard each."""
+"""The Beam job that scores files with a published model: one call per file, one shard each.
+
+It knows of the model what `Model` says; whoever starts the job says how one is loaded.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,74 @@ import functools
 import io
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TextIO
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.predict_job import KIND, Scored
-from components.steps import raw_rows
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import ConfigError, DataError, EstimatorLibError, Reason, quote
 from estimator_lib.core.progress import Progress
 from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
+from transforms.applying import raw_rows
 from transforms.beam import runners
 from transforms.learning.analysis import raise_first
 from transforms.reading import files, readers
+from transforms.reading.numbers import FLOAT
 from transforms.reading.problems import SHOWN, Problems
-from transforms.reading.rows import FLOAT, Field, Layout, Rows
+from transforms.reading.rows import Field, Layout, Rows
 from transforms.reading.units import written
 
+KIND = "predictions"
 BATCH_ROWS = 8192
+Array = np.ndarray[Any, Any]
+Failure = tuple[str, str, str]
+"""An error as a value: its type, message and reason."""
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
 _CONSTANT = ("all_classes", "all_class_ids")
 """Predictions that are the same for every row."""
 _REQUIRED = "Correct the record, or train with a default for the column."
+
+
+class Model(Protocol):
+    """A published model."""
+
+    @property
+    def inputs(self) -> Mapping[str, tuple[str, tuple[int | None, ...]]]:
+        """The name of each input's dtype, and its shape."""
+        ...
+
+    def predict(self, rows: Mapping[str, Array], batch_size: int) -> Mapping[str, Array]:
+        """Returns predictions by name, `[rows]` or `[rows, n]`."""
+        ...
+
+
+Load = Callable[[str], Model]
+"""Loads the model of a directory; a function of a module, for workers are told its name."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What a job did.
+
+    Attributes:
+        rows: Rows scored.
+        left_out: Rows that could not be read and were left out.
+        faults: The first faults, one sentence each.
+        files: Input files.
+        version: The model's directory.
+    """
+
+    rows: int
+    left_out: int
+    faults: Sequence[str]
+    files: int
+    version: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,19 +89,47 @@ class Task:
     shard: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Done:
+    """What became of a task: rows scored and left out and the first faults, or an error."""
+
+    shard: str
+    rows: int = 0
+    left_out: int = 0
+    faults: Sequence[str] = ()
+    error: Failure | None = None
+
+
 def run(
     part: PredictPart,
     version: pathlib.Path,
+    load: Load,
     base_dir: str,
     output: pathlib.Path,
     runner_options: Sequence[str],
 ) -> Scored:
-    """The job; see `predict_job.score`."""
+    """Scores files into an artifact: a shard per file, in the order of its rows.
+
+    Args:
+        part: What to read and to write.
+        version: The model's directory.
+        load: Loads it; once per process.
+        base_dir: Directory that relative file patterns start from and stay below.
+        output: Gets `predictions-<number>-of-<number>.<format>`: the fields of `keep` as text,
+            then one column per prediction; committed once.
+        runner_options: Beam options; without `--runner` the job runs in this process.
+
+    Raises:
+        DataError: a file is missing or damaged, has no rows, or a value is bad.
+        SchemaError: a file lacks a field.
+        StorageError: the output cannot be written.
+    """
     inputs = files.find({"": part.files}, base_dir)
     progress = Progress("predict")
     progress.line(f"predict  {len(inputs)} files with {version}")
     threads = runners.threads(runner_options)
-    layout = _layout(part, version)
+    lineage = _lineage(version)
+    layout = _layout(part, lineage, model(load, str(version)))
     with (
         storage.temporary_directory("predict-") as work,
         manifest.committed_artifact(output) as writer,
@@ -69,9 +141,11 @@ def run(
             )
             for number, file in enumerate(inputs)
         ]
-        done = pathlib.Path(work) / "done.json"
-        score = ScoreFiles(part, layout, str(version), str(writer.directory), threads)
-        portions = [tuple(tasks)] if threads > 1 else [(task,) for task in tasks]
+        path = pathlib.Path(work) / "done.json"
+        score = ScoreFiles(
+            part, layout, _labels(lineage), str(version), load, str(writer.directory), threads
+        )
+        portions = runners.portions(tasks, threads)
 
         def build(pipeline: beam.Pipeline) -> None:
             shards = (
@@ -80,55 +154,64 @@ def run(
                 | "Score" >> beam.ParDo(score)
             )
             gathered = shards | "Gather" >> beam.combiners.ToList()
-            _ = gathered | "Write" >> beam.Map(_write, str(done))
+            _ = gathered | "Write" >> beam.Map(_write, str(path))
 
         runners.run(build, runner_options)
-        scored = _summary(json.loads(done.read_text()), part, inputs, version)
+        done = [Done(**shard) for shard in json.loads(path.read_text())]
+        scored = _summary(done, part, inputs, version)
         writer.kind = KIND
-        writer.rows = {shard["name"]: shard["rows"] for shard in scored.shards}
+        writer.rows = {shard.shard: shard.rows for shard in done if shard.rows}
         writer.metadata.update(
-            rows=scored.result.rows,
-            left_out=scored.result.left_out,
-            faults=list(scored.result.faults),
+            rows=scored.rows,
+            left_out=scored.left_out,
+            faults=list(scored.faults),
             version=version.name,
-            model=_lineage(version).get("model"),
+            model=lineage.get("model"),
             keep=part.keep,
         )
-    result = scored.result
-    progress.line(f"predict  {result.rows:,} rows scored, {result.left_out:,} left out")
-    return result
+    progress.line(f"predict  {scored.rows:,} rows scored, {scored.left_out:,} left out")
+    return scored
+
+
+@functools.lru_cache(maxsize=1)
+def model(load: Load, version: str) -> Model:
+    """Returns the model, loaded once per process."""
+    return load(version)
 
 
 class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
     """Tasks -> what became of each; errors are values, for a runner would change them."""
 
     def __init__(
-        self, part: PredictPart, layout: Layout, version: str, directory: str, threads: int
+        self,
+        part: PredictPart,
+        layout: Layout,
+        found: Mapping[str, labels.OneLabel],
+        version: str,
+        load: Load,
+        directory: str,
+        threads: int,
     ) -> None:
         self._part = part
         self._layout = layout
+        self._labels = found
         self._version = version
+        self._load = load
         self._directory = directory
         self._threads = threads
 
-    def process(self, element: Sequence[Task]) -> Iterator[dict[str, Any]]:
+    def process(self, element: Sequence[Task]) -> Iterator[Done]:
         yield from runners.in_parallel(self._score, element, self._threads)
 
-    def _score(self, task: Task) -> dict[str, Any]:
+    def _score(self, task: Task) -> Done:
         try:
             return self._shard(task)
         except EstimatorLibError as error:
             failure = (type(error).__name__, error.message, str(error.reason))
-            return {"name": task.shard, "error": failure}
+            return Done(shard=task.shard, error=failure)
 
-    def _shard(self, task: Task) -> dict[str, Any]:
-        model = served(self._version)
-        label = _lineage(pathlib.Path(self._version)).get("label", {"kind": "heads", "heads": []})
-        found = {
-            f"{head}/" if head else "": own
-            for head, own in labels.heads(labels.from_json(label)).items()
-        }
-        units = _units(_lineage(pathlib.Path(self._version)))
+    def _shard(self, task: Task) -> Done:
+        served = model(self._load, self._version)
         rows = left_out = 0
         problems = Problems()
         path = pathlib.Path(self._directory) / task.shard
@@ -139,14 +222,12 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if problems.total and (self._part.on_bad_rows == "fail" or _unread(chunk)):
                     problems.raise_if_any()
                 if chunk.batch.num_rows:
-                    table = written(pa.Table.from_batches([chunk.batch]), units)
-                    inputs = raw_rows.arrays(table.select(sorted(model.inputs)))
-                    shard.write(_columns(chunk, model.predict(inputs, BATCH_ROWS), found))
+                    table = written(pa.Table.from_batches([chunk.batch]), self._layout.units)
+                    inputs = raw_rows.arrays(table.select(sorted(served.inputs)))
+                    shard.write(_columns(chunk, served.predict(inputs, BATCH_ROWS), self._labels))
                     rows += chunk.batch.num_rows
-        return {
-            "name": task.shard, "rows": rows, "left_out": left_out,
-            "faults": [problem.sentence for problem in problems.first[:SHOWN]],
-        }  # fmt: skip
+        faults = [problem.sentence for problem in problems.first[:SHOWN]]
+        return Done(shard=task.shard, rows=rows, left_out=left_out, faults=faults)
 
 
 class _Shard:
@@ -155,8 +236,8 @@ class _Shard:
     def __init__(self, path: pathlib.Path, output: str) -> None:
         self._path = path
         self._csv = output == "csv"
-        self._parquet: Any = None
-        self._text: Any = None
+        self._parquet: pq.ParquetWriter | None = None
+        self._text: TextIO | None = None
 
     def __enter__(self) -> _Shard:
         return self
@@ -200,41 +281,34 @@ def joined(directory: pathlib.Path, output: str) -> bytes:
     return first + b"".join(shard[len(header.encode()) :] for shard in rest)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Summary:
-    shards: list[dict[str, Any]]
-    result: Scored
-
-
 def _summary(
-    done: list[dict[str, Any]],
+    done: Sequence[Done],
     part: PredictPart,
     inputs: Sequence[files.InputFile],
     version: pathlib.Path,
-) -> _Summary:
-    done.sort(key=lambda shard: str(shard["name"]))
-    raise_first(tuple(shard["error"]) for shard in done if "error" in shard)
-    faults = [fault for shard in done for fault in shard["faults"]]
-    written = [shard for shard in done if shard["rows"]]
-    if not written:
+) -> Scored:
+    """What the tasks came to, or the first of their errors."""
+    done = sorted(done, key=lambda shard: shard.shard)
+    raise_first(shard.error for shard in done if shard.error is not None)
+    faults = [fault for shard in done for fault in shard.faults]
+    rows = sum(shard.rows for shard in done)
+    if not rows:
         why = f"; the first fault: {faults[0]}" if faults else ""
         raise DataError(
             f"The {len(inputs)} files have no row to score: {', '.join(part.files)}{why}",
             reason=Reason.EMPTY_INPUT,
         )
-    result = Scored(
-        rows=sum(shard["rows"] for shard in written),
-        left_out=sum(shard["left_out"] for shard in done),
+    return Scored(
+        rows=rows,
+        left_out=sum(shard.left_out for shard in done),
         faults=faults[:SHOWN],
         files=len(inputs),
         version=str(version),
     )
-    return _Summary(shards=written, result=result)
 
 
-def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
-    lineage = _lineage(version)
-    units = _units(lineage)
+def _layout(part: PredictPart, lineage: Mapping[str, Any], served: Model) -> Layout:
+    units = {name: Unit(**unit) for name, unit in lineage.get("units", {}).items()}
     separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
@@ -248,7 +322,7 @@ def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
             unit=units.get(name),
             action=_REQUIRED if name in lineage.get("required", ()) else "",
         )
-        for name, (dtype, shape) in sorted(served(str(version)).inputs.items())
+        for name, (dtype, shape) in sorted(served.inputs.items())
     )
     return Layout(
         format=part.format,
@@ -261,14 +335,6 @@ def _layout(part: PredictPart, version: pathlib.Path) -> Layout:
     )
 
 
-@functools.lru_cache(maxsize=1)
-def served(version: str) -> Any:
-    """Returns the model, loaded once per process."""
-    from estimator_lib.export.saved_model import load_model
-
-    return load_model(version)
-
-
 def _lineage(version: pathlib.Path) -> Mapping[str, Any]:
     """What the model was made from; empty where it does not say."""
     try:
@@ -278,8 +344,10 @@ def _lineage(version: pathlib.Path) -> Mapping[str, Any]:
     return found
 
 
-def _units(lineage: Mapping[str, Any]) -> dict[str, Unit]:
-    return {name: Unit(**unit) for name, unit in lineage.get("units", {}).items()}
+def _labels(lineage: Mapping[str, Any]) -> dict[str, labels.OneLabel]:
+    """The labels by what the names of their predictions begin with."""
+    described = labels.from_json(lineage.get("label", {"kind": "heads", "heads": []}))
+    return {f"{head}/" if head else "": own for head, own in labels.heads(described).items()}
 
 
 def _unread(rows: Rows) -> bool:
@@ -288,7 +356,7 @@ def _unread(rows: Rows) -> bool:
 
 
 def _columns(
-    rows: Rows, predictions: Mapping[str, Any], found: Mapping[str, labels.OneLabel]
+    rows: Rows, predictions: Mapping[str, Array], found: Mapping[str, labels.OneLabel]
 ) -> pa.Table:
     """Kept fields, then predictions; one of several numbers becomes several columns.
 
@@ -309,8 +377,6 @@ def _columns(
         width = flat.shape[1]
         endings = named if len(named) == width else range(width)
         for column, ending in zip(flat.T, endings, strict=True):
-            if column.dtype == object:
-                column = [cell.decode(errors="replace") for cell in column]
             title = f"{name}_{ending}" if width > 1 else name
             if title in rows.texts:
                 raise ConfigError(
@@ -318,7 +384,9 @@ def _columns(
                     "model. Leave it away, or rename it in the data.",
                     reason=Reason.DUPLICATE,
                 )
-            columns[title] = pa.array(column)
+            texts = column.dtype == object
+            cells = [cell.decode(errors="replace") for cell in column] if texts else column
+            columns[title] = pa.array(cells)
     return pa.table(columns)
 
 
@@ -333,5 +401,5 @@ def _cells(column: pa.ChunkedArray) -> list[Any]:
     return [neutral(cell) for cell in cells] if pa.types.is_string(column.type) else cells
 
 
-def _write(shards: list[dict[str, Any]], path: str) -> None:
-    storage.write_json(path, shards)
+def _write(shards: Sequence[Done], path: str) -> None:
+    storage.write_json(path, [dataclasses.asdict(shard) for shard in shards])

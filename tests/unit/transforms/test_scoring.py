@@ -1,0 +1,76 @@
+"""Files scored by any model that says what it reads: shards, faults, and what is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from estimator_lib.core import manifest
+from estimator_lib.core.config import PredictPart
+from estimator_lib.core.errors import DataError
+from transforms import scoring
+
+
+class Doubled:
+    """A model of one number and one text."""
+
+    @property
+    def inputs(self):
+        return {"x": ("float32", (None,)), "word": ("string", (None,))}
+
+    def predict(self, rows, batch_size):
+        lengths = np.array([len(word) for word in rows["word"]])
+        return {"twice": rows["x"] * 2, "both": np.stack([rows["x"], lengths], 1)}
+
+
+def load(directory):
+    assert directory.endswith("model")
+    return Doubled()
+
+
+def score(tmp_path, files, **part):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    given = {"files": sorted(files), "format": "csv", "output": "csv", **part}
+    part = PredictPart.from_json(json.dumps(given))
+    return scoring.run(
+        part, tmp_path / "model", load, str(tmp_path), tmp_path / "out", runner_options=()
+    )
+
+
+def test_each_file_gets_a_shard_in_the_order_of_its_rows(tmp_path):
+    scored = score(
+        tmp_path, {"a.csv": "x,word,id\n1,one,A\n2,,=B\n", "b.csv": "word,x,id\nsix,6,C\n"},
+        keep=["id"],
+    )  # fmt: skip
+    found = manifest.read(tmp_path / "out", kind=scoring.KIND)
+    assert (scored.rows, scored.files, scored.left_out) == (3, 2, 0)
+    rows = [list(csv.reader((tmp_path / "out" / name).open())) for name in sorted(found.files)]
+    assert rows == [
+        [["id", "both_0", "both_1", "twice"], ["A", "1.0", "3.0", "2.0"],
+         ["'=B", "2.0", "0.0", "4.0"]],
+        [["id", "both_0", "both_1", "twice"], ["C", "6.0", "3.0", "12.0"]],
+    ]  # fmt: skip
+    joined = scoring.joined(tmp_path / "out", "csv").decode().splitlines()
+    assert joined == [
+        "id,both_0,both_1,twice",
+        "A,1.0,3.0,2.0",
+        "'=B,2.0,0.0,4.0",
+        "C,6.0,3.0,12.0",
+    ]
+
+
+def test_a_bad_row_is_refused_or_left_out_and_told(tmp_path):
+    files = {"a.csv": "x,word\n1,one\nmany,two\n"}
+    with pytest.raises(DataError, match=r"'x'.*'many' at a\.csv:3"):
+        score(tmp_path, files)
+    assert not (tmp_path / "out").exists()
+    scored = score(tmp_path, files, on_bad_rows="skip")
+    assert (scored.rows, scored.left_out) == (1, 1)
+    assert "a.csv:3" in scored.faults[0]
+
+
+def test_files_without_rows_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no row to score: a\.csv"):
+        score(tmp_path, {"a.csv": "x,word\n"})
