@@ -14,7 +14,7 @@ from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, say
 
 with defer_imports(__name__):
-    from components import report as reports
+    from components.steps import report as reports
 
 
 @click.command()

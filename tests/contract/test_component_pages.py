@@ -45,3 +45,8 @@ def test_the_pages_example_compiles(tmp_path):
     exec(example.replace("my.yaml", flights), found)  # noqa: S102 - it is this project's page
     compiler.Compiler().compile(found["mine"], str(tmp_path / "mine.yaml"))
     assert "exec-export" in (tmp_path / "mine.yaml").read_text()
+
+
+def test_every_file_beside_the_steps_declares_one_component():
+    files = {path.stem for path in pathlib.Path("components").glob("*.py")} - {"__init__"}
+    assert files == {component.name for component in COMPONENTS}
