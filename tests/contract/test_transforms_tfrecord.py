@@ -101,6 +101,8 @@ def test_model_trains_and_is_scored_alike(jobs, tmp_path):
         results.append(score(model, model.latest_checkpoint(), str(job.examples), "eval", "binary"))
     parquet, tfrecord = results
     for name in ("labels", "weights"):
-        np.testing.assert_array_equal(getattr(tfrecord, name), getattr(parquet, name))
-    np.testing.assert_array_equal(tfrecord.kept["color"], parquet.kept["color"])
-    np.testing.assert_allclose(tfrecord.predictions, parquet.predictions, rtol=1e-6)
+        np.testing.assert_array_equal(getattr(tfrecord, name)[:], getattr(parquet, name)[:])
+    colors = [scored.kept["color"] for scored in results]
+    assert colors[0].values == colors[1].values
+    np.testing.assert_array_equal(colors[0].codes[:], colors[1].codes[:])
+    np.testing.assert_allclose(tfrecord.predictions[:], parquet.predictions[:], rtol=1e-6)
