@@ -407,7 +407,6 @@ def _bad_steps(function: str, name: str, value: int) -> ConfigError:
     return ConfigError(
         f"{function}() argument {name} is invalid: expected a positive integer or None, got "
         f"{value}.",
-        reason=Reason.INVALID_VALUE,
     )
 
 

@@ -149,7 +149,6 @@ def tune(
         raise ConfigError(
             f"tune() needs at least one trial and one hyperparameter, got trials={trials} and "
             f"{len(space)} hyperparameters.",
-            reason=Reason.INVALID_VALUE,
         )
     rng = np.random.default_rng(seed)
     found = []

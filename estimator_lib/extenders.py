@@ -82,7 +82,6 @@ def forward_features(
         raise ConfigError(
             f"forward_features: argument keys is invalid: expected names of features, got "
             f"{quote(keys)}.",
-            reason=Reason.INVALID_VALUE,
         )
     defaults = dict(sparse_default_values or {})
     inner = estimator.model_fn

@@ -169,9 +169,7 @@ def _parsed(path: pathlib.Path) -> ast.Module:
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         said = error.msg if isinstance(error, SyntaxError) else str(error)
-        raise ConfigError(
-            f"Module {path}{line} cannot be imported: {said}.", reason=Reason.INVALID_VALUE
-        ) from error
+        raise ConfigError(f"Module {path}{line} cannot be imported: {said}.") from error
 
 
 def _named_files(tree: ast.Module, places: Sequence[pathlib.Path]) -> Iterator[tuple[str, str]]:

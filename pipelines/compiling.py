@@ -41,7 +41,6 @@ def compile_text(config: RunConfiguration) -> str:
         except (ValueError, TypeError) as error:
             raise ConfigError(
                 f"Pipeline {config.name!r} cannot be compiled: {error}",
-                reason=Reason.INVALID_VALUE,
             ) from error
         text = _quote(path.read_text(encoding="utf-8"))
     found = specification.check(text, config.name)

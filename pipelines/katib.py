@@ -117,7 +117,6 @@ def _check_search(name: str, part: TunePart) -> None:
         raise ConfigError(
             f"Name {name} is too long for an Experiment of Katib: expected at most "
             f"{_LONGEST_NAME} characters, got {len(name)}. Give a shorter name.",
-            reason=Reason.INVALID_VALUE,
         )
     if any(mark in "=;$" or mark.isspace() for mark in options.metric):
         raise ConfigError(
@@ -149,7 +148,6 @@ def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
         raise ConfigError(
             f"Trials cannot read {quote(prepared)}: expected a directory below one that is mounted "
             f"into them, {', '.join(mounted)}. Give --prepared as a pod sees it.",
-            reason=Reason.INVALID_VALUE,
         )
 
 

@@ -88,4 +88,4 @@ def _read(path: str) -> bytes | None:
             reason=Reason.UNSUPPORTED,
         ) from error
     except OSError as error:
-        raise StorageError(f"Cannot read {quote(path)}: {error}", reason=Reason.IO) from error
+        raise StorageError(f"Cannot read {quote(path)}: {error}") from error

@@ -171,7 +171,6 @@ def _value(name: str, parameter: Parameter, given: str) -> Any:
         expected = f"a{' whole' if parameter.whole else ''} number from {low} to {high}"
     raise ConfigError(
         f"Value of {name} is invalid: expected {expected}, got {quote(given)}.",
-        reason=Reason.INVALID_VALUE,
     )
 
 

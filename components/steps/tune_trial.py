@@ -167,5 +167,4 @@ def _blame(name: str, value: object) -> Iterator[None]:
         said = error.message if isinstance(error, EstimatorLibError) else f"{error}"
         raise ConfigError(
             f"tune.space {name!r} has the value {quote(value)}: {said}",
-            reason=Reason.INVALID_VALUE,
         ) from error

@@ -12,7 +12,7 @@ import datetime
 import itertools
 from collections.abc import Iterator
 
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, quote
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -81,7 +81,6 @@ def parse(text: str) -> Cron:
         raise ConfigError(
             f"Cron expression {quote(text)} is invalid: expected 6 fields (second, minute, hour, "
             f"day of month, month, day of week), got {len(parts)}.{hint}",
-            reason=Reason.INVALID_VALUE,
         )
     fields = []
     for part, (name, low, high, names) in zip(parts, _FIELDS, strict=True):
@@ -90,7 +89,6 @@ def parse(text: str) -> Cron:
         except ValueError as error:
             raise ConfigError(
                 f"Cron expression {quote(text)} is invalid: {name} {quote(part)}: {error}.",
-                reason=Reason.INVALID_VALUE,
             ) from error
     found = Cron(
         fields=tuple(fields),
@@ -100,7 +98,6 @@ def parse(text: str) -> Cron:
     if next(found.times(anchor), None) is None:
         raise ConfigError(
             f"Cron expression {quote(text)} is invalid: no date matches it.",
-            reason=Reason.INVALID_VALUE,
         )
     return found
 

@@ -261,7 +261,7 @@ class Child:
 
     def _failed(self, how: str) -> Ended:
         problem = f"The process of {self._name} {how}."
-        return Ended(failure=PipelineError(problem, reason=Reason.STEP_FAILED))
+        return Ended(failure=PipelineError(problem))
 
 
 def _last_word(body: Callable[[], object]) -> dict[str, object]:
@@ -273,7 +273,7 @@ def _last_word(body: Callable[[], object]) -> dict[str, object]:
     except Exception as error:  # noqa: BLE001 - the parent decides what it means
         sys.excepthook(*sys.exc_info())
         problem = f"{type(error).__name__}: {error}"
-        failure = PipelineError(problem, reason=Reason.STEP_FAILED)
+        failure = PipelineError(problem)
     return {
         "kind": type(failure).__name__,
         "message": failure.message,

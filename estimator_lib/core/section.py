@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, did_you_mean, quote
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, did_you_mean, quote
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
 
@@ -117,7 +117,7 @@ def explain(
         lines[place] = text if known in (None, text) else f"{known} Or{text}"
     told = [f"{place}{text}" for place, text in lines.items()]
     text = told[0] if len(told) == 1 else "\n  " + "\n  ".join(told)
-    return ConfigError(f"Configuration {where} is invalid: {text}", reason=Reason.INVALID_VALUE)
+    return ConfigError(f"Configuration {where} is invalid: {text}")
 
 
 def _told(fault: Any, model: type[pydantic.BaseModel]) -> str:

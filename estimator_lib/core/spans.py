@@ -10,7 +10,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable
 
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, quote
 
 _SPAN = re.compile(r"\{date(?::([1-9]\d*)(?:(-)([1-9]\d*)?)?)?\}")
 _DAY = r"\d{4}-\d{2}-\d{2}|\d{8}"
@@ -38,7 +38,6 @@ def parse(pattern: str) -> tuple[list[str], Choice]:
         raise ConfigError(
             f"File pattern {quote(pattern)} is ambiguous: expected one {{date}} and no ** behind "
             "it. Correct the pattern.",
-            reason=Reason.INVALID_VALUE,
         )
     before, after = pattern[: span.start()], pattern[span.end() :]
     depth = len(list(filter(None, after.split("/")[1:])))
@@ -71,7 +70,6 @@ def _range(
         raise ConfigError(
             f"File pattern {quote(pattern)} asks for no day: expected {{date:A-B}} with A at most "
             "B, counted from the newest. Correct the pattern.",
-            reason=Reason.INVALID_VALUE,
         )
     return int(one) - 1, int(other) if other else None
 

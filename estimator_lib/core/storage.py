@@ -158,7 +158,6 @@ def safe_join(root: str | os.PathLike[str], *parts: str) -> pathlib.Path:
     if "\0" in "".join(parts) or (resolved != base and base not in resolved.parents):
         raise SecurityError(
             f"Path {quote('/'.join(parts))} leaves its root {base}. Use a path below it.",
-            reason=Reason.PATH_ESCAPES,
         )
     return resolved
 
@@ -381,7 +380,7 @@ def staged_directory(
     with staging(final.parent, final.name) as staged:
         yield staged.path
         if not staged.commit(final, replace=replace):
-            raise StorageError(f"Cannot commit {final}: it exists already.", reason=Reason.IO)
+            raise StorageError(f"Cannot commit {final}: it exists already.")
 
 
 def sweep_staging(parent: str | os.PathLike[str]) -> list[pathlib.Path]:

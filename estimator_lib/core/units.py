@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, quote
 
 _SPACE = "[ \u00a0\u202f]*"
 
@@ -46,7 +46,6 @@ class Unit:
             raise ConfigError(
                 f"Unit {quote(self.sign)} cannot be read behind a number: expected a sign without "
                 "digits, + - . and the comma, such as % or kg. Correct units.",
-                reason=Reason.INVALID_VALUE,
             )
 
     @property

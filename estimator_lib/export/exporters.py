@@ -84,7 +84,6 @@ class _SavedModelExporter(Exporter):
         if not name or "/" in name or name.startswith("."):
             raise ConfigError(
                 f"Exporter name {name!r} is invalid: expected the name of a directory.",
-                reason=Reason.INVALID_VALUE,
             )
         if not callable(serving_input_receiver_fn):
             raise ConfigError(
@@ -213,7 +212,6 @@ class BestExporter(_SavedModelExporter):
             raise ConfigError(
                 f"Exporter {name!r} argument compare_fn is invalid: expected a function of "
                 f"{' and '.join(names)}, got {quote(compare_fn)}.",
-                reason=Reason.INVALID_VALUE,
             )
         super().__init__(name, serving_input_receiver_fn, assets_extra, as_text)  # type: ignore[arg-type]
         self._keep = _kept(name, exports_to_keep)
@@ -309,6 +307,5 @@ def _kept(name: str, keep: int | None) -> int | None:
         raise ConfigError(
             f"Exporter {name!r} argument exports_to_keep is invalid: expected a positive integer "
             f"or None, got {keep}.",
-            reason=Reason.INVALID_VALUE,
         )
     return keep

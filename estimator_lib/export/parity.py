@@ -20,7 +20,6 @@ from estimator_lib.core import processes, storage
 from estimator_lib.core.errors import (
     EstimatorLibError,
     ExportError,
-    Reason,
     StorageError,
     quote,
 )
@@ -74,7 +73,7 @@ def run(saved_model_dir: str, raw_rows: Rows) -> dict[str, Any]:
                 process.kill()
         lines = [line for line in errors.decode().splitlines() if line.strip()]
         if process.returncode == _RETRY and lines:
-            raise StorageError(lines[-1], reason=Reason.IO)
+            raise StorageError(lines[-1])
         if process.returncode:
             how = processes.describe(process.returncode)
             raise _failed(saved_model_dir, lines[-1] if lines else how)
@@ -134,14 +133,12 @@ def compare(
             raise ExportError(
                 f"Exported model {saved_model_dir} lacks the output {name!r}: it has "
                 f"{', '.join(sorted(found))}. It was not published.",
-                reason=Reason.DISAGREEMENT,
             )
         got, want = np.asarray(found[name]), np.asarray(wanted)
         if got.shape != want.shape:
             raise ExportError(
                 f"Exported model {saved_model_dir} gives {name!r} another shape: expected "
                 f"{want.shape}, got {got.shape}. It was not published.",
-                reason=Reason.DISAGREEMENT,
             )
         difference = _difference(got, want)
         worst[name] = float(difference.max(initial=0.0))
@@ -153,7 +150,6 @@ def compare(
                 f"{tolerance:g}, got {quote(got[place])}; "
                 f"{int((difference > tolerance).sum())} of {difference.size} values differ. It "
                 "was not published.",
-                reason=Reason.DISAGREEMENT,
             )
     return worst
 
@@ -219,7 +215,6 @@ def _failed(saved_model_dir: str, why: str) -> ExportError:
     return ExportError(
         f"Exported model {saved_model_dir} cannot be used in a fresh process: {why}. It was not "
         "published.",
-        reason=Reason.DISAGREEMENT,
     )
 
 

@@ -220,7 +220,6 @@ def _spec(name: str, value: object) -> tf.Tensor | tf.TensorSpec:
             raise ConfigError(
                 f"Feature {name!r} has no batch dimension: expected shape [batch, ...], got "
                 f"{value.shape}.",
-                reason=Reason.INVALID_VALUE,
             )
         return value
     try:

@@ -74,7 +74,6 @@ class RowsInput(InputSource):
             if value is not None and value < 1:
                 raise ConfigError(
                     f"Input argument {name} is invalid: expected a positive integer, got {value}.",
-                    reason=Reason.INVALID_VALUE,
                 )
         self.rows = rows
         self.batch_size = batch_size

@@ -136,12 +136,10 @@ def explained(input_fn: InputFn) -> Iterator[None]:
             raise BadValueError(
                 f"A batch of {name} does not fit the model: {_essence(error)}. Correct input_fn or "
                 "the model; the cause above says where in the model.",
-                reason=Reason.INVALID_VALUE,
             ) from error
         values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
         raise BadValueError(
             f"{checked[2]} {values} in a batch of {name}. Correct the values, or leave them out.",
-            reason=Reason.LABEL_OUT_OF_RANGE if checked[1] else Reason.INVALID_VALUE,
         ) from None
     except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
         raise TrainingError(

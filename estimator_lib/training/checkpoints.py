@@ -108,7 +108,6 @@ def _reader(path: str) -> Any:
     except Exception as error:
         raise CheckpointError(
             f"Checkpoint {path} cannot be opened: {_first_line(error)}.",
-            reason=Reason.CORRUPT_FILE,
         ) from error
 
 
@@ -127,9 +126,7 @@ def load(path: str) -> Loaded:
         engine = json.loads(reader.get_tensor(known[0]) if known else b"{}")
         legacy = not known and not reader.has_tensor(_OBJECT_GRAPH)
     except Exception as error:
-        raise CheckpointError(
-            f"Checkpoint {path} is damaged: {_first_line(error)}.", reason=Reason.CORRUPT_FILE
-        ) from error
+        raise CheckpointError(f"Checkpoint {path} is damaged: {_first_line(error)}.") from error
     if legacy and legacy_names.is_of_clusters(values):
         if not values["initialized"]:
             raise CheckpointError(
@@ -152,7 +149,6 @@ def load_value(path: str, name: str) -> Any:
     if name not in keys:
         raise NotSavedError(
             f"Checkpoint {path} has no variable {name!r}. It has: {', '.join(sorted(keys))}.",
-            reason=Reason.UNKNOWN_NAME,
         )
     return _reader(path).get_tensor(keys[name])
 
@@ -250,7 +246,6 @@ class CheckpointDirectory:
         raise CheckpointError(
             f"No checkpoint in {self.directory} can be read: {' '.join(faults)} Restore the "
             "directory from a copy, or empty it to train anew.",
-            reason=Reason.CORRUPT_FILE,
         )
 
     def _refuse_lost(self) -> None:
@@ -261,7 +256,6 @@ class CheckpointDirectory:
             raise CheckpointError(
                 f"Checkpoints in {self.directory} are incomplete: {what} is there without an "
                 "index file. Restore the directory from a copy, or empty it to train anew.",
-                reason=Reason.CORRUPT_FILE,
             )
 
     def save(
@@ -420,7 +414,7 @@ def _refusal(error: Exception, path: str) -> StorageError:
     refusal = error if isinstance(error, OSError) else storage.refused(error)
     if refusal is not None:
         return storage.storage_error("write checkpoint", path, refusal)
-    return StorageError(f"Cannot write checkpoint {path}: {_first_line(error)}.", reason=Reason.IO)
+    return StorageError(f"Cannot write checkpoint {path}: {_first_line(error)}.")
 
 
 def _castable(value: Array, variable: tf.Variable) -> bool:

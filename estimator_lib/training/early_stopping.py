@@ -342,7 +342,6 @@ class InMemoryEvaluatorHook(hooks.Hook):
             raise ConfigError(
                 f"InMemoryEvaluatorHook.every_n_iter is invalid: expected a positive number, got "
                 f"{every_n_iter}.",
-                reason=Reason.INVALID_VALUE,
             )
         self.every_steps = every_n_iter
         self._run = functools.partial(estimator.evaluate_in_memory, input_fn, steps, hooks, name)

@@ -267,7 +267,6 @@ class LoggingTensorHook(Hook):
             raise ConfigError(
                 f"LoggingTensorHook.every_n_iter is invalid: expected a positive number, got "
                 f"{every_n_iter}.",
-                reason=Reason.INVALID_VALUE,
             )
         if (every_n_iter is None) == (every_n_secs is None) and not (
             at_end and every_n_iter is None

@@ -266,9 +266,7 @@ def with_model_dir(config: RunConfig, model_dir: str | None) -> RunConfig:
     """
     given = None if model_dir is None else os.fsdecode(model_dir)
     if given == "":
-        raise ConfigError(
-            "Estimator.model_dir is empty: expected a path or None.", reason=Reason.INVALID_VALUE
-        )
+        raise ConfigError("Estimator.model_dir is empty: expected a path or None.")
     if given and config.model_dir and given != config.model_dir:
         raise ConfigError(
             f"model_dir is given twice: the Estimator has {quote(given)}, its RunConfig has "

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import Reason, StorageError
+from estimator_lib.core.errors import StorageError
 from estimator_lib.tensorflow_internals import default_writer
 
 _writers: dict[str, tf.summary.SummaryWriter] = {}
@@ -82,7 +82,6 @@ def writer(directory: str) -> tf.summary.SummaryWriter:
             raise StorageError(
                 f"Summaries cannot be written to {place}: {type(error).__name__}. Use a model_dir "
                 "that can be written; predict() only reads.",
-                reason=Reason.IO,
             ) from error
         _writers[place] = made
     return _writers[place]

@@ -59,7 +59,6 @@ class VocabInfo(
         if axis not in (0, 1):
             raise ConfigError(
                 f"VocabInfo.axis is invalid: expected 0 or 1, got {quote(axis)}.",
-                reason=Reason.INVALID_VALUE,
             )
         return super().__new__(
             cls, new_vocab, new_vocab_size, num_oov_buckets, old_vocab, old_vocab_size,

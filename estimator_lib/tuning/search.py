@@ -24,7 +24,7 @@ from optuna import distributions
 
 from estimator_lib.core import storage
 from estimator_lib.core.config import Parameter, Tune
-from estimator_lib.core.errors import ConfigError, PipelineError, Reason, StorageError
+from estimator_lib.core.errors import ConfigError, PipelineError, StorageError
 from estimator_lib.core.processes import Ended
 
 JOURNAL = "trials.json"
@@ -132,9 +132,7 @@ def best(trials: list[Trial], direction: str) -> Trial:
     complete = [t for t in trials if t.state == "complete" and t.value is not None]
     if not complete:
         first = next((t.reason for t in trials if t.reason), "every one was ended early")
-        raise PipelineError(
-            f"None of the {len(trials)} trials went to its end: {first}", reason=Reason.STEP_FAILED
-        )
+        raise PipelineError(f"None of the {len(trials)} trials went to its end: {first}")
     sign = 1.0 if direction == "min" else -1.0
     return min(complete, key=lambda trial: (sign * float(trial.value or 0.0), trial.number))
 

@@ -240,5 +240,4 @@ def _lifted(initial: object, name: str) -> object:
         raise ConfigError(
             f"Variable {name!r} cannot be made: its initial value depends on the features. "
             "Give a constant or a function without arguments as the initial value.",
-            reason=Reason.INVALID_VALUE,
         ) from error

@@ -79,7 +79,6 @@ def parse(specification: Specification, settings: Iterable[str]) -> dict[str, An
         if not equals or not name:
             raise ConfigError(
                 f"Parameter {quote(setting)} is invalid: expected name=value.",
-                reason=Reason.INVALID_VALUE,
             )
         if name in values:
             raise ConfigError(f"Parameter {name} is given twice.", reason=Reason.DUPLICATE)

@@ -102,7 +102,6 @@ def address(
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
             f"Host {host!r} is invalid: expected http://... or https://...",
-            reason=Reason.INVALID_VALUE,
         )
     path = token_file or variables.get(TOKEN_FILE) or None
     token = _read_token(path) if path else _checked_token(variables.get(TOKEN, ""))
@@ -138,7 +137,6 @@ def _checked_token(text: str, origin: str = "") -> str:
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise ConfigError(
             f"The token {origin}is invalid: expected one word of plain characters.",
-            reason=Reason.INVALID_VALUE,
         )
     return token
 

@@ -137,7 +137,6 @@ def _results(execution: Execution, output: pathlib.Path) -> dict[str, Any]:
     elif evaluation["verdict"] == "blessed":
         raise PipelineError(
             "The model was blessed but the export step did not run. See logs/kfp.log.",
-            reason=Reason.STEP_FAILED,
         )
     return {
         **_read_search(outputs),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 from estimator_lib.core import processes
-from estimator_lib.core.errors import PipelineError, Reason
+from estimator_lib.core.errors import PipelineError
 
 PRELOAD = (
     "kfp.dsl.executor",
@@ -121,9 +121,7 @@ class WarmSteps:
                     raise
             reply = connection.recv(4096)
         if not reply:
-            raise PipelineError(
-                f"Step {function} ended without a reply. See {log}.", reason=Reason.STEP_FAILED
-            )
+            raise PipelineError(f"Step {function} ended without a reply. See {log}.")
         return int(json.loads(reply)["code"])
 
     def wait(self, show: Callable[[str], None]) -> None:
@@ -140,7 +138,6 @@ class WarmSteps:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise PipelineError(
                     f"The process that runs the steps did not start. See {self._log}.",
-                    reason=Reason.STEP_FAILED,
                 )
             time.sleep(0.02)
 
@@ -153,5 +150,4 @@ class WarmSteps:
             time.sleep(0.05)  # between bind and listen
         raise PipelineError(
             f"The process that runs the steps does not answer. See {self._log}.",
-            reason=Reason.STEP_FAILED,
         )

@@ -225,9 +225,7 @@ def _require_tensorflow(*places: str | None) -> None:
                 reason=Reason.UNSUPPORTED,
             ) from error
         except tf.errors.OpError as error:
-            raise StorageError(
-                f"Cannot read {place}: {error.message.splitlines()[0]}.", reason=Reason.IO
-            ) from error
+            raise StorageError(f"Cannot read {place}: {error.message.splitlines()[0]}.") from error
 
 
 @contextlib.contextmanager

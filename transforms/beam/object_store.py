@@ -43,7 +43,6 @@ def check(uri: str) -> None:
         raise SecurityError(
             f"URI {quote(uri)} {problem}: expected a path, or a plain URI with one of the "
             f"schemes {', '.join(sorted(known))}. Correct it.",
-            reason=Reason.PATH_ESCAPES,
         )
     try:
         filesystems.FileSystems.get_filesystem(uri)
@@ -229,6 +228,4 @@ def _errors(action: str, uri: str) -> Iterator[None]:
         raise
     except Exception as error:
         text = (str(error).strip() or "no message").splitlines()[0].rstrip(".")
-        raise StorageError(
-            f"Cannot {action} {uri}: {type(error).__name__}: {text}.", reason=Reason.IO
-        ) from error
+        raise StorageError(f"Cannot {action} {uri}: {type(error).__name__}: {text}.") from error

@@ -140,9 +140,7 @@ def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
             if refusal is not None:
                 place = refusal.filename or "a file"
                 raise storage.storage_error("run the Beam job with", place, refusal) from error
-            raise PipelineError(
-                f"Beam job failed: {_last_line(error)}.", reason=Reason.STEP_FAILED
-            ) from error
+            raise PipelineError(f"Beam job failed: {_last_line(error)}.") from error
 
 
 def _original(error: BaseException) -> EstimatorLibError | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, quote
 
 
 def invalid(thing: str, argument: str, expected: str, got: object) -> ConfigError:
     return ConfigError(
         f"{thing}: argument {argument} is invalid: expected {expected}, got {quote(got)}.",
-        reason=Reason.INVALID_VALUE,
     )
 
 

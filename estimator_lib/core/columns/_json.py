@@ -55,7 +55,6 @@ def from_json(content: Mapping[str, Any]) -> Column:
     except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"Column {quote(content)} cannot be read: {error}. Make the artifact again.",
-            reason=Reason.INVALID_VALUE,
         ) from error
 
 

@@ -66,14 +66,12 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise ConfigError(
             f"Setting {quote(override)} is invalid: expected key=value, such as train.epochs=3.",
-            reason=Reason.INVALID_VALUE,
         )
     place = content
     for part in parts[:-1]:
         if not isinstance(place.setdefault(part, {}), dict):
             raise ConfigError(
                 f"Setting {quote(override)} is invalid: {part!r} is a value, not a section.",
-                reason=Reason.INVALID_VALUE,
             )
         place = place[part]
     place[parts[-1]] = _yaml.read(_setting(text), f"Setting {quote(override)}")

@@ -147,7 +147,6 @@ class RunConfiguration(Section):
             raise ConfigError(
                 "A field or column has the name '': expected at least one character. Name the "
                 "field in the data.",
-                reason=Reason.INVALID_VALUE,
             )
 
     def _check_features(self, features: Collection[str]) -> None:

@@ -76,7 +76,7 @@ def read(data: str | bytes, what: str) -> Any:
     if reading.faults:
         lines = reading.faults
         text = f" {lines[0]}" if len(lines) == 1 else "".join(f"\n  {line}" for line in lines)
-        raise ConfigError(f"{what} is invalid:{text}", reason=Reason.INVALID_VALUE)
+        raise ConfigError(f"{what} is invalid:{text}")
     return content
 
 

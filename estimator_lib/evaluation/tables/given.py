@@ -189,5 +189,4 @@ def _check_probabilities(p: Floats, first: int) -> None:
             f"Prediction of evaluated row {first + at} is no probability: expected values from 0 "
             f"to 1{' that add up to 1' if p.ndim == 2 else ''}, got {p[at]}. "
             "Pass probabilities, not logits.",
-            reason=Reason.INVALID_VALUE,
         )
