@@ -152,7 +152,7 @@ class Estimator:
                 "worker train.",
                 reason=Reason.CONFLICT,
             )
-        with Lease(self.model_dir) as lease, datasets.explained(input_fn):
+        with Lease(self.model_dir) as lease, datasets.explain_errors(input_fn):
             TrainingRun(
                 engine=self._engine,
                 lease=lease,
@@ -181,7 +181,7 @@ class Estimator:
         engine = self._engine
         if engine.weights.are_given:
             return
-        with datasets.explained(input_fn):
+        with datasets.explain_errors(input_fn):
             batches = engine.inputs.dataset(input_fn, ModeKeys.TRAIN)
             form = engine.model.build(ModeKeys.TRAIN, batches.element_spec)
             engine.weights.hold(form.variables)
@@ -211,7 +211,7 @@ class Estimator:
         Returns:
             Metrics by name, `loss` (mean over batches) and `global_step`.
         """
-        with datasets.explained(input_fn):
+        with datasets.explain_errors(input_fn):
             run = self._evaluation(input_fn, steps, hooks, name)
             return run.of_checkpoint(checkpoint_path)
 
@@ -224,7 +224,7 @@ class Estimator:
         name: str | None = None,
     ) -> dict[str, Any]:
         """Like `evaluate`, with the variables as they are now, whatever was saved."""
-        with datasets.explained(input_fn):
+        with datasets.explain_errors(input_fn):
             return self._evaluation(input_fn, steps, hooks, name).in_memory()
 
     def _evaluation(
@@ -273,7 +273,7 @@ class Estimator:
             self._engine, input_fn, predict_keys, every_hook, checkpoint_path
         )
         following = in_eager_mode(functools.partial(next, found, _END))
-        with datasets.explained(input_fn):
+        with datasets.explain_errors(input_fn):
             while (batch := following()) is not _END:
                 if yield_single_examples:
                     yield from prediction.rows(batch)
@@ -286,7 +286,7 @@ class Estimator:
         Raises:
             DataError: the input never ends.
         """
-        with datasets.explained(input_fn):
+        with datasets.explain_errors(input_fn):
             yield from prediction.labelled(self._engine, input_fn)
 
     @in_eager_mode

@@ -262,7 +262,7 @@ def write(
             }
             page = statistics_page.render(shown, title="Statistics by slice")
             storage.write_text(writer.directory / "slices.html", page)
-    return object_store.located(target)
+    return object_store.locate(target)
 
 
 def judge(

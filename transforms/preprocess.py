@@ -120,7 +120,7 @@ def run(
     ):
         object_store.check(directory)
     with contextlib.ExitStack() as commits:
-        given = _settled(commits, part, base_dir, runner_options, analysis_cache)
+        given = _settle_types(commits, part, base_dir, runner_options, analysis_cache)
         learned = _learned(given, runner_options, analysis_cache)
         # The examples are entered first and so committed last: they are what train looks for.
         examples = commits.enter_context(object_store.committed(examples_dir))
@@ -145,9 +145,7 @@ def run(
         files=len(given.inputs),
         seconds=time.monotonic() - began,
         data_fingerprint=learned.analysis.fingerprint,
-        places=tuple(
-            object_store.located(d) for d in (examples_dir, transform_dir, statistics_dir)
-        ),
+        places=tuple(object_store.locate(d) for d in (examples_dir, transform_dir, statistics_dir)),
     )
 
 
@@ -171,7 +169,7 @@ class _Settled:
     policy: schema_policy.SchemaPolicy | None
 
 
-def _settled(
+def _settle_types(
     stack: contextlib.ExitStack,
     part: config.PreprocessPart,
     base_dir: str,
@@ -188,7 +186,7 @@ def _settled(
     if derived is not None:
         source = source.resolved(derived.logical)
     if policy is not None:
-        source = policy.held(source)
+        source = policy.add_bounds(source)
     return _Settled(
         part=part,
         columns=columns,
@@ -329,7 +327,7 @@ def _derived(
     source = records.source(part, {}, {})
     first_look.require_fields(inputs, source.layout)
     if policy is not None:
-        source = policy.held(source)
+        source = policy.add_bounds(source)
     # What texts are decides how the function is given them, so it must be known before.
     parts = [piece for file in inputs for piece in readers.divide(file, source.layout)]
     seen = first_pass.analyse(parts, source, runner_options, cache)

@@ -267,7 +267,7 @@ def neutral(cell: str) -> str:
     return f"'{cell}" if risky else cell
 
 
-def joined(directory: pathlib.Path, output: str) -> bytes:
+def join(directory: pathlib.Path, output: str) -> bytes:
     """Returns all shards of an artifact as the content of one file."""
     found = manifest.read(directory, kind=KIND)
     paths = [storage.safe_join(directory, name) for name in sorted(found.files)]

@@ -57,7 +57,7 @@ def run(
             exported = trained.estimator.export_saved_model(
                 folder,
                 build_transformed_serving_input_receiver_fn(transform.path),
-                assets_extra=carry_over.carried(model.path, transform.path),
+                assets_extra=carry_over.name_carried(model.path, transform.path),
                 checkpoint_path=trained.checkpoint,
             ).decode()
             storage.write_json(pathlib.Path(exported) / manifest.LINEAGE, lineage)

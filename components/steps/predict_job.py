@@ -126,7 +126,7 @@ def score_files(
         scored = score(part, model=model, base_dir=here, output=directory)
         from transforms import scoring
 
-        storage.write_bytes(output, scoring.joined(directory, single))
+        storage.write_bytes(output, scoring.join(directory, single))
     return scored
 
 

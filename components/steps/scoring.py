@@ -82,7 +82,7 @@ def score(
                 for field, coded in kept.items():
                     coded.add(table[f"raw.{field}"].cast("string").to_pylist())
                 arrays = {name: table[name].to_numpy() for name in held}
-                yield labels.gathered(label, arrays, side_by_side)
+                yield labels.gather(label, arrays, side_by_side)
 
     return Scored(
         labels=spooled(true_labels()), predictions=predictions, weights=weights, kept=kept

@@ -107,7 +107,7 @@ def fit(
     per_epoch = math.ceil(metadata["splits"]["train"]["rows"] / options.batch_size)
     total = options.max_steps or per_epoch * (options.epochs or 1)
     every = min(options.evaluate_every_steps or per_epoch, total)
-    spread = devices.given(options.batch_size)
+    spread = devices.choose(options.batch_size)
     config = estimator_lib.RunConfig(
         model_dir=str(work),
         train_distribute=spread.strategy,
@@ -136,7 +136,7 @@ def fit(
         epochs=None,
     )
     validation = "validation" if "validation" in metadata["splits"] else "eval"
-    with carry_over.explained(serving, estimator):
+    with carry_over.explain_errors(serving, estimator):
         metrics, _ = estimator_lib.train_and_evaluate(
             estimator,
             estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),

@@ -58,7 +58,7 @@ class Training:
             ConfigError: one of them is not possible.
         """
         name = "the check of tune.space"
-        failure = processes.Child(name, lambda _: self._build_all()).ended().failure
+        failure = processes.Child(name, lambda _: self._build_all()).wait().failure
         if failure is not None:
             raise failure
 

@@ -143,7 +143,7 @@ def columns(label: Label) -> dict[str, str]:
     return label.columns
 
 
-def gathered(
+def gather(
     label: Label, by_column: Mapping[str, Any], stack: Callable[[Sequence[Any]], Any]
 ) -> Any:
     """Returns a label as heads take it.
@@ -158,7 +158,7 @@ def gathered(
     """
     match label:
         case SeveralLabels():
-            return {name: gathered(own, by_column, stack) for name, own in label.heads.items()}
+            return {name: gather(own, by_column, stack) for name, own in label.heads.items()}
         case MultiLabel():
             return stack([by_column[field] for field in label.fields])
     return by_column[label.field]

@@ -239,7 +239,7 @@ class Child:
         failure.retryable = said["retryable"]
         return Ended(failure=failure)
 
-    def ended(self, timeout_s: float | None = None) -> Ended:
+    def wait(self, timeout_s: float | None = None) -> Ended:
         """Waits for the end of a child that says nothing before it; see `hear`."""
         said = self.hear(timeout_s)
         if isinstance(said, Message):

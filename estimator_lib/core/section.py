@@ -111,7 +111,7 @@ def explain(
     lines: dict[str, str] = {}
     for fault in faults:
         place = ".".join(_keys(fault, content)) or "(top level)"
-        text = _told(fault, model)
+        text = _describe_fault(fault, model)
         known = lines.get(place)
         # Each member of a union has a fault of its own to tell.
         lines[place] = text if known in (None, text) else f"{known} Or{text}"
@@ -120,7 +120,7 @@ def explain(
     return ConfigError(f"Configuration {where} is invalid: {text}")
 
 
-def _told(fault: Any, model: type[pydantic.BaseModel]) -> str:
+def _describe_fault(fault: Any, model: type[pydantic.BaseModel]) -> str:
     """What is wrong, to stand behind its place."""
     match fault["type"]:
         case "extra_forbidden":

@@ -110,7 +110,7 @@ class Checker:
             rows, result = f"{folder}/rows.npz", f"{folder}/result.npz"
             _write(rows, raw_rows)
             child.say([str(saved_model_dir), rows, result])
-            failure = child.ended(_TIMEOUT_S).failure
+            failure = child.wait(_TIMEOUT_S).failure
             if isinstance(failure, StorageError):
                 raise failure
             if failure is not None:

@@ -55,7 +55,7 @@ def dense_features(
     no_sequences(ordered)
     sources = source_features(ordered, features)
     with variables.scope(scope) if scope else contextlib.nullcontext():
-        return _joined([lowering.part(column, sources) for column in ordered])
+        return _concatenate([lowering.part(column, sources) for column in ordered])
 
 
 def sorted_columns(columns: Iterable[fc.Column]) -> list[fc.Column]:
@@ -118,7 +118,7 @@ def source_features(columns: Iterable[fc.Column], features: Features) -> dict[st
     return ready | transform_features(absent, features) if absent else ready
 
 
-def _joined(parts: list[Part]) -> tf.Tensor:
+def _concatenate(parts: list[Part]) -> tf.Tensor:
     """Concatenates parts; rows of missing ids become zeros."""
     reads = [part for part in parts if part.values is None]
     if not reads:

@@ -214,7 +214,7 @@ class ArraysInput(RowsInput):
                 yield {name: array[first:last].copy() for name, array in self._columns.items()}
             else:
                 index = order[first:last]
-                yield {name: taken(array, index) for name, array in self._columns.items()}
+                yield {name: take(array, index) for name, array in self._columns.items()}
 
     def pack(self, block: Block) -> object:
         return self._pack(block)
@@ -324,7 +324,7 @@ def permutation(rows: int, seed: int, epoch: int) -> Index:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def taken(array: Array | lists.Lists, index: Index) -> Array | lists.Lists:
+def take(array: Array | lists.Lists, index: Index) -> Array | lists.Lists:
     """Returns the rows `index` of an array or of lists; all of them must exist."""
     if not isinstance(array, np.ndarray):
         return array[index]

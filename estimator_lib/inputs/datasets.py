@@ -121,7 +121,7 @@ def function_name(input_fn: object) -> str:
 
 
 @contextlib.contextmanager
-def explained(input_fn: InputFn) -> Iterator[None]:
+def explain_errors(input_fn: InputFn) -> Iterator[None]:
     """Tells errors of compiled functions as what they mostly are: an input that does not fit.
 
     Raises:

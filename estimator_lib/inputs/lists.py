@@ -48,7 +48,7 @@ class Lists:
         return Lists(self.values.copy(), self.splits.copy())
 
 
-def joined(parts: list[Any]) -> Any:
+def concatenate(parts: list[Any]) -> Any:
     """Returns the rows of several arrays, or of several Lists, one after the other."""
     if not isinstance(parts[0], Lists):
         return np.concatenate(parts)
@@ -71,7 +71,7 @@ def batches(
     """Yields the rows of blocks in batches of `size`, which may span blocks."""
     rest: dict[str, Any] | None = None
     for block in blocks:
-        given = block if rest is None else {n: joined([rest[n], block[n]]) for n in block}
+        given = block if rest is None else {n: concatenate([rest[n], block[n]]) for n in block}
         rows = len(next(iter(given.values())))
         whole = rows - rows % size
         for first in range(0, whole, size):

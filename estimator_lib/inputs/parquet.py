@@ -26,7 +26,7 @@ from estimator_lib.inputs.arrays import (
     RowsInput,
     permutation,
     random_seed,
-    taken,
+    take,
 )
 
 MEMORY_BYTES = 256 * 2**20
@@ -105,7 +105,7 @@ class ParquetInput(RowsInput):
         if not self._shuffle:
             return {name: array[skip:] for name, array in columns.items()}
         index = np.random.default_rng([self._seed, epoch, number]).permutation(rows)[skip:]
-        return {name: taken(array, index) for name, array in columns.items()}
+        return {name: take(array, index) for name, array in columns.items()}
 
 
 def _group_rows(path: pathlib.Path) -> list[int]:
@@ -196,7 +196,11 @@ def _decode_lists(column: pa.ChunkedArray, dtype: str) -> lists.Lists:
         ends = np.cumsum(pc.list_value_length(chunk).to_numpy(), dtype=np.int64)
         values = pc.list_flatten(chunk).to_numpy(zero_copy_only=False)
         parts.append(lists.Lists(values.astype(dtype), np.concatenate([[0], ends])))
-    return lists.joined(parts) if parts else lists.Lists(np.zeros(0, dtype), np.zeros(1, np.int64))
+    return (
+        lists.concatenate(parts)
+        if parts
+        else lists.Lists(np.zeros(0, dtype), np.zeros(1, np.int64))
+    )
 
 
 def _decoded_bytes(files: Sequence[pathlib.Path], columns: Mapping[str, str], rows: int) -> int:
@@ -273,7 +277,7 @@ def examples_input(
     columns |= labels.columns(label)
 
     def pack(block: Block) -> object:
-        target = labels.gathered(label, block, lists.side_by_side)
+        target = labels.gather(label, block, lists.side_by_side)
         return {name: block[name] for name in names}, target
 
     fingerprint = f"{listed.digest[:16]}/{split}"

@@ -16,7 +16,7 @@ from estimator_lib.evaluation.results import (
     SlicedField,
 )
 from estimator_lib.report.charts import Axis, Spark, spark
-from estimator_lib.report.wording import base_name, judged, title_of
+from estimator_lib.report.wording import base_name, describe_change, title_of
 
 MAX_IMPORTANT = 100
 MAX_FEATURES = 250
@@ -120,7 +120,7 @@ def differences(found: Evaluation) -> list[Difference]:
                 serving=comparison.metrics[name],
                 mine=found.metrics[name],
                 change=change,
-                verdict=judged(name, change),
+                verdict=describe_change(name, change),
                 turned=Metric(value=value, low=ends[0], high=ends[1])
                 if ends
                 else Metric(value=value),

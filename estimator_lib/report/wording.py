@@ -53,7 +53,7 @@ def change_text(name: str, change: float) -> str:
     return f"{change:+.4f}" if abs(change) < 100 else f"{change:+,.0f}"
 
 
-def judged(name: str, change: Metric) -> str:
+def describe_change(name: str, change: Metric) -> str:
     """Whether a difference is "better" or "worse"; "alike" where chance explains it.
 
     Without an interval its sign decides; "" where neither direction is better.

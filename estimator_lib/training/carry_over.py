@@ -57,7 +57,7 @@ def parent(model_dir: str) -> dict[str, Any]:
     return {"version": version, "digest": found.digest, "model": trained}
 
 
-def carried(model_dir: str, transform_dir: str) -> dict[str, str]:
+def name_carried(model_dir: str, transform_dir: str) -> dict[str, str]:
     """Returns the files that a published model carries for its successors, by their names."""
     sources = {COLUMNS: transform_dir, DECLARATION: model_dir}
     return {name: str(pathlib.Path(folder) / name) for name, folder in sources.items()}
@@ -104,7 +104,7 @@ class Trainable(Protocol):
 
 
 @contextlib.contextmanager
-def explained(model_dir: str | None, estimator: Trainable) -> Iterator[None]:
+def explain_errors(model_dir: str | None, estimator: Trainable) -> Iterator[None]:
     """Says what training starts from, and what to do where the weights there do not fit.
 
     Args:

@@ -30,7 +30,7 @@ class Devices:
     batch_size: int
 
 
-def given(batch_size: int) -> Devices:
+def choose(batch_size: int) -> Devices:
     """Returns how a step trains with the GPUs that it was given.
 
     One that was given none leaves the device to TensorFlow, as outside of a pipeline.

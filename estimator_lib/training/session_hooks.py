@@ -56,7 +56,7 @@ class Session:
         return tf.nest.map_structure(self._value, fetches)
 
     def _value(self, fetch: Fetch) -> Any:
-        known = self._owner.known(fetch)
+        known = self._owner.evaluate_known(fetch)
         if known is None:
             raise self._owner.refused(f"session.run({quote(getattr(fetch, 'name', fetch))})")
         return known
@@ -143,7 +143,7 @@ class SessionHook(hooks.Hook):
         except (KeyError, ValueError):
             return find(fetch.removesuffix(":0"))
 
-    def known(self, fetch: Fetch) -> Any:
+    def evaluate_known(self, fetch: Fetch) -> Any:
         """Returns the value of a variable or of what was fetched last; None if it is unknown."""
         context = self.context
         if context is None:

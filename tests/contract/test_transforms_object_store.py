@@ -262,7 +262,7 @@ def test_drift_is_measured_from_statistics_in_a_store(tmp_path):
     made = job(tmp_path)
     run(made)
     (tmp_path / "schema.pbtxt").write_bytes(
-        memory_store.FILES[f"{object_store.located(f'{OUT}/statistics')}/schema.pbtxt"]
+        memory_store.FILES[f"{object_store.locate(f'{OUT}/statistics')}/schema.pbtxt"]
     )
     policy = {"path": "schema.pbtxt", "previous": f"{OUT}/statistics", "max_drift": 0.01}
     section = configuration.DataSchema(**policy)

@@ -117,7 +117,7 @@ def committed(target: str) -> contextlib.AbstractContextManager[manifest.Artifac
     return manifest.committed_artifact(target, of(target))
 
 
-def located(artifact: str) -> str:
+def locate(artifact: str) -> str:
     """Returns where the files of a finished artifact are: itself, or below a URI.
 
     Raises:

@@ -436,7 +436,7 @@ def read(file: InputFile, source: Source, summary: ReadSummary | None = None) ->
         for name, column in source.ages.items():
             batch = rows.batch.append_column(name, _ages(rows.batch, column))
             rows = dataclasses.replace(rows, batch=batch)
-        checked = judged(file, source, rows)
+        checked = judge(file, source, rows)
         skip, bad, problems = checked.skip, checked.bad, checked.problems
         by_split = {}
         assigned = splits.assign(source.split, rows.texts, file.split)
@@ -483,7 +483,7 @@ class Judged:
     problems: Problems
 
 
-def judged(file: InputFile, source: Source, rows: Rows) -> Judged:
+def judge(file: InputFile, source: Source, rows: Rows) -> Judged:
     """Returns which rows lack a label or weight, or have a label that is no class."""
     batch, problems = rows.batch, rows.problems
     skip, bad = np.zeros(batch.num_rows, bool), np.zeros(batch.num_rows, bool)

@@ -135,7 +135,7 @@ def parsed_schema(data: bytes, path: str) -> Any:
             f"{str(error).rstrip('.')}. Correct the file.",
             reason=Reason.INVALID_VALUE,
         ) from error
-    if constraints := unjudged(schema):
+    if constraints := list_unjudged(schema):
         raise SchemaError(
             f"Schema {path} has constraints that are not judged: {', '.join(constraints)}. Remove "
             "them, or judge the data by other means.",
@@ -144,7 +144,7 @@ def parsed_schema(data: bytes, path: str) -> Any:
     return schema
 
 
-def unjudged(schema: schema_pb2.Schema) -> list[str]:
+def list_unjudged(schema: schema_pb2.Schema) -> list[str]:
     """Returns the constraints of a schema that `validate` would not judge, by field."""
     return sorted(set(_unjudged(schema, "", "")))
 

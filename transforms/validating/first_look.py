@@ -58,7 +58,7 @@ def check(part: config.PreprocessPart, base_dir: str) -> int:
     problems, seen = Problems(), 0
     for file in found:
         for rows in first_rows(file, source.layout):
-            judged = records.judged(file, source, rows)
+            judged = records.judge(file, source, rows)
             problems += judged.problems
             seen += rows.batch.num_rows
     if part.data.on_bad_rows == "fail":

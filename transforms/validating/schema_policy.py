@@ -43,7 +43,7 @@ class SchemaPolicy:
     fail: bool
     quarantine: bool
 
-    def held(self, source: Source) -> Source:
+    def add_bounds(self, source: Source) -> Source:
         """Returns a source whose records are held to the schema, if it puts them in quarantine.
 
         Each must have a value where all have, texts of the domain if it is a whole one, and
@@ -51,10 +51,10 @@ class SchemaPolicy:
         """
         if not self.quarantine:
             return source
-        fields = tuple(self._held(field) for field in source.layout.fields)
+        fields = tuple(self._bound_field(field) for field in source.layout.fields)
         return dataclasses.replace(source, layout=dataclasses.replace(source.layout, fields=fields))
 
-    def _held(self, field: Field) -> Field:
+    def _bound_field(self, field: Field) -> Field:
         feature = next((f for f in self.schema.feature if f.name == field.name), None)
         if feature is None or not anomalies.expected(feature, self.schema, self._environment):
             return field
@@ -166,7 +166,7 @@ def read_statistics(path: str | os.PathLike[str]) -> Any:
     store = object_store.of(place)
     if os.path.isdir(place) or (store is not None and not place.endswith(".pb")):
         found = manifest.read(place, kind="statistics", store=store)
-        folder = object_store.located(place)
+        folder = object_store.locate(place)
         place = object_store.join(folder, f"{found.metadata['splits'][0]}.pb")
     try:
         return statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(place))

@@ -23,7 +23,7 @@ from estimator_lib.core.config._data import (
 )
 from estimator_lib.core.config._model import Estimator, Evaluate, Export, Train
 from estimator_lib.core.config._predict import Predict, PredictPart
-from estimator_lib.core.config._tune import Tune, applied
+from estimator_lib.core.config._tune import Tune, apply
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.core.section import Name, Section, explain
 
@@ -367,7 +367,7 @@ class TrainPart(Section):
         Raises:
             ConfigError: one cannot be put in, or is not possible there.
         """
-        changed = applied(self.model_dump(), values)
+        changed = apply(self.model_dump(), values)
         try:
             return TrainPart.model_validate(changed)
         except pydantic.ValidationError as error:

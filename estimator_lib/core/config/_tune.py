@@ -128,7 +128,7 @@ class Tune(Section):
         return self
 
 
-def applied(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def apply(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a configuration, or a part of one, with values put in.
 
     Args:

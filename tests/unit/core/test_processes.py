@@ -23,7 +23,7 @@ def test_a_child_talks_and_returns():
     child = Child("the child", body)
     assert child.hear() == Message({"step": 1})
     child.say("go on")
-    said, pid = child.ended().value
+    said, pid = child.wait().value
     assert said == "go on"
     assert pid != os.getpid()
 
@@ -35,10 +35,10 @@ def test_its_own_errors_keep_message_and_kind():
     def away(_):
         raise StorageError("the disk is away", reason=Reason.IO)
 
-    failure = Child("a", mistaken).ended().failure
+    failure = Child("a", mistaken).wait().failure
     assert isinstance(failure, ConfigError)
     assert failure.message == "no such metric"
-    failure = Child("b", away).ended().failure
+    failure = Child("b", away).wait().failure
     assert isinstance(failure, StorageError)
     assert (failure.message, failure.exit_code) == ("the disk is away", 75)
 
@@ -47,7 +47,7 @@ def test_what_the_disk_refused_is_a_storage_error():
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x")
 
-    failure = Child("a", full).ended().failure
+    failure = Child("a", full).wait().failure
     assert isinstance(failure, StorageError)
     assert "/data/x" in failure.message
 
@@ -62,7 +62,7 @@ def test_what_the_disk_refused_is_a_storage_error():
     ],
 )
 def test_one_that_ends_without_a_word_is_told_by_its_end(end, said):
-    failure = Child("trial 3", lambda _: end()).ended().failure
+    failure = Child("trial 3", lambda _: end()).wait().failure
     assert failure.message == f"The process of trial 3 was ended by {said}."
 
 
@@ -71,7 +71,7 @@ def test_a_fault_of_ours_leaves_its_stack_trace(capfd):
         os.write(1, b"dropped")
         raise ValueError("shapes do not fit")
 
-    failure = Child("a", body).ended().failure
+    failure = Child("a", body).wait().failure
     assert failure.message == "ValueError: shapes do not fit"
     shown = capfd.readouterr()
     assert "in body" in shown.err
@@ -80,7 +80,7 @@ def test_a_fault_of_ours_leaves_its_stack_trace(capfd):
 
 def test_a_silent_child_is_given_up():
     child = Child("the check", lambda _: time.sleep(60))
-    failure = child.ended(timeout_s=0.1).failure
+    failure = child.wait(timeout_s=0.1).failure
     assert failure.message == "The process of the check gave no answer in time."
 
 
@@ -166,4 +166,4 @@ def test_a_new_interpreter_takes_nothing_from_the_current_directory(tmp_path, mo
 
 
 def test_last_words_are_values():
-    assert Child("a", lambda _: None).ended() == Ended()
+    assert Child("a", lambda _: None).wait() == Ended()

@@ -89,7 +89,7 @@ def started(serving, tmp_path, by_name, **changed):
     declared = Estimator(name="DNNLinearCombinedClassifier", args={**ARGS, **changed})
     settings = carry_over.settings(str(serving), by_name, declared, str(tmp_path / "rows"))
     made = estimator(tmp_path / "new", by_name, settings, rate=1e-12, **changed)
-    with carry_over.explained(str(serving), made):
+    with carry_over.explain_errors(str(serving), made):
         made.train(feed(rows(("UA", "XX"), ("JFK", "LGA"))))
     return made
 

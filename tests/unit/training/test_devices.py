@@ -20,13 +20,13 @@ def seen(monkeypatch):
 def test_a_step_without_gpus_leaves_the_device_to_tensorflow(monkeypatch, seen):
     monkeypatch.delenv(environment.GPUS, raising=False)
     seen(2)  # such as those of a workstation
-    assert devices.given(96) == devices.Devices(strategy=None, batch_size=96)
+    assert devices.choose(96) == devices.Devices(strategy=None, batch_size=96)
 
 
 def test_one_gpu_needs_no_strategy(monkeypatch, seen):
     monkeypatch.setenv(environment.GPUS, "1")
     seen(1)
-    assert devices.given(96) == devices.Devices(strategy=None, batch_size=96)
+    assert devices.choose(96) == devices.Devices(strategy=None, batch_size=96)
 
 
 @pytest.mark.parametrize(("asked", "there"), [("1", 0), ("4", 2)])
@@ -34,7 +34,7 @@ def test_gpus_that_are_paid_for_and_not_seen_end_the_step(monkeypatch, seen, ask
     monkeypatch.setenv(environment.GPUS, asked)
     seen(there)
     with pytest.raises(ConfigError, match=rf"{asked} GPU.*sees {there or 'none'}.*and-cuda"):
-        devices.given(96)
+        devices.choose(96)
 
 
 def test_tensorflow_without_cuda_sees_no_gpu(monkeypatch):

@@ -52,7 +52,7 @@ def test_each_file_gets_a_shard_in_the_order_of_its_rows(tmp_path):
          ["'=B", "2.0", "0.0", "4.0"]],
         [["id", "both_0", "both_1", "twice"], ["C", "6.0", "3.0", "12.0"]],
     ]  # fmt: skip
-    joined = scoring.joined(tmp_path / "out", "csv").decode().splitlines()
+    joined = scoring.join(tmp_path / "out", "csv").decode().splitlines()
     assert joined == [
         "id,both_0,both_1,twice",
         "A,1.0,3.0,2.0",

@@ -168,7 +168,7 @@ def test_a_constraint_is_judged_or_refused(name):
     else:
         given.add()
     schema = schema_pb2.Schema(feature=[feature])
-    found = anomalies.unjudged(schema)
+    found = anomalies.list_unjudged(schema)
     judged = {
         "presence", "value_count", "shape", "int_domain", "float_domain", "string_domain",
         "bool_domain", "distribution_constraints", "drift_comparator", "skew_comparator",
