@@ -4,9 +4,13 @@ import doctest
 import importlib
 import pathlib
 import re
+import shlex
 
+import click
 import pytest
 import yaml
+
+from pipelines import cli
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
@@ -44,6 +48,18 @@ def test_links_of_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_of_pages_have_their_options(page):
+    text = page.read_text().replace("\\\n", " ")
+    lines = re.findall(r"^\$? ?(?:\.venv/bin/)?(estimator-pipelines \w.*)$", text, re.MULTILINE)
+    for line in lines:
+        context = cli.commands.make_context("estimator-pipelines", [], resilient_parsing=True)
+        command, words = cli.commands, shlex.split(line.partition(" > ")[0], comments=True)[1:]
+        while isinstance(command, click.Group):
+            _, command, words = command.resolve_command(context, words)
+        command.make_context(line, words)
 
 
 def test_the_example_of_the_first_page_learns(capsys):
