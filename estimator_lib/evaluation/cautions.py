@@ -6,6 +6,7 @@ the verdict.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -57,8 +58,7 @@ def cautions(
         *_given_away(evaluation),
         *_missing_classes(label, counts),
         *_few_rows(label, counts),
-        *_diverged(history),
-        *_overfitted(history),
+        *(tuple(_diverged(label, history)) or _overfitted(history)),
         *_identifiers(mine, vocabularies),
         *_constants(mine),
     )
@@ -71,7 +71,8 @@ def _given_away(evaluation: Evaluation) -> Iterator[str]:
         if importance is None or not importance.features:
             continue
         of = f" of {name}" if name else ""
-        told = {f.field: f.alone for f in importance.features if (f.alone or 0.0) >= ALONE}
+        told = {f.field: f.alone for f in sorted(importance.features, key=lambda f: f.field)
+                if (f.alone or 0.0) >= ALONE}  # fmt: skip
         if told:
             fields = [f"{field!r} ({auc:.4f})" for field, auc in told.items()]
             yield (
@@ -131,14 +132,28 @@ def _few_rows(label: labels.Label, counts: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _diverged(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _diverged(label: labels.Label, history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     losses = [entry["loss"] for entry in history if entry.get("loss") is not None]
+    if len(losses) < 3:
+        return
+    first, last = losses[0], losses[-1]
     # The last one may be of a few steps only.
-    if len(losses) >= 3 and statistics.median(losses[1:][-3:]) > 2 * losses[0] > 0:
-        yield (
-            f"The training loss grew from {losses[0]:.4g} to {losses[-1]:.4g}: training diverged. "
-            "Lower the learning rate."
+    usual = statistics.median(losses[1:][-3:])
+    if usual > 2 * first > 0:
+        told = f"grew from {first:.4g} to {last:.4g}"
+    elif usual >= first and usual > 2 * _of_guesses(label):
+        told = (
+            f"was {first:.4g} at first and is {last:.4g}, where guesses without any field have "
+            f"{_of_guesses(label):.4g}"
         )
+    else:
+        return
+    yield f"The training loss {told}: training diverged. Lower the learning rate."
+
+
+def _of_guesses(label: labels.Label) -> float:
+    """The loss of a model that finds all classes equally likely; infinite of other labels."""
+    return math.log(len(label.classes)) if isinstance(label, labels.ClassLabel) else math.inf
 
 
 def _overfitted(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:

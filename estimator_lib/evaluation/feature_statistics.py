@@ -24,9 +24,10 @@ class FeatureStatistics(TypedDict):
     """What is known of one feature in one split; strict JSON.
 
     Numbers that do not apply, or that the file does not hold, are None. `histogram` has
-    `[low, high, rows]` per interval, `values` counts those of lists one by one, `top` has `[value, rows]`, most frequent first, and
-    `quantiles` has ascending values at equal steps from the minimum to the maximum. `common` is a
-    histogram whose intervals are those of the other splits; empty where none was written.
+    `[low, high, rows]` per interval, `values` counts those of lists one by one, `top` has
+    `[value, rows]`, most frequent first, and `quantiles` has ascending values at equal steps from
+    the minimum to the maximum. `common` is a histogram whose intervals are those of the other
+    splits; empty where none was written.
     """
 
     name: str
