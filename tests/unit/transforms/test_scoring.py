@@ -8,7 +8,7 @@ import pytest
 
 from estimator_lib.core import manifest
 from estimator_lib.core.config import PredictPart
-from estimator_lib.core.errors import DataError
+from estimator_lib.core.errors import ConfigError, DataError
 from transforms import scoring
 
 
@@ -74,3 +74,10 @@ def test_a_bad_row_is_refused_or_left_out_and_told(tmp_path):
 def test_files_without_rows_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"no row to score: a\.csv"):
         score(tmp_path, {"a.csv": "x,word\n"})
+
+
+@pytest.mark.parametrize("name", ["twice", "both_1"])
+def test_a_kept_field_named_like_a_prediction_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match=f"'{name}' of predict.keep"):
+        score(tmp_path, {"a.csv": f"x,word,{name}\n1,one,A\n"}, keep=[name])
+    assert not (tmp_path / "out").exists()
