@@ -57,6 +57,7 @@ def cautions(
     return (
         *_given_away(evaluation),
         *_missing_classes(label, counts),
+        *_missing_labels(label, features),
         *_few_rows(label, counts),
         *(tuple(_diverged(label, history)) or _overfitted(history)),
         *_identifiers(mine, vocabularies),
@@ -111,6 +112,23 @@ def _missing_classes(label: labels.Label, counts: Mapping[str, Any]) -> Iterator
                 f"No train row of {own.field!r} is {_listed(absent)}: the model cannot learn such "
                 "a class. Split otherwise, or leave the class out."
             )
+
+
+def _missing_labels(label: labels.Label, features: Sequence[FeatureComparison]) -> Iterator[str]:
+    """Those of several labels to a row, each of which is a field of 0 and 1."""
+    trained = {one["name"]: one["splits"].get("train") for one in features}
+    for own in labels.heads(label).values():
+        if isinstance(own, labels.MultiLabel):
+            found = {
+                name: trained.get(field)
+                for field, name in zip(own.fields, own.classes, strict=True)
+            }
+            absent = [name for name, train in found.items() if train and train["max"] == 0.0]
+            if absent:
+                yield (
+                    f"No train row has the label {_listed(absent)}: the model cannot learn it. "
+                    "Split otherwise, or leave the label out."
+                )
 
 
 def _few_rows(label: labels.Label, counts: Mapping[str, Any]) -> Iterator[str]:

@@ -82,6 +82,13 @@ TABLES = {
         ["No train row of 'y' is back:",
          "Few eval rows of 'y' are of some classes (gone 8, back 0)"],
     ),
+    "label missing": (
+        lambda r, n, d: {"code": 0, "amount": d.randrange(2)},
+        ["label={fields: [amount, code], kind: multilabel}",
+         "columns={x: {kind: numeric}}",
+         "estimator={name: LinearEstimator, args: {feature_columns: [x]}}"],
+        ["No train row has the label code:"],
+    ),
     "overfitted": (
         lambda r, n, d: {"code": f"c{d.randrange(150)}", "y": d.choice(["stayed", "churned"])},
         ["train.epochs=60", "train.evaluate_every_steps=100", "columns.code={kind: embedding, "
