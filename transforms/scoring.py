@@ -143,8 +143,9 @@ def run(
         ]
         path = pathlib.Path(work) / "done.json"
         score = ScoreFiles(
-            part, layout, _labels(lineage), str(version), load, str(writer.directory), threads
-        )
+            part, layout, _units(lineage), _labels(lineage), str(version), load,
+            str(writer.directory), threads,
+        )  # fmt: skip
         portions = runners.portions(tasks, threads)
 
         def build(pipeline: beam.Pipeline) -> None:
@@ -186,6 +187,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
         self,
         part: PredictPart,
         layout: Layout,
+        units: Mapping[str, Unit],
         found: Mapping[str, labels.OneLabel],
         version: str,
         load: Load,
@@ -194,6 +196,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
     ) -> None:
         self._part = part
         self._layout = layout
+        self._units = units
         self._labels = found
         self._version = version
         self._load = load
@@ -222,7 +225,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
                 if problems.total and (self._part.on_bad_rows == "fail" or _unread(chunk)):
                     problems.raise_if_any()
                 if chunk.batch.num_rows:
-                    table = written(pa.Table.from_batches([chunk.batch]), self._layout.units)
+                    table = written(pa.Table.from_batches([chunk.batch]), self._units)
                     inputs = raw_rows.arrays(table.select(sorted(served.inputs)))
                     shard.write(_columns(chunk, served.predict(inputs, BATCH_ROWS), self._labels))
                     rows += chunk.batch.num_rows
@@ -308,7 +311,9 @@ def _summary(
 
 
 def _layout(part: PredictPart, lineage: Mapping[str, Any], served: Model) -> Layout:
-    units = {name: Unit(**unit) for name, unit in lineage.get("units", {}).items()}
+    units = _units(lineage)
+    if (part.decimal, part.thousands) != (".", ""):  # said of these files, not of the model's
+        units = {name: part.unit(unit.sign) for name, unit in units.items()}
     separators, types = lineage.get("separators", {}), lineage.get("types", {})
     fields = tuple(
         Field(
@@ -333,6 +338,11 @@ def _layout(part: PredictPart, lineage: Mapping[str, Any], served: Model) -> Lay
         encoding=part.encoding,
         quarantine=part.on_bad_rows == "skip",
     )
+
+
+def _units(lineage: Mapping[str, Any]) -> dict[str, Unit]:
+    """How the model's requests write numbers with a unit."""
+    return {name: Unit(**unit) for name, unit in lineage.get("units", {}).items()}
 
 
 def _lineage(version: pathlib.Path) -> Mapping[str, Any]:

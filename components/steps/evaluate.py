@@ -119,7 +119,9 @@ def _with_cautions(
             counts=prepared["counts"],
             features=feature_statistics.compare(_statistics(prepared, statistics_dir)),
             read=prepared["raw_fields"],
-            vocabularies={c.key for c in fc.walk(columns) if isinstance(c, fc.VocabularyColumn)},
+            vocabularies={
+                c.key: len(c.values) for c in fc.walk(columns) if isinstance(c, fc.VocabularyColumn)
+            },
             history=trained.history,
         ),
     )

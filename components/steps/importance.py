@@ -61,8 +61,9 @@ def measured(
     if rows < 2 or not metadata["raw_eval"]:
         return None
     drawn = np.sort(np.random.default_rng(wanted.seed).choice(total, rows, replace=False))
+    raw = raw_at(examples_dir, metadata["raw_eval"], drawn)
     predicted = trained.estimator.predict(
-        shuffles(raw_at(examples_dir, metadata["raw_eval"], drawn), transform_dir, wanted),
+        shuffles(raw, transform_dir, wanted),
         checkpoint_path=trained.checkpoint,
         yield_single_examples=False,
     )
@@ -76,7 +77,7 @@ def measured(
         }
         weights = None if scored.weights is None else scored.weights.take(drawn)
         return permutation_importance(
-            own, of(scored.labels).take(drawn), of(found[0]), by_field, weights
+            own, of(scored.labels).take(drawn), of(found[0]), by_field, weights, raw
         )
 
     heads = problem.heads.items()

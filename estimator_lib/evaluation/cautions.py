@@ -6,6 +6,8 @@ the verdict.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +18,9 @@ from estimator_lib.evaluation.results import Evaluation, Importance
 FEW_ROWS = 200
 FEW_OF_A_CLASS = 30
 GIVEN_AWAY = 0.97
-"""An AUC that is hardly ever honest, if one field alone gives it."""
+"""An AUC that is hardly ever honest, if a model has none without one field."""
+ALONE = 0.99
+"""An AUC of a field by itself that is hardly ever honest; good measurements reach 0.98."""
 IDENTIFIER = 0.5
 """The share of distinct texts from which on a vocabulary learns rows by heart."""
 LEAST_IDENTIFIERS = 100
@@ -32,7 +36,7 @@ def cautions(
     counts: Mapping[str, Any],
     features: Sequence[FeatureComparison],
     read: Collection[str],
-    vocabularies: Collection[str],
+    vocabularies: Mapping[str, int],
     history: Sequence[Mapping[str, Any]],
 ) -> tuple[str, ...]:
     """Returns what is doubtful about a model, the worst first.
@@ -43,16 +47,19 @@ def cautions(
         counts: Per split, rows kept and those of each class, as the manifest of examples has them.
         features: Statistics of the fields by split.
         read: The raw fields that the model reads.
-        vocabularies: Those of them that are looked up in a learned vocabulary.
+        vocabularies: Those of them that are looked up in a vocabulary, with its size.
         history: Losses and evaluations during training, by step.
     """
+    # Training may have gone on from the weights that are judged, and come back to them.
+    end = evaluation.step
+    history = [entry for entry in history if end is None or entry.get("step", 0) <= end]
     mine = [feature for feature in features if feature["name"] in read]
     return (
         *_given_away(evaluation),
         *_missing_classes(label, counts),
+        *_missing_labels(label, features),
         *_few_rows(label, counts),
-        *_diverged(history),
-        *_overfitted(history),
+        *(tuple(_diverged(label, history)) or _overfitted(history)),
         *_identifiers(mine, vocabularies),
         *_constants(mine),
     )
@@ -64,14 +71,24 @@ def _given_away(evaluation: Evaluation) -> Iterator[str]:
     for name, importance in found:
         if importance is None or not importance.features:
             continue
+        of = f" of {name}" if name else ""
+        told = {f.field: f.alone for f in sorted(importance.features, key=lambda f: f.field)
+                if (f.alone or 0.0) >= ALONE}  # fmt: skip
+        if told:
+            fields = [f"{field!r} ({auc:.4f})" for field, auc in told.items()]
+            yield (
+                f"{'Field' if len(told) == 1 else 'Each of the fields'} {_listed(fields)} alone "
+                f"gives the label{of} away: in brackets its AUC without any model. Make sure that "
+                "it is known when the model is asked."
+            )
+            continue
         if not importance.metric.startswith("auc"):
             continue
         first, base = importance.features[0], importance.base or 0.0
         # Without the field the model is a coin again, or nearly.
         if base >= GIVEN_AWAY and (first.worse_by or 0.0) >= 0.8 * (base - 0.5):
-            head = f" of {name}" if name else ""
             yield (
-                f"Field {first.field!r} alone gives the label{head} away: AUC is {base:.4f}, and "
+                f"Field {first.field!r} alone gives the label{of} away: AUC is {base:.4f}, and "
                 f"{base - (first.worse_by or 0.0):.4f} without it. Make sure that it is known when "
                 "the model is asked."
             )
@@ -97,6 +114,23 @@ def _missing_classes(label: labels.Label, counts: Mapping[str, Any]) -> Iterator
             )
 
 
+def _missing_labels(label: labels.Label, features: Sequence[FeatureComparison]) -> Iterator[str]:
+    """Those of several labels to a row, each of which is a field of 0 and 1."""
+    trained = {one["name"]: one["splits"].get("train") for one in features}
+    for own in labels.heads(label).values():
+        if isinstance(own, labels.MultiLabel):
+            found = {
+                name: trained.get(field)
+                for field, name in zip(own.fields, own.classes, strict=True)
+            }
+            absent = [name for name, train in found.items() if train and train["max"] == 0.0]
+            if absent:
+                yield (
+                    f"No train row has the label {_listed(absent)}: the model cannot learn it. "
+                    "Split otherwise, or leave the label out."
+                )
+
+
 def _few_rows(label: labels.Label, counts: Mapping[str, Any]) -> Iterator[str]:
     split = counts.get("eval", {})
     kept = split.get("kept", FEW_ROWS)
@@ -116,13 +150,28 @@ def _few_rows(label: labels.Label, counts: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def _diverged(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _diverged(label: labels.Label, history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     losses = [entry["loss"] for entry in history if entry.get("loss") is not None]
-    if len(losses) >= 3 and losses[-1] > 2 * losses[0] > 0:
-        yield (
-            f"The training loss grew from {losses[0]:.4g} to {losses[-1]:.4g}: training diverged. "
-            "Lower the learning rate."
+    if len(losses) < 3:
+        return
+    first, last = losses[0], losses[-1]
+    # The last one may be of a few steps only.
+    usual = statistics.median(losses[1:][-3:])
+    if usual > 2 * first > 0:
+        told = f"grew from {first:.4g} to {last:.4g}"
+    elif usual >= first and usual > 2 * _of_guesses(label):
+        told = (
+            f"was {first:.4g} at first and is {last:.4g}, where guesses without any field have "
+            f"{_of_guesses(label):.4g}"
         )
+    else:
+        return
+    yield f"The training loss {told}: training diverged. Lower the learning rate."
+
+
+def _of_guesses(label: labels.Label) -> float:
+    """The loss of a model that finds all classes equally likely; infinite of other labels."""
+    return math.log(len(label.classes)) if isinstance(label, labels.ClassLabel) else math.inf
 
 
 def _overfitted(history: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -146,36 +195,38 @@ def _evaluated(entry: Mapping[str, Any]) -> Any:
 
 
 def _identifiers(
-    features: Sequence[FeatureComparison], vocabularies: Collection[str]
+    features: Sequence[FeatureComparison], vocabularies: Mapping[str, int]
 ) -> Iterator[str]:
     for feature in features:
         train = feature["splits"].get("train")
-        if train is None or feature["name"] not in vocabularies:
+        if train is None:
             continue
-        present, distinct = train["rows"] - train["missing"], train["distinct"] or 0
-        if distinct >= LEAST_IDENTIFIERS and distinct > IDENTIFIER * present:
+        learned, values = vocabularies.get(feature["name"], 0), train["values"]
+        if learned >= LEAST_IDENTIFIERS and learned > IDENTIFIER * values:
             yield (
-                f"Field {feature['name']!r} looks like an identifier: {distinct:,} different texts "
-                f"in {present:,} rows are learned by heart. Leave it out, or hash it."
+                f"Field {feature['name']!r} looks like an identifier: {learned:,} different values "
+                f"among {values:,} are learned by heart. Leave it out, or hash it."
             )
 
 
 def _constants(features: Sequence[FeatureComparison]) -> Iterator[str]:
-    names = []
+    constant, empty = [], []
     for feature in features:
         train = feature["splits"].get("train")
-        if train is None or train["missing"] or not train["rows"]:
+        if train is None or not train["rows"]:
             continue
-        alike = (
+        if train["missing"] == train["rows"]:
+            empty.append(feature["name"])
+        elif not train["missing"] and (
             train["min"] == train["max"] if train["type"] == "number" else train["distinct"] == 1
-        )
-        if alike:
-            names.append(feature["name"])
-    if names:
-        yield (
-            f"The same value in every train row: {_listed(sorted(names))}. A model learns nothing "
-            "from such a field; leave it out."
-        )
+        ):
+            constant.append(feature["name"])
+    for what, names in (("The same value", constant), ("No value", empty)):
+        if names:
+            yield (
+                f"{what} in every train row: {_listed(sorted(names))}. A model learns nothing "
+                "from such a field; leave it out."
+            )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -24,9 +24,10 @@ class FeatureStatistics(TypedDict):
     """What is known of one feature in one split; strict JSON.
 
     Numbers that do not apply, or that the file does not hold, are None. `histogram` has
-    `[low, high, rows]` per interval, `top` has `[value, rows]`, most frequent first, and
-    `quantiles` has ascending values at equal steps from the minimum to the maximum. `common` is a
-    histogram whose intervals are those of the other splits; empty where none was written.
+    `[low, high, rows]` per interval, `values` counts those of lists one by one, `top` has
+    `[value, rows]`, most frequent first, and `quantiles` has ascending values at equal steps from
+    the minimum to the maximum. `common` is a histogram whose intervals are those of the other
+    splits; empty where none was written.
     """
 
     name: str
@@ -34,6 +35,7 @@ class FeatureStatistics(TypedDict):
     rows: int
     missing: int
     missing_fraction: float | None
+    values: int
     distinct: int | None
     mean: float | None
     std: float | None
@@ -238,6 +240,7 @@ def _feature(feature: Any) -> FeatureStatistics:
         rows=rows,
         missing=missing,
         missing_fraction=missing / rows if rows else None,
+        values=int(common.tot_num_values) or present,
         distinct=None if numeric else int(stats.unique) or None,
         mean=None,
         std=None,

@@ -5,11 +5,14 @@ Of two fields that tell the same neither looks important, for the model can use 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from estimator_lib.evaluation.alone import auc_alone
 from estimator_lib.evaluation.bootstrap import measure
 from estimator_lib.evaluation.metrics import Problem, Task, info
 from estimator_lib.evaluation.results import FeatureImportance, Importance
@@ -22,6 +25,7 @@ def permutation_importance(
     predictions: Arrays,
     shuffled: Mapping[str, Sequence[Arrays]],
     weights: npt.ArrayLike | None = None,
+    raw: Mapping[str, npt.NDArray[Any]] | None = None,
 ) -> Importance:
     """Compares predictions for rows as they are with those for rows with a field shuffled.
 
@@ -31,6 +35,7 @@ def permutation_importance(
         predictions: For the rows as they are.
         shuffled: Raw field -> predictions per shuffle, the same number for each.
         weights: `[rows]` or None.
+        raw: Raw field -> its values as `auc_alone` takes them; None does not measure `alone`.
 
     Raises:
         DataError: the arrays do not fit together.
@@ -56,6 +61,12 @@ def permutation_importance(
                     field=field, worse_by=float(np.mean(worse)), low=min(worse), high=max(worse)
                 )
             )
+    kind = task.task if isinstance(task, Problem) else task
+    if raw is not None and kind in ("binary", "multiclass"):
+        classes = np.asarray(labels).astype(np.int64)
+        found = [
+            dataclasses.replace(one, alone=auc_alone(raw[one.field], classes)) for one in found
+        ]
     found.sort(key=lambda feature: (-(feature.worse_by or 0.0), feature.field))
     first = labels if not isinstance(labels, Mapping) else next(iter(labels.values()))
     return Importance(

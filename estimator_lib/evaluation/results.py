@@ -131,6 +131,8 @@ class FeatureImportance:
         low: Smallest of the repeats.
         high: Largest of the repeats.
         reason: Why `worse_by` is None.
+        alone: The AUC of the field by itself, without the model; see `alone.auc_alone`. None of
+            labels without classes, and of classes with too few rows.
     """
 
     field: str
@@ -138,6 +140,7 @@ class FeatureImportance:
     low: float | None = None
     high: float | None = None
     reason: str | None = None
+    alone: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
+from estimator_lib.core import manifest
 from estimator_lib.core.errors import ConfigError, DataError
 from estimator_lib.core.units import Unit
 from estimator_lib.features import texts
@@ -103,6 +104,24 @@ def test_request_is_transformed_as_the_examples_were(done, tmp_path):
     euros.run()
     for name, values in served(euros, *EUROPEAN).items():
         np.testing.assert_array_equal(values, done.table()[name], name)
+
+
+def content(made):
+    return manifest.read(made.examples, kind="examples").metadata["transform_content"]
+
+
+def test_a_transform_is_another_one_with_another_unit(done, tmp_path):
+    alike = job(tmp_path / "a", csv(AMERICAN), **DOLLARS)
+    alike.run()
+    assert content(alike) == content(done)
+    plain = csv([["0.1", "0.2", "0.3", "0.4"], ["1", "2", "3", "4"]])
+    columns = {"price": {"kind": "numeric"}}  # learns nothing, so that only the unit differs
+    found = set()
+    for at, units in enumerate(({}, {"price": "$"}, {"price": "€"}, {"price": "%"})):
+        made = job(tmp_path / str(at), plain, columns=columns, units=units)
+        made.run()
+        found.add(content(made))
+    assert len(found) == 4
 
 
 def test_label_may_have_a_unit(tmp_path):

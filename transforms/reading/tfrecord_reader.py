@@ -44,7 +44,7 @@ MAX_RECORD_BYTES = 1 << 30
 """A longer record is taken for damage."""
 LOOKED_RECORDS = 1000
 HEADER_RECORDS = 1000
-"""How many Examples are looked at for the names of features."""
+"""How many Examples are looked at for the names of features; more, while one wanted is lacking."""
 
 _KINDS = {"bytes_list": "string", "int64_list": "int", "float_list": "float"}
 _ARROW = {"string": pa.binary(), "int": pa.int64(), "float": pa.float32()}
@@ -146,12 +146,12 @@ def infer_types(file: InputFile, names: Sequence[str], layout: Layout) -> dict[s
     return {n: kinds.get(n, "string") + ("[]" if n in several else "") for n in names}
 
 
-def _kinds(file: InputFile, layout: Layout) -> dict[str, str]:
-    """Feature -> type; looks further than the first Examples for those wanted."""
+def _kinds(file: InputFile, layout: Layout, limit: int | None = None) -> dict[str, str]:
+    """Feature -> type; looks further than the first Examples for those wanted, up to `limit`."""
     kinds: dict[str, str] = {}
     wanted = set(layout.names)
     record = None
-    for record in _records(file, skip_damaged=layout.quarantine):
+    for record in itertools.islice(_records(file, skip_damaged=layout.quarantine), limit):
         if record.number > HEADER_RECORDS and wanted <= kinds.keys():
             break
         for name, kind in ((_kinds_of(record.data) if record.whole else None) or {}).items():
@@ -186,9 +186,19 @@ def read_rows(
     return _rows(file, layout, _by_tensorflow, BATCH_RECORDS, summary)
 
 
-def look(file: InputFile, layout: Layout) -> Iterator[Rows]:
-    """Yields what `read_rows` does, fewer rows at a time, and without TensorFlow: at once."""
-    return _rows(file, layout, _by_message, LOOKED_RECORDS, None)
+def look(file: InputFile, layout: Layout, *, limit: int | None = None) -> Iterator[Rows]:
+    """Yields what `read_rows` does, fewer rows at a time, and without TensorFlow: at once.
+
+    Args:
+        file: The file.
+        layout: What to read.
+        limit: In how many records, the first ones, each field must be; None means all.
+
+    Raises:
+        DataError: the file cannot be read, or is damaged.
+        SchemaError: a field is missing.
+    """
+    return _rows(file, layout, _by_message, LOOKED_RECORDS, None, limit)
 
 
 def _rows(
@@ -197,9 +207,16 @@ def _rows(
     parsed_by: _Parser,
     batch_records: int,
     summary: ReadSummary | None,
+    limit: int | None = None,
 ) -> Iterator[Rows]:
-    kinds = _kinds(file, layout)
-    Problems.of(check_fields(file, list(kinds), layout.names)).raise_if_any()
+    kinds = _kinds(file, layout, limit)
+    lacking = check_fields(file, list(kinds), layout.names)
+    if limit is not None:
+        lacking = [
+            dataclasses.replace(one, text=f"{one.text} in the first {limit:,} records")
+            for one in lacking
+        ]
+    Problems.of(lacking).raise_if_any()
     batch: list[_Record] = []
     size = 0
     for record in _records(file, summary, skip_damaged=layout.quarantine):

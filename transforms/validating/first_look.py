@@ -22,6 +22,8 @@ from transforms.validating import anomalies
 
 BLOCK_BYTES = 1 << 17
 """How much of a CSV file is looked at; of a Parquet file, its first rows."""
+EXAMPLES = 10_000
+"""How many tf.Examples of a file are looked through for a field."""
 SHOWN_CLASSES = 10
 
 
@@ -53,7 +55,8 @@ def check(part: config.PreprocessPart, base_dir: str) -> int:
     found = files.find({split: some for split, some in by_split.items() if some}, base_dir)
     columns = {} if part.preprocess is not None else config.build_columns(part.columns)
     source = records.source(part, columns, {})
-    require_fields(found, source.layout)
+    if source.layout.format != "tfrecord":  # which has no header; `first_rows` judges its fields
+        require_fields(found, source.layout)
     source = records.source(learned_classes(part, found), columns, {})
     problems, seen = Problems(), 0
     for file in found:
@@ -134,15 +137,15 @@ def _texts(inputs: Sequence[InputFile], layout: Layout) -> Iterator[list[str]]:
     """Yields the different texts of the layout's only field, some rows at a time."""
     (field,) = layout.fields
     for file in inputs:
-        for rows in _blocks(file, layout):
+        for rows in _blocks(file, layout, None):
             yield pc.unique(rows.batch.column(field.name).drop_null()).to_pylist()
 
 
-def _blocks(file: InputFile, layout: Layout) -> Iterator[Rows]:
+def _blocks(file: InputFile, layout: Layout, examples: int | None) -> Iterator[Rows]:
     if layout.format == "csv":
         return csv_reader.read_rows(file, layout, block_bytes=BLOCK_BYTES)
     if layout.format == "tfrecord":
-        return tfrecord_reader.look(file, layout)
+        return tfrecord_reader.look(file, layout, limit=examples)
     return readers.reader(layout.format).read_rows(file, layout)
 
 
@@ -165,5 +168,9 @@ def require_fields(
 
 
 def first_rows(file: InputFile, layout: Layout) -> Iterator[Rows]:
-    """Yields the first rows of a file, if it has any."""
-    yield from itertools.islice(_blocks(file, layout), 1)
+    """Yields the first rows of a file, if it has any.
+
+    Raises:
+        SchemaError: a field is missing, of tf.Examples in the first `EXAMPLES`.
+    """
+    yield from itertools.islice(_blocks(file, layout, EXAMPLES), 1)

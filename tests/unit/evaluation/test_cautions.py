@@ -24,8 +24,8 @@ def importance(base, worse_by, metric="auc"):
 def feature(name, kind="number", **changes):
     statistics = {
         "name": name, "type": kind, "rows": 1000, "missing": 0, "missing_fraction": 0.0,
-        "distinct": 5, "mean": 0.5, "std": 1.0, "min": 0.0, "max": 1.0, "median": 0.5, "zeros": 1,
-        "quantiles": [], "histogram": [], "top": [], "common": [],
+        "values": 1000, "distinct": 5, "mean": 0.5, "std": 1.0, "min": 0.0, "max": 1.0,
+        "median": 0.5, "zeros": 1, "quantiles": [], "histogram": [], "top": [], "common": [],
     } | changes  # fmt: skip
     return FeatureComparison(name=name, type=kind, splits={"train": statistics}, shift=None)
 
@@ -39,7 +39,7 @@ def told(evaluation=None, **changes):
         },
         "features": [feature("x"), feature("c", "text")],
         "read": ["x", "c"],
-        "vocabularies": ["c"],
+        "vocabularies": {"c": 5},
         "history": HISTORY,
     } | changes
     evaluation = evaluation or Evaluation(
@@ -65,10 +65,14 @@ def test_an_honest_run_has_no_warning():
          "churned 10"),
         ({"features": [feature("x", min=3.0, max=3.0)]}, "same value in every train row: x"),
         ({"features": [feature("c", "text", distinct=1)]}, "same value in every train row: c"),
-        ({"features": [feature("c", "text", distinct=900)]}, "'c' looks like an identifier"),
+        ({"vocabularies": {"c": 900}}, "'c' looks like an identifier: 900 different values"),
+        ({"features": [feature("x", missing=1000)]}, "No value in every train row: x"),
         ({"history": [*HISTORY, {"step": 90, "metrics": {"average_loss": 0.9}}]},
          "best at step 30 (0.6)"),
         ({"history": [{"step": s, "loss": 1.0 * s} for s in (1, 2, 3, 9)]}, "grew from 1 to 9"),
+        ({"history": [{"step": s, "loss": loss, "metrics": {"average_loss": loss}}
+                      for s, loss in ((1, 99), (2, 150), (3, 140), (4, 180))]},
+         "was 99 at first and is 180, where guesses without any field have 0.6931"),
     ],
 )  # fmt: skip
 def test_what_is_doubtful_is_said_once(changes, said):
@@ -81,13 +85,39 @@ def test_what_is_doubtful_is_said_once(changes, said):
     [
         {"features": [feature("other", min=3.0, max=3.0)]},
         {"features": [feature("x", min=3.0, max=3.0, missing=5)]},
-        {"features": [feature("c", "text", distinct=900)], "vocabularies": []},
-        {"features": [feature("c", "text", distinct=90, rows=100)]},
+        {"features": [feature("c", "text", distinct=900)], "vocabularies": {}},
+        {"features": [feature("c", "text", distinct=90, values=100)], "vocabularies": {"c": 90}},
+        # Texts seen once are left out of the vocabulary, and words are many to a row.
+        {"features": [feature("c", "text", distinct=900)], "vocabularies": {"c": 100}},
+        {"features": [feature("c", "text", values=9000)], "vocabularies": {"c": 900}},
+        # The last window is of one batch.
+        {
+            "history": [
+                {"step": s, "loss": loss} for s, loss in ((1, 1), (2, 0.9), (3, 0.8), (4, 9))
+            ]
+        },
         {"history": HISTORY[:2]},
     ],
 )
 def test_what_may_well_be_is_not_doubted(changes):
     assert told(**changes) == ()
+
+
+def test_weights_that_training_came_back_to_are_not_overfitted():
+    history = [*HISTORY, {"step": 90, "metrics": {"average_loss": 0.9}}]
+    known = {"task": "binary", "rows": 300, "weight": 300.0, "metrics": {}}
+    assert told(Evaluation(**known, step=30), history=history) == ()
+    assert len(told(Evaluation(**known, step=90), history=history)) == 1
+
+
+def test_fields_that_each_give_the_label_away_are_named_together():
+    base = importance(0.99, 0.0, "accuracy")
+    fields = [dataclasses.replace(base.features[0], field=f, alone=a)
+              for f, a in (("copy", 1.0), ("other", 0.995), ("good", 0.98))]  # fmt: skip
+    whole = Evaluation(task="multiclass", rows=300, weight=300.0, metrics={},
+                       importance=dataclasses.replace(base, features=tuple(fields)))  # fmt: skip
+    (sentence,) = told(whole)
+    assert sentence.startswith("Each of the fields 'copy' (1.0000), 'other' (0.9950) alone gives")
 
 
 def test_a_field_that_gives_the_label_away_is_named():

@@ -8,7 +8,8 @@ import pytest
 
 from estimator_lib.core import manifest
 from estimator_lib.core.config import PredictPart
-from estimator_lib.core.errors import DataError
+from estimator_lib.core.errors import ConfigError, DataError
+from estimator_lib.core.units import Unit
 from transforms import scoring
 
 
@@ -74,3 +75,44 @@ def test_a_bad_row_is_refused_or_left_out_and_told(tmp_path):
 def test_files_without_rows_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"no row to score: a\.csv"):
         score(tmp_path, {"a.csv": "x,word\n"})
+
+
+@pytest.mark.parametrize("name", ["twice", "both_1"])
+def test_a_kept_field_named_like_a_prediction_is_refused(tmp_path, name):
+    with pytest.raises(ConfigError, match=f"'{name}' of predict.keep"):
+        score(tmp_path, {"a.csv": f"x,word,{name}\n1,one,A\n"}, keep=[name])
+    assert not (tmp_path / "out").exists()
+
+
+class Priced(Doubled):
+    """A model that takes prices as texts, in its own marks."""
+
+    @property
+    def inputs(self):
+        return {"price": ("string", (None,))}
+
+    def predict(self, rows, batch_size):
+        return {"twice": np.array(dollars_of(rows["price"])) * 2}
+
+
+def dollars_of(texts):
+    unit = Unit(sign="$", thousands=",")
+    return [unit.number(text.decode()) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [({}, '"$1,234.5"'), ({"decimal": ",", "thousands": "."}, '"$1.234,5"'),
+     ({"decimal": ",", "thousands": " "}, '"1 234,5"')],
+)  # fmt: skip
+def test_prices_are_read_in_the_marks_of_the_file(tmp_path, said, text):
+    (tmp_path / "model").mkdir()
+    lineage = {"units": {"price": {"sign": "$", "decimal": ".", "thousands": ","}}}
+    (tmp_path / "model" / manifest.LINEAGE).write_text(json.dumps(lineage))
+    (tmp_path / "a.csv").write_text(f"price\n{text}\n")
+    part = PredictPart(files=["a.csv"], format="csv", output="csv", **said)
+    scoring.run(
+        part, tmp_path / "model", lambda _: Priced(), str(tmp_path), tmp_path / "out",
+        runner_options=(),
+    )  # fmt: skip
+    assert scoring.joined(tmp_path / "out", "csv").decode().split() == ["twice", "2469.0"]

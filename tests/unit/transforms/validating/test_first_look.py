@@ -156,6 +156,16 @@ def test_examples_that_do_not_fit_are_named(tmp_path, content, changes, names):
         assert name in caught.value.message
 
 
+def test_a_field_is_looked_for_in_the_first_examples(tmp_path, monkeypatch):
+    monkeypatch.setattr(first_look, "EXAMPLES", 3)
+    lacking, last = {"c": "a", "late": 0}, {"c": "a", "x": 1.0, "late": 1}
+    default = {"columns": COLUMNS | {"x": {"kind": "numeric", "default": 0.0}}}
+    assert look_at_examples(tmp_path / "a", records(lacking, lacking, last), **default) == 5
+    damaged_further_on = records(*[lacking] * 9) + b"damage"
+    with pytest.raises(SchemaError, match=r"'x' is missing in the first 3 records .*train-0"):
+        look_at_examples(tmp_path / "b", damaged_further_on, **default)
+
+
 def test_examples_are_looked_at_as_they_are_read(tmp_path):
     draw = random.Random(7)
     rows = [
