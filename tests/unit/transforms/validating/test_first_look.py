@@ -147,6 +147,7 @@ def test_good_examples_are_counted(tmp_path):
         (WHOLE + framed(b"no example"), {}, ["is not a tf.Example", "record 2"]),
         (GOOD[:-3], {}, ["damaged", "record 2"]),
     ],
+    ids=["lacks", "text", "class", "label", "type", "other", "cut"],
 )
 def test_examples_that_do_not_fit_are_named(tmp_path, content, changes, names):
     with pytest.raises((DataError, SchemaError)) as caught:
