@@ -61,7 +61,7 @@ def score(
     """
     metadata = manifest.read(examples_dir, kind="examples").metadata
     predicted = estimator.predict(
-        examples_input(examples_dir, split, batch_size=BATCH_ROWS),
+        examples_input(examples_dir, split, batch_size=BATCH_ROWS, in_memory=False),
         checkpoint_path=checkpoint,
         yield_single_examples=False,
     )

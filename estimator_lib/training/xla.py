@@ -21,7 +21,8 @@ from estimator_lib.training.run_config import RunConfig
 _log = logging.getLogger(__name__)
 FEWEST_STEPS = 5_000
 """Compiling pays for itself in trainings of some thousand steps: it takes as long as about
-2,000 steps of batch 512, or 5,000 of batch 64, are shortened by in all."""
+2,000 steps of batch 512, or 5,000 of batch 64, are shortened by in all. It also takes about
+130 MiB once, however long the training is, half of them XLA's own code."""
 
 
 def wants(config: RunConfig, model_fn: ModelFunction, feed: Feed, steps: int | None) -> bool:

@@ -152,3 +152,16 @@ def test_replicates_draw_each_row_as_often_as_poisson_does():
     assert np.abs(np.corrcoef(drawn[1:]) - np.eye(40)).max() < 0.05
     assert np.abs(np.corrcoef(drawn[1:, :-1].ravel(), drawn[1:, 1:].ravel())[0, 1]) < 0.01
     np.testing.assert_array_equal(multiplicities(np.array([7, 3]), 5), drawn[:6, [7, 3]])
+
+
+def test_the_draws_of_a_row_never_change():
+    from estimator_lib.evaluation.tables import multiplicities
+
+    drawn = multiplicities(np.array([0, 1, 2, 3, 1000, 2**40]), 5)
+    assert drawn[1:].astype(int).tolist() == [
+        [1, 1, 1, 0, 1, 0],
+        [1, 1, 1, 1, 0, 1],
+        [2, 2, 1, 1, 4, 3],
+        [0, 1, 2, 2, 1, 1],
+        [1, 0, 0, 1, 0, 0],
+    ]

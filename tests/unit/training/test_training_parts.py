@@ -1,14 +1,18 @@
 """RunConfig, specs, hooks' timing, checkpoints' files, history, lease, early stopping."""
 
+import gc
 import json
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import estimator_lib
 from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, StorageError
 from estimator_lib.estimator import Estimator
 from estimator_lib.export.outputs import PredictOutput
+from estimator_lib.inputs.arrays import arrays_input
 from estimator_lib.specs import EstimatorSpec, EvalSpec, ModeKeys, TrainSpec
 from estimator_lib.training import checkpoints, early_stopping, history, hooks
 from estimator_lib.training.run_config import RunConfig
@@ -251,3 +255,33 @@ def test_lease_of_a_dead_process_is_taken_over(tmp_path):
         with Lease(str(tmp_path)) as taken:
             taken.check()
     assert not (tmp_path / ".trainer").exists()
+
+
+class _CountBlocks(hooks.Hook):
+    def __init__(self, *steps):
+        self._steps = steps
+        self.counts = []
+
+    def after_step(self, context):
+        if context.step in self._steps:
+            gc.collect()
+            self.counts.append(sys.getallocatedblocks())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_long_training_keeps_no_object_of_its_steps(tmp_path, compiled):
+    x = np.linspace(-1, 1, 512, dtype=np.float32)
+    config = RunConfig(
+        save_checkpoints_steps=None,
+        save_checkpoints_secs=None,
+        log_step_count_steps=1,
+        jit_compile=compiled,
+    )
+    column = estimator_lib.feature_column.numeric_column("x")
+    model = estimator_lib.LinearClassifier([column], model_dir=str(tmp_path), config=config)
+    inputs = arrays_input({"x": x}, (x > 0).astype(int), batch_size=16, epochs=None)
+    hook = _CountBlocks(200, 1400)
+    model.train(inputs, max_steps=1400, hooks=[hook])
+    before, after = hook.counts
+    # The hook makes each step a call of its own: not one block of memory stays of a call.
+    assert after - before < 1200
