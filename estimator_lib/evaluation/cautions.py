@@ -75,11 +75,12 @@ def _given_away(evaluation: Evaluation) -> Iterator[str]:
         told = {f.field: f.alone for f in sorted(importance.features, key=lambda f: f.field)
                 if (f.alone or 0.0) >= ALONE}  # fmt: skip
         if told:
-            fields = [f"{field!r} ({auc:.4f})" for field, auc in told.items()]
+            fields = _listed([repr(field) for field in told])
+            aucs = _listed([f"{auc:.4f}" for auc in told.values()])
             yield (
-                f"{'Field' if len(told) == 1 else 'Each of the fields'} {_listed(fields)} alone "
-                f"gives the label{of} away: in brackets its AUC without any model. Make sure that "
-                "it is known when the model is asked."
+                f"{'Field' if len(told) == 1 else 'Each of the fields'} {fields} alone gives the "
+                f"label{of} away: AUC is {aucs} without any model. Make sure that it is known "
+                "when the model is asked."
             )
             continue
         if not importance.metric.startswith("auc"):

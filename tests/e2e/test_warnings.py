@@ -58,7 +58,7 @@ TABLES = {
             "amount": d.random() if is_churned(r) else "",
         },
         [],
-        ["Each of the fields 'amount' (1.0000), 'code' (1.0000), 'x' (1.0000) alone gives"],
+        ["Each of the fields 'amount', 'code', 'x' alone gives the label away"],
     ),
     "identifier": (
         lambda r, n, d: {"user": d.getrandbits(60)},
