@@ -68,7 +68,7 @@ def parse(content: str | bytes, what: str = NAME) -> Description:
     """Returns what the text of a `columns.json` says.
 
     Args:
-        content: JSON, in UTF-8.
+        content: JSON, in UTF-8. Files of versions before 0.2.0 have no `types`.
         what: What messages call it.
 
     Raises:
@@ -77,8 +77,8 @@ def parse(content: str | bytes, what: str = NAME) -> Description:
     try:
         found = strict_json.parse(content)
         columns = {name: fc.from_json(column) for name, column in found["columns"].items()}
-        fields = {name: _field_type(kind) for name, kind in found["raw_fields"].items()}
-        types = {name: Logical(kind) for name, kind in found["types"].items()}
+        fields = {name: _field_type(kind) for name, kind in found.get("raw_fields", {}).items()}
+        types = {name: Logical(kind) for name, kind in found.get("types", {}).items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         told = error.message if isinstance(error, EstimatorLibError) else str(error)
         raise DataError(
