@@ -184,7 +184,9 @@ def _narrowest_types(
             for name in names:
                 texts = pc.unique(rows.batch.column(name).drop_null()).cast(pa.string())
                 if len(texts) and found.get(name) != len(_WIDTHS) - 1:
-                    width = _WIDTHS.index(values.narrowest(pc.utf8_trim(texts, " \t")))
+                    width = _WIDTHS.index(
+                        values.narrowest(layout.marks.plain(pc.utf8_trim(texts, " \t")))
+                    )
                     found[name] = max(found.get(name, 0), width)
     return {name: _WIDTHS[found[name]] if name in found else "string" for name in names}
 

@@ -106,7 +106,7 @@ def rows_of(seed, number=60):
     moment = dt.datetime(2020, 1, 1)  # noqa: DTZ001
     return [
         {
-            "k": maybe("".join(draw.choices("ab ,;\"'é.", k=draw.randint(1, 4)))),
+            "k": maybe("".join(draw.choices("ab ,;\"'0é.", k=draw.randint(1, 4)))),
             "c": maybe(draw.choice(TEXTS)),
             "i": maybe(draw.choice([0, 1, -7, 2**53, draw.randint(-(2**31), 2**31)])),
             "r": maybe(draw.choice([0.1, 1.0, 1e-5, 2.5e10, draw.randint(-99999, 99999) / 100])),
@@ -456,6 +456,28 @@ def test_table_gives_one_outcome_however_it_is_written(tmp_path, expected):
                 assert shown(value) == shown(known["metadata"][name]), f"{name} {told}"
         read = batch_scores(root, written, found["metadata"], place, units_of(known["metadata"]))
         assert read == known_scores, f"scores {told}"
+
+
+def test_marks_of_numbers_mean_nothing_in_texts(tmp_path):
+    """The split hangs on both fields, and one of them turns out to be a number."""
+    codes = ["0,", "0.", "1.234", "1,5", "x", "007,5"]
+    rows = [{"k": codes[at % 6], "t": "a", "v": at / 4 - 3, "y": at % 2} for at in range(120)]
+    table = pa.Table.from_pylist(rows)
+    lines = [f"{row['k']};a;{str(row['v']).replace('.', ',')};{row['y']}\n" for row in rows]
+    said = {"delimiter": ";", "decimal": ",", "thousands": "."}
+    columns = {name: {"kind": "vocabulary", "field": name} for name in ("k", "v")}
+    found = []
+    for form, content, options in (
+        ("parquet", parquet(table), {}),
+        ("csv", "".join(["k;t;v;y\n", *lines]).encode(), said),
+    ):
+        root = tmp_path / form
+        root.mkdir()
+        split = {"hash": {"key": ["k", "v"], "eval_fraction": 0.5}}
+        made = outcome(root, (form, content, options), columns, split=split)
+        found.append(shown([made[part] for part in ("examples", "columns", "statistics")]))
+        assert made["metadata"]["types"] == {"k": "text", "v": "real", "t": "text"}
+    assert found[0] == found[1]
 
 
 def shown(value):

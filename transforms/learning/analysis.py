@@ -26,6 +26,7 @@ from transforms.learning.sketches import ExactSums, NumberCounts, TokenCounts
 from transforms.reading import labels as label_fields
 from transforms.reading import values as physical
 from transforms.reading.lists import Lists
+from transforms.reading.marks import Marks
 from transforms.reading.problems import Problem, Problems
 from transforms.reading.records import Chunk, Source, SplitRows
 from transforms.reading.rows import TEXTS
@@ -50,13 +51,22 @@ class FieldAnalysis:
         numbers: Sums, of a numeric field.
         values: Counts of numbers, of a numeric field.
         tokens: Counts of texts, of a string field; exact if `every_token` was asked for.
-        kinds: What these texts are; see `values.kinds`.
+        kinds: What these texts are, numbers by the marks of the files; see `values.kinds`.
+        marked: Whether one of these texts is a number that Python writes otherwise.
         low: Smallest number; infinity without any.
         high: Largest number; minus infinity without any.
     """
 
-    def __init__(self, kind: str, *, several: bool = False, every_token: bool = True) -> None:
+    def __init__(
+        self,
+        kind: str,
+        *,
+        several: bool = False,
+        every_token: bool = True,
+        marks: Marks = Marks(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.type = kind
+        self._marks = marks
         self.several = several
         self.rows = 0
         self.missing = 0
@@ -70,6 +80,7 @@ class FieldAnalysis:
             TokenCounts() if every_token or kind != "string" else BoundedTokenCounts()
         )
         self.kinds: frozenset[Logical] = frozenset()
+        self.marked = False
         self.low = float("inf")
         self.high = float("-inf")
 
@@ -104,7 +115,10 @@ class FieldAnalysis:
         if self.type == "string":
             distinct, counts = _counted(column)
             self.tokens.add(distinct, counts)
-            self._add_kinds(physical.kinds(distinct) if self._open else self.kinds)
+            if self._open:
+                plain = self._marks.plain(distinct)
+                self.marked |= plain is not distinct and not plain.equals(distinct)
+                self._add_kinds(physical.kinds(plain))
             return
         counted = pc.value_counts(column.drop_null() if column.null_count else column)
         distinct, counts = counted.field("values"), counted.field("counts")
@@ -191,6 +205,7 @@ class FieldAnalysis:
         self.numbers.merge(other.numbers)
         self.values.merge(other.values)
         self.tokens.merge(other.tokens)  # type: ignore[arg-type]
+        self.marked |= other.marked
         self._add_kinds(other.kinds)
 
     @property
@@ -268,12 +283,14 @@ class Analysis:
         problems: Faults in records.
         failures: Errors that ended the reading of a file.
         logical: Of string fields, once they are settled.
+        misread: Those that are then numbers, and were read without the marks they have.
 
     Args:
         every_token: String fields whose distinct texts are all counted; the others are counted
             in bounded memory. None counts all of all.
         ranking: What vocabularies are ranked by besides counts.
         slices: Fields whose every value gets a split of its own; see `slice_name`.
+        marks: How the files write numbers in texts.
     """
 
     def __init__(
@@ -281,15 +298,18 @@ class Analysis:
         every_token: Collection[str] | None = None,
         ranking: Ranking | None = None,
         slices: Sequence[str] = (),
+        marks: Marks = Marks(),  # noqa: B008 - it is frozen
     ) -> None:
         self._every_token = every_token
         self._slices = tuple(slices)
         self._ranking = ranking
+        self._marks = marks
         self.splits: dict[str, SplitAnalysis] = {}
         self.files: dict[str, FileAnalysis] = {}
         self.problems = Problems()
         self.failures: list[tuple[str, str, str]] = []
         self.logical: dict[str, Logical] = {}
+        self.misread: dict[str, Logical] = {}
 
     def add(self, chunk: Chunk) -> None:
         """Adds the rows of a chunk."""
@@ -311,7 +331,9 @@ class Analysis:
                 every = self._every_token is None or field.name in self._every_token
                 several = pa.types.is_list(field.type)
                 kind = _KINDS[field.type.value_type if several else field.type]
-                split.fields[field.name] = FieldAnalysis(kind, several=several, every_token=every)
+                split.fields[field.name] = FieldAnalysis(
+                    kind, several=several, every_token=every, marks=self._marks
+                )
             split.fields[field.name].add(column)
 
     def _add_slices(self, name: str, field: str, rows: SplitRows) -> None:
@@ -371,6 +393,8 @@ class Analysis:
         for split in self.splits.values():
             for name in found.keys() & split.fields.keys():
                 split.fields[name].write_as(found[name])
+                if split.fields[name].marked and found[name] is not Logical.TEXT:
+                    self.misread[name] = found[name]
         self.logical = {**found, **{name: known[name] for name in known.keys() & kinds.keys()}}
 
     def raise_if_faulty(self) -> None:
@@ -420,6 +444,7 @@ class Analysis:
                         "low": field.low.hex(),
                         "high": field.high.hex(),
                         "kinds": sorted(field.kinds),
+                        "marked": field.marked,
                         "bounded": field.tokens.to_json()
                         if isinstance(field.tokens, BoundedTokenCounts)
                         else None,
@@ -496,6 +521,7 @@ class Analysis:
             field.numbers = ExactSums.from_json(entry["numbers"])
             field.low, field.high = float.fromhex(entry["low"]), float.fromhex(entry["high"])
             field.kinds = frozenset(Logical(kind) for kind in entry["kinds"])
+            field.marked = entry["marked"]
             rows = table.slice(int(ends[i]), int(ends[i + 1] - ends[i]))
             if entry["type"] == "string" and entry["bounded"] is not None:
                 field.tokens = BoundedTokenCounts.from_table(

@@ -31,8 +31,22 @@ def analyse(
 
     Faults in the data are in the result, not raised: see `Analysis.raise_if_faulty`. With a
     `cache` directory, files whose analysis it holds are not parsed. What the texts of a field are
-    is settled, over all files, and they are counted as such.
+    is settled, over all files, and they are counted as such. Which split, slice or sample a row is
+    in may hang on it; so where texts turn out to be numbers with marks that Python does not write,
+    the files are read once more.
     """
+    analysis = _settled(inputs, source, runner_options, cache)
+    if analysis.misread:
+        return _settled(inputs, source.resolved(analysis.misread), runner_options, cache)
+    return analysis
+
+
+def _settled(
+    inputs: Sequence[files.InputFile],
+    source: records.Source,
+    runner_options: Sequence[str],
+    cache: str | None,
+) -> Analysis:
     analysis = _merged(inputs, source, runner_options, cache)
     made = {field.name: Logical.TEXT for field in source.outputs.fields}
     analysis.settle({**made, **source.logical})
@@ -120,7 +134,7 @@ class AnalyseFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
 
 def analyse_file(file: files.InputFile, source: records.Source) -> Analysis:
     """Returns the analysis of one file; errors are in it, not raised."""
-    analysis = Analysis(source.every_token, Ranking.of(source), source.slices)
+    analysis = Analysis(source.every_token, Ranking.of(source), source.slices, source.layout.marks)
     summary = ReadSummary()
     try:
         for chunk in records.read(file, source, summary):

@@ -21,7 +21,7 @@ from transforms.reading import readers
 from transforms.reading.files import InputFile
 from transforms.reading.records import Source
 
-VERSION = 5
+VERSION = 6
 """Changes with the meaning of an analysis, and makes all keys new."""
 
 

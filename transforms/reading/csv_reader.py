@@ -611,7 +611,8 @@ def infer_types(
         at = header.index(name)
         texts = [r[at].strip(" \t") for r in sample if len(r) == len(header)]
         texts = [t for t in texts if t and t not in layout.missing]
-        found[name] = values.narrowest(pa.array(texts, pa.string())) if texts else "string"
+        plain = layout.marks.plain(pa.array(texts, pa.string()))
+        found[name] = values.narrowest(plain) if texts else "string"
     return found
 
 

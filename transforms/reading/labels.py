@@ -24,7 +24,7 @@ def fields(label: config.Label) -> dict[str, Field]:
         return {}
     limits: dict[str, Any] = {"type": "float"}
     if label.class_names is not None:
-        limits = {"type": "string", "logical": Logical.TEXT}  # classes have names of their own
+        limits = {"type": "string", "logical": Logical.TEXT, "classes": True}
     elif label.kind != "number":
         limits = {
             "type": "int",

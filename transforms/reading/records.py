@@ -256,7 +256,8 @@ def _fields(
             fields[name] = Field(name=name, type=kind)
     classes = [str(label.field) for label in part.heads.values() if label.values is not None]
     for name in {*part.data.as_written, *classes} & fields.keys():
-        fields[name] = dataclasses.replace(fields[name], logical=Logical.TEXT)
+        named = name in classes
+        fields[name] = dataclasses.replace(fields[name], logical=Logical.TEXT, classes=named)
     for name, declared in part.data.fields.items():
         separator = declared.separator or ""
         fields[name] = dataclasses.replace(fields[name], several=True, separator=separator)

@@ -26,14 +26,13 @@ from estimator_lib.core.values import Logical
 from transforms.reading import numbers, values
 from transforms.reading.files import InputFile
 from transforms.reading.lists import Lists
+from transforms.reading.marks import NO_NUMBER, Marks
 from transforms.reading.numbers import Array, Faults
 from transforms.reading.problems import SHOWN, Problem, Problems
 
 QUARANTINED = 100_000
 """Faults that are listed at most where records at fault are left out."""
 
-_NO_NUMBER = "\ue000"
-"""Before a text that is no number, though it looks like one."""
 ARROW_TYPES = {"string": pa.string(), "int": pa.int64(), "float": pa.float64()}
 TEXTS = pa.dictionary(pa.int32(), pa.string())
 """Of a column of texts: each is held, looked at and written once."""
@@ -57,9 +56,12 @@ class Field:
         values: The texts it may have; None allows any.
         required: Whether every record must have a value.
         logical: Of a string field, what its values are, once that is known: they are written in
-            their canonical form. `TEXT` leaves them as they are; so does None.
+            their canonical form, which numbers have without the marks of the file. `TEXT` leaves
+            them as they are; so does None.
         dates: Of a string field, whether its texts must be dates or timestamps.
         unit: How texts of a number are written that have a unit.
+        classes: Whether its texts are names of classes: where a comma is the decimal mark, the
+            class 1 may be written 1,0.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Field:
     logical: Logical | None = None
     dates: bool = False
     unit: Unit | None = None
+    classes: bool = False
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -133,6 +136,11 @@ class Layout:
             for field in self.fields
         )
         return dataclasses.replace(self, fields=fields)
+
+    @property
+    def marks(self) -> Marks:
+        """How numbers are written in texts."""
+        return Marks(decimal=self.decimal, thousands=self.thousands)
 
     @property
     def units(self) -> dict[str, Unit]:
@@ -275,8 +283,7 @@ def typed_rows(
     texts = {}
     for name in layout.texts:
         field = known.get(name, Field(name=name, type="string"))
-        text = _as_text(tokens.plain(columns[name], number=False), field)
-        missing = tokens.among(text)
+        text, missing = tokens.read(columns[name], field)
         texts[name] = pc.if_else(missing, pa.scalar("", pa.string()), text).fill_null("")
     batch = pa.RecordBatch.from_pydict(typed)
     whole = Rows(batch=batch, texts=texts, problems=problems, line_of=line_of, where=where)
@@ -369,8 +376,7 @@ class _Tokens:
     missing_or_empty: pa.Array
     narrow: pa.Array
     numbers: pa.Array
-    decimal: str
-    thousands: str
+    marks: Marks
 
     @classmethod
     def of(cls, layout: Layout) -> _Tokens:
@@ -385,41 +391,30 @@ class _Tokens:
                 pa.string(),
             ),
             numbers=pa.array([float(n) for n in known if n is not None], pa.float64()),
-            decimal=layout.decimal,
-            thousands=layout.thousands,
+            marks=layout.marks,
         )
 
-    def plain(self, column: pa.Array, *, number: bool) -> pa.Array:
-        """Texts with their numbers as Python writes them.
+    def read(self, column: pa.Array, field: Field) -> tuple[pa.Array, pa.Array]:
+        """The texts of a column as the field's type has them, and which of them are missing.
 
         Args:
-            column: Of any type; only texts are written in a way of their own.
-            number: Whether they must be numbers: 1.5 is none where fractions follow a comma.
+            column: Of any type; only in texts may numbers have marks of their own.
+            field: Its type; where that is open, texts stay as they are written.
         """
-        if not pa.types.is_string(column.type) or (self.decimal, self.thousands) == (".", ""):
-            return column
-        point, between = re.escape(self.decimal), re.escape(self.thousands)
-        first = "[0-9]" if number else "[1-9]"  # a text 007,5 is none
-        whole = f"0|{first}[0-9]*"
-        if between:
-            whole += rf"|{first}[0-9]{{0,2}}(?:{between}[0-9]{{3}})+"
-        sign = "[+-]?" if number else "-?"
-        pattern = rf"^{sign}(?:(?:{whole})(?:{point}[0-9]*)?|{point}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
-        bare = pc.replace_substring(column, self.thousands, "") if self.thousands else column
-        written = pc.replace_substring(bare, self.decimal, ".")
-        other = column
-        if number:
-            marked = pc.binary_join_element_wise(pa.scalar(_NO_NUMBER), column, "")
-            looks = pc.match_substring_regex(column, r"^[ \t]*[+-]?[.0-9]")
-            other = pc.if_else(looks, marked, column)
-        return pc.if_else(pc.match_substring_regex(column, pattern), written, other)
+        own = pa.types.is_string(column.type) or column.type == TEXTS
+        marks = self.marks if own else Marks()
+        if pa.types.is_list(column.type):
+            written = _joined(column, field, self.marks)
+            return written, self._among(written, marks)
+        written = values.texts(column)
+        return _as_text(written, field, marks), self._among(written, marks)
 
-    def among(self, text: pa.Array) -> pa.Array:
+    def _among(self, text: pa.Array, marks: Marks) -> pa.Array:
         """Which texts of a string field are missing."""
         missing = pc.is_in(text, value_set=self.missing_or_empty)
         if not len(self.narrow):
             return missing
-        alike = pc.is_in(values.canonical(text, None), value_set=self.narrow)
+        alike = pc.is_in(values.canonical(marks.plain(text), None), value_set=self.narrow)
         return pc.or_(missing, alike)
 
     def without(self, numbers: pa.Array) -> pa.Array:
@@ -438,7 +433,7 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, F
     if pa.types.is_string(column.type):
         missing = pc.is_in(column, value_set=tokens.missing)
         text = pc.if_else(missing, pa.scalar(None), column)
-        plain = tokens.plain(text, number=True) if field.unit is None else _bare(text, field.unit)
+        plain = tokens.marks.numbers(text) if field.unit is None else _bare(text, field.unit)
         found, faults = numbers.parsed(plain, target)
     else:
         found, faults = numbers.converted(column, target)
@@ -454,7 +449,7 @@ def _typed(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, F
 
 def _bare(text: pa.Array, unit: Unit) -> pa.Array:
     """Numbers without their unit, as Python writes them; another text is marked as no number."""
-    found = pc.binary_join_element_wise(pa.scalar(_NO_NUMBER), text, "")
+    found = pc.binary_join_element_wise(pa.scalar(NO_NUMBER), text, "")
     for pattern, rewrite in unit.rewrites:
         plain = pc.replace_substring_regex(text, pattern, rewrite)
         for mark, written in ((unit.thousands, ""), (unit.decimal, ".")):
@@ -467,13 +462,13 @@ def _texts(field: Field, column: pa.Array, tokens: _Tokens) -> tuple[pa.Array, F
     """The texts of a column, each looked at once; with the rows whose text is not in the domain."""
     given = column.type == TEXTS  # in which a text may be there twice
     encoded = column if given else column.dictionary_encode()
-    text = _as_text(tokens.plain(encoded.dictionary, number=False), field)
-    missing = tokens.among(text)
+    text, missing = tokens.read(encoded.dictionary, field)
     if pc.any(missing).as_py():
         text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
     wrong: dict[str, Array] = {}
     if field.values is not None:
-        wrong["domain"] = _outside(text, field.values)
+        settled = field.logical is not None or not pa.types.is_string(encoded.dictionary.type)
+        wrong["domain"] = _outside(text, field.values, Marks() if settled else tokens.marks)
     if field.dates:
         wrong["date"] = np.isnan(values.seconds(text)) & ~_nulls(text)
     faults = [(why, _rows_of(encoded, among)) for why, among in wrong.items() if among.any()]
@@ -490,12 +485,14 @@ def _rows_of(encoded: pa.DictionaryArray, among: Array) -> Array:
     return np.flatnonzero(marked.to_numpy(zero_copy_only=False))
 
 
-def _outside(text: pa.Array, domain: Sequence[str]) -> Array:
+def _outside(text: pa.Array, domain: Sequence[str], marks: Marks) -> Array:
     """Which texts are not in the domain, whatever they are written as."""
     listed = pa.array([*domain, None], pa.string())
     known = pc.is_in(text, value_set=listed)
     if not pc.all(known, min_count=0).as_py():
-        alike = pc.is_in(values.canonical(text, None), value_set=values.canonical(listed, None))
+        alike = pc.is_in(
+            values.canonical(marks.plain(text), None), value_set=values.canonical(listed, None)
+        )
         known = pc.or_(known, alike)
     return np.logical_not(known.to_numpy(zero_copy_only=False))
 
@@ -527,15 +524,20 @@ def _without(rows: Rows, bad: Array) -> Rows:
     )
 
 
-def _as_text(column: pa.Array, field: Field) -> pa.Array:
-    """Texts of a column, as the field's logical type has them; several are joined."""
-    if pa.types.is_list(column.type):
-        lists = Lists.of(column)
-        texts = lists.holding(_as_text(lists.values, field).fill_null("")).to_arrow()
-        return pc.binary_join(texts, field.separator or " ")
-    text = values.texts(column)
+def _joined(column: pa.Array, field: Field, marks: Marks) -> pa.Array:
+    """The several texts of each row as one."""
+    lists = Lists.of(column)
+    own = marks if pa.types.is_string(lists.values.type) else Marks()
+    texts = _as_text(values.texts(lists.values), field, own).fill_null("")
+    return pc.binary_join(lists.holding(texts).to_arrow(), field.separator or " ")
+
+
+def _as_text(text: pa.Array, field: Field, marks: Marks) -> pa.Array:
+    """Texts as the field's logical type has them."""
+    if field.classes:
+        return marks.class_names(text)
     logical = field.logical if field.type == "string" else Logical.REAL
-    return text if logical is None else values.canonical(text, logical)
+    return text if logical is None else marks.canonical(text, logical)
 
 
 def stored_rows(

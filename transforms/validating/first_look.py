@@ -100,7 +100,7 @@ def _named(
         **part.data.dialect,
         missing=tuple(part.data.missing),
         encoding=part.data.encoding,
-        fields=(Field(name=str(label.field), type="string"),),
+        fields=(Field(name=str(label.field), type="string", classes=True),),
         quarantine=True,
     )
     numbers = set(labels.digits(label.classes))

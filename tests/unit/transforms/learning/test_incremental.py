@@ -93,5 +93,5 @@ def test_damaged_or_faulty_analyses_are_not_used(setting):
 
 def test_key_depends_on_content_and_reading_only(setting):
     setting.analyse([shard(1)])
-    assert incremental.VERSION == 5
+    assert incremental.VERSION == 6
     assert all(len(p.stem) == 64 for p in setting.root.glob("cache/*.arrow"))

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, SchemaError
+from estimator_lib.core.values import Logical
 from transforms.reading import csv_reader
 from transforms.reading.csv_reader import Field, Layout
 from transforms.reading.files import InputFile
@@ -355,14 +356,41 @@ def test_numbers_are_read_as_the_dialect_writes_them(
     tmp_path, decimal, thousands, written, expected
 ):
     dialect = {"delimiter": ";" if decimal == "," else ",", "decimal": decimal}
-    given = dataclasses.replace(
-        layout(NUMBER, Field(name="b", type="string")), thousands=thousands, **dialect
-    )
+    text = Field(name="b", type="string", logical=Logical.REAL)
+    given = dataclasses.replace(layout(NUMBER, text), thousands=thousands, **dialect)
     content = f"a{given.delimiter}b\n{written}{given.delimiter}{written}\n"
     columns = good(tmp_path, content, given)
     assert columns["a"] == [expected]
     if written != "true":
         assert float(columns["b"][0]) == expected
+
+
+@pytest.mark.parametrize("logical", [None, Logical.TEXT])
+def test_text_stays_as_it_is_written_whatever_the_marks(tmp_path, logical):
+    text = Field(name="b", type="string", logical=logical)
+    given = dataclasses.replace(layout(NUMBER, text), delimiter=";", decimal=",", thousands=".")
+    content = "a;b\n1,5;0,\n1;1.234\n1;1,5\n1;1.50\n"
+    columns = good(tmp_path, content, dataclasses.replace(given, texts=("b",)))
+    assert columns["b"] == ["0,", "1.234", "1,5", "1.50"]
+
+
+def test_number_of_another_dialect_stays_a_text_among_numbers(tmp_path):
+    text = Field(name="b", type="string", logical=Logical.REAL)
+    given = dataclasses.replace(layout(NUMBER, text), delimiter=";", decimal=",")
+    assert good(tmp_path, "a;b\n1;1,50\n1;1.50\n", given)["b"] == ["1.5", "1.50"]
+
+
+def test_missing_number_is_missing_in_the_marks_of_the_file(tmp_path):
+    text = Field(name="b", type="string")
+    given = dataclasses.replace(layout(NUMBER, text, missing=("-1",)), delimiter=";", decimal=",")
+    assert good(tmp_path, "a;b\n1;-1,0\n1;-1.0\n", given)["b"] == [None, "-1.0"]
+
+
+def test_types_are_inferred_by_the_marks(tmp_path):
+    given = dataclasses.replace(layout(), delimiter=";", decimal=",")
+    (tmp_path / "x.csv").write_text("a;b\n1,5;1.5\n")
+    file = InputFile(name="x.csv", path=str(tmp_path / "x.csv"))
+    assert csv_reader.infer_types(file, ["a", "b"], given) == {"a": "float", "b": "string"}
 
 
 @pytest.mark.parametrize("written", ["1.5", "1.5,5", "1,2,3"])
