@@ -30,6 +30,7 @@ from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical, narrow
 from estimator_lib.export.saved_model import load_model
 from estimator_lib.export.serving_inputs import raw_transform
+from transforms import dataset
 from transforms.applying import raw_rows
 from transforms.reading import readers
 from transforms.reading.files import InputFile
@@ -478,6 +479,40 @@ def test_marks_of_numbers_mean_nothing_in_texts(tmp_path):
         found.append(shown([made[part] for part in ("examples", "columns", "statistics")]))
         assert made["metadata"]["types"] == {"k": "text", "v": "real", "t": "text"}
     assert found[0] == found[1]
+
+
+def test_slices_of_numbers_have_one_name_whatever_their_marks(tmp_path):
+    numbers = [1.5, 1234.5, 0.25, 1.5]
+    (tmp_path / "a.parquet").write_bytes(parquet(pa.table({"v": numbers, "k": ["0,", "x"] * 2})))
+    written = [f"{number:_}".replace(".", ",").replace("_", ".") for number in numbers]
+    lines = [f"{v};{k}\n" for v, k in zip(written, ["0,", "x"] * 2, strict=True)]
+    (tmp_path / "a.csv").write_text("".join(["v;k\n", *lines]))
+    found = []
+    for name, said in (
+        ("a.parquet", None),
+        ("a.csv", {"delimiter": ";", "decimal": ",", "thousands": "."}),
+    ):
+        given = {"types": {"v": "string", "k": "string"}, "slices": ["v", "k"], "csv": said}
+        proto, _ = dataset.compute(dataset.find([name], base_dir=str(tmp_path), **given))
+        found.append(sorted(str(one) for one in proto.datasets))
+        assert "v=1234.5" in [one.name for one in proto.datasets]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("classes", [2, ["1", "2"]])
+def test_classes_have_one_name_whatever_the_marks(tmp_path, classes):
+    lines = [f"{at / 4};{1 + at % 2},0\n".replace(".", ",") for at in range(20)]
+    text = "".join(["x;y\n", *lines])
+    job = Job(
+        root=tmp_path,
+        files={"train": [text], "eval": [text]},
+        columns={"x": {"kind": "numeric"}},
+        label={"field": "y", "classes": classes},
+        data={"delimiter": ";", "decimal": ","},
+    )
+    job.run()
+    assert job.metadata()["label"]["classes"] == ["1", "2"]
+    assert job.metadata()["splits"]["train"]["rows"] == 20
 
 
 def shown(value):

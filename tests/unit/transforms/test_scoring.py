@@ -115,4 +115,4 @@ def test_prices_are_read_in_the_marks_of_the_file(tmp_path, said, text):
         part, tmp_path / "model", lambda _: Priced(), str(tmp_path), tmp_path / "out",
         runner_options=(),
     )  # fmt: skip
-    assert scoring.joined(tmp_path / "out", "csv").decode().split() == ["twice", "2469.0"]
+    assert scoring.join(tmp_path / "out", "csv").decode().split() == ["twice", "2469.0"]

@@ -370,8 +370,10 @@ def test_text_stays_as_it_is_written_whatever_the_marks(tmp_path, logical):
     text = Field(name="b", type="string", logical=logical)
     given = dataclasses.replace(layout(NUMBER, text), delimiter=";", decimal=",", thousands=".")
     content = "a;b\n1,5;0,\n1;1.234\n1;1,5\n1;1.50\n"
-    columns = good(tmp_path, content, dataclasses.replace(given, texts=("b",)))
-    assert columns["b"] == ["0,", "1.234", "1,5", "1.50"]
+    assert good(tmp_path, content, given)["b"] == ["0,", "1.234", "1,5", "1.50"]
+    kept = dataclasses.replace(given, texts=("b",))
+    (rows,) = csv_reader.read_rows(InputFile(name="x.csv", path=str(tmp_path / "x.csv")), kept)
+    assert rows.texts["b"].to_pylist() == ["0,", "1.234", "1,5", "1.50"]
 
 
 def test_number_of_another_dialect_stays_a_text_among_numbers(tmp_path):
