@@ -140,6 +140,7 @@ def explain_errors(input_fn: InputFn) -> Iterator[None]:
         values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
         raise BadValueError(
             f"{checked[2]} {values} in a batch of {name}. Correct the values, or leave them out.",
+            reason=Reason.LABEL_OUT_OF_RANGE if checked[1] else Reason.INVALID_VALUE,
         ) from None
     except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
         raise TrainingError(

@@ -186,6 +186,9 @@ def raise_for_errors(anomalies: anomalies_pb2.Anomalies, *, what: str = "data") 
         raise SchemaError(
             f"The {what} does not follow its schema in {len(errors)} places:\n{table}\n"
             "Correct the data, or edit the schema if the change is meant.",
+            reason=Reason.TYPE_MISMATCH
+            if any("type" in line for line in errors)
+            else Reason.DISAGREEMENT,
         )
 
 
