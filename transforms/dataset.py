@@ -113,13 +113,7 @@ def find(
     texts = {n: kind for n, kind in texts.items() if n in names and n not in given}
     given |= dict.fromkeys(texts, "string")
     separators = dict(lists or {})
-    for field, kind in {**dict.fromkeys(separators, "string"), **given}.items():
-        if field not in names or kind not in ("string", "int", "float"):
-            raise ConfigError(
-                f"Type {kind!r} of field {field!r} cannot be used: expected a field of "
-                f"{inputs[0].name} and string, int or float.{did_you_mean(field, names)}",
-                reason=Reason.UNKNOWN_NAME,
-            )
+    _check_types({**dict.fromkeys(separators, "string"), **given}, names, inputs[0].name)
     if name == "csv":
         inferred = _narrowest_types(inputs, [n for n in names if n not in given], layout)
         inferred |= dict.fromkeys([n for n in separators if n not in given], "string")
@@ -146,6 +140,17 @@ def find(
         )
     ).raise_if_any()
     return Dataset(inputs=tuple(inputs), layout=layout, slices=tuple(slices))
+
+
+def _check_types(given: Mapping[str, str], names: Sequence[str], file: str) -> None:
+    """Raises ConfigError for a type that is none, or of no field of the file."""
+    for field, kind in given.items():
+        if field not in names or kind not in ("string", "int", "float"):
+            raise ConfigError(
+                f"Type {kind!r} of field {field!r} cannot be used: expected a field of "
+                f"{file} and string, int or float.{did_you_mean(field, names)}",
+                reason=Reason.UNKNOWN_NAME,
+            )
 
 
 def _known(encoding: str) -> str:

@@ -86,8 +86,10 @@ def step() -> Iterator[None]:
 def _end_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM an error that asks to run again; a second one ends the process at once.
 
-    Training notes it itself, and saves first.
+    Training notes it itself, and saves first. A library that the error is raised into may swallow
+    it, or make another of it (as TensorFlow does while it traces): the step ends with it anyway.
     """
+    asked: list[PipelineError] = []
 
     def leave(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -96,6 +98,7 @@ def _end_on_sigterm() -> Iterator[None]:
             reason=Reason.INTERRUPTED,
         )
         error.retryable = True
+        asked.append(error)
         raise error
 
     if threading.current_thread() is not threading.main_thread():
@@ -104,6 +107,13 @@ def _end_on_sigterm() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
+    except Exception as error:
+        if asked and error is not asked[0]:
+            raise asked[0] from error
+        raise
+    else:
+        if asked:
+            raise asked[0]
     finally:
         signal.signal(signal.SIGTERM, before)
 

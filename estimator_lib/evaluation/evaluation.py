@@ -8,6 +8,7 @@ and differences to it are drawn together with this model's.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -117,8 +118,7 @@ def evaluate(
         grouping.field: models.slices(at, grouping, wanted, replicates, bounded)
         for at, grouping in enumerate(groupings)
     }
-    everything = [part for found in parts.values() for part in found]
-    checks = gate.check(overall, everything, comparison, wanted)
+    checks = gate.check(overall, list(itertools.chain(*parts.values())), comparison, wanted)
     verdict, reasons = gate.decide(checks, comparison, wanted)
     listed, sliced = _shown(groupings, parts, checks, wanted)
     return Evaluation(

@@ -164,7 +164,7 @@ def test_training_saves_before_it_ends(tmp_path):
     assert made.get_variable_value("global_step") == 3
 
 
-@pytest.mark.parametrize(("phase", "times"), zip(STEPS, [1, 2] * 3, strict=True))
+@pytest.mark.parametrize(("phase", "times"), list(zip(STEPS, [1, 2] * 3, strict=True)))
 def test_step_asked_to_end_at_any_call_leaves_whole_things_and_its_rerun_is_equal(
     phases, phase, times
 ):
@@ -248,7 +248,12 @@ ASKED = [
     ("preprocess", "client"), ("preprocess", "step"), ("train", "both"), ("train", "client twice"),
     ("train", "client"), ("evaluate", "step"), ("export", "client"), ("export", "both"),
 ]  # fmt: skip
-CODES = {"client": {130}, "client twice": {130}, "step": {75}, "both": {130, 75}}
+CODES = {
+    "client": {130},
+    "client twice": {130, -signal.SIGTERM},  # the second may meet a process that is leaving
+    "step": {75},
+    "both": {130, 75},
+}
 
 
 @pytest.mark.timeout(900)

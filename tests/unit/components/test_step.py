@@ -1,7 +1,9 @@
 """What every step does around its body: tries again what may pass, and says what ended it."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 import types
@@ -139,3 +141,29 @@ def test_a_uri_for_a_local_path_is_refused_wherever_the_specification_came_from(
     said = capsys.readouterr().out
     assert f"error: {name} is invalid: expected a path in the pod" in said
     assert "gs://b/it" in said
+
+
+@contextlib.contextmanager
+def swallowing():
+    with contextlib.suppress(Exception):
+        yield
+
+
+@contextlib.contextmanager
+def translating():
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError("in user code") from error
+
+
+@pytest.mark.parametrize("library", [swallowing, translating])
+def test_a_step_asked_to_end_ends_so_whatever_a_library_makes_of_it(runs, capsys, library):
+    def run():
+        with library():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        runs(run)
+    assert caught.value.code == 75
+    assert "SIGTERM" in capsys.readouterr().out
