@@ -274,4 +274,5 @@ def test_run_asked_to_end_by_its_client_or_its_step_goes_on_to_one_whole_version
     assert code == 0, (ended, complained)
     serving = tmp_path / "serving"
     assert [retention.damage(serving / str(v)) for v in retention.versions(serving)] == [None]
-    assert phases.left_over(tmp_path) == []
+    # A step that was asked twice ended at once: its mark of an owner may stay, nothing else.
+    assert [f for f in phases.left_over(tmp_path) if not str(f).endswith(".owner")] == []
