@@ -21,6 +21,7 @@ from estimator_lib.export.receivers import (
     SupervisedInputReceiver,
     TensorServingInputReceiver,
 )
+from estimator_lib.features.missing import is_missing
 from estimator_lib.protocols import Features
 
 _SHAPED = (tf.TensorSpec, tf.Tensor, tf.Variable, tf.SparseTensor, tf.RaggedTensor)
@@ -197,13 +198,7 @@ def _parsed_as(kind: str) -> Any:
 
 def _without_ends(values: tf.Tensor) -> tf.SparseTensor:
     """Returns the positions of a matrix up to the last value of each row."""
-    if values.dtype == tf.string:
-        present = values != ""
-    elif values.dtype.is_floating:
-        present = ~tf.math.is_nan(values)
-    else:
-        present = values != MISSING_INT
-    ends = tf.where(present, tf.range(1, tf.shape(values)[1] + 1), 0)
+    ends = tf.where(is_missing(values), 0, tf.range(1, tf.shape(values)[1] + 1))
     lengths = tf.maximum(tf.reduce_max(ends, 1), 0)
     at = tf.where(tf.sequence_mask(lengths, tf.shape(values)[1]))
     return tf.SparseTensor(at, tf.gather_nd(values, at), tf.shape(values, tf.int64))

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError, did_you_mean
+from estimator_lib.features.missing import is_missing
 
 Ids = tuple[tf.Tensor, tf.Tensor]
 """Ids and, for each, whether there was a value: int64 and bool, `[batch]` or `[batch, n]`."""
@@ -210,17 +211,6 @@ def listed(values: tf.Tensor) -> tf.Tensor:
     rest = values.shape[1:].num_elements()  # known or not, also where there are no rows
     rest = tf.reduce_prod(tf.shape(values)[1:]) if rest is None else rest
     return tf.reshape(values, (tf.shape(values)[0], rest))
-
-
-def is_missing(values: tf.Tensor) -> tf.Tensor:
-    """Says where a field has no value, bool of its shape."""
-    if values.dtype == tf.string:
-        return tf.equal(values, "")
-    if values.dtype.is_floating:
-        return tf.math.is_nan(values)
-    if values.dtype == tf.int64:
-        return tf.equal(values, fc.MISSING_INT)
-    return tf.zeros_like(values, tf.bool)
 
 
 def _missing_value(dtype: tf.DType) -> str | float:

@@ -15,6 +15,7 @@ import tensorflow as tf
 from estimator_lib.core import columns as fc
 from estimator_lib.features import _lowering as lowering
 from estimator_lib.features._lowering import Batch, Ids
+from estimator_lib.features.missing import is_missing
 from estimator_lib.features.upstream import FedCrossedColumn
 
 _CROSS_HASH_KEY = 0xDECAFCAFFE
@@ -27,10 +28,10 @@ _Leaf = str | fc.CategoricalColumn
 def _hashed(column: fc.HashedColumn, batch: Batch) -> Ids:
     if column.dtype == "string":
         text = values = batch.texts(column, column.key)
-        present = tf.logical_not(lowering.is_missing(values))
+        present = tf.logical_not(is_missing(values))
     else:
         values = batch.integers(column, column.key)
-        present = tf.logical_not(lowering.is_missing(values)) & (values != -1)
+        present = tf.logical_not(is_missing(values)) & (values != -1)
         text = tf.strings.as_string(values)
     return tf.strings.to_hash_bucket_fast(text, column.hash_bucket_size), present
 
@@ -75,7 +76,7 @@ def _cross_part(column: fc.CrossedColumn, key: _Leaf, batch: Batch) -> Ids:
         values = tf.cast(values, tf.int64)
     if isinstance(column, FedCrossedColumn) and _is_fed_dense(key, batch):
         return values, tf.ones_like(values, tf.bool)
-    return values, tf.logical_not(lowering.is_missing(values))
+    return values, tf.logical_not(is_missing(values))
 
 
 def _is_fed_dense(key: _Leaf, batch: Batch) -> bool:

@@ -11,12 +11,13 @@ from estimator_lib import variables
 from estimator_lib.core import columns as fc
 from estimator_lib.features import _lowering as lowering
 from estimator_lib.features._lowering import Batch, Features, Ids
+from estimator_lib.features.missing import is_missing
 
 
 @lowering.ids.register
 def _ids(column: fc.IdentityColumn, batch: Batch) -> Ids:
     values = batch.integers(column, column.key)
-    present = tf.logical_not(lowering.is_missing(values)) & (values != -1)
+    present = tf.logical_not(is_missing(values)) & (values != -1)
     inside = (values >= 0) & (values < column.buckets)
     if column.default_value is not None:
         return tf.where(inside, values, column.default_value), present

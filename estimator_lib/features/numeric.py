@@ -15,6 +15,7 @@ from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, Reason, SchemaError
 from estimator_lib.features import _lowering as lowering
 from estimator_lib.features._lowering import Batch, Features, Part, Spec
+from estimator_lib.features.missing import is_missing
 
 _WIDE = 1e37
 
@@ -52,7 +53,7 @@ def number(column: fc.NumericColumn, batch: Batch) -> tf.Tensor:
 
 @lowering.feature.register
 def _missing(column: fc.MissingIndicatorColumn, batch: Batch) -> tf.Tensor:
-    missing = lowering.is_missing(batch.field(column, column.key))
+    missing = is_missing(batch.field(column, column.key))
     several = tf.range(1, tf.rank(missing))
     return tf.cast(tf.reduce_all(missing, several), tf.float32)
 

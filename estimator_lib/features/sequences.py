@@ -20,6 +20,7 @@ from estimator_lib.features import _lowering as lowering
 from estimator_lib.features import dense, lookup
 from estimator_lib.features._lowering import Batch, Features, Spec
 from estimator_lib.features.embeddings import embedding_table
+from estimator_lib.features.missing import is_missing
 from estimator_lib.features.numeric import normalized
 
 LAYER_SCOPE = "sequence_features"
@@ -140,10 +141,8 @@ def _length(values: tf.Tensor | tf.SparseTensor | tf.RaggedTensor) -> tf.Tensor:
         return tf.maximum(ends, 0)  # the maximum of none is the smallest integer
     values = tf.convert_to_tensor(values)
     values = tf.reshape(values, (tf.shape(values)[0], tf.reduce_prod(tf.shape(values)[1:])))
-    present = tf.not_equal(values, "") if values.dtype == tf.string else None
-    if values.dtype.is_floating:
-        present = ~tf.math.is_nan(values)
-    elif present is None:
-        present = (values != tf.cast(fc.MISSING_INT, values.dtype)) & (values != -1)
+    present = tf.logical_not(is_missing(values))
+    if values.dtype.is_integer:  # an id of -1 is none
+        present &= tf.not_equal(values, tf.constant(-1, values.dtype))
     ends = tf.range(1, tf.shape(values, tf.int64)[1] + 1)
     return tf.maximum(tf.reduce_max(tf.where(present, ends, 0), 1), 0)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from estimator_lib.core import columns as fc
 from estimator_lib.features import _lowering as lowering
 from estimator_lib.features._lowering import Batch, Ids
+from estimator_lib.features.missing import is_missing
 
 
 @lowering.prepared.register
@@ -27,7 +28,7 @@ def _ids(column: fc.VocabularyColumn, batch: Batch) -> Ids:
     typed = batch.texts if column.dtype == "string" else batch.integers
     values = typed(column, column.key)
     found = batch.prepared[column.name].lookup(values)
-    present = tf.logical_not(lowering.is_missing(values))
+    present = tf.logical_not(is_missing(values))
     if values.dtype == tf.int64 and -1 not in set(column.values):
         present &= values != -1
     unseen = tf.constant(column.default_value, tf.int64)

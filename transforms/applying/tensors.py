@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from estimator_lib.core.columns import MISSING_INT
+from estimator_lib.features.missing import is_missing
 from transforms.reading import records
 from transforms.reading.lists import Lists
 
@@ -43,12 +43,7 @@ def of_column(kind: str, column: pa.Array) -> Any:
 
 def as_sparse(values: tf.Tensor) -> Any:
     """Returns a tensor `[batch]` as a SparseTensor `[batch, 1]` without its missing values."""
-    if values.dtype == tf.string:
-        present = values != ""
-    elif values.dtype.is_floating:
-        present = ~tf.math.is_nan(values)
-    else:
-        present = values != MISSING_INT
+    present = tf.logical_not(is_missing(values))
     rows = tf.where(present)
     at = tf.concat([rows, tf.zeros_like(rows)], 1)
     shape = tf.stack([tf.shape(values, tf.int64)[0], 1])

@@ -49,6 +49,14 @@ def test_ragged_sparse_and_padded_input_are_alike():
         np.testing.assert_array_equal(lengths, found[0][1])
 
 
+@pytest.mark.parametrize("dtype", [tf.int32, tf.int64])
+def test_ids_in_a_matrix_end_where_the_last_one_is(dtype):
+    columns = [fc.indicator_column(fc.sequence_categorical_column_with_identity("k", 4))]
+    ids = tf.constant([[3, 0, 0], [1, -1, -1], [0, 2, -1]], dtype)
+    _, lengths = sequence_features(columns, {"k": ids})
+    np.testing.assert_array_equal(lengths, [3, 1, 2])
+
+
 def test_sequences_are_refused_where_one_value_is_expected():
     column = fc.sequence_categorical_column_with_identity("k", 3)
     with pytest.raises(ConfigError, match="is a sequence"):
