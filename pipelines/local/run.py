@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from estimator_lib.core import files, manifest, storage
 from estimator_lib.core.config import Cluster, Placement, RunConfiguration, Step
-from estimator_lib.core.errors import PipelineError, Reason
+from estimator_lib.core.errors import PipelineError, Reason, StorageError
 from estimator_lib.evaluation.configured import check_metric_names
 from estimator_lib.export import retention
 from pipelines import definitions
@@ -58,6 +58,7 @@ def run(
     judged_by = schema_files(config, base_dir)
     output = output.resolve()
     with _lease(output), contextlib.ExitStack() as running:
+        _sweep(output / "artifacts")
         logs = storage.make_directory(output / "logs")
         if steps is None:
             server = WarmSteps(logs / "steps.log", path=[str(p) for p in search])
@@ -175,10 +176,22 @@ def _lease(output: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def interruptible() -> None:
-    """Makes SIGTERM leave as Ctrl-C does: steps are stopped and clean up."""
+def _sweep(artifacts: pathlib.Path) -> None:
+    """Removes what steps of earlier runs were writing when they were killed."""
+    for step in artifacts.glob("*/*/"):
+        with contextlib.suppress(StorageError):  # it is in nobody's way
+            storage.sweep_staging(step)
 
-    def leave(*_: object) -> None:
+
+def interruptible() -> None:
+    """Makes SIGTERM leave as Ctrl-C does: steps are stopped and clean up.
+
+    Another SIGTERM changes nothing, or it might meet Python when that has let go of its handlers.
+    """
+
+    def leave(number: int, _: object) -> None:
+        if number == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, leave)

@@ -5,6 +5,8 @@ import gzip
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -124,9 +126,21 @@ def test_every_artifact_verifies_and_nothing_staged_is_left(finished):
     assert not list(output.rglob("*.attempt-*"))
 
 
+KILLED = """
+import os, sys
+from estimator_lib.core import storage
+with storage.staging(sys.argv[1], "model"):
+    os._exit(9)
+"""
+
+
 def test_same_command_again_takes_everything_from_cache(finished, project, server):
     output, first, _ = finished
+    step = next(output.glob("artifacts/*/train"))
+    subprocess.run([sys.executable, "-c", KILLED, str(step)])
+    assert list(output.rglob("*.attempt-*"))
     again, shown = execute(project, output, server)
+    assert not list(output.rglob("*.attempt-*"))  # nor what a killed step of another run left
     assert sorted(again["cached"]) == ["evaluate", "export", "preprocess", "train"]
     assert again["evaluation"] == first["evaluation"]
     assert len([line for line in shown if "from cache" in line]) == 4
