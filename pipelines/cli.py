@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = None if arguments is None else list(arguments)
     try:
-        with storage.library_errors():
+        with storage.errors_of_libraries():
             code = commands.main(words, prog_name="estimator-pipelines", standalone_mode=False)
         return int(code or 0)
     except click.exceptions.NoArgsIsHelpError as error:

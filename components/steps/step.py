@@ -48,7 +48,7 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
         retries = int(os.environ.get(environment.RETRIES, "0"))
         for attempt in range(retries):
             try:
-                with storage.library_errors():
+                with storage.errors_of_libraries():
                     return body(**inputs)
             except EstimatorLibError as error:
                 if not error.retryable or error.reason is Reason.INTERRUPTED:
@@ -71,7 +71,7 @@ def step() -> Iterator[None]:
     """
     logging.getLogger().setLevel(logging.WARNING)
     try:
-        with _end_on_sigterm(), storage.library_errors():
+        with _end_on_sigterm(), storage.errors_of_libraries():
             _use_scratch()
             yield
     except EstimatorLibError as error:

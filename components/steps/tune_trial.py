@@ -159,7 +159,7 @@ def _build(
 @contextlib.contextmanager
 def _blame(name: str, value: object) -> Iterator[None]:
     try:
-        with storage.library_errors():
+        with storage.errors_of_libraries():
             yield
     except StorageError:
         raise

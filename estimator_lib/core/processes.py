@@ -266,7 +266,7 @@ class Child:
 
 def _last_word(body: Callable[[], object]) -> dict[str, object]:
     try:
-        with storage.library_errors():
+        with storage.errors_of_libraries():
             return {"value": body()}
     except EstimatorLibError as error:
         failure = error

@@ -94,7 +94,7 @@ def storage_errors(action: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def library_errors() -> Iterator[None]:
+def errors_of_libraries() -> Iterator[None]:
     """Turns what the file system refused to a library inside the block into a StorageError.
 
     Libraries write too, such as temporary files on a disk that is full. For the ends of a program:

@@ -221,7 +221,7 @@ def _failed(saved_model_dir: str, why: str) -> ExportError:
 def main(saved_model_dir: str, rows: str, result: str) -> None:
     """What the new interpreter does."""
     try:
-        with storage.library_errors():
+        with storage.errors_of_libraries():
             _predict(saved_model_dir, rows, result)
     except EstimatorLibError as error:
         sys.stderr.write(f"{error.message}\n")

@@ -8,8 +8,8 @@ them in `python -m tests.soak failures`.
 
 Fails when any of these calls is made without `storage.storage_errors` around it, in a way that
 leaves half a file, when a StorageError of a full disk is not `retryable` or loses that on its way
-from another process, when `storage.library_errors` does not know what TensorFlow says, or when a
-step that is run again takes its own finished artifact for another's.
+from another process, when `storage.errors_of_libraries` does not know what TensorFlow says, or when
+a step that is run again takes its own finished artifact for another's.
 """
 
 import random

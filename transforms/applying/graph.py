@@ -265,6 +265,6 @@ def _asset_names(columns: Iterable[str]) -> dict[str, str]:
 
 
 def _write_vocabulary(path: str, tokens: Iterable[str | int]) -> None:
-    with storage.library_errors(), tf.io.TFRecordWriter(path, options="GZIP") as sink:
+    with storage.errors_of_libraries(), tf.io.TFRecordWriter(path, options="GZIP") as sink:
         for token in tokens:
             sink.write(str(token).encode())

@@ -136,11 +136,12 @@ class Others(Protocol):
         ...
 
 
-class ColumnSpec(Section):
+class ColumnSpec(Section, abc.ABC):
     """A column as a configuration declares it; each kind is a class below this."""
 
     kind: str
 
+    @abc.abstractmethod
     def build(self, name: str, others: Others) -> Column:
         """Returns the column.
 
@@ -151,7 +152,6 @@ class ColumnSpec(Section):
         Raises:
             ConfigError: it cannot be made of what is given.
         """
-        raise NotImplementedError
 
 
 class FieldSpec(ColumnSpec):
@@ -172,9 +172,8 @@ def kinds() -> dict[str, type[Column]]:
 
 def declarations() -> tuple[type[ColumnSpec], ...]:
     """Returns the models of all kinds of columns that a configuration declares."""
-    return tuple(
-        found for found in _declared(ColumnSpec) if "kind" in vars(found)["__annotations__"]
-    )
+    found = _declared(ColumnSpec)  # type: ignore[type-abstract]
+    return tuple(one for one in found if "kind" in vars(one)["__annotations__"])
 
 
 def _declared(base: type[C]) -> Iterator[type[C]]:
