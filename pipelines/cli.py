@@ -20,7 +20,7 @@ _COMMANDS = {
     "katib": ("compiling:katib", "write the search for arguments as a Katib Experiment"),
     "predict": ("predicting:predict", "score files of raw rows with a published model"),
     "config": ("configs:config", "check a configuration, or print its JSON Schema"),
-    "models": ("models:models", "list published models, or go back to one"),
+    "models": ("models:models", "list published models, go back to one, label and serve them"),
     "statistics": ("data:statistics", "summarise raw files"),
     "validate": ("data:validate", "judge raw files by a schema"),
     "preprocess": ("data:preprocess", "run the preprocess step alone"),

@@ -10,6 +10,8 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from components.steps import workflow
 from estimator_lib.core import config as configuration
@@ -434,3 +436,31 @@ def refused(project, server, output, said):
 def test_two_runs_cannot_share_an_output(project, server, tmp_path):
     with run._lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
         execute(project, tmp_path, server)
+
+
+def test_the_published_model_is_warmed_up_and_says_what_serves_it(finished, capsys):
+    output, _, _ = finished
+    version = output / "serving" / "1"
+    served = tf.saved_model.load(str(version))
+    asked = []
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        request = getattr(log, log.WhichOneof("log_type")).request
+        name = request.model_spec.signature_name
+        if log.HasField("predict_log"):
+            given = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+        else:
+            given = {"inputs": [e.SerializeToString() for e in request.input.example_list.examples]}
+        inputs = served.signatures[name].structured_input_signature[1]
+        answer = served.signatures[name](
+            **{key: tf.constant(value, inputs[key].dtype) for key, value in given.items()}
+        )
+        assert {value.shape[0] for value in answer.values()} == {8}
+        asked.append(name)
+    assert asked == sorted(served.signatures)
+    lineage = json.loads((version / "lineage.json").read_text())
+    assert lineage["server"]["tensorflow"] == "2.10"
+    given = ["--name", "small", "--storage-uri", "pvc://small/serving"]
+    assert cli.main(["models", "kserve", str(output / "serving"), *given]) == 0
+    assert "estimator-pipelines/tensorflow-serving: '>=2.10'" in capsys.readouterr().out
