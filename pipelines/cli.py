@@ -24,6 +24,7 @@ _COMMANDS = {
     "statistics": ("data:statistics", "summarise raw files"),
     "validate": ("data:validate", "judge raw files by a schema"),
     "preprocess": ("data:preprocess", "run the preprocess step alone"),
+    "monitor": ("monitoring:monitor", "compare requests of a served model with its training"),
     "submit": ("cluster:submit", "start a run on a cluster"),
     "schedule": ("cluster:schedule", "run a pipeline on a cluster by the clock"),
     "runs": ("cluster:runs", "look at runs on a cluster"),
