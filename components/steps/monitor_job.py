@@ -93,7 +93,7 @@ def monitor(
     *,
     model: str | pathlib.Path,
     statistics: str,
-    output: str | os.PathLike[str],
+    output: str | pathlib.Path,
     schema: str | None = None,
     max_skew: float = MAX_SKEW,
     base_dir: str | pathlib.Path = ".",
