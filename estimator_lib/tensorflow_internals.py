@@ -20,6 +20,7 @@ from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 from tensorflow.python.eager import context
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from tensorflow.python.ops import summary_ops_v2, variable_scope
@@ -41,6 +42,7 @@ __all__ = [
     "dataset_ops",
     "export_output",
     "gfile",
+    "op_def_registry",
     "parse_saved_model",
 ]
 

@@ -84,6 +84,7 @@ class Request:
         query: The query's last value per name.
         body: The JSON that was sent, or None.
         token: The bearer token, or None.
+        cookie: The cookie, or None.
     """
 
     method: str
@@ -91,6 +92,7 @@ class Request:
     query: Mapping[str, str]
     body: Any
     token: str | None
+    cookie: str | None = None
 
 
 class _RefusedError(Exception):
@@ -333,6 +335,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 query={name: values[-1] for name, values in query.items()},
                 body=json.loads(content) if content else None,
                 token=token if kind == "Bearer" else None,
+                cookie=self.headers.get("Cookie"),
             )
         )
         text = isinstance(answer, str)

@@ -38,19 +38,27 @@ def _server_options(function: _Command) -> _Command:
             "--token-file",
             metavar="FILE",
             help="file with the token (default: the one that ESTIMATOR_PIPELINES_TOKEN_FILE "
-            "names, else ESTIMATOR_PIPELINES_TOKEN is the token)",
+            "names, else ESTIMATOR_PIPELINES_TOKEN is the token, else the one that Kubeflow gives "
+            "its pods)",
         ),
-        click.option("--namespace", default="", help="profile, on servers of many users"),
+        click.option(
+            "--namespace",
+            default="",
+            help="profile, on servers of many users (default: cluster.namespace)",
+        ),
         click.option("--host", metavar="URL", help="default: KF_PIPELINES_ENDPOINT"),
     ):
         function = add(function)
     return function
 
 
-def _connect(**server: Unpack[_Server]) -> client.Connection:
+def _connect(
+    cluster: configuration.Cluster | None = None, **server: Unpack[_Server]
+) -> client.Connection:
+    """Connects to the server that options, variables and the configuration name."""
     where = client.address(
         server["host"],
-        namespace=server["namespace"],
+        namespace=server["namespace"] or (cluster and cluster.namespace) or "",
         token_file=server["token_file"],
         certificate=server["ca_file"],
     )
@@ -107,19 +115,19 @@ def submit(
 
     Parameters are checked before anything is sent.
     """
-    spec, account = _read_target(target, settings)
+    spec, cluster = _read_target(target, settings)
     parameters = arguments.check(spec, arguments.parse(spec, param))
     if dry_run:
         say(f"pipeline {spec.name} and its parameters are valid; nothing was sent")
         return 0
-    connection = _connect(**server)
+    connection = _connect(cluster, **server)
     submission = connection.submit(
         spec,
         parameters,
         name=name,
         once=once,
         experiment=experiment,
-        service_account=service_account or account,
+        service_account=service_account or cluster.service_account,
         pipeline_root=pipeline_root,
         caching=_caching(cache, spec, parameters),
     )
@@ -131,8 +139,8 @@ def submit(
 
 def _read_target(
     path: pathlib.Path, settings: Sequence[str]
-) -> tuple[specification.Specification, str | None]:
-    """Returns the pipeline to run, and the service account that its configuration names."""
+) -> tuple[specification.Specification, configuration.Cluster]:
+    """Returns the pipeline to run, and what its configuration says of the cluster."""
     if specification.is_compiled(path):
         if settings:
             raise ConfigError(
@@ -140,9 +148,9 @@ def _read_target(
                 "configuration, or use --param.",
                 reason=Reason.CONFLICT,
             )
-        return specification.read(path), None
+        return specification.read(path), configuration.Cluster()
     config, spec = _compile(path, settings)
-    return spec, config.cluster.service_account
+    return spec, config.cluster
 
 
 def _compile(
@@ -192,8 +200,9 @@ def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]
 
     Applying the same again changes nothing.
     """
-    want = schedules.declare(*_compile(path, settings))
-    done = schedules.apply(_connect(**server), want)
+    config, spec = _compile(path, settings)
+    want = schedules.declare(config, spec)
+    done = schedules.apply(_connect(config.cluster, **server), want)
     state = "active" if done.enabled else "paused"
     hint = ""
     if not done.enabled and want.declared.enabled:

@@ -397,6 +397,8 @@ class Cluster(Section):
     """The image of all steps; by default the one this release names."""
     volume: Volume | None = None
     """A shared volume with the data; checkpoints and published models go there too."""
+    namespace: ObjectName | None = None
+    """The profile that runs and schedules belong to, on a server of many users."""
     service_account: ObjectName | None = None
     """The Kubernetes service account that runs the steps; by default the installation's."""
     resource_parameters: bool = False
