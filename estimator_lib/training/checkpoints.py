@@ -249,8 +249,13 @@ class CheckpointDirectory:
         )
 
     def _refuse_lost(self) -> None:
-        """Refuses to start anew where data files of a lost checkpoint lie."""
-        left = sorted(self.directory.glob(f"{_PREFIX}*.data-*")) if self.directory.is_dir() else []
+        """Refuses to start anew where data files of a lost checkpoint lie.
+
+        Those of a first save that was killed half-way are no loss: their index is still staged.
+        """
+        found = sorted(self.directory.glob(f"{_PREFIX}*.data-*")) if self.directory.is_dir() else []
+        staged = {p.stem for p in self.directory.glob(f".*{storage.STAGING_MARK}*/*.index")}
+        left = [path for path in found if path.stem not in staged]
         if left or self._named() is not None:
             what = left[0].name if left else STATE_FILE
             raise CheckpointError(
