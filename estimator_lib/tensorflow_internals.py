@@ -149,19 +149,27 @@ def spans_processes(strategy: tf.distribute.Strategy) -> bool:
     return bool(strategy.extended._in_multi_worker_mode())
 
 
-def multi_worker_strategy(timeout_s: float) -> tf.distribute.Strategy:
-    """Returns the strategy of all processes that TF_CONFIG names, once all of them are there.
+def multi_worker_strategy(
+    cluster: Mapping[str, Sequence[str]], kind: str, index: int, timeout_s: float
+) -> tf.distribute.Strategy:
+    """Returns the strategy of all processes that train, once all of them are there.
 
     Args:
-        timeout_s: The longest wait for them.
+        cluster: The addresses of the chief and the workers.
+        kind: Which of them this process is: chief or worker, and
+        index: its number.
+        timeout_s: The longest wait for the others.
     """
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster), task_type=kind, task_id=index, rpc_layer="grpc"
+    )
     extended = CollectiveAllReduceExtended
     before, extended._check_health_initial_timeout = (
         extended._check_health_initial_timeout,
         timeout_s,
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     finally:
         extended._check_health_initial_timeout = before
 

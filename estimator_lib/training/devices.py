@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
 from collections.abc import Sequence
 
@@ -112,7 +113,10 @@ def strategy_of(config: RunConfig) -> tf.distribute.Strategy | None:
     if not isinstance(given, str):
         return given
     if config.num_worker_replicas > 1:
-        return _of_cluster(os.environ["TF_CONFIG"], config.session_creation_timeout_secs)
+        return _of_cluster(
+            json.dumps(config.cluster_spec.as_dict(), sort_keys=True), config.task_type,
+            config.task_id, config.session_creation_timeout_secs,
+        )  # fmt: skip
     if config.cluster_spec or config.task_type == "evaluator":
         return None
     found = visible()
@@ -120,11 +124,12 @@ def strategy_of(config: RunConfig) -> tf.distribute.Strategy | None:
 
 
 @functools.lru_cache(maxsize=1)
-def _of_cluster(tf_config: str, timeout_s: float) -> tf.distribute.Strategy:
+def _of_cluster(addresses: str, kind: str, index: int, timeout_s: float) -> tf.distribute.Strategy:
     """Makes the strategy of a cluster, of which a process has one."""
-    del tf_config
+    # TensorFlow would wait for an evaluator, which TF_CONFIG may list, as well.
+    training = {t: a for t, a in json.loads(addresses).items() if t not in ("evaluator", "ps")}
     try:
-        return multi_worker_strategy(timeout_s)
+        return multi_worker_strategy(training, kind, index, timeout_s)
     except RuntimeError as error:
         raise ConfigError(
             'RunConfig.train_distribute is "sync", but TensorFlow has computed something already: '
