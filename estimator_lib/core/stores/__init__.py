@@ -17,6 +17,7 @@ import dataclasses
 import importlib
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import BinaryIO, Protocol
 
@@ -24,6 +25,8 @@ from estimator_lib.core import places, storage
 from estimator_lib.core.errors import ConfigError, Reason, StorageError, quote
 from estimator_lib.core.places import Place
 
+Where = str | os.PathLike[str]
+"""A path or URI, or a place."""
 DEADLINE = "STORE_DEADLINE_S"
 """Environment variable: how many seconds a request is tried before it is given up, 60 if unset."""
 _EXTRAS = {"s3": "s3", "gs": "gcs", "az": "azure", "abfs": "azure"}
@@ -61,10 +64,11 @@ class ObjectStore(Protocol):
         """Returns a file's content, or None if there is no such file."""
         ...
 
-    def open(self, place: Place) -> BinaryIO:
+    def open(self, place: Place, version: str | None = None) -> BinaryIO:
         """Opens a file to read; it can be sought, and only what is asked for is fetched.
 
-        A file that is replaced meanwhile raises an error instead of giving parts of both.
+        A file that is replaced meanwhile, or has another version than is asked for, raises an
+        error instead of giving parts of both.
         """
         ...
 
@@ -139,12 +143,13 @@ def register(scheme: str, store: ObjectStore) -> None:
     _registered[scheme] = store
 
 
-def read(place: Place) -> bytes:
+def read(given: Where) -> bytes:
     """Returns the content of a path or URI.
 
     Raises:
-        StorageError: it cannot be read; FILE_NOT_FOUND where it is not there.
+        StorageError: it cannot be read; FILE_NOT_FOUND where it is not in its store.
     """
+    place = Place.parse(given)
     if place.is_local:
         with storage.storage_errors("read", place.given):
             return place.path.read_bytes()
@@ -163,37 +168,82 @@ def missing(place: Place) -> StorageError:
     return error
 
 
-def write(place: Place, data: bytes) -> None:
+def write(given: Where, data: bytes) -> None:
     """Writes a path or URI; readers see the old content or the new one.
 
     Raises:
         StorageError: it cannot be written.
     """
+    place = Place.parse(given)
     if place.is_local:
         storage.write_bytes(place.path, data)
     else:
         of(place).write(place, data)
 
 
-def exists(place: Place) -> bool:
+def exists(given: Where) -> bool:
     """Whether there is such a file.
 
     Raises:
         StorageError: nothing can be said.
     """
+    place = Place.parse(given)
     return place.path.is_file() if place.is_local else of(place).look(place) is not None
 
 
-def remove(place: Place) -> None:
+def remove(given: Where) -> None:
     """Deletes a file or a folder; a missing one is fine.
 
     Raises:
         StorageError: it cannot be deleted.
     """
+    place = Place.parse(given)
     if place.is_local:
         storage.remove(place.path)
     else:
         of(place).remove(place)
+
+
+def matching(pattern: Place) -> dict[str, Entry]:
+    """Returns the files of a store that match a pattern, by URI, sorted.
+
+    Args:
+        pattern: A URI with `*`, `[...]` and `**`, as file patterns of paths have them.
+
+    Raises:
+        StorageError: the store cannot be listed.
+    """
+    store = of(pattern)
+    magic = re.search(r"[*\[]", pattern.given)
+    if magic is None:
+        found = store.look(pattern)
+        return {} if found is None else {pattern.given: found}
+    folder = Place(pattern.given[: magic.start()].rpartition("/")[0])
+    wanted = re.compile(_regex(pattern.given))
+    listed = {f"{folder}/{name}": entry for name, entry in store.listed(folder).items()}
+    return {uri: entry for uri, entry in listed.items() if wanted.fullmatch(uri)}
+
+
+_MAGIC = re.compile(r"\*\*/|\*\*|\*|\[!?\]?[^\]]*\]")
+
+
+def _regex(pattern: str) -> str:
+    """A pattern as a regular expression: "*" stops at "/", and "**/" may be nothing."""
+    found, at = [], 0
+    for magic in _MAGIC.finditer(pattern):
+        found.append(re.escape(pattern[at : magic.start()]))
+        found.append(_MEANING.get(magic[0]) or "[" + _charset(magic[0][1:-1]) + "]")
+        at = magic.end()
+    return "".join(found) + re.escape(pattern[at:])
+
+
+_MEANING = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
+
+
+def _charset(chosen: str) -> str:
+    negated = chosen.startswith("!")
+    plain = re.sub(r"([\\\]\[^&~|])", r"\\\1", chosen[negated:])
+    return f"^/{plain}" if negated else plain
 
 
 # A client's connections belong to the process that made them.

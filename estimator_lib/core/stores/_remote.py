@@ -72,9 +72,9 @@ class RemoteStore:
         except _Missing:
             return None
 
-    def open(self, place: Place) -> BinaryIO:
+    def open(self, place: Place, version: str | None = None) -> BinaryIO:
         try:
-            first = self._wait(self._get(place, 0, _PART, None))
+            first = self._wait(self._get(place, 0, _PART, version))
         except _Missing:
             raise missing(place) from None
         get = functools.partial(self._range, place, first.version)
@@ -137,7 +137,7 @@ class RemoteStore:
             )
         except _Refused:
             raise StorageError(
-                f"Cannot read {place}: it was replaced while it was read. Run again.",
+                f"Cannot read {place}: it was replaced while it was used. Run again.",
                 reason=Reason.IO,
             ) from None
 
