@@ -17,6 +17,7 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.name_scope import current_path
 from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 from tensorflow.python.eager import context
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
 from tensorflow.python.framework.constant_op import convert_to_eager_tensor
@@ -139,6 +140,33 @@ def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
 def is_distributed(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy has more than one replica, here or elsewhere."""
     return bool(strategy.num_replicas_in_sync > 1 or strategy.extended._in_multi_worker_mode())
+
+
+def spans_processes(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy's replicas are in the processes of a cluster."""
+    return bool(strategy.extended._in_multi_worker_mode())
+
+
+def multi_worker_strategy(timeout_s: float) -> tf.distribute.Strategy:
+    """Returns the strategy of all processes that TF_CONFIG names, once all of them are there.
+
+    Args:
+        timeout_s: The longest wait for them.
+    """
+    extended = CollectiveAllReduceExtended
+    before, extended._check_health_initial_timeout = (
+        extended._check_health_initial_timeout,
+        timeout_s,
+    )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    finally:
+        extended._check_health_initial_timeout = before
+
+
+def abort_collectives(message: str) -> None:
+    """Lets every operation of this process that waits for other processes fail, for good."""
+    context.context().abort_collective_ops(tf.errors.DEADLINE_EXCEEDED, message)
 
 
 def of_one_replica(spec: tf.TypeSpec) -> tf.TypeSpec:

@@ -22,21 +22,21 @@ from estimator_lib.core import config, description, labels, manifest, storage, s
 from estimator_lib.core.errors import (
     DataError,
     EstimatorLibError,
+    Failure,
     Reason,
     StorageError,
+    raise_first,
 )
 from estimator_lib.core.places import Place
 from estimator_lib.core.progress import Progress
 from transforms.applying import graph, materialize
 from transforms.beam import counting, runners
 from transforms.learning import first_pass, resolution, statistics
-from transforms.learning.analysis import Analysis, SplitAnalysis, raise_first
+from transforms.learning.analysis import Analysis, SplitAnalysis
 from transforms.reading import bigquery_snapshot, files, readers, records, splits
 from transforms.reading.problems import Problem
 from transforms.validating import first_look, quarantine, schema_policy, statistics_page
 
-Failure = tuple[str, str, str]
-"""An error as a value: its type, message and reason."""
 Outcome = tuple[list[Failure], dict[str, manifest.FileEntry]]
 """What some tasks came to: their errors, and the files they wrote."""
 _LOG = logging.getLogger(__name__)
@@ -390,7 +390,7 @@ class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
                         task, self._source, transform, counting.count
                     )
             except EstimatorLibError as error:
-                return [(type(error).__name__, error.message, error.reason)], {}
+                return [Failure.of(error)], {}
 
         yield _together(runners.in_parallel(write, element, self._threads))
 
@@ -413,7 +413,7 @@ def _write_outcome(outcome: Outcome, path: str) -> None:
 def _read_outcome(path: str) -> dict[str, manifest.FileEntry]:
     """Returns what the workers wrote, or raises the first of their errors."""
     failures, written = json.loads(stores.read(path))
-    raise_first((kind, message, reason) for kind, message, reason in failures)
+    raise_first(Failure(*failure) for failure in failures)
     return {name: manifest.FileEntry(**entry) for name, entry in written.items()}
 
 

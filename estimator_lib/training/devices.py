@@ -7,14 +7,16 @@ and computes on CPUs is a silent fault: its image may have no CUDA, its node no 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from estimator_lib.core import environment
-from estimator_lib.core.errors import ConfigError, Reason
-from estimator_lib.tensorflow_internals import is_distributed
+from estimator_lib.core.errors import ConfigError, Reason, TrainingError
+from estimator_lib.tensorflow_internals import is_distributed, multi_worker_strategy
+from estimator_lib.training.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,49 @@ def spread(batch_size: int, devices: Sequence[str]) -> Devices:
     return Devices(
         strategy=tf.distribute.MirroredStrategy(list(devices)), batch_size=batch_size // count
     )
+
+
+def strategy_of(config: RunConfig) -> tf.distribute.Strategy | None:
+    """Returns the strategy that a configuration asks to train with; "sync" becomes one.
+
+    That of several processes must be made before TensorFlow computes anything. It waits until all
+    of them are there.
+
+    Raises:
+        ConfigError: it is too late to make it.
+        TrainingError: a process of the cluster was not there in time (`retryable`).
+    """
+    given: tf.distribute.Strategy | str | None = config.train_distribute
+    if not isinstance(given, str):
+        return given
+    if config.num_worker_replicas > 1:
+        return _of_cluster(os.environ["TF_CONFIG"], config.session_creation_timeout_secs)
+    if config.cluster_spec or config.task_type == "evaluator":
+        return None
+    found = visible()
+    return tf.distribute.MirroredStrategy(found) if len(found) > 1 else None
+
+
+@functools.lru_cache(maxsize=1)
+def _of_cluster(tf_config: str, timeout_s: float) -> tf.distribute.Strategy:
+    """Makes the strategy of a cluster, of which a process has one."""
+    del tf_config
+    try:
+        return multi_worker_strategy(timeout_s)
+    except RuntimeError as error:
+        raise ConfigError(
+            'RunConfig.train_distribute is "sync", but TensorFlow has computed something already: '
+            "expected to join the cluster first. Make the Estimator at the program's start.",
+            reason=Reason.CONFLICT,
+        ) from error
+    except tf.errors.OpError as error:
+        late = TrainingError(
+            f"The processes of the cluster were not there within {timeout_s:g} s "
+            "(RunConfig.session_creation_timeout_secs). Run all of them again.",
+            reason=Reason.UNREACHABLE,
+        )
+        late.retryable = True
+        raise late from error
 
 
 def distributing(strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy | None:

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estimator_lib.core import config, errors, labels, storage, stores
-from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core import config, labels, storage, stores
+from estimator_lib.core.errors import DataError, EstimatorLibError, Failure, Reason, raise_first
 from estimator_lib.core.places import Place
 from estimator_lib.core.values import Logical, logical_of
 from transforms.learning.bounded_tokens import BoundedTokenCounts
@@ -307,7 +307,7 @@ class Analysis:
         self.splits: dict[str, SplitAnalysis] = {}
         self.files: dict[str, FileAnalysis] = {}
         self.problems = Problems()
-        self.failures: list[tuple[str, str, str]] = []
+        self.failures: list[Failure] = []
         self.logical: dict[str, Logical] = {}
         self.misread: dict[str, Logical] = {}
 
@@ -360,7 +360,7 @@ class Analysis:
 
     def fail(self, error: EstimatorLibError) -> None:
         """Remembers an error that ended the reading of a file."""
-        self.failures.append((type(error).__name__, error.message, error.reason))
+        self.failures.append(Failure.of(error))
 
     def merge(self, other: Analysis) -> None:
         """Adds what the other has seen."""
@@ -544,9 +544,7 @@ class Analysis:
             total=total,
             kept=kept,
         )
-        analysis.failures = [
-            (kind, message, reason) for kind, message, reason in content["failures"]
-        ]
+        analysis.failures = [Failure(*failure) for failure in content["failures"]]
         return analysis
 
 
@@ -617,16 +615,6 @@ def _rows(
         columns = {"token": pa.nulls(len(keys), pa.large_string()), "key": keys, "count": counts}
     number = len(columns["key"])
     return pa.table({"entry": np.full(number, entry, np.int32), **columns}, schema=_ROWS)
-
-
-def raise_first(failures: Iterable[tuple[str, str, str]]) -> None:
-    """Raises the first of some errors kept as (type, message, reason), if there are any.
-
-    Functions of a pipeline give their errors as values, for what a runner makes of a raised one
-    differs from runner to runner.
-    """
-    for kind, message, reason in sorted(failures):
-        raise getattr(errors, kind)(message, reason=Reason(reason))
 
 
 class AnalysisFn(beam.CombineFn):  # type: ignore[misc, unused-ignore]
