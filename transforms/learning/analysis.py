@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estimator_lib.core import config, labels, storage
+from estimator_lib.core import config, labels, storage, stores
 from estimator_lib.core.errors import DataError, EstimatorLibError, Failure, Reason, raise_first
+from estimator_lib.core.places import Place
 from estimator_lib.core.values import Logical, logical_of
-from transforms.beam import object_store
 from transforms.learning.bounded_tokens import BoundedTokenCounts
 from transforms.learning.sketches import ExactSums, NumberCounts, TokenCounts
 from transforms.reading import labels as label_fields
@@ -415,7 +415,7 @@ class Analysis:
 
     def write(self, path: str, *, ordered: bool = False) -> None:
         """Writes what `to_bytes` gives to a file, or a URI."""
-        object_store.write(path, self.to_bytes(ordered=ordered))
+        stores.write(path, self.to_bytes(ordered=ordered))
 
     def to_bytes(self, *, ordered: bool = False) -> bytes:
         """Returns the analysis as an Arrow file with its scalars as JSON in the metadata.
@@ -549,9 +549,9 @@ class Analysis:
 
 
 def _opened(path: str) -> Any:
-    if object_store.of(path) is None:
+    if Place.parse(path).is_local:
         return pa.memory_map(path)
-    return pa.BufferReader(object_store.read(path))
+    return pa.BufferReader(stores.read(path))
 
 
 MAX_SLICES = 1000
