@@ -16,8 +16,10 @@ from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_opt
 
 with defer_imports(__name__):
     from estimator_lib.core import config as configuration
+    from estimator_lib.core import cron
     from pipelines import compiling, specification
     from pipelines.cluster import arguments, client, inspection, schedules, terminal, waiting
+    from pipelines.cluster import backfill as backfilling
 
 _FINGERPRINT = "data_fingerprint"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -208,6 +210,48 @@ def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]
     if not done.enabled and want.declared.enabled:
         hint = f"; `schedule resume {want.name}` makes it active"
     say(f"schedule {want.name}: {done.change}, {state}{hint}")
+
+
+@schedule.command()
+@config_argument
+@set_option("schedule.parameters.data_fingerprint=[[ScheduledTime]]")
+@click.option("--from", "first", required=True, metavar="TIME", help="2026-01-31, or with a time")
+@click.option("--to", "end", required=True, metavar="TIME", help="up to, but not including")
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="how many runs may go on at a time (default: schedule.max_concurrency)",
+)
+@click.option("--dry-run", is_flag=True, help="list the runs, start none")
+@_server_options
+def backfill(
+    path: pathlib.Path,
+    settings: Sequence[str],
+    first: str,
+    end: str,
+    at_once: int | None,
+    dry_run: bool,
+    **server: Unpack[_Server],
+) -> int:
+    """Start the runs that a schedule would have started from one time to another, and wait.
+
+    Each gets its scheduled time where schedule.parameters have [[ScheduledTime]]. What has
+    succeeded is not run again. Exit code 2 if a run failed.
+    """
+    config, spec = _compile(path, settings)
+    want = schedules.declare(config, spec)
+    starts = backfilling.plan(want, cron.moment(first), cron.moment(end))
+    if dry_run:
+        for start in starts:
+            say(f"{start.time:%Y-%m-%d %H:%M:%S} UTC")
+        say(f"{len(starts):,} runs; nothing was sent")
+        return 0
+    limit = at_once or want.declared.max_concurrency
+    connection = _connect(config.cluster, **server)
+    failed = backfilling.run(connection, want, starts, say, at_once=limit)
+    say(f"{len(starts) - failed:,} of {len(starts):,} runs succeeded")
+    return 2 if failed else 0
 
 
 @schedule.command("list")
