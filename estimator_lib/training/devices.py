@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from estimator_lib.core import environment
-from estimator_lib.core.errors import ConfigError, Reason, TrainingError
-from estimator_lib.tensorflow_internals import is_distributed, multi_worker_strategy
+from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.tensorflow_internals import is_distributed
+from estimator_lib.training import joining
 from estimator_lib.training.run_config import RunConfig
 
 
@@ -128,22 +129,7 @@ def _of_cluster(addresses: str, kind: str, index: int, timeout_s: float) -> tf.d
     """Makes the strategy of a cluster, of which a process has one."""
     # TensorFlow would wait for an evaluator, which TF_CONFIG may list, as well.
     training = {t: a for t, a in json.loads(addresses).items() if t not in ("evaluator", "ps")}
-    try:
-        return multi_worker_strategy(training, kind, index, timeout_s)
-    except RuntimeError as error:
-        raise ConfigError(
-            'RunConfig.train_distribute is "sync", but TensorFlow has computed something already: '
-            "expected to join the cluster first. Make the Estimator at the program's start.",
-            reason=Reason.CONFLICT,
-        ) from error
-    except tf.errors.OpError as error:
-        late = TrainingError(
-            f"The processes of the cluster were not there within {timeout_s:g} s "
-            "(RunConfig.session_creation_timeout_secs). Run all of them again.",
-            reason=Reason.UNREACHABLE,
-        )
-        late.retryable = True
-        raise late from error
+    return joining.join(training, kind, index, timeout_s)
 
 
 def distributing(strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy | None:
