@@ -17,7 +17,6 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.name_scope import current_path
 from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
-from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 from tensorflow.python.eager import context
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
 from tensorflow.python.framework import op_def_registry
@@ -147,23 +146,6 @@ def is_distributed(strategy: tf.distribute.Strategy) -> bool:
 def spans_processes(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy's replicas are in the processes of a cluster."""
     return bool(strategy.extended._in_multi_worker_mode())
-
-
-def multi_worker_strategy(timeout_s: float) -> tf.distribute.Strategy:
-    """Returns the strategy of all processes that TF_CONFIG names, once all of them are there.
-
-    Args:
-        timeout_s: The longest wait for them.
-    """
-    extended = CollectiveAllReduceExtended
-    before, extended._check_health_initial_timeout = (
-        extended._check_health_initial_timeout,
-        timeout_s,
-    )
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    finally:
-        extended._check_health_initial_timeout = before
 
 
 def abort_collectives(message: str) -> None:

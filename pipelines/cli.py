@@ -29,6 +29,7 @@ _COMMANDS = {
     "upload": ("cluster:upload", "put a pipeline on a cluster, as a version"),
     "schedule": ("cluster:schedule", "run a pipeline on a cluster by the clock"),
     "runs": ("cluster:runs", "look at runs on a cluster"),
+    "clean": ("cleaning:clean", "delete what runs left and nobody needs"),
     "migrate": ("migrating:migrate", "tell the edits that a program for tf.estimator needs"),
     "report": ("reports:report", "show what a run's evaluation says, and where its page is"),
 }

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from estimator_lib.core import config, storage
+from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
-from transforms.beam import object_store
 from transforms.learning import first_pass, statistics
 from transforms.reading import csv_reader, files, readers, records, values
 from transforms.reading.problems import Problems
@@ -280,7 +279,7 @@ def write(
         StorageError: the directory holds something else or cannot be written.
     """
     target = os.fspath(output).rstrip("/")  # in an object store, another "/" is another name
-    with object_store.committed(target) as writer:
+    with manifest.committed_artifact(target) as writer:
         judged = {} if found is None else {NAME: found}
         statistics_page.write_statistics(writer, {NAME: computed}, schema, judged)
         if len(computed.datasets) > 1:
@@ -290,7 +289,7 @@ def write(
             }
             page = statistics_page.render(shown, title="Statistics by slice")
             storage.write_text(writer.directory / "slices.html", page)
-    return object_store.locate(target)
+    return str(manifest.locate(target))
 
 
 def judge(

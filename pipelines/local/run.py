@@ -57,7 +57,7 @@ def run(
     raw = [path for paths in inputs.values() for path in paths]
     judged_by = schema_files(config, base_dir)
     output = output.resolve()
-    with _lease(output), contextlib.ExitStack() as running:
+    with lease(output), contextlib.ExitStack() as running:
         _sweep(output / "artifacts")
         logs = storage.make_directory(output / "logs")
         if steps is None:
@@ -159,7 +159,7 @@ def _read_search(outputs: Mapping[str, pathlib.Path]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _lease(output: pathlib.Path) -> Iterator[None]:
+def lease(output: pathlib.Path) -> Iterator[None]:
     """Holds `output` for one run; the kernel gives it up when the process dies."""
     storage.make_directory(output)
     path = output / ".lock"

@@ -434,7 +434,7 @@ def refused(project, server, output, said):
 
 
 def test_two_runs_cannot_share_an_output(project, server, tmp_path):
-    with run._lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
+    with run.lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
         execute(project, tmp_path, server)
 
 

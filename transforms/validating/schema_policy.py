@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from estimator_lib.core import config, manifest, storage
+from estimator_lib.core import config, manifest, storage, stores
 from estimator_lib.core.errors import DataError, Reason
-from transforms.beam import object_store
+from estimator_lib.core.places import Place
 from transforms.reading.records import Source
 from transforms.reading.rows import Field
 from transforms.validating import anomalies
@@ -171,12 +169,10 @@ def read_statistics(path: str | os.PathLike[str]) -> Any:
     Raises:
         DataError: there is no such file, or it holds something else.
     """
-    place = os.fspath(path)
-    store = object_store.of(place)
-    if os.path.isdir(place) or (store is not None and not place.endswith(".pb")):
-        found = manifest.read(place, kind="statistics", store=store)
-        folder = object_store.locate(place)
-        place = object_store.join(folder, f"{found.metadata['splits'][0]}.pb")
+    place = Place.parse(path)
+    if place.path.is_dir() if place.is_local else not place.name.endswith(".pb"):
+        found = manifest.read(place, kind="statistics")
+        place = manifest.locate(place) / f"{found.metadata['splits'][0]}.pb"
     try:
         return statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(place))
     except DecodeError as error:
@@ -188,19 +184,16 @@ def read_statistics(path: str | os.PathLike[str]) -> Any:
 
 
 def _located(path: str, base_dir: str) -> str:
-    if storage.is_uri(path):
-        object_store.check(path)
+    if not (place := Place.parse(path)).is_local:
+        stores.of(place)  # refused before any work
         return path
     return path if os.path.isabs(path) else str(storage.safe_join(base_dir, path))
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        if (store := object_store.of(os.fspath(path))) is None:
-            return pathlib.Path(path).read_bytes()
-        if (data := store.read(os.fspath(path))) is None:
-            raise FileNotFoundError(errno.ENOENT, "there is no such file")
-        return data
+        place = Place.parse(path)
+        return place.path.read_bytes() if place.is_local else stores.read(place)
     except OSError as error:
         raise DataError(
             f"File {path} cannot be read: {error.strerror or error}. Correct the path.",
