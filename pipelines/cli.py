@@ -26,6 +26,7 @@ _COMMANDS = {
     "preprocess": ("data:preprocess", "run the preprocess step alone"),
     "monitor": ("monitoring:monitor", "compare requests of a served model with its training"),
     "submit": ("cluster:submit", "start a run on a cluster"),
+    "upload": ("cluster:upload", "put a pipeline on a cluster, as a version"),
     "schedule": ("cluster:schedule", "run a pipeline on a cluster by the clock"),
     "runs": ("cluster:runs", "look at runs on a cluster"),
     "clean": ("cleaning:clean", "delete what runs left and nobody needs"),

@@ -1,4 +1,4 @@
-"""`submit`, `schedule` and `runs`: what talks to a cluster."""
+"""`submit`, `upload`, `schedule` and `runs`: what talks to a cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ with defer_imports(__name__):
     from estimator_lib.core import config as configuration
     from estimator_lib.core import cron
     from pipelines import compiling, specification
-    from pipelines.cluster import arguments, client, inspection, schedules, terminal, waiting
+    from pipelines.cluster import (
+        arguments,
+        client,
+        inspection,
+        schedules,
+        terminal,
+        uploads,
+        waiting,
+    )
     from pipelines.cluster import backfill as backfilling
 
 _FINGERPRINT = "data_fingerprint"
@@ -139,6 +147,21 @@ def submit(
     return _wait(connection, run) if wait else 0
 
 
+@click.command()
+@click.argument("target", type=LOCAL_PATH, metavar="CONFIG|SPEC")
+@set_option("cluster.steps.train.memory=8Gi")
+@_server_options
+def upload(target: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]) -> None:
+    """Upload a pipeline, for runs that are started in Kubeflow's UI.
+
+    What has changed is a new version of the pipeline of that name; the same again is none.
+    """
+    spec, cluster = _read_target(target, settings)
+    done = uploads.upload(_connect(cluster, **server), spec)
+    how = "uploaded as" if done.new else "nothing to do, is there already:"
+    say(f"pipeline {spec.name}: {how} version {done.name}\npage  {done.link}")
+
+
 def _read_target(
     path: pathlib.Path, settings: Sequence[str]
 ) -> tuple[specification.Specification, configuration.Cluster]:
@@ -214,7 +237,7 @@ def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]
 
 @schedule.command()
 @config_argument
-@set_option("schedule.parameters.data_fingerprint=[[ScheduledTime]]")
+@set_option("cluster.steps.train.memory=8Gi")
 @click.option("--from", "first", required=True, metavar="TIME", help="2026-01-31, or with a time")
 @click.option("--to", "end", required=True, metavar="TIME", help="up to, but not including")
 @click.option(
