@@ -1,5 +1,5 @@
 # The image all pipeline steps run in: `make image`, `make image REQUIREMENTS=requirements-gpu.txt`.
-# The digest is that of Docker Hub's index of 3.11.16; of a later one it is printed by
+# The digest is that of the index of 3.11.16; of a later one it is printed by
 #   docker buildx imagetools inspect python:3.11-slim-bookworm
 FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 ARG REQUIREMENTS=requirements.txt

@@ -10,6 +10,7 @@ COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
 # For every version of Python, with the digests of every package's files.
+STORES := --extra s3 --extra gcs --extra azure
 LOCK = uv pip compile -q --universal --python-version 3.11.5 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" $(ARGS)
 
@@ -84,9 +85,9 @@ specs-check:
 # Needs uv (`pip install uv`). Pins stay as they are, unless ARGS=--upgrade or
 # ARGS="--upgrade-package NAME". -dev is what .venv has; the image has the others.
 lock:
-	$(LOCK) pyproject.toml --extra dev --extra bench -o requirements-dev.txt
-	$(LOCK) pyproject.toml -c requirements-dev.txt -o requirements.txt
-	$(LOCK) pyproject.toml --extra gpu -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) pyproject.toml --extra dev --extra bench $(STORES) -o requirements-dev.txt
+	$(LOCK) pyproject.toml $(STORES) -c requirements-dev.txt -o requirements.txt
+	$(LOCK) pyproject.toml --extra gpu $(STORES) -c requirements-dev.txt -o requirements-gpu.txt
 	$(LOCK) --group build -c requirements-dev.txt -o requirements-build.txt
 
 # The lock files and a run with each other Python that is here; those that are not are named.

@@ -22,6 +22,7 @@ from estimator_lib.core.errors import (
     Reason,
     StorageError,
 )
+from estimator_lib.export import version_labels
 
 MODEL = "saved_model.pb"
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
@@ -208,13 +209,14 @@ def clean(
     Args:
         directory: Parent of the versions.
         keep: How many to keep; None or 0 keeps all.
-        protect: Never deleted: the best, the one being served. The newest never is either.
+        protect: Never deleted: the best, the one being served. The newest never is either, nor
+            one with a label or that a server is told to keep (`version_labels`).
         whatever: Whether every directory of a numeric name counts, a whole SavedModel or not.
     """
     if not keep:
         return []
     found = sorted(_taken(pathlib.Path(directory))) if whatever else versions(directory)
-    safe = {*protect, *found[-1:]}
+    safe = {*protect, *found[-1:], *version_labels.in_use(directory)}
     spare = len(found) - max(keep, len([v for v in found if v in safe]))
     removed: list[int] = []
     for version in found:
