@@ -224,9 +224,7 @@ class Caller:
         return strategy.distribute_datasets_from_function(call)
 
 
-def share(
-    dataset: tf.data.Dataset, context: tf.distribute.InputContext | None
-) -> tf.data.Dataset:
+def share(dataset: tf.data.Dataset, context: tf.distribute.InputContext | None) -> tf.data.Dataset:
     """Returns the batches that one worker of several takes of a dataset that all of them have.
 
     In each step every replica takes a batch: those of the first worker the first ones. So no batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -11,8 +10,9 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import click
 
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_option
+from pipelines.commands.options import PLACE, config_argument, say, set_option
 
 with defer_imports(__name__):
     from estimator_lib.core import config as configuration
@@ -58,7 +58,7 @@ def _connect(**server: Unpack[_Server]) -> client.Connection:
 
 
 @click.command()
-@click.argument("target", type=LOCAL_PATH, metavar="CONFIG|SPEC")
+@click.argument("target", type=PLACE, metavar="CONFIG|SPEC")
 @set_option("cluster.steps.train.memory=8Gi")
 @click.option(
     "--param", multiple=True, metavar="NAME=VALUE", help="a pipeline parameter (may be repeated)"
@@ -90,7 +90,7 @@ def _connect(**server: Unpack[_Server]) -> client.Connection:
 @click.option("--dry-run", is_flag=True, help="check everything, send nothing")
 @_server_options
 def submit(
-    target: pathlib.Path,
+    target: Place,
     settings: Sequence[str],
     param: Sequence[str],
     name: str | None,
@@ -130,23 +130,23 @@ def submit(
 
 
 def _read_target(
-    path: pathlib.Path, settings: Sequence[str]
+    path: Place, settings: Sequence[str]
 ) -> tuple[specification.Specification, str | None]:
     """Returns the pipeline to run, and the service account that its configuration names."""
-    if specification.is_compiled(path):
+    if path.is_local and specification.is_compiled(path.path):
         if settings:
             raise ConfigError(
                 f"{path} is compiled already, so --set cannot change it. Submit the "
                 "configuration, or use --param.",
                 reason=Reason.CONFLICT,
             )
-        return specification.read(path), None
+        return specification.read(path.path), None
     config, spec = _compile(path, settings)
     return spec, config.cluster.service_account
 
 
 def _compile(
-    path: pathlib.Path, settings: Sequence[str]
+    path: Place, settings: Sequence[str]
 ) -> tuple[configuration.RunConfiguration, specification.Specification]:
     config = configuration.load(path, settings)
     return config, specification.check(compiling.compile_text(config), config.name)
@@ -187,7 +187,7 @@ def schedule() -> None:
 @config_argument
 @set_option("cluster.steps.train.memory=8Gi")
 @_server_options
-def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]) -> None:
+def apply(path: Place, settings: Sequence[str], **server: Unpack[_Server]) -> None:
     """Create the schedule of a configuration, or replace it if it differs.
 
     Applying the same again changes nothing.

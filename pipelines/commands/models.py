@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import pathlib
 
 import click
 
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, say
+from pipelines.commands.options import PLACE, say
 
 with defer_imports(__name__):
     from pipelines import models as published
 
-_serving = click.argument("serving", type=LOCAL_PATH)
+_serving = click.argument("serving", type=PLACE)
 _version = click.option("--version", type=int, help="which version")
 
 
@@ -24,7 +24,7 @@ def models() -> None:
 
 @models.command("list")
 @_serving
-def list_(serving: pathlib.Path) -> None:
+def list_(serving: Place) -> None:
     """List the versions, newest first."""
     say(published.table(published.read(serving)))
 
@@ -32,7 +32,7 @@ def list_(serving: pathlib.Path) -> None:
 @models.command()
 @_serving
 @_version
-def show(serving: pathlib.Path, version: int | None) -> None:
+def show(serving: Place, version: int | None) -> None:
     """Show what made a version, back to its first ancestor. By default the newest."""
     known = published.read(serving)
     chosen = published.choose(known, version)
@@ -44,7 +44,7 @@ def show(serving: pathlib.Path, version: int | None) -> None:
 @models.command()
 @_serving
 @_version
-def rollback(serving: pathlib.Path, version: int | None) -> None:
+def rollback(serving: Place, version: int | None) -> None:
     """Publish an older version again. By default the one before the newest."""
     chosen, path = published.rollback(serving, version)
     say(f"version {chosen} is published again as {path}")
