@@ -12,6 +12,11 @@ class _Parent(pydantic.BaseModel, extra="allow", strict=True):
     version: int | str
 
 
+class _Server(pydantic.BaseModel, extra="allow", strict=True):
+    tensorflow: str
+    because: list[str]
+
+
 class _Lineage(pydantic.BaseModel, extra="allow", strict=True):
     """What is read of a lineage here; what is not named may be anything."""
 
@@ -22,6 +27,7 @@ class _Lineage(pydantic.BaseModel, extra="allow", strict=True):
     data_fingerprint: str = ""
     code_version: str = ""
     again: int | None = None
+    server: _Server | None = None
 
 
 def parse(data: bytes | None, path: str) -> tuple[dict[str, Any], str | None]:

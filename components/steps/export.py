@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -17,11 +19,13 @@ from estimator_lib.core.errors import ExportError, Reason
 from estimator_lib.core.places import Place
 from estimator_lib.core.progress import Progress
 from estimator_lib.evaluation.predictions import served_name
-from estimator_lib.export import parity, retention
+from estimator_lib.export import parity, retention, server_versions, warmup
 from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
 from estimator_lib.inputs.parquet import examples_input
 from estimator_lib.training import carry_over
 from transforms.applying import raw_rows
+
+_WARMUP_ROWS = 8
 
 
 def run(
@@ -61,6 +65,7 @@ def run(
                 assets_extra=carry_over.name_carried(model.path, transform.path),
                 checkpoint_path=trained.checkpoint,
             ).decode()
+            _prepare_serving(exported, lineage, rows, part)
             storage.write_json(pathlib.Path(exported) / manifest.LINEAGE, lineage)
             checker.check(exported, rows, expected, part.tolerance)
             count = len(next(iter(rows.values())))
@@ -85,6 +90,16 @@ def run(
     saved_model.framework = "tensorflow"
     known = {**_without_files(lineage), **({"published": published} if published else {})}
     saved_model.metadata.update(digest=digest, **known)
+
+
+def _prepare_serving(
+    exported: str, lineage: dict[str, Any], rows: Mapping[str, Any], part: Export
+) -> None:
+    """Writes warm-up requests, and tells in the lineage what the model asks of a server."""
+    asked = _WARMUP_ROWS if part.warmup_rows is None else part.warmup_rows
+    if asked:
+        warmup.warm_every_signature(exported, {name: v[:asked] for name, v in rows.items()})
+    lineage["server"] = dataclasses.asdict(server_versions.needs(exported))
 
 
 def _without_files(lineage: dict[str, Any]) -> dict[str, Any]:

@@ -183,15 +183,19 @@ class Lease:
         """Whether nobody took it over."""
         return (read(self.path) or Owner()).token == self.owner.token
 
-    def release(self) -> None:
-        """Gives the lease up; one that was taken over, or is a parent process's, stays."""
+    def release(self, *, leave: bool = False) -> None:
+        """Gives the lease up; one that was taken over, or is a parent process's, stays.
+
+        Args:
+            leave: Whether its file stays, as that of a dead owner, for those who sweep.
+        """
         self._stop.set()
         if os.getpid() != self.owner.pid:
             return
         give_up(self.owner)  # first: the file may refuse to go
         if self._thread is not None:
             self._thread.join()
-        if self.is_held():
+        if not leave and self.is_held():
             self.path.unlink(missing_ok=True)
 
 

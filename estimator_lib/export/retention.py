@@ -25,7 +25,7 @@ from estimator_lib.core.errors import (
 )
 from estimator_lib.core.places import Place
 from estimator_lib.core.stores import Where
-from estimator_lib.export import store_versions
+from estimator_lib.export import store_versions, version_labels
 from estimator_lib.export.store_versions import MODEL
 
 _NUMBER = re.compile("0|[1-9][0-9]{0,17}")
@@ -146,7 +146,10 @@ class Publisher:
             with storage.temporary_directory("version-") as folder:
                 staged = storage.make_directory(pathlib.Path(folder) / "model")
                 fill(staged)
-                return self._stored.publish(staged, keep)
+                published = self._stored.publish(staged)
+            with contextlib.suppress(StorageError):  # the next one that publishes does it
+                clean(self._directory, keep)
+            return published
         target = commit(self._directory, fill)
         clean(self._directory, keep)
         return str(target)
@@ -224,14 +227,16 @@ def clean(
     Args:
         directory: Parent of the versions.
         keep: How many to keep; None or 0 keeps all.
-        protect: Never deleted: the best, the one being served. The newest never is either.
+        protect: Never deleted: the best, the one being served. The newest never is either, nor
+            one with a label or that a server is told to keep (`version_labels`).
         whatever: On this machine, whether every directory of a numeric name counts, a whole
             SavedModel or not.
     """
+    safe = {*protect, *version_labels.in_use(directory)}
     if (stored := _stored(directory)) is not None:
-        return stored.clean(keep, protect)
+        return stored.clean(keep, safe)
     found = sorted(_taken(pathlib.Path(directory))) if whatever else versions(directory)
-    removed = store_versions.choose(found, keep, protect)
+    removed = store_versions.choose(found, keep, safe)
     for version in removed:
         # Its name goes first, so that no server loads half of it.
         storage.remove(pathlib.Path(directory) / str(version))

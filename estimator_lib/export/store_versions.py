@@ -102,7 +102,7 @@ class Publisher:
     versions: Versions
     lease: store_leases.StoreLease
 
-    def publish(self, staged_dir: pathlib.Path, keep: int) -> str:
+    def publish(self, staged_dir: pathlib.Path) -> str:
         """Publishes a model of this machine, manifest included, as the next version.
 
         Raises:
@@ -117,8 +117,6 @@ class Publisher:
             with contextlib.suppress(StorageError):
                 self.versions.remove(number)
             raise
-        with contextlib.suppress(StorageError):  # the next one that publishes does it
-            self.versions.clean(keep)
         return str(self.versions.root / str(number))
 
     def _sweep(self, below: int) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core import logs
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import PLACE, config_argument, say, set_option
 
 with defer_imports(__name__):
+    from components.steps import metrics
     from estimator_lib.core import config as configuration
     from pipelines import definitions
     from pipelines.local import output as outputs
@@ -20,6 +24,7 @@ with defer_imports(__name__):
 
 REFUSED = 3
 """Exit code of a run that went well and whose model did not meet its bounds."""
+INTERRUPTED = 130
 
 
 @click.command()
@@ -51,8 +56,41 @@ def run(path: Place, settings: Sequence[str], output: Place | None, resume: bool
             "its --output, or leave --resume away.",
             reason=Reason.FILE_NOT_FOUND,
         )
-    result = local.run(
-        config, base_dir=definitions.base_dir(path), output=output, show=local.terminal
+    name = f"{config.name}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    result: Mapping[str, Any] = {}
+    code = 1  # of an error that nobody expected
+    try:
+        with logs.of_run(name, local.terminal) as show:
+            base_dir = definitions.base_dir(path)
+            result = local.run(config, base_dir=base_dir, output=output, show=show)
+        with logs.of_run(name, say) as show:
+            for line in summary.render(result).split("\n"):
+                show(line)
+        refused = result.get("evaluation", {}).get("verdict") == "refused"
+        code = REFUSED if refused else 0
+    except EstimatorLibError as error:
+        code = error.exit_code
+        raise
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+        raise
+    finally:
+        problem = metrics.tell(_measured(definitions.name(config), code, result))
+        if problem:
+            click.echo(problem, err=True)
+    return code
+
+
+def _measured(pipeline: str, code: int, result: Mapping[str, Any]) -> metrics.RunMetrics:
+    """What a run that ended tells Prometheus."""
+    seconds = {step: s for step, s in result.get("seconds", {}).items() if step != "total"}
+    scored = result.get("predictions")
+    rows = {"scored": scored["rows"]} if scored else result.get("rows", {}).get("splits", {})
+    return metrics.RunMetrics(
+        pipeline=pipeline,
+        ended=time.time(),
+        exit_code=code,
+        seconds=seconds,
+        rows=rows,
+        verdict=result.get("evaluation", {}).get("verdict", ""),
     )
-    say(summary.render(result))
-    return REFUSED if result.get("evaluation", {}).get("verdict") == "refused" else 0

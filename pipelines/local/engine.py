@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.steps.step import ERROR_MARK, FAILURE
-from estimator_lib.core import storage
+from estimator_lib.core import logs, storage
 from estimator_lib.core.environment import RETRIES
 from estimator_lib.core.errors import EstimatorLibError, PipelineError
 from pipelines.local.output import CACHE, LOGS, Output
@@ -73,11 +73,12 @@ class _Session:
     ) -> tuple[int, EstimatorLibError | None]:
         said: list[str] = []
 
-        def line(text: str) -> None:
+        def line(shown: str) -> None:
+            text = logs.text(shown)
             if text.startswith(ERROR_MARK):
                 said.append(text.removeprefix(ERROR_MARK))
-            else:
-                self._show(f"  {text}")
+            if text is not shown or not text.startswith(ERROR_MARK):
+                self._show(f"  {shown}")
 
         self._steps.wait(line)
         began = time.monotonic()

@@ -144,15 +144,14 @@ def held(place: Place) -> Iterator[Output]:
 
     Raises:
         PipelineError: another run is using it (`retryable`).
-        StorageError: it cannot be written.
+        StorageError: the same of a URI, or it cannot be written.
     """
     folder = _folder(place)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(folder, place))
-        if place.is_local:
+    if place.is_local:
+        with lease(folder):
             yield Output(Place(str(folder)), folder)
-            return
-        stack.enter_context(store_leases.leased(place / _LOCK, what="Output of a run"))
+        return
+    with store_leases.leased(place / _LOCK, what="Output of a run"), lease(folder):
         output = _Stored(place, folder)
         try:
             yield output
@@ -161,8 +160,12 @@ def held(place: Place) -> Iterator[Output]:
 
 
 @contextlib.contextmanager
-def _locked(folder: pathlib.Path, place: Place) -> Iterator[None]:
-    """Holds a directory for one run; the kernel gives it up when the process dies."""
+def lease(folder: pathlib.Path) -> Iterator[None]:
+    """Holds a directory for one run; the kernel gives it up when the process dies.
+
+    Raises:
+        PipelineError: another run is using it (`retryable`).
+    """
     storage.make_directory(folder)
     path = folder / _LOCK
     with contextlib.ExitStack() as stack:
@@ -172,7 +175,7 @@ def _locked(folder: pathlib.Path, place: Place) -> Iterator[None]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise PipelineError(
-                    f"Another run is using {place}. Wait for it, or give another --output.",
+                    f"Another run is using {folder}. Wait for it, or give another --output.",
                     reason=Reason.LEASED,
                 ) from error
         yield

@@ -51,6 +51,8 @@ class VerifiedCache(cache.LocalCache):  # type: ignore[misc, unused-ignore]
             return None  # what lies there is no entry of this cache
         if found is None or not whole:
             return None
+        with storage.storage_errors("touch", self._root):
+            os.utime(self._entry_path(key))  # used now, which `cleaning` looks at
         self._output.keep(f"{key}.json", _paths(found))
         self.outputs[self._names[key]] = found
         self._taken(self._names[key])
