@@ -16,7 +16,6 @@ from components.steps.predict_job import newest_version
 from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import description, files, manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason
-from estimator_lib.export import retention
 
 if TYPE_CHECKING:
     from components.steps.comparison import Distance
@@ -119,7 +118,6 @@ def monitor(
         StorageError: the output cannot be written.
     """
     version = newest_version(model)
-    retention.require_whole(version)
     fields, lineage = _fields(version), _lineage(version)
     kind = requests.format or _format_of(requests.patterns[0])
     paths = files.expand(requests.patterns, base_dir)

@@ -39,13 +39,13 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
 
     Args:
         name: Of the step's module here, whose `run` takes the inputs.
-        inputs: Parameters and artifacts by name; a local path that is a URI is refused.
+        inputs: Parameters and artifacts by name; what is no place that the step can use is refused.
     """
     with startup_lines_hidden():
         body = importlib.import_module(f"components.steps.{name}").run
     with logs.of_step(name) as lines, step():
         for given, value in inputs.items():
-            places.require_local(given, value)
+            places.require(given, value)
         _require_code()
         retries = int(os.environ.get(environment.RETRIES, "0"))
         for attempt in range(retries):

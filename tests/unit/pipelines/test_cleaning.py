@@ -12,7 +12,7 @@ import yaml
 
 from estimator_lib.core import storage
 from pipelines import cli
-from pipelines.local import run
+from pipelines.local import output as run_output
 
 NOW = datetime.datetime.now(datetime.UTC)
 DAY_S = 86_400
@@ -183,7 +183,7 @@ def test_what_a_living_process_holds_stays(output, lease):
 def test_a_running_run_is_left_alone(output, capsys):
     old = output.run(9)
     output.run(1)
-    with run.lease(output.root):
+    with run_output.lease(output.root):
         assert clean(output, "--keep", "1") == 2
     assert "Another run is using" in capsys.readouterr().err
     assert old.exists()
