@@ -77,7 +77,7 @@ def test_its_model_predicts_and_is_evaluated_as_then(evaluation, predictions):
     scored = scoring.score(
         trained.estimator, trained.checkpoint, paths[2], "eval", Problem(task="binary")
     )
-    np.testing.assert_allclose(np.concatenate([*scored.predictions]), predictions, atol=1e-6)
+    np.testing.assert_allclose(scored.predictions[:], predictions, atol=1e-6)
     metrics = trained.estimator.evaluate(
         examples_input(paths[2], "eval", batch_size=500), checkpoint_path=trained.checkpoint
     )
@@ -123,7 +123,7 @@ def test_its_published_model_is_served_listed_and_published_again(old, predictio
 def test_a_new_model_is_compared_with_it_and_starts_from_its_weights(old, predictions, tmp_path):
     served = str(old / "serving" / "1")
     scores = scoring.score_served(served, str(old / "examples"), Problem(task="binary"))
-    np.testing.assert_allclose(np.concatenate([*scores]), predictions, atol=1e-6)
+    np.testing.assert_allclose(scores[:], predictions, atol=1e-6)
     assert carry_over.parent(served)["version"] == 1
     declared = json.loads((old / "model" / artifact.DECLARATION).read_text())
     part = configuration.TrainPart.from_json(json.dumps(declared["config"]))
