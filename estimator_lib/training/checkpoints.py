@@ -319,12 +319,12 @@ class CheckpointDirectory:
             )
 
     def save(
-        self, variables: Mapping[str, tf.Variable], step: int, engine: Mapping[str, Any]
+        self, values: Mapping[str, tf.Variable | tf.Tensor], step: int, engine: Mapping[str, Any]
     ) -> str:
         """Writes the checkpoint of `step`; the old ones stay valid whatever happens.
 
         Args:
-            variables: Name to variable.
+            values: Name to variable, or to the value that is saved under its name.
             step: The global step.
             engine: Strict JSON to save along.
 
@@ -338,12 +338,12 @@ class CheckpointDirectory:
         state = tf.constant(storage.canonical_json(dict(engine)))
         for attempt in range(1, _SAVE_ATTEMPTS + 1):
             try:
-                self._write({**variables, _ENGINE_KEY: state}, step)
+                self._write({**values, _ENGINE_KEY: state}, step)
                 break
             except (tf.errors.OpError, OSError, StorageError) as error:
                 found = _refusal(error, self.prefix(step))
                 if attempt == _SAVE_ATTEMPTS or not found.retryable:
-                    size = sum(_bytes(v) for v in variables.values())
+                    size = sum(_bytes(v) for v in values.values())
                     found.message += (
                         f" It needs about {size:,} bytes. The older checkpoints are intact."
                     )
@@ -497,8 +497,8 @@ def _table(rows: list[tuple[str, str, str]], limit: int = 20) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _bytes(variable: tf.Variable) -> int:
-    return int(variable.shape.num_elements() or 0) * int(variable.dtype.size or 8)
+def _bytes(value: tf.Variable | tf.Tensor) -> int:
+    return int(value.shape.num_elements() or 0) * int(value.dtype.size or 8)
 
 
 def _first_line(error: BaseException) -> str:

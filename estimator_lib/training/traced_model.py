@@ -49,7 +49,9 @@ class TracedModel:
 
     def __init__(self, model_fn: ModelFunction, params: object, config: RunConfig) -> None:
         self.store = variables.VariableStore()
-        self.summaries = ModelSummaries(str(config.model_dir), config.save_summary_steps)
+        self.summaries = ModelSummaries(
+            str(config.model_dir), config.save_summary_steps if config.is_chief else None
+        )
         self.traces = 0
         self._model_fn = model_fn
         self._params = params
