@@ -17,6 +17,7 @@ from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.tensorflow_internals import GLOBAL_STEP_READ_KEY
 from estimator_lib.training import hooks
+from estimator_lib.variables import tracing
 
 Fetch: TypeAlias = str | tf.Tensor | tf.Operation | tf.Variable
 Fetches: TypeAlias = Fetch | Sequence["Fetches"] | Mapping[str, "Fetches"]
@@ -57,6 +58,8 @@ class Session:
 
     def _value(self, fetch: Fetch) -> Any:
         known = self._owner.evaluate_known(fetch)
+        if known is None and hasattr(fetch, "numpy"):  # it was computed at once
+            known = fetch.numpy()
         if known is None:
             raise self._owner.refused(f"session.run({quote(getattr(fetch, 'name', fetch))})")
         return known
@@ -190,3 +193,38 @@ class SessionHook(hooks.Hook):
         self.context = context
         self._created = False
         self.hook.end(Session(self))
+
+
+class InitHook(SessionHook):
+    """Calls a scaffold's `init_fn` where training begins at step 0, before anything is saved.
+
+    Args:
+        scaffold: It.
+    """
+
+    def __init__(self, scaffold: tf.compat.v1.train.Scaffold) -> None:
+        super().__init__(ScaffoldInit(scaffold))
+        self._variables: Mapping[str, tf.Variable] = {}
+
+    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
+        super().trace(find, probing=probing)
+        self._variables = tracing.needed("init_fn").store.variables
+
+    def begin(self) -> None:
+        super().begin()
+        step = int(self._variables[variables.GLOBAL_STEP].numpy())
+        if step == 0:
+            context = hooks.StepContext(0, 0, "", self._variables)
+            super().before_step(context)
+        self._created = True
+
+
+class ScaffoldInit(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    """Calls `init_fn` where a session was made."""
+
+    def __init__(self, scaffold: tf.compat.v1.train.Scaffold) -> None:
+        self._scaffold = scaffold
+
+    def after_create_session(self, session: Session, coord: tf.train.Coordinator) -> None:
+        del coord
+        self._scaffold.init_fn(session)
