@@ -73,7 +73,7 @@ class Driver:
         return Found(_entry(found), found.get("metadata", {}).get("writer", ""))
 
     async def get(self, place: Place, begin: int, end: int, version: str | None) -> Piece:
-        same = {} if version is None else {"ifGenerationMatch": version}
+        same = {} if version is None else {"generation": version}
         try:
             _, headers, data = await self._ask(
                 "GET",

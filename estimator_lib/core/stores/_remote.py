@@ -135,17 +135,16 @@ class RemoteStore:
             return await self._try(
                 "read", place, lambda: self._driver.get(place, begin, end, version)
             )
-        except _Refused:
+        except (_Refused, _Missing):
+            if version is None:
+                raise
             raise StorageError(
                 f"Cannot read {place}: it was replaced while it was used. Run again.",
                 reason=Reason.IO,
             ) from None
 
     def _range(self, place: Place, version: str, begin: int, end: int) -> bytes:
-        try:
-            return self._wait(self._get(place, begin, end, version)).data
-        except _Missing:
-            raise missing(place) from None
+        return self._wait(self._get(place, begin, end, version)).data
 
     async def _whole(self, place: Place) -> bytes:
         first = await self._get(place, 0, _PART, None)
