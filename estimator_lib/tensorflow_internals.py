@@ -17,9 +17,9 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common.name_scope import current_path
 from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
-from tensorflow.python.distribute.collective_all_reduce_strategy import CollectiveAllReduceExtended
 from tensorflow.python.eager import context
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from tensorflow.python.ops import summary_ops_v2, variable_scope
@@ -41,6 +41,7 @@ __all__ = [
     "dataset_ops",
     "export_output",
     "gfile",
+    "op_def_registry",
     "parse_saved_model",
 ]
 
@@ -145,23 +146,6 @@ def is_distributed(strategy: tf.distribute.Strategy) -> bool:
 def spans_processes(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy's replicas are in the processes of a cluster."""
     return bool(strategy.extended._in_multi_worker_mode())
-
-
-def multi_worker_strategy(timeout_s: float) -> tf.distribute.Strategy:
-    """Returns the strategy of all processes that TF_CONFIG names, once all of them are there.
-
-    Args:
-        timeout_s: The longest wait for them.
-    """
-    extended = CollectiveAllReduceExtended
-    before, extended._check_health_initial_timeout = (
-        extended._check_health_initial_timeout,
-        timeout_s,
-    )
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    finally:
-        extended._check_health_initial_timeout = before
 
 
 def abort_collectives(message: str) -> None:

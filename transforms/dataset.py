@@ -141,6 +141,27 @@ def find(
     return Dataset(inputs=tuple(inputs), layout=layout, slices=tuple(slices))
 
 
+def field_names(
+    patterns: Sequence[str],
+    *,
+    base_dir: str = ".",
+    file_format: str | None = None,
+    csv: Mapping[str, str] | None = None,
+    encoding: str = "utf-8",
+) -> list[str]:
+    """Returns the fields of the first file; the arguments are those of `find`.
+
+    Raises:
+        ConfigError: the format is not known.
+        DataError: no file matches, or it cannot be read.
+    """
+    first = files.find({NAME: patterns}, base_dir)[0]
+    known = file_format or _format_of(first.name)
+    dialect = config.csv_dialect(csv or {}).dialect
+    layout = Layout(format=known, missing=("",), encoding=_known(encoding), **dialect)
+    return list(readers.reader(known).read_header(first, layout))
+
+
 def _check_types(given: Mapping[str, str], names: Sequence[str], file: str) -> None:
     """Raises ConfigError for a type that is none, or of no field of the file."""
     for field, kind in given.items():

@@ -136,7 +136,7 @@ def explain_errors(input_fn: InputFn) -> Iterator[None]:
         name, checked = function_name(input_fn), _CHECKED.search(str(error))
         if checked is None:
             raise BadValueError(
-                f"A batch of {name} does not fit the model: {_essence(error)}. Correct input_fn or "
+                f"A batch of {name} does not fit the model: {essence(error)}. Correct input_fn or "
                 "the model; the cause above says where in the model.",
             ) from error
         values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
@@ -146,12 +146,12 @@ def explain_errors(input_fn: InputFn) -> Iterator[None]:
         ) from None
     except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
         raise TrainingError(
-            f"Input of {function_name(input_fn)} failed: {_essence(error)}. Look at its files.",
+            f"Input of {function_name(input_fn)} failed: {essence(error)}. Look at its files.",
             reason=Reason.IO,
         ) from error
 
 
-def _essence(error: tf.errors.OpError) -> str:
+def essence(error: tf.errors.OpError) -> str:
     """Returns the line that says what is wrong, out of all that a graph's error says."""
     lines = [line for line in str(error).splitlines() if not _TRACE.match(line)]
     return (
@@ -224,9 +224,7 @@ class Caller:
         return strategy.distribute_datasets_from_function(call)
 
 
-def share(
-    dataset: tf.data.Dataset, context: tf.distribute.InputContext | None
-) -> tf.data.Dataset:
+def share(dataset: tf.data.Dataset, context: tf.distribute.InputContext | None) -> tf.data.Dataset:
     """Returns the batches that one worker of several takes of a dataset that all of them have.
 
     In each step every replica takes a batch: those of the first worker the first ones. So no batch

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import os
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from estimator_lib.core import environment
-from estimator_lib.core.errors import ConfigError, Reason, TrainingError
-from estimator_lib.tensorflow_internals import is_distributed, multi_worker_strategy
+from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.tensorflow_internals import is_distributed
+from estimator_lib.training import joining
 from estimator_lib.training.run_config import RunConfig
 
 
@@ -61,8 +63,8 @@ def require() -> Sequence[str]:
         raise ConfigError(
             f"The step was given {asked} GPU{'s' * (asked > 1)}, but TensorFlow sees "
             f"{len(found) or 'none'}: its image has no CUDA, or its node no driver for it. Name an "
-            "image built with --build-arg TENSORFLOW='tensorflow[and-cuda]==2.21.0', or remove "
-            "gpu.",
+            "image with tensorflow[and-cuda] (`make image REQUIREMENTS=requirements-gpu.txt`), or "
+            "remove gpu.",
             reason=Reason.CONFLICT,
         )
     return found
@@ -112,7 +114,10 @@ def strategy_of(config: RunConfig) -> tf.distribute.Strategy | None:
     if not isinstance(given, str):
         return given
     if config.num_worker_replicas > 1:
-        return _of_cluster(os.environ["TF_CONFIG"], config.session_creation_timeout_secs)
+        return _of_cluster(
+            json.dumps(config.cluster_spec.as_dict(), sort_keys=True), config.task_type,
+            config.task_id, config.session_creation_timeout_secs,
+        )  # fmt: skip
     if config.cluster_spec or config.task_type == "evaluator":
         return None
     found = visible()
@@ -120,25 +125,11 @@ def strategy_of(config: RunConfig) -> tf.distribute.Strategy | None:
 
 
 @functools.lru_cache(maxsize=1)
-def _of_cluster(tf_config: str, timeout_s: float) -> tf.distribute.Strategy:
+def _of_cluster(addresses: str, kind: str, index: int, timeout_s: float) -> tf.distribute.Strategy:
     """Makes the strategy of a cluster, of which a process has one."""
-    del tf_config
-    try:
-        return multi_worker_strategy(timeout_s)
-    except RuntimeError as error:
-        raise ConfigError(
-            'RunConfig.train_distribute is "sync", but TensorFlow has computed something already: '
-            "expected to join the cluster first. Make the Estimator at the program's start.",
-            reason=Reason.CONFLICT,
-        ) from error
-    except tf.errors.OpError as error:
-        late = TrainingError(
-            f"The processes of the cluster were not there within {timeout_s:g} s "
-            "(RunConfig.session_creation_timeout_secs). Run all of them again.",
-            reason=Reason.UNREACHABLE,
-        )
-        late.retryable = True
-        raise late from error
+    # TensorFlow would wait for an evaluator, which TF_CONFIG may list, as well.
+    training = {t: a for t, a in json.loads(addresses).items() if t not in ("evaluator", "ps")}
+    return joining.join(training, kind, index, timeout_s)
 
 
 def distributing(strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy | None:

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from estimator_lib import tensorflow_internals
 from estimator_lib.core.errors import ConfigError, Reason, TrainingError
+from estimator_lib.inputs import datasets
 from estimator_lib.training.run_config import RunConfig
 
 _LOST = (
@@ -172,8 +173,8 @@ class Peers:
         try:
             yield
         except _LOST as cause:
-            first = str(cause).strip().splitlines()[0][:200]
-            what = self._overdue or f"Another process of the cluster was lost: {first}"
+            found = datasets.essence(cause)[:200]
+            what = self._overdue or f"Another process of the cluster was lost: {found}"
             error = TrainingError(
                 f"{what.rstrip('.')}. Run all of them again: training goes on from the last "
                 "checkpoint.",

@@ -63,8 +63,8 @@ class RunConfig:
         log_step_count_steps: Steps between two log lines; None logs none.
         train_distribute: A `tf.distribute.Strategy` for training; or "sync": all processes of
             TF_CONFIG, without one all GPUs of this machine, train in step. An instance of
-            MultiWorkerMirroredStrategy must be made before TensorFlow computes anything, and
-            waits for the other processes without an end.
+            MultiWorkerMirroredStrategy must be made before TensorFlow computes anything; it
+            waits for the other processes for up to an hour, whatever is given here.
         device_fn: Not used.
         protocol: Not used.
         eval_distribute: A strategy for evaluation and prediction.

@@ -383,9 +383,7 @@ def _on_replicas(
     total = strategy.reduce(every, rows, axis=None)
     summed = strategy.reduce(every, loss if losses.is_summed() else by_rows, axis=None)
     return Step(
-        summed
-        if losses.is_summed()
-        else tf.math.divide_no_nan(summed, tf.cast(total, tf.float32)),
+        summed if losses.is_summed() else tf.math.divide_no_nan(summed, tf.cast(total, tf.float32)),
         total,
         {k: strategy.experimental_local_results(v)[0] for k, v in fetches.items()},
     )

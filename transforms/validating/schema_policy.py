@@ -119,15 +119,7 @@ def load(section: config.DataSchema, base_dir: str) -> SchemaPolicy:
         SecurityError: a path leads out of `base_dir`.
     """
     schema = read_schema(_located(section.path, base_dir))
-    for feature in schema.feature:
-        for comparator, limit in (
-            ("drift_comparator", section.max_drift),
-            ("skew_comparator", section.max_skew),
-        ):
-            if limit is None or feature.HasField(comparator):
-                continue
-            norm = "infinity_norm" if _textual(feature) else "jensen_shannon_divergence"
-            getattr(getattr(feature, comparator), norm).threshold = limit
+    limit(schema, drift=section.max_drift, skew=section.max_skew)
     previous, serving = (
         None if path is None else read_statistics(_located(path, base_dir))
         for path in (section.previous, section.serving)
@@ -139,6 +131,23 @@ def load(section: config.DataSchema, base_dir: str) -> SchemaPolicy:
         fail=section.on_anomaly != "warn",
         quarantine=section.on_anomaly == "quarantine",
     )
+
+
+def limit(
+    schema: schema_pb2.Schema, *, drift: float | None = None, skew: float | None = None
+) -> None:
+    """Sets the largest distance from other data, for the fields for which a schema has none.
+
+    Args:
+        schema: Gets the thresholds.
+        drift: From the span before; None sets none.
+        skew: From serving data; None sets none.
+    """
+    for feature in schema.feature:
+        for comparator, most in (("drift_comparator", drift), ("skew_comparator", skew)):
+            if most is not None and not feature.HasField(comparator):
+                norm = "infinity_norm" if _textual(feature) else "jensen_shannon_divergence"
+                getattr(getattr(feature, comparator), norm).threshold = most
 
 
 def read_schema(path: str | os.PathLike[str]) -> Any:
