@@ -110,6 +110,12 @@ def judge(task: Task, ended: Ended) -> Verdict:
     return Verdict.RESTART if killed or ended.failure.retryable else Verdict.FAILED
 
 
+def _gravity(task: Task, ended: Ended) -> int:
+    """How likely the end of a process is the cause of that of others, which only noticed it."""
+    final = judge(task, ended) is Verdict.FAILED
+    return 2 if final else int(ended.code is not None)
+
+
 def run_local_cluster(
     body: Callable[[], object],
     *,
@@ -197,28 +203,39 @@ class _Cluster:
                     self.stop([t for t in self._children if t.role == "ps"])
                     self._await(self.living(), GRACE_S)
                     return
-                if verdict is Verdict.FAILED or (verdict is Verdict.RESTART and not restarts):
+                if verdict is Verdict.FAILED:
                     raise self._failure(task, ended)
                 if verdict is Verdict.RESTART:
+                    self._end_with(task, ended, last=not restarts)
+                    self._start(self._layout.needed_with(task))
                     restarts -= 1
-                    self._restart(task, ended)
                     break
 
-    def _restart(self, task: Task, ended: Ended) -> None:
+    def _end_with(self, task: Task, ended: Ended, *, last: bool) -> None:
+        """Ends the processes that cannot go on without one that has ended.
+
+        Args:
+            task: It.
+            ended: How.
+            last: Whether they are not started again.
+
+        Raises:
+            EstimatorLibError: what one of them failed with for good, or what they ended by.
+        """
         affected = self._layout.needed_with(task)
+        others = [other for other in affected if other in self._children]
+        # They find out by themselves that one is gone; one of them may be the cause.
+        every = [(task, ended), *self._await(others, GRACE_S)]
+        task, ended = max(every, key=lambda one: _gravity(*one))
+        if last or judge(task, ended) is Verdict.FAILED:
+            raise self._failure(task, ended)
+        self.stop([other for other in others if other in self._children])
         _log.warning(
             "%s ended: %s Starting %s again.",
             str(task).capitalize(),
             ended.failure.message if ended.failure else "",
             "it" if affected == [task] else "all that train",
         )
-        others = [other for other in affected if other in self._children]
-        # They find out by themselves that one is gone, and may have found more than that.
-        for other, how in self._await(others, GRACE_S):
-            if judge(other, how) is Verdict.FAILED:
-                raise self._failure(other, how)
-        self.stop([other for other in others if other in self._children])
-        self._start(affected)
 
     def _start(self, tasks: Sequence[Task]) -> None:
         if len(tasks) > 1 or not self._addresses:
@@ -283,8 +300,9 @@ class _Cluster:
 
     def _failure(self, task: Task, ended: Ended) -> EstimatorLibError:
         failure = ended.failure or TrainingError(f"The {task} ended too early.")
-        if ended.code is None:
-            failure.message = f"{str(task).capitalize()}: {failure.message}"
+        name = str(task).capitalize()
+        if ended.code is None and not failure.message.startswith(name):
+            failure.message = f"{name}: {failure.message}"
         failure.retryable = failure.retryable or (ended.code or 0) < 0
         log = self._folder / f"{task.role}-{task.index}.log"
         if log.is_file():
