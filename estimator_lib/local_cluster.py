@@ -27,7 +27,7 @@ from multiprocessing import connection
 from estimator_lib import tensorflow_internals
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, TrainingError
-from estimator_lib.core.processes import Child, Ended, Message
+from estimator_lib.core.processes import Child, Ended
 
 _log = logging.getLogger(__name__)
 GRACE_S = 30.0
@@ -201,7 +201,9 @@ class _Cluster:
                 if verdict is Verdict.DONE:
                     # The others learn of it by themselves; servers have nobody to serve.
                     self.stop([t for t in self._children if t.role == "ps"])
-                    self._await(self.living(), GRACE_S)
+                    for other, how in self._await(self.living(), GRACE_S):
+                        if how.failure is not None and other.role != "ps":
+                            _log.warning("%s", self._failure(other, how).message)
                     return
                 if verdict is Verdict.FAILED:
                     raise self._failure(task, ended)
@@ -265,16 +267,12 @@ class _Cluster:
 
     def _heard(self, timeout_s: float | None) -> list[tuple[Task, Ended]]:
         """Waits for processes that end."""
-        by_child = {child: task for task, child in self._children.items()}
-        ready = connection.wait([*by_child], timeout_s)
+        waiting = {child.fileno(): (task, child) for task, child in self._children.items()}
+        ready = connection.wait([*waiting], timeout_s)
         found = []
-        for child in ready:
-            said = child.hear()
-            if isinstance(said, Message):
-                continue
-            task = by_child[child]
+        for task, child in [waiting[number] for number in waiting if number in ready]:
+            found.append((task, child.wait()))
             del self._children[task]
-            found.append((task, said))
         return found
 
     def _await(self, tasks: Sequence[Task], timeout_s: float) -> list[tuple[Task, Ended]]:

@@ -45,7 +45,8 @@ class Watch(E.Hook):
         config = self._model.config
         values = {n: v.numpy() for n, v in context.variables.items() if v.trainable}
         name = f"{config.task_type}{config.task_id}" if config.cluster_spec else "alone"
-        folder = pathlib.Path(ROOT / self._model.model_dir)
+        folder = pathlib.Path(self._model.model_dir)
+        folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / f"{name}.npz", step=context.step, rows=context.rows, **values)
         (folder / f"{name}.json").write_text(json.dumps(self._losses))
 
