@@ -32,7 +32,8 @@ from estimator_lib.core.processes import Child, Ended
 _log = logging.getLogger(__name__)
 GRACE_S = 30.0
 """How long processes that were asked to end may take; then they are killed."""
-_TAIL_BYTES = 2000
+MEANWHILE_S = 5.0
+"""Seconds between two calls of `meanwhile`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +125,7 @@ def run_local_cluster(
     evaluator: bool = False,
     restarts: int = 3,
     logs: str | os.PathLike[str] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> None:
     """Runs a program in the processes of a cluster on this machine, until its chief has finished.
 
@@ -141,6 +143,7 @@ def run_local_cluster(
         restarts: How often processes are started again in all.
         logs: Directory for `<role>-<index>.log`; by default a temporary one, which stays only if
             the cluster failed.
+        meanwhile: Called in this process every few seconds while the others work.
 
     Raises:
         ConfigError: a number is out of range, or TensorFlow has computed something already.
@@ -160,7 +163,7 @@ def run_local_cluster(
     with _ended_by_sigterm(), contextlib.ExitStack() as ports:
         cluster = _Cluster(layout, body, folder, ports)
         try:
-            cluster.run(restarts)
+            cluster.run(restarts, meanwhile)
         finally:
             cluster.stop(cluster.living())
     if logs is None:
@@ -188,15 +191,18 @@ class _Cluster:
         """Returns the processes that have not ended."""
         return list(self._children)
 
-    def run(self, restarts: int) -> None:
-        """Runs until the chief has finished.
+    def run(self, restarts: int, meanwhile: Callable[[], None] | None) -> None:
+        """Runs until the chief has finished; see `run_local_cluster`.
 
         Raises:
             EstimatorLibError: what a process failed with.
         """
         self._start(self._layout.tasks())
         while True:
-            for task, ended in self._heard(None):
+            heard = self._heard(None if meanwhile is None else MEANWHILE_S)
+            if meanwhile is not None:
+                meanwhile()
+            for task, ended in heard:
                 verdict = judge(task, ended)
                 if verdict is Verdict.DONE:
                     # The others learn of it by themselves; servers have nobody to serve.

@@ -19,6 +19,7 @@ from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.eager import context
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from tensorflow.python.ops import summary_ops_v2, variable_scope
@@ -40,6 +41,7 @@ __all__ = [
     "dataset_ops",
     "export_output",
     "gfile",
+    "op_def_registry",
     "parse_saved_model",
 ]
 

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import IO, Any, NoReturn
 
-from estimator_lib.core import errors, storage
-from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
+from estimator_lib.core import storage
+from estimator_lib.core.errors import EstimatorLibError, Failure, PipelineError
 
 INTERRUPTED = 130
 _PR_SET_PDEATHSIG = 1
@@ -247,11 +247,7 @@ class Child:
         self._join()
         if "value" in said:
             return Ended(value=said["value"])
-        failure: EstimatorLibError = getattr(errors, said["kind"])(
-            said["message"], reason=Reason(said["reason"])
-        )
-        failure.retryable = said["retryable"]
-        return Ended(failure=failure)
+        return Ended(failure=Failure(*said["failure"]).error())
 
     def wait(self, timeout_s: float | None = None) -> Ended:
         """Waits for the end of a child that says nothing before it; see `hear`."""
@@ -293,12 +289,7 @@ def _last_word(body: Callable[[], object]) -> dict[str, object]:
         sys.excepthook(*sys.exc_info())
         problem = f"{type(error).__name__}: {error}"
         failure = PipelineError(problem)
-    return {
-        "kind": type(failure).__name__,
-        "message": failure.message,
-        "reason": failure.reason,
-        "retryable": failure.retryable,
-    }
+    return {"failure": Failure.of(failure)}
 
 
 @contextlib.contextmanager

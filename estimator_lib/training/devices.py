@@ -63,8 +63,8 @@ def require() -> Sequence[str]:
         raise ConfigError(
             f"The step was given {asked} GPU{'s' * (asked > 1)}, but TensorFlow sees "
             f"{len(found) or 'none'}: its image has no CUDA, or its node no driver for it. Name an "
-            "image built with --build-arg TENSORFLOW='tensorflow[and-cuda]==2.21.0', or remove "
-            "gpu.",
+            "image with tensorflow[and-cuda] (`make image REQUIREMENTS=requirements-gpu.txt`), or "
+            "remove gpu.",
             reason=Reason.CONFLICT,
         )
     return found
