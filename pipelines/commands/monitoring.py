@@ -24,9 +24,8 @@ _SHOWN = 10
 @click.argument("patterns", nargs=-1, required=True, metavar="REQUESTS...")
 @click.option(
     "--statistics",
-    required=True,
     metavar="DIR",
-    help="of the training data, as the preprocess step of the model's run wrote them",
+    help="of the training data (default: those that the model keeps)",
 )
 @click.option("--schema", metavar="PBTXT", help="default: schema.pbtxt beside the statistics")
 @click.option(
@@ -57,7 +56,7 @@ _SHOWN = 10
 def monitor(
     model: pathlib.Path,
     patterns: Sequence[str],
-    statistics: str,
+    statistics: str | None,
     schema: str | None,
     max_skew: float,
     file_format: str | None,
