@@ -9,8 +9,8 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-# For every version of Python, with the digests of every package's files.
 STORES := --extra s3 --extra gcs --extra azure
+# For every version of Python, with the digests of every package's files.
 LOCK = uv pip compile -q --universal --python-version 3.11.5 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" $(ARGS)
 
@@ -90,9 +90,9 @@ lock:
 	$(LOCK) pyproject.toml --extra gpu $(STORES) -c requirements-dev.txt -o requirements-gpu.txt
 	$(LOCK) --group build -c requirements-dev.txt -o requirements-build.txt
 
-# The lock files and a run with each other Python that is here; those that are not are named.
+# The lock files for each other Python, and a run with the newest that is here: ARGS="3.12 3.13".
 pythons: $(READY)
-	$(BIN)/python -m tests.pythons
+	$(BIN)/python -m tests.pythons $(ARGS)
 
 # What the image has, as CycloneDX; refused if it is no valid document.
 sbom: $(READY)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, Reason
-from pipelines.local import run as local
+from pipelines.local import output
 
 RUNS, CACHE, CHECKPOINTS, ANALYSES = "artifacts", "cache", "checkpoints", "analysis"
 STUDIES = os.path.join("studies", "searches")
@@ -96,7 +96,7 @@ def held(place: pathlib.Path) -> Iterator[None]:
         PipelineError: a run is using it.
     """
     require_output(place)
-    with local.lease(place) if (place / RUNS).is_dir() else contextlib.nullcontext():
+    with output.lease(place) if (place / RUNS).is_dir() else contextlib.nullcontext():
         yield
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pathlib
 import re
 import shlex
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.core.stores import Where
 from estimator_lib.export import retention, server_versions, version_labels
 from estimator_lib.export.server_versions import Needs
 from pipelines import kubernetes_yaml, models
@@ -69,7 +69,7 @@ class Deployment:
 
 
 def plan(
-    serving_dir: pathlib.Path,
+    serving_dir: Where,
     name: str | None = None,
     *,
     version: int | None = None,
@@ -111,7 +111,7 @@ def plan(
     )
 
 
-def labelled(serving_dir: pathlib.Path) -> version_labels.Served | None:
+def labelled(serving_dir: Where) -> version_labels.Served | None:
     """Returns what servers that follow a serving directory are told; None if nothing.
 
     Raises:
@@ -123,7 +123,7 @@ def labelled(serving_dir: pathlib.Path) -> version_labels.Served | None:
 
 
 def label(
-    serving_dir: pathlib.Path, changes: Mapping[str, int | None], name: str | None = None
+    serving_dir: Where, changes: Mapping[str, int | None], name: str | None = None
 ) -> version_labels.Served:
     """Gives versions labels, in the file that servers follow; returns what it says then.
 
@@ -278,7 +278,7 @@ def _needs(model: Mapping[str, Any]) -> Needs:
     said = model["lineage"].get("server")
     if said is None:
         with startup_lines_hidden():
-            return server_versions.needs(model["path"])
+            return server_versions.needs(str(retention.fetch(model["path"])))
     return Needs(tensorflow=said["tensorflow"], because=tuple(said["because"]))
 
 

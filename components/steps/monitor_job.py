@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 from components.steps import training_data
 from components.steps.predict_job import newest_version
 from components.steps.quiet import startup_lines_hidden
-from estimator_lib.core import description, files, manifest, storage
+from estimator_lib.core import description, files, manifest, storage, stores
 from estimator_lib.core.errors import ConfigError, DataError, Reason
-from estimator_lib.export import retention
 
 if TYPE_CHECKING:
     from components.steps.comparison import Distance
@@ -92,7 +91,7 @@ class Monitored:
 def monitor(
     requests: Requests,
     *,
-    model: str | pathlib.Path,
+    model: stores.Where,
     output: str | pathlib.Path,
     statistics: str | None = None,
     schema: str | None = None,
@@ -104,7 +103,8 @@ def monitor(
 
     Args:
         requests: The requests.
-        model: A published version, or the directory of versions, of which the newest is taken.
+        model: A published version, or the directory of versions, of which the newest is taken; a
+            path or URI.
         output: Gets monitor.json, statistics.html, the statistics and the anomalies, as one
             artifact.
         statistics: Of training: a directory that preprocess or `statistics` wrote; by default
@@ -121,7 +121,6 @@ def monitor(
         StorageError: the output cannot be written.
     """
     version = newest_version(model)
-    retention.require_whole(version)
     fields, lineage = _fields(version), _lineage(version)
     kind = requests.format or _format_of(requests.patterns[0])
     paths = files.expand(requests.patterns, base_dir)

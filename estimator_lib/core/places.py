@@ -175,27 +175,41 @@ def _problem(given: str) -> str:
     return ""
 
 
-LOCAL = frozenset(("base_dir", "champion", "checkpoint_root", "model", "serving_dir", "study_root"))
-"""The parameters of components and pipelines that are local paths."""
-ANYWHERE = frozenset(("analysis_cache",))
+LOCAL = frozenset(("base_dir",))
+"""The parameters of components and pipelines that are local paths: relative file patterns start
+there, and those elsewhere are given as URIs."""
+ANYWHERE = frozenset((
+    "analysis_cache", "champion", "checkpoint_root", "model", "serving_dir", "study_root",
+))  # fmt: skip
 """Those that may be URIs, too, as file patterns may."""
 
 
 def fault(name: str, value: object) -> str | None:
     """Returns why a value cannot be given for a parameter, or None if it can."""
-    if name not in LOCAL or not isinstance(value, str) or "://" not in value:
+    if name not in LOCAL | ANYWHERE or not isinstance(value, str) or not value:
         return None
+    try:
+        place = Place.parse(value)
+    except SecurityError as error:
+        return error.message.rstrip(".")
+    if place.is_local or (name in ANYWHERE and place.scheme in SCHEMES):
+        return None
+    if name in ANYWHERE:
+        return (
+            f"expected a path, or a URI with one of the schemes {', '.join(sorted(SCHEMES))}, got "
+            f"{quote(value)}"
+        )
     return (
         f"expected a path in the pod, such as a directory of a mounted volume, got the URI "
-        f"{quote(value)}. Mount a volume (cluster.volume) and give a path on it"
+        f"{quote(value)}. Give the data's files as URIs instead"
     )
 
 
-def require_local(name: str, value: object) -> None:
-    """Refuses a URI where a local path is meant.
+def require(name: str, value: object) -> None:
+    """Refuses what a step cannot use as a place.
 
     Args:
-        name: Of a parameter; those that are not of `LOCAL` may have any value.
+        name: Of a parameter; those that are no places may have any value.
         value: What was given for it; "" is fine.
 
     Raises:

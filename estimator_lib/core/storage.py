@@ -355,10 +355,10 @@ def staging(parent: str | os.PathLike[str], name: str) -> Iterator[Staged]:
     try:
         yield Staged(path, lease)
     finally:
-        with contextlib.suppress(OSError):  # what is left is swept
-            _delete_tree(path)
         with contextlib.suppress(OSError):
-            lease.release()
+            _delete_tree(path)
+        with contextlib.suppress(OSError):  # what is left is swept, for its owner is no more
+            lease.release(leave=path.exists())
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ when a client asks for `/v1/models/NAME/labels/LABEL`.
 from __future__ import annotations
 
 import dataclasses
-import os
-import pathlib
 import re
 from collections.abc import Mapping
 
-from estimator_lib.core import storage
-from estimator_lib.core.errors import DataError, Reason
+from estimator_lib.core import stores
+from estimator_lib.core.errors import DataError, Reason, StorageError
+from estimator_lib.core.places import Place
+from estimator_lib.core.stores import Where
 
 FILE = "models.config"
 _LABEL = re.compile(r'version_labels \{ key: "([^"\\]+)" value: (\d+) \}')
@@ -59,13 +59,13 @@ class Served:
         return "\n".join(["model_config_list {", "  config {", *lines, "  }", "}", ""])
 
 
-def read(serving_dir: str | os.PathLike[str]) -> Served | None:
+def read(serving_dir: Where) -> Served | None:
     """Returns what servers are told of a serving directory; None if there is no file.
 
     Raises:
         DataError: the file was written by other means.
     """
-    path = pathlib.Path(serving_dir) / FILE
+    path = Place.parse(serving_dir) / FILE
     text = _read(path)
     if text is None:
         return None
@@ -82,25 +82,27 @@ def read(serving_dir: str | os.PathLike[str]) -> Served | None:
     )
 
 
-def write(serving_dir: str | os.PathLike[str], served: Served) -> pathlib.Path:
+def write(serving_dir: Where, served: Served) -> Place:
     """Writes what servers are told, whole or not at all; returns the file.
 
     The caller is the directory's `publisher`, and has checked that the versions exist.
     """
-    path = pathlib.Path(serving_dir) / FILE
-    storage.write_text(path, served.text())
+    path = Place.parse(serving_dir) / FILE
+    stores.write(path, served.text().encode())
     return path
 
 
-def in_use(serving_dir: str | os.PathLike[str]) -> frozenset[int]:
+def in_use(serving_dir: Where) -> frozenset[int]:
     """Returns the versions that the file names, whoever wrote it: they are not to be deleted."""
-    text = _read(pathlib.Path(serving_dir) / FILE) or ""
+    text = _read(Place.parse(serving_dir) / FILE) or ""
     return frozenset(map(int, _VERSION.findall(text)))
 
 
-def _read(path: pathlib.Path) -> str | None:
-    with storage.storage_errors("read", path):
-        try:
-            return path.read_text(encoding="utf-8", errors="replace")
-        except (FileNotFoundError, NotADirectoryError):
+def _read(path: Place) -> str | None:
+    try:
+        return stores.read(path).decode(errors="replace")
+    except StorageError as error:
+        absent = isinstance(error.__cause__, FileNotFoundError | NotADirectoryError)
+        if absent or error.reason is Reason.FILE_NOT_FOUND:
             return None
+        raise

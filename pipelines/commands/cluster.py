@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -11,8 +10,9 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import click
 
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_option
+from pipelines.commands.options import PLACE, config_argument, say, set_option
 
 with defer_imports(__name__):
     from estimator_lib.core import config as configuration
@@ -76,7 +76,7 @@ def _connect(
 
 
 @click.command()
-@click.argument("target", type=LOCAL_PATH, metavar="CONFIG|SPEC")
+@click.argument("target", type=PLACE, metavar="CONFIG|SPEC")
 @set_option("cluster.steps.train.memory=8Gi")
 @click.option(
     "--param", multiple=True, metavar="NAME=VALUE", help="a pipeline parameter (may be repeated)"
@@ -108,7 +108,7 @@ def _connect(
 @click.option("--dry-run", is_flag=True, help="check everything, send nothing")
 @_server_options
 def submit(
-    target: pathlib.Path,
+    target: Place,
     settings: Sequence[str],
     param: Sequence[str],
     name: str | None,
@@ -148,10 +148,10 @@ def submit(
 
 
 @click.command()
-@click.argument("target", type=LOCAL_PATH, metavar="CONFIG|SPEC")
+@click.argument("target", type=PLACE, metavar="CONFIG|SPEC")
 @set_option("cluster.steps.train.memory=8Gi")
 @_server_options
-def upload(target: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]) -> None:
+def upload(target: Place, settings: Sequence[str], **server: Unpack[_Server]) -> None:
     """Upload a pipeline, for runs that are started in Kubeflow's UI.
 
     What has changed is a new version of the pipeline of that name; the same again is none.
@@ -163,23 +163,23 @@ def upload(target: pathlib.Path, settings: Sequence[str], **server: Unpack[_Serv
 
 
 def _read_target(
-    path: pathlib.Path, settings: Sequence[str]
+    path: Place, settings: Sequence[str]
 ) -> tuple[specification.Specification, configuration.Cluster]:
     """Returns the pipeline to run, and what its configuration says of the cluster."""
-    if specification.is_compiled(path):
+    if path.is_local and specification.is_compiled(path.path):
         if settings:
             raise ConfigError(
                 f"{path} is compiled already, so --set cannot change it. Submit the "
                 "configuration, or use --param.",
                 reason=Reason.CONFLICT,
             )
-        return specification.read(path), configuration.Cluster()
+        return specification.read(path.path), configuration.Cluster()
     config, spec = _compile(path, settings)
     return spec, config.cluster
 
 
 def _compile(
-    path: pathlib.Path, settings: Sequence[str]
+    path: Place, settings: Sequence[str]
 ) -> tuple[configuration.RunConfiguration, specification.Specification]:
     config = configuration.load(path, settings)
     return config, specification.check(compiling.compile_text(config), config.name)
@@ -220,7 +220,7 @@ def schedule() -> None:
 @config_argument
 @set_option("cluster.steps.train.memory=8Gi")
 @_server_options
-def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]) -> None:
+def apply(path: Place, settings: Sequence[str], **server: Unpack[_Server]) -> None:
     """Create the schedule of a configuration, or replace it if it differs.
 
     Applying the same again changes nothing.
@@ -249,7 +249,7 @@ def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]
 @click.option("--dry-run", is_flag=True, help="list the runs, start none")
 @_server_options
 def backfill(
-    path: pathlib.Path,
+    path: Place,
     settings: Sequence[str],
     first: str,
     end: str,

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 import click
 
 from estimator_lib.core.errors import ConfigError
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, Pair, say
+from pipelines.commands.options import LOCAL_PATH, PLACE, Pair, say
 
 with defer_imports(__name__):
     from estimator_lib.core import storage
     from pipelines import models as published
     from pipelines import serving as servers
 
-_serving = click.argument("serving", type=LOCAL_PATH)
+_serving = click.argument("serving", type=PLACE)
 _version = click.option("--version", type=int, help="which version")
 _name = click.option("--name", help="that clients ask for (default: the one given with labels)")
 _server = click.option(
@@ -37,7 +38,7 @@ def models() -> None:
 
 @models.command("list")
 @_serving
-def list_(serving: pathlib.Path) -> None:
+def list_(serving: Place) -> None:
     """List the versions, newest first."""
     say(published.table(published.read(serving)))
 
@@ -45,7 +46,7 @@ def list_(serving: pathlib.Path) -> None:
 @models.command()
 @_serving
 @_version
-def show(serving: pathlib.Path, version: int | None) -> None:
+def show(serving: Place, version: int | None) -> None:
     """Show what made a version, back to its first ancestor. By default the newest."""
     known = published.read(serving)
     chosen = published.choose(known, version)
@@ -57,7 +58,7 @@ def show(serving: pathlib.Path, version: int | None) -> None:
 @models.command()
 @_serving
 @_version
-def rollback(serving: pathlib.Path, version: int | None) -> None:
+def rollback(serving: Place, version: int | None) -> None:
     """Publish an older version again. By default the one before the newest."""
     chosen, path = published.rollback(serving, version)
     say(f"version {chosen} is published again as {path}")
@@ -67,7 +68,7 @@ def rollback(serving: pathlib.Path, version: int | None) -> None:
 @_serving
 @click.argument("labels", nargs=-1, type=Pair("LABEL=VERSION", empty=True))
 @_name
-def label(serving: pathlib.Path, labels: Sequence[tuple[str, str]], name: str | None) -> None:
+def label(serving: Place, labels: Sequence[tuple[str, str]], name: str | None) -> None:
     """Label versions: `label SERVING stable=3 canary=4`; `canary=` takes a label away.
 
     Without any, tells which there are.
@@ -106,7 +107,7 @@ def _number(label: str, text: str) -> int | None:
 )
 @click.option("-o", "--output", type=LOCAL_PATH, metavar="FILE", help="default: standard output")
 def kserve(
-    serving: pathlib.Path,
+    serving: Place,
     name: str | None,
     version: int | None,
     server_version: str | None,
@@ -127,7 +128,7 @@ def kserve(
 
 
 @models.command()
-@_serving
+@click.argument("serving", type=LOCAL_PATH)
 @_name
 @_server
 def docker(serving: pathlib.Path, name: str | None, server_version: str | None) -> None:

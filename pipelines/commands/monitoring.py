@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import click
 
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, Pair, say
+from pipelines.commands.options import LOCAL_PATH, PLACE, Pair, say
 
 with defer_imports(__name__):
     from components.steps import monitor_job, notify
@@ -20,7 +21,7 @@ _SHOWN = 10
 
 
 @click.command()
-@click.argument("model", type=LOCAL_PATH)
+@click.argument("model", type=PLACE)
 @click.argument("patterns", nargs=-1, required=True, metavar="REQUESTS...")
 @click.option(
     "--statistics",
@@ -54,7 +55,7 @@ _SHOWN = 10
 @click.option("--encoding", default="utf-8", metavar="NAME", help="of CSV")
 @click.option("-o", "--output", type=LOCAL_PATH, required=True, metavar="DIR")
 def monitor(
-    model: pathlib.Path,
+    model: Place,
     patterns: Sequence[str],
     statistics: str | None,
     schema: str | None,

@@ -18,6 +18,7 @@ from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import EstimatorLibError
 from pipelines import cli
+from pipelines.local import output as run_output
 from pipelines.local import run
 from pipelines.local.warm_steps import WarmSteps
 
@@ -434,7 +435,7 @@ def refused(project, server, output, said):
 
 
 def test_two_runs_cannot_share_an_output(project, server, tmp_path):
-    with run.lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
+    with run_output.lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
         execute(project, tmp_path, server)
 
 

@@ -246,5 +246,9 @@ def _charset(chosen: str) -> str:
     return f"^/{plain}" if negated else plain
 
 
-# A client's connections belong to the process that made them.
-os.register_at_fork(after_in_child=_made.clear)
+def _forget() -> None:
+    """Forgets the clients: their connections belong to the process that made them."""
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
