@@ -181,7 +181,7 @@ def test_a_training_killed_with_9_goes_on_from_the_checkpoint_in_the_store(
     assert whole["evaluation"]["step"] == 100
 
 
-def test_a_search_killed_in_the_middle_keeps_its_trials(finished, root, server):
+def test_a_search_keeps_its_trials_in_the_store(finished, root, server):
     tune = "tune={trials: 2, metric: auc, max_steps: 25, space: {train.batch_size: {choice: [32]}}}"
     result, _ = execute(root, server, "pipeline=tuned_training", tune)
     assert result["tuned"]["trials"] == 2
