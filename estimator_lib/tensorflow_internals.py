@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common.name_scope import current_path
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.eager import context
@@ -27,6 +28,7 @@ from tensorflow.python.ops.op_selector import UnliftableError
 from tensorflow.python.platform import gfile
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from tensorflow.python.saved_model.model_utils import export_output
+from tensorflow.python.summary import summary
 from tensorflow.python.summary.tb_summary import TBNotInstalledError
 from tensorflow.python.trackable import resource
 from tensorflow.python.training.training_util import GLOBAL_STEP_READ_KEY
@@ -125,6 +127,16 @@ def tracking_resources(into: list[object]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def own_summaries_of_first_version() -> Iterator[None]:
+    """Lets `tf.compat.v1.summary` make summaries, which it would leave to another package."""
+    forwards, summary._should_invoke_v2_op = summary._should_invoke_v2_op, lambda: False
+    try:
+        yield
+    finally:
+        summary._should_invoke_v2_op = forwards
+
+
+@contextlib.contextmanager
 def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
     """As `writer.as_default()`, which flushes in the end: with every step, in a loop."""
     state = summary_ops_v2._summary_state
@@ -133,6 +145,16 @@ def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
         yield
     finally:
         state.writer = outer
+
+
+# --- Checkpoints ------------------------------------------------------------------------------
+
+
+def variables_of_objects(saved: bytes) -> dict[str, str]:
+    """Returns variables' names, and their keys, of the graph of objects in a checkpoint."""
+    graph = TrackableObjectGraph.FromString(saved)
+    found = [attribute for node in graph.nodes for attribute in node.attributes]
+    return {a.full_name: a.checkpoint_key for a in found if a.full_name}
 
 
 # --- Strategies -------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -21,6 +22,8 @@ from estimator_lib.optimizers.gradients import Gradient, Indices, UniqueRows
 from estimator_lib.optimizers.optimizers import BY_NAME
 from estimator_lib.optimizers.schedules import Rate
 
+KERAS_OPTIMIZER = "optimizer/"
+"""Begin of the names of what an optimizer of Keras keeps that was made outside of model_fn."""
 _SMALL_TABLE = 8_192
 """Tables of at most this many numbers get dense gradients: one kernel instead of three."""
 
@@ -106,8 +109,11 @@ def minimize_parts(
         ConfigError: a part has no variables, or the loss depends on none of them.
     """
     made = [(get(optimizer), list(owned)) for optimizer, owned in parts]
+    # Those of tf.compat.v1 leave rows without a gradient alone, those of Keras 3 do not.
     dense = {
-        id(store.raw(v)): getattr(optimizer, "rows_as_dense", True)
+        id(store.raw(v)): getattr(
+            optimizer, "rows_as_dense", not isinstance(optimizer, tf.compat.v1.train.Optimizer)
+        )
         for optimizer, owned in made
         for v in owned
     }
@@ -248,12 +254,11 @@ def _apply_keras(
     ]
     applied = optimizer.apply_gradients(plain)
     owned = getattr(optimizer, "variables", ())  # a method of tf.compat.v1's: they name their own
-    kept = {
-        f"optimizer/{getattr(optimizer, 'name', type(optimizer).__name__)}/{v.path}": v
-        for v in (() if callable(owned) else owned)
-        if hasattr(v, "path")
-    }
-    store.adopt(kept)
+    # The rate is that of the arguments. Keras numbers its objects per process.
+    named = re.sub(r"_\d+$", "", str(getattr(optimizer, "name", type(optimizer).__name__)))
+    made = () if callable(owned) else [v for v in owned if hasattr(v, "path")]
+    kept = {v.name: v for v in made if v.name != "learning_rate"}
+    store.adopt(f"{KERAS_OPTIMIZER}{named}", kept)
     return applied if applied is not None else tf.no_op()
 
 

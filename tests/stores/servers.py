@@ -11,6 +11,7 @@ import dataclasses
 import http.client
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socket
@@ -39,6 +40,7 @@ class Server:
         command: Starts it.
         port: Where it listens.
         keeps: Whether its files are there again after a kill.
+        keeps_after_s: How long it takes until they are.
         environment: What a client needs to reach it at a port.
     """
 
@@ -47,6 +49,7 @@ class Server:
     port: int
     keeps: bool
     environment: Callable[[int], dict[str, str]]
+    keeps_after_s: float = 0.0
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -75,9 +78,12 @@ def _listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at, and that no client is given: it could meet itself there."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _s3(folder: pathlib.Path, port: int) -> Server:
@@ -121,6 +127,7 @@ def _az(folder: pathlib.Path, port: int) -> Server:
         ],
         port=port,
         keeps=True,
+        keeps_after_s=6.0,  # it writes its lists every five seconds
         environment=lambda port: {
             "AZURE_STORAGE_CONNECTION_STRING": "DefaultEndpointsProtocol=http;"
             f"AccountName=devstoreaccount1;AccountKey={_AZURITE_KEY};"
