@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.core.places import Place
 
 
 class _Unset:
@@ -363,7 +364,15 @@ def _model_dir(given: str | bytes | os.PathLike[str] | None, theirs: str | None)
             f"{quote(theirs)}. Make them agree.",
             reason=Reason.CONFLICT,
         )
-    return mine or theirs
+    chosen = mine or theirs
+    if chosen and not Place.parse(chosen).is_local:
+        raise ConfigError(
+            f"model_dir {quote(chosen)} is a URI: expected a path, for training writes to this "
+            "machine. The train step carries its checkpoints to a URI (checkpoint_root); "
+            "elsewhere, copy or mount them.",
+            reason=Reason.UNSUPPORTED,
+        )
+    return chosen
 
 
 def _read_tf_config(text: str | None) -> Mapping[str, Any]:
