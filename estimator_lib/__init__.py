@@ -115,9 +115,17 @@ def __getattr__(name: str) -> Any:
     elif name in _WHERE:
         value = getattr(importlib.import_module(_WHERE[name]), name)
     else:
-        raise AttributeError(f"module 'estimator_lib' has no attribute {name!r}")
+        raise AttributeError(f"module 'estimator_lib' has no attribute {name!r}" + _advice(name))
     globals()[name] = value
     return value
+
+
+def _advice(name: str) -> str:
+    """Returns what to write instead of a name that tf.estimator had."""
+    if name.startswith("_"):
+        return ""
+    advice = importlib.import_module("estimator_lib.migrate").SUCCESSORS.get(name)
+    return f", as tf.estimator had: {advice}" if advice else ""
 
 
 def __dir__() -> list[str]:

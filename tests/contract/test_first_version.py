@@ -34,7 +34,7 @@ def spec(mode, predictions, labels, **fields):
     loss = tf.reduce_mean((predictions - tf.cast(labels, tf.float32)) ** 2)
     with tf.control_dependencies(v1.get_collection(v1.GraphKeys.UPDATE_OPS)):
         step = v1.train.get_global_step()
-        train = v1.train.GradientDescentOptimizer(0.1).minimize(loss, step)
+        train = v1.train.GradientDescentOptimizer(0.01).minimize(loss, step)
     return tf_estimator.EstimatorSpec(mode, predictions, loss, train, **fields)
 
 
@@ -48,7 +48,8 @@ def test_layers_give_the_numbers_of_keras(tmp_path):
         net = v1.layers.dropout(net, 0.5, training=training)
         return spec(mode, v1.layers.dense(net, 1, name="last")[:, 0], labels)
 
-    model = tf_estimator.Estimator(model_fn, str(tmp_path))
+    config = tf_estimator.RunConfig(tf_random_seed=1)
+    model = tf_estimator.Estimator(model_fn, str(tmp_path), config)
     model.train(images(None), steps=4)
     names = {
         "conv2d": ("kernel", "bias"),
@@ -160,3 +161,51 @@ def test_a_scaffold_that_feeds_is_refused(tmp_path):
     model_fn = with_scaffold(lambda w: v1.train.Scaffold(init_feed_dict={"x": 1}))
     with pytest.raises(ConfigError, match="init_feed_dict"):
         tf_estimator.Estimator(model_fn, str(tmp_path)).train(images(), steps=1)
+
+
+def named(features, labels, mode):
+    weights = v1.get_variable("w", [2, 1])
+    predictions = tf.matmul(tf.reduce_mean(features["x"], [1, 2]), weights)[:, 0]
+    with tf.name_scope("tower"):
+        tf.reduce_max(tf.abs(predictions), name="top")
+    return spec(mode, predictions, labels)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [tf_estimator.LoggingTensorHook, v1.train.LoggingTensorHook],
+)
+def test_tensors_are_logged_by_their_names(hook, tmp_path):
+    lines = []
+    logs = hook(["tower/top"], every_n_iter=1, formatter=lambda v: lines.append(v) or "")
+    tf_estimator.Estimator(named, str(tmp_path)).train(images(), steps=2, hooks=[logs])
+    assert len(lines) == 2
+    assert all(line["tower/top"] > 0 for line in lines)
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [tf_estimator.LoggingTensorHook, v1.train.LoggingTensorHook],
+)
+def test_a_name_that_no_tensor_has_is_told(hook, tmp_path):
+    logs = hook(["tower/tip"], every_n_iter=1)
+    with pytest.raises(ConfigError, match="tower/tip"):
+        tf_estimator.Estimator(named, str(tmp_path)).train(images(), steps=2, hooks=[logs])
+
+
+def test_common_hooks_of_tensorflow_run(tmp_path):
+    final = v1.train.FinalOpsHook({"top": "tower/top:0"})
+    model = tf_estimator.Estimator(named, str(tmp_path))
+    model.train(images(None), steps=9, hooks=[v1.train.StopAtStepHook(num_steps=2), final])
+    assert model.get_variable_value("global_step") == 2
+    assert final.final_ops_values["top"] > 0
+
+
+def test_what_feeds_is_refused_at_once_with_the_edit(tmp_path):
+    hook = v1.train.FeedFnHook(lambda: {"x:0": 1})
+    with pytest.raises(ConfigError, match="by the input_fn"):
+        tf_estimator.Estimator(named, str(tmp_path)).train(images(), steps=1, hooks=[hook])
+    with pytest.raises(AttributeError, match="into the input_fn"):
+        tf_estimator.FeedFnHook  # noqa: B018
+    with pytest.raises(ConfigError, match="final_ops"):
+        tf_estimator.FinalOpsHook("tower/top")
