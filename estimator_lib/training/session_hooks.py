@@ -119,11 +119,16 @@ class SessionHook(hooks.Hook):
             graph.add_to_collection(GLOBAL_STEP_READ_KEY, step)
         hook.begin()
         self._begun = not probing
-        arguments = hook.before_run(RunContext(self))
+        # A copy is asked: the hook itself is once per step, and may count.
+        arguments = copy.copy(hook).before_run(RunContext(self))
         if arguments is None:
             return
-        if getattr(arguments, "feed_dict", None):
-            raise self.refused("it feeds values to the graph")
+        for what, given in (
+            ("feeds values to the graph", "feed_dict"),
+            ("gives options", "options"),
+        ):
+            if getattr(arguments, given, None):
+                raise self.refused(f"it {what}")
         self._structure = arguments.fetches
         flat = tf.nest.flatten(arguments.fetches)
         self.tensors = {
