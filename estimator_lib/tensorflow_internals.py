@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common.name_scope import current_path
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.eager import context
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from tensorflow.python.ops import summary_ops_v2, variable_scope
@@ -28,6 +30,7 @@ from tensorflow.python.ops.op_selector import UnliftableError
 from tensorflow.python.platform import gfile
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from tensorflow.python.saved_model.model_utils import export_output
+from tensorflow.python.summary import summary
 from tensorflow.python.summary.tb_summary import TBNotInstalledError
 from tensorflow.python.trackable import resource
 from tensorflow.python.training import checkpoint_utils
@@ -44,6 +47,7 @@ __all__ = [
     "dataset_ops",
     "export_output",
     "gfile",
+    "op_def_registry",
     "parse_saved_model",
 ]
 
@@ -168,6 +172,16 @@ def _init_from_checkpoint(ckpt_dir_or_file: str, assignment_map: Any) -> None:
 
 
 @contextlib.contextmanager
+def own_summaries_of_first_version() -> Iterator[None]:
+    """Lets `tf.compat.v1.summary` make summaries, which it would leave to another package."""
+    forwards, summary._should_invoke_v2_op = summary._should_invoke_v2_op, lambda: False
+    try:
+        yield
+    finally:
+        summary._should_invoke_v2_op = forwards
+
+
+@contextlib.contextmanager
 def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
     """As `writer.as_default()`, which flushes in the end: with every step, in a loop."""
     state = summary_ops_v2._summary_state
@@ -178,12 +192,32 @@ def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
         state.writer = outer
 
 
+# --- Checkpoints ------------------------------------------------------------------------------
+
+
+def variables_of_objects(saved: bytes) -> dict[str, str]:
+    """Returns variables' names, and their keys, of the graph of objects in a checkpoint."""
+    graph = TrackableObjectGraph.FromString(saved)
+    found = [attribute for node in graph.nodes for attribute in node.attributes]
+    return {a.full_name: a.checkpoint_key for a in found if a.full_name}
+
+
 # --- Strategies -------------------------------------------------------------------------------
 
 
 def is_distributed(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy has more than one replica, here or elsewhere."""
     return bool(strategy.num_replicas_in_sync > 1 or strategy.extended._in_multi_worker_mode())
+
+
+def spans_processes(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy's replicas are in the processes of a cluster."""
+    return bool(strategy.extended._in_multi_worker_mode())
+
+
+def abort_collectives(message: str) -> None:
+    """Lets every operation of this process that waits for other processes fail, for good."""
+    context.context().abort_collective_ops(tf.errors.DEADLINE_EXCEEDED, message)
 
 
 def of_one_replica(spec: tf.TypeSpec) -> tf.TypeSpec:

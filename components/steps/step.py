@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import signal
@@ -15,10 +16,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.steps.quiet import startup_lines_hidden
-from estimator_lib.core import environment, places, storage
+from estimator_lib.core import environment, logs, places, storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
 
-ERROR_MARK = "error: "
+ERROR_MARK = logs.ERROR_MARK
 """Begins the lines on standard output that say why a step failed."""
 VERDICT_MARK = "verdict: "
 """Begins the line on standard output that says what an evaluation decided, and why."""
@@ -38,13 +39,14 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
 
     Args:
         name: Of the step's module here, whose `run` takes the inputs.
-        inputs: Parameters and artifacts by name; a local path that is a URI is refused.
+        inputs: Parameters and artifacts by name; what is no place that the step can use is refused.
     """
     with startup_lines_hidden():
         body = importlib.import_module(f"components.steps.{name}").run
-    with step():
+    with logs.of_step(name) as lines, step():
         for given, value in inputs.items():
-            places.require_local(given, value)
+            places.require(given, value)
+        _require_code()
         retries = int(os.environ.get(environment.RETRIES, "0"))
         for attempt in range(retries):
             try:
@@ -59,6 +61,8 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
                 )
                 sys.stdout.flush()
             time.sleep(pause)
+            if lines is not None:
+                lines.known["attempt"] = attempt + 2
         return body(**inputs)
 
 
@@ -116,6 +120,25 @@ def _end_on_sigterm() -> Iterator[None]:
             raise asked[0]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _require_code() -> None:
+    """Refuses an image that lacks a module of the user's own.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for module in filter(None, os.environ.get(environment.CODE, "").split(",")):
+        try:
+            found = importlib.util.find_spec(module)
+        except ImportError:  # what it is in is no package, or is not there
+            found = None
+        if found is None:
+            raise ConfigError(
+                f"Module {module} of cluster.code is not in the image of this step. Copy it into "
+                "an image that is made FROM this one, and name that as cluster.image.",
+                reason=Reason.FILE_NOT_FOUND,
+            )
 
 
 def _use_scratch() -> None:

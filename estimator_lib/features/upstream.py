@@ -99,27 +99,42 @@ def from_feature_column(column: Any) -> fc.Column:
     if kind == "IndicatorColumn":
         return fc.indicator_column(_category(column.categorical_column))
     if kind == "SharedEmbeddingColumn":
-        shared = column.shared_embedding_column_creator
-        table = shared_table(shared)
+        creator = column.shared_embedding_column_creator
+        table = shared_table(creator)
         if table.checkpoint is not None:
             raise _loads_a_table(column)
         return fc.shared_embeddings(
             [_category(column.categorical_column)],
-            shared.dimension,
+            creator.dimension,
             column.combiner,
             table.initializer,
             table.name,
             column.max_norm,
             table.trainable,
         )[0]
+    if kind == "_SharedEmbeddingColumn":  # of tf.compat.v1.feature_column
+        _not_loaded(column)
+        shared = fc.shared_embeddings(
+            [_category(column.categorical_column)],
+            column.dimension,
+            column.combiner,
+            column.initializer,
+            column.shared_embedding_collection_name,
+            column.max_norm,
+        )[0]
+        return dataclasses.replace(shared, trainable=column.trainable)
     if kind == "EmbeddingColumn":
         return _embedding(column)
     raise _not_a_column(column)
 
 
-def _embedding(column: Any) -> fc.EmbeddingColumn:
+def _not_loaded(column: Any) -> None:
     if column.ckpt_to_load_from is not None:
         raise _loads_a_table(column)
+
+
+def _embedding(column: Any) -> fc.EmbeddingColumn:
+    _not_loaded(column)
     return fc.embedding_column(
         _category(column.categorical_column),
         column.dimension,

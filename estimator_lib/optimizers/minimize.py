@@ -7,6 +7,7 @@ nowhere else.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -22,6 +23,8 @@ from estimator_lib.optimizers.gradients import Gradient, Indices, UniqueRows
 from estimator_lib.optimizers.optimizers import BY_NAME
 from estimator_lib.optimizers.schedules import Rate
 
+KERAS_OPTIMIZER = "optimizer/"
+"""Begin of the names of what an optimizer of Keras keeps that was made outside of model_fn."""
 _SMALL_TABLE = 8_192
 """Tables of at most this many numbers get dense gradients: one kernel instead of three."""
 
@@ -107,8 +110,11 @@ def minimize_parts(
         ConfigError: a part has no variables, or the loss depends on none of them.
     """
     made = [(get(optimizer), list(owned)) for optimizer, owned in parts]
+    # Those of tf.compat.v1 leave rows without a gradient alone, those of Keras 3 do not.
     dense = {
-        id(store.raw(v)): getattr(optimizer, "rows_as_dense", True)
+        id(store.raw(v)): getattr(
+            optimizer, "rows_as_dense", not isinstance(optimizer, tf.compat.v1.train.Optimizer)
+        )
         for optimizer, owned in made
         for v in owned
     }
@@ -217,22 +223,33 @@ def _reduced(pairs: Pairs, reduction: LossReduction) -> Pairs:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return pairs
-    how = (
-        tf.distribute.ReduceOp.SUM
-        if reduction == LossReduction.SUM
-        else tf.distribute.ReduceOp.MEAN
-    )
-    gradients = context.all_reduce(how, [g for g, _ in pairs])
-    return [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
+    gradients, how = [g for g, _ in pairs], tf.distribute.ReduceOp
+    if reduction == LossReduction.SUM:
+        reduced = context.all_reduce(how.SUM, gradients)
+    elif (given := store.replica_rows()) is None:
+        reduced = context.all_reduce(how.MEAN, gradients)
+    else:
+        # The mean over all rows, however many each replica has; some may have none.
+        rows = tf.cast(given, tf.float32)
+        *sums, total = context.all_reduce(how.SUM, [*(_times(g, rows) for g in gradients), rows])
+        reduced = [_times(g, tf.math.reciprocal_no_nan(total)) for g in sums]
+    return [(g, v) for g, (_, v) in zip(reduced, pairs, strict=True)]
+
+
+def _times(gradient: Gradient, factor: tf.Tensor) -> Gradient:
+    """A gradient times a scalar; 0 is stronger than what is not finite."""
+    if isinstance(gradient, tf.IndexedSlices):
+        values = _times(gradient.values, factor)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return tf.math.multiply_no_nan(gradient, tf.cast(factor, gradient.dtype))
 
 
 def _apply_keras(
     optimizer: AppliesGradients, pairs: Pairs, reduction: LossReduction
 ) -> tf.Operation:
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1 and reduction != LossReduction.SUM:
+    if reduction != LossReduction.SUM:
         # It adds up the gradients of the replicas itself.
-        pairs = [(tf.convert_to_tensor(g) / replicas, v) for g, v in pairs]
+        pairs = _shared(pairs)
     plain = [
         (tf.IndexedSlices(g.values, g.indices, tf.shape(v, g.indices.dtype)), v)
         if isinstance(g, tf.IndexedSlices)
@@ -241,13 +258,26 @@ def _apply_keras(
     ]
     applied = optimizer.apply_gradients(plain)
     owned = getattr(optimizer, "variables", ())  # a method of tf.compat.v1's: they name their own
-    kept = {
-        f"optimizer/{getattr(optimizer, 'name', type(optimizer).__name__)}/{v.path}": v
-        for v in (() if callable(owned) else owned)
-        if hasattr(v, "path")
-    }
-    store.adopt(kept)
+    # The rate is that of the arguments. Keras numbers its objects per process.
+    named = re.sub(r"_\d+$", "", str(getattr(optimizer, "name", type(optimizer).__name__)))
+    made = () if callable(owned) else [v for v in owned if hasattr(v, "path")]
+    kept = {v.name: v for v in made if v.name != "learning_rate"}
+    store.adopt(f"{KERAS_OPTIMIZER}{named}", kept)
     return applied if applied is not None else tf.no_op()
+
+
+def _shared(pairs: Pairs) -> Pairs:
+    """Returns gradients whose sum over all replicas is that of the mean over all rows."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return pairs
+    given = store.replica_rows()
+    if given is None:
+        share = tf.constant(1.0 / context.num_replicas_in_sync)
+    else:
+        rows = tf.cast(given, tf.float32)
+        share = tf.math.divide_no_nan(rows, context.all_reduce(tf.distribute.ReduceOp.SUM, rows))
+    return [(_times(tf.convert_to_tensor(g), share), v) for g, v in pairs]
 
 
 def _named(name: str) -> type[Optimizer]:

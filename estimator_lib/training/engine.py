@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from estimator_lib.inputs.datasets import Caller
 from estimator_lib.specs import EstimatorSpec
+from estimator_lib.training import devices
 from estimator_lib.training.checkpoints import CheckpointDirectory
 from estimator_lib.training.model_function import ModelFunction
 from estimator_lib.training.run_config import RunConfig
@@ -28,6 +31,7 @@ class Engine:
         weights: The variables and the checkpoints.
         inputs: Calls input_fns.
         config: The run's, with a model_dir.
+        strategy: Whose replicas train; None for one device.
     """
 
     model_fn: ModelFunction
@@ -35,6 +39,7 @@ class Engine:
     weights: Weights
     inputs: Caller
     config: RunConfig
+    strategy: tf.distribute.Strategy | None
 
     @classmethod
     def of(
@@ -45,6 +50,8 @@ class Engine:
         warm_start: WarmStartSettings | None,
     ) -> Engine:
         """Returns the engine of a model_fn, with no variables yet."""
+        # First of all: TensorFlow may not have computed anything when it joins a cluster.
+        strategy = devices.distributing(devices.strategy_of(config))
         function = ModelFunction(model_fn)
         model = TracedModel(function, params, config)
         directory = CheckpointDirectory(
@@ -58,6 +65,7 @@ class Engine:
             weights=Weights(model.store, directory, warm_start),
             inputs=Caller(params=params, config=config),
             config=config,
+            strategy=strategy,
         )
 
     @property

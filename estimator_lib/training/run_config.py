@@ -14,7 +14,7 @@ import numbers
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import tensorflow as tf
 
@@ -30,6 +30,8 @@ class _Unset:
 
 _UNSET: Final[Any] = _Unset()
 _CHIEF_ROLES = ("chief", "master")
+SYNC: Final = "sync"
+"""For `train_distribute`: all processes of the cluster train in step."""
 
 
 class _Field:
@@ -62,13 +64,17 @@ class RunConfig:
         keep_checkpoint_max: Checkpoints kept; None or 0 keeps all.
         keep_checkpoint_every_n_hours: Also keep one checkpoint per this many hours.
         log_step_count_steps: Steps between two log lines; None logs none.
-        train_distribute: A `tf.distribute.Strategy` for training.
+        train_distribute: A `tf.distribute.Strategy` for training; or "sync": all processes of
+            TF_CONFIG, without one all GPUs of this machine, train in step. An instance of
+            MultiWorkerMirroredStrategy must be made before TensorFlow computes anything; it
+            waits for the other processes for up to an hour, whatever is given here.
         device_fn: Not used.
         protocol: Not used.
         eval_distribute: A strategy for evaluation and prediction.
         experimental_distribute: Refused; use train_distribute and eval_distribute.
         experimental_max_worker_delay_secs: Not used: workers start together.
-        session_creation_timeout_secs: Not used.
+        session_creation_timeout_secs: The longest wait for the other processes of a cluster to
+            start; then training ends with an error that asks to run again.
         checkpoint_save_graph_def: Not used.
         moving_average_decay: Evaluates, predicts and exports with running means of the weights
             that keep this share at each step, such as 0.999; None uses the weights as they
@@ -84,6 +90,9 @@ class RunConfig:
             but for dropout, whose random numbers are others.
         max_call_secs: Longest time one call of the training function should take; signals,
             time-based hooks and progress wait for it.
+        peer_timeout_secs: The longest wait for another process of a cluster that has started:
+            between two calls, while it saves, while it evaluates. One that is silent for longer
+            is taken for dead; then training ends with an error that asks to run again.
 
     A warning names what is given and not used.
 
@@ -112,6 +121,7 @@ class RunConfig:
     moving_average_decay = _Field()
     compute_dtype = _Field()
     jit_compile = _Field()
+    peer_timeout_secs = _Field()
 
     def __init__(
         self,
@@ -124,7 +134,7 @@ class RunConfig:
         keep_checkpoint_max: int | None = 5,
         keep_checkpoint_every_n_hours: float = 10_000,
         log_step_count_steps: int | None = 100,
-        train_distribute: tf.distribute.Strategy | None = None,
+        train_distribute: tf.distribute.Strategy | Literal["sync"] | None = None,
         device_fn: Callable[..., str] | None = None,
         protocol: str | None = None,
         eval_distribute: tf.distribute.Strategy | None = None,
@@ -136,6 +146,7 @@ class RunConfig:
         moving_average_decay: float | None = None,
         compute_dtype: str = "float32",
         jit_compile: bool | None = None,
+        peer_timeout_secs: float = 600,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in _FIELDS}
         steps, secs = save_checkpoints_steps, save_checkpoints_secs
@@ -295,7 +306,7 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
     for name in (
         "save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs",
         "log_step_count_steps", "max_call_secs", "keep_checkpoint_every_n_hours",
-        "session_creation_timeout_secs",
+        "session_creation_timeout_secs", "peer_timeout_secs",
     ):  # fmt: skip
         if values[name] is not None and values[name] <= 0:
             raise _invalid(name, "a positive number or None", values[name])
@@ -322,6 +333,9 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
         # Its variables are placed by an own coordinator, which no training loop here runs.
         if isinstance(values[name], tf.distribute.experimental.ParameterServerStrategy):
             raise _invalid(name, "another strategy", type(values[name]).__name__)
+    synchronous = values["train_distribute"]
+    if isinstance(synchronous, str) and synchronous != SYNC:
+        raise _invalid("train_distribute", f"a tf.distribute.Strategy or {SYNC!r}", synchronous)
     if session is None:
         values["session_config"] = _session_config(cluster)
     values["model_dir"] = _model_dir(values["model_dir"], cluster.get("model_dir"))
@@ -333,7 +347,6 @@ _IDLE: Final = {
     "device_fn": "operations are placed by TensorFlow, or by a strategy in train_distribute",
     "protocol": "a strategy in train_distribute chooses its own",
     "experimental_max_worker_delay_secs": "workers train in step and start together",
-    "session_creation_timeout_secs": "there is no session",
     "checkpoint_save_graph_def": "checkpoints hold no graph; an export does",
 }
 """Fields that are checked and then not used, and why."""

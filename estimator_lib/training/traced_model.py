@@ -21,7 +21,7 @@ from estimator_lib.inputs import datasets
 from estimator_lib.inputs.feed import ChunkLoop, ChunkLooped, Feed
 from estimator_lib.protocols import Features, Labels, Specs
 from estimator_lib.specs import EstimatorSpec, ModeKeys
-from estimator_lib.training import forms, initial_values, step, xla
+from estimator_lib.training import first_layers, forms, initial_values, step, xla
 from estimator_lib.training.forms import Form
 from estimator_lib.training.model_function import ModelFunction
 from estimator_lib.training.run_config import RunConfig
@@ -49,7 +49,9 @@ class TracedModel:
 
     def __init__(self, model_fn: ModelFunction, params: object, config: RunConfig) -> None:
         self.store = variables.VariableStore()
-        self.summaries = ModelSummaries(str(config.model_dir), config.save_summary_steps)
+        self.summaries = ModelSummaries(
+            str(config.model_dir), config.save_summary_steps if config.is_chief else None
+        )
         self.traces = 0
         self._model_fn = model_fn
         self._params = params
@@ -67,7 +69,8 @@ class TracedModel:
         """
         self._model_fn.refuse_labels(labels, mode)
         self.traces += 1
-        with self._compiling(mode):
+        # Names begin anew, whatever loop the call is traced in: they are tags of summaries.
+        with tf.name_scope(""), self._compiling(mode), first_layers.in_place():
             spec = self._model_fn(features, labels, mode, self._params, self._config)
         if not self._config.is_chief:
             spec = spec._replace(training_chief_hooks=())
