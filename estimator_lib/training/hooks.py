@@ -516,6 +516,13 @@ class FinalOpsHook(Hook):
     every_steps = None
 
     def __init__(self, final_ops: Callable[[], Any]) -> None:
+        if not callable(final_ops):
+            raise ConfigError(
+                f"FinalOpsHook.final_ops is invalid: expected a function without arguments, got "
+                f"{quote(final_ops)}. Give a function that returns the values, or "
+                "tf.compat.v1.train.FinalOpsHook tensors.",
+                reason=Reason.TYPE_MISMATCH,
+            )
         self._final_ops = final_ops
         self.final_ops_values: Any = None
 
