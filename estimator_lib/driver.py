@@ -115,12 +115,9 @@ def _train_as_chief(
 def _train(estimator: Estimator, train_spec: TrainSpec, evaluators: Sequence[_Periodic]) -> None:
     estimator.train(
         train_spec.input_fn,
-        hooks=[*(train_spec.hooks or ()), *(e for e in evaluators if e.every_steps)],
+        hooks=[*(train_spec.hooks or ()), *evaluators],
         max_steps=train_spec.max_steps,
-        saving_listeners=[
-            *(train_spec.saving_listeners or ()),
-            *(e.listener for e in evaluators),
-        ],
+        saving_listeners=train_spec.saving_listeners,
     )
 
 
@@ -184,10 +181,10 @@ class _Periodic(hooks.Hook):
         self.every_steps = spec.every_steps
         if spec.every_epochs is not None:
             self.every_steps = spec.every_epochs * _steps_per_epoch(train_spec.input_fn)
-        self.listener = _Listener(self)
+        self.listeners = (_Listener(self),)
 
     def after_step(self, context: hooks.StepContext) -> None:
-        # A checkpoint is asked for; the listener below evaluates it.
+        # A checkpoint is asked for; the listener evaluates it.
         self.wants_save = bool(self.every_steps and context.step % self.every_steps == 0)
 
     def saved(self, step: int, *, first: bool) -> bool:
