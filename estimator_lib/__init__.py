@@ -57,6 +57,11 @@ _MODULES = {
     "estimator_lib.canned.mmoe": ("MMoEEstimator",),
     "estimator_lib.canned.tabm": ("TabMClassifier", "TabMEstimator", "TabMRegressor"),
     "estimator_lib.canned.kmeans": ("KMeansClustering",),
+    "estimator_lib.canned.trees": (
+        "GradientBoostedTreesClassifier",
+        "GradientBoostedTreesEstimator",
+        "GradientBoostedTreesRegressor",
+    ),
     "estimator_lib.canned.rnn": ("RNNClassifier", "RNNEstimator", "RNNRegressor"),
     "estimator_lib.features.parsing": (
         "classifier_parse_example_spec",

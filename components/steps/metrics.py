@@ -110,7 +110,7 @@ def tell(run: RunMetrics) -> str:
     try:
         if place.startswith(("https://", "http://")):
             _push(place, run)
-        elif storage.is_uri(place):
+        elif "://" in place:
             return f"metrics not written: {PLACE} is neither a directory nor an http address"
         else:
             _write(pathlib.Path(place), run)

@@ -94,9 +94,9 @@ class Driver(Protocol):
         ...
 
     async def part(self, place: Place, upload: str, part: Part, *, again: bool) -> str:
-        """Sends a part, or what is missing of it if it was sent before, and returns its name.
+        """Sends a part, perhaps not for the first time, and returns its name.
 
-        Where the upload is not known any more, that is `MISSING`: it must be begun anew.
+        Where that cannot be done twice, the upload is `MISSING`: it must be begun anew.
         """
         ...
 
