@@ -9,7 +9,7 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-STORES := --extra s3 --extra gcs --extra azure
+EXTRAS := --extra s3 --extra gcs --extra azure --extra trees
 # For every version of Python, with the digests of every package's files.
 LOCK = uv pip compile -q --universal --python-version 3.11.5 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" $(ARGS)
@@ -96,9 +96,9 @@ specs-check:
 # Needs uv (`pip install uv`). Pins stay as they are, unless ARGS=--upgrade or
 # ARGS="--upgrade-package NAME". -dev is what .venv has; the image has the others.
 lock:
-	$(LOCK) pyproject.toml --extra dev --extra bench $(STORES) -o requirements-dev.txt
-	$(LOCK) pyproject.toml $(STORES) -c requirements-dev.txt -o requirements.txt
-	$(LOCK) pyproject.toml --extra gpu $(STORES) -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) pyproject.toml --extra dev $(EXTRAS) -o requirements-dev.txt
+	$(LOCK) pyproject.toml $(EXTRAS) -c requirements-dev.txt -o requirements.txt
+	$(LOCK) pyproject.toml --extra gpu $(EXTRAS) -c requirements-dev.txt -o requirements-gpu.txt
 	$(LOCK) --group build -c requirements-dev.txt -o requirements-build.txt
 
 # The lock files for each other Python, and a run with the newest that is here: ARGS="3.12 3.13".

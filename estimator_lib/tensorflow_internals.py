@@ -31,6 +31,7 @@ from tensorflow.python.saved_model.model_utils import export_output
 from tensorflow.python.summary import summary
 from tensorflow.python.summary.tb_summary import TBNotInstalledError
 from tensorflow.python.trackable import resource
+from tensorflow.python.training.saver import Saver
 from tensorflow.python.training.training_util import GLOBAL_STEP_READ_KEY
 
 __all__ = [
@@ -155,6 +156,19 @@ def variables_of_objects(saved: bytes) -> dict[str, str]:
     graph = TrackableObjectGraph.FromString(saved)
     found = [attribute for node in graph.nodes for attribute in node.attributes]
     return {a.full_name: a.checkpoint_key for a in found if a.full_name}
+
+
+@contextlib.contextmanager
+def savers_without_operations() -> Iterator[None]:
+    """Lets a model_fn make a `Saver`: a traced step would run all of its operations.
+
+    Such a saver restores where eager execution is on.
+    """
+    build, Saver.build = Saver.build, lambda _: None
+    try:
+        yield
+    finally:
+        Saver.build = build
 
 
 # --- Strategies -------------------------------------------------------------------------------

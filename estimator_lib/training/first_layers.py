@@ -23,25 +23,26 @@ Size = int | Sequence[int]
 Function = Callable[..., Any]
 _lock = threading.Lock()
 _uses = 0
+_placed = False
 
 
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
     """Puts the functions where programs look for them, unless Keras 2 has them there."""
-    global _uses  # other threads may be tracing, too
+    global _uses, _placed  # other threads may be tracing, too
     with _lock:
+        if not _uses:
+            _placed = not hasattr(v1.layers, dense.__name__)
+        if _placed and not _uses:
+            vars(v1.layers).update({function.__name__: function for function in FUNCTIONS})
         _uses += 1
-        ours = _uses > 1 or not hasattr(v1.layers, dense.__name__)
-        if ours:
-            for function in _FUNCTIONS:
-                vars(v1.layers)[function.__name__] = function
     try:
         yield
     finally:
         with _lock:
             _uses -= 1
-            if ours and not _uses:
-                for function in _FUNCTIONS:
+            if _placed and not _uses:
+                for function in FUNCTIONS:
                     del vars(v1.layers)[function.__name__]
 
 
@@ -267,7 +268,7 @@ def _named(name: str, function: Function, *first: object) -> Function:
     return made
 
 
-_FUNCTIONS: Sequence[Function] = (
+FUNCTIONS: Sequence[Function] = (
     dense,
     batch_normalization,
     dropout,

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import tensorflow as tf
 
-from estimator_lib.core.errors import ConfigError, Reason, TrainingError
+from estimator_lib.core.errors import ConfigError, Reason, TrainingError, quote
 from estimator_lib.core.progress import Progress
 from estimator_lib.training import summaries
 
@@ -486,6 +486,13 @@ class FinalOpsHook(Hook):
     every_steps = None
 
     def __init__(self, final_ops: Callable[[], Any]) -> None:
+        if not callable(final_ops):
+            raise ConfigError(
+                f"FinalOpsHook.final_ops is invalid: expected a function without arguments, got "
+                f"{quote(final_ops)}. Give a function that returns the values, or "
+                "tf.compat.v1.train.FinalOpsHook tensors.",
+                reason=Reason.TYPE_MISMATCH,
+            )
         self._final_ops = final_ops
         self.final_ops_values: Any = None
 

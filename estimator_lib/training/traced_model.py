@@ -70,7 +70,12 @@ class TracedModel:
         self._model_fn.refuse_labels(labels, mode)
         self.traces += 1
         # Names begin anew, whatever loop the call is traced in: they are tags of summaries.
-        with tf.name_scope(""), self._compiling(mode), first_layers.in_place():
+        with (
+            tf.name_scope(""),
+            self._compiling(mode),
+            first_layers.in_place(),
+            tensorflow_internals.savers_without_operations(),
+        ):
             spec = self._model_fn(features, labels, mode, self._params, self._config)
         decay = self._config.moving_average_decay
         if mode == ModeKeys.TRAIN and decay is not None:

@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -32,11 +33,12 @@ def _script():
 old = _script()
 
 
-def world(classes=tf.keras.optimizers):
+def world(classes=keras.optimizers):
     return old.World(
         tf=tf,
         estimator=tf_estimator,
         first=tf_estimator,
+        keras=keras,
         optimizers=classes,
         summed=tf.compat.v1.losses.Reduction.SUM,
         old=False,
@@ -127,7 +129,7 @@ def test_own_optimizers_take_slots_over(name, tmp_path):
 
 def test_an_optimizer_that_was_made_before_takes_slots_over(tmp_path):
     name = "adam"
-    made = tf.keras.optimizers.Adam(0.01)
+    made = keras.optimizers.Adam(0.01)
     columns = [
         *old.numbers(tf),
         tf.feature_column.embedding_column(

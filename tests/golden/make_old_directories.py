@@ -37,6 +37,7 @@ class World:
         tf: TensorFlow.
         estimator: tf.estimator, or estimator_lib.
         first: tf.compat.v1.estimator, or estimator_lib.
+        keras: Keras.
         optimizers: The module whose classes stand for those of Keras.
         summed: The reduction that the first version took where none is given.
         old: Whether this is 2.15.
@@ -45,6 +46,7 @@ class World:
     tf: Any
     estimator: Any
     first: Any
+    keras: Any
     optimizers: Any
     summed: str
     old: bool
@@ -435,7 +437,7 @@ def own_layers(world: World, **common: Any) -> Any:
 
 def own_keras(world: World, **common: Any) -> Any:
     """Layers of Keras, and an optimizer of Keras by a head."""
-    layers = world.tf.keras.layers
+    layers = world.keras.layers
 
     def model_fn(features: Any, labels: Any, mode: str) -> Any:
         net = layers.Dense(4, activation="relu")(_stacked(world, features))
@@ -455,25 +457,25 @@ def own_keras(world: World, **common: Any) -> Any:
     return world.estimator.Estimator(model_fn, **common)
 
 
-def _keras_model(tf: Any) -> Any:
-    layers = tf.keras.layers
-    fields = {name: tf.keras.Input((), name=name) for name in "xy"}
+def _keras_model(keras: Any) -> Any:
+    layers = keras.layers
+    fields = {name: keras.Input((), name=name) for name in "xy"}
     net = layers.Concatenate()([layers.Reshape((1,))(field) for field in fields.values()])
     net = layers.Dense(4, activation="tanh", name="hidden")(net)
-    return tf.keras.Model(fields, layers.Dense(1, name="out")(net))
+    return keras.Model(fields, layers.Dense(1, name="out")(net))
 
 
 def keras_model(world: World, **common: Any) -> Any:
     """`model_to_estimator`: names of objects, not of variables; gone on with in a model_fn."""
     tf = world.tf
     if world.old:
-        model = _keras_model(tf)
+        model = _keras_model(world.keras)
         loss = tf.keras.losses.BinaryCrossentropy(from_logits=True)
         model.compile(world.optimizers.Adam(0.01), loss)
         return tf.keras.estimator.model_to_estimator(model, **common)
 
     def model_fn(features: Any, labels: Any, mode: str) -> Any:
-        logits = _keras_model(tf)({name: features[name] for name in "xy"})
+        logits = _keras_model(world.keras)({name: features[name] for name in "xy"})
 
         def train(loss: Any) -> Any:
             return world.estimator.optimizers.minimize(loss, world.optimizers.Adam(0.01))
@@ -488,7 +490,7 @@ def keras_model_saver(world: World, **common: Any) -> Any:
     tf = world.tf
     if not world.old:
         return keras_model(world, **common)
-    model = _keras_model(tf)
+    model = _keras_model(world.keras)
     loss = tf.keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(world.optimizers.Adam(0.01), loss)
     return tf.keras.estimator.model_to_estimator(model, checkpoint_format="saver", **common)
@@ -531,6 +533,7 @@ def old_world() -> World:
         tf=tf,
         estimator=tf.estimator,
         first=tf.compat.v1.estimator,
+        keras=tf.keras,
         optimizers=tf.keras.optimizers.legacy,
         summed=tf.compat.v1.losses.Reduction.SUM,
         old=True,

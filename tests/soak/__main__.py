@@ -3,7 +3,8 @@
 python -m tests.soak [PART ...] [--minutes M] [--seed S]
 
 Parts: failures (calls that change the disk fail), kills (SIGKILL in every phase), publishing (four
-processes at once under a server), stored (the same in a bucket), fuzz (mutated inputs). The exit code is 1 if there was a fault.
+processes at once under a server), stored (the same in a bucket), fuzz (mutated inputs). The exit
+code is 1 if there was a fault.
 """
 
 import argparse
