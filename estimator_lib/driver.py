@@ -20,7 +20,7 @@ from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import RowsInput
 from estimator_lib.protocols import InputFn
 from estimator_lib.specs import EvalSpec, ExporterLike, TrainSpec
-from estimator_lib.training import checkpoints, hooks
+from estimator_lib.training import checkpoints, hooks, parameter_servers
 from estimator_lib.training.early_stopping import MetricStoppingHook
 
 _log = logging.getLogger(__name__)
@@ -66,12 +66,12 @@ def train_and_evaluate(
         Evaluator(estimator, specs, train_spec.max_steps).follow()
         return None
     if config.task_type == "ps":
-        raise ConfigError(
-            "Task type 'ps' is not supported: variables live with the workers. Use a "
-            "MultiWorkerMirroredStrategy without ps tasks.",
-            reason=Reason.UNSUPPORTED,
-        )
-    if config.num_worker_replicas > 1 and config.train_distribute is None:
+        addresses = config.cluster["cluster"]["ps"]
+        parameter_servers.serve(addresses, config.task_id, config.protocol)
+        return None
+    if config.num_worker_replicas > 1 and not (
+        config.train_distribute is not None or config.is_asynchronous
+    ):
         raise ConfigError(
             f"TF_CONFIG has {config.num_worker_replicas} workers but RunConfig no strategy: each "
             "would train alone. Set train_distribute.",
@@ -88,7 +88,8 @@ def _train_locally(
     estimator: Estimator, train_spec: TrainSpec, specs: Sequence[EvalSpec]
 ) -> tuple[dict[str, Any], list[Any]]:
     finished = pathlib.Path(estimator.model_dir) / _FINISHED
-    storage.remove(finished)
+    if estimator.config.is_chief:
+        storage.remove(finished)
     stoppers = [h for h in train_spec.hooks or () if isinstance(h, MetricStoppingHook)]
     evaluators = [
         _Periodic(estimator, spec, train_spec, stoppers)
@@ -105,6 +106,8 @@ def _train_locally(
                 *(e.listener for e in evaluators),
             ],
         )
+    if not estimator.config.is_chief:
+        return {}, []
     storage.write_json(finished, {"step": estimator.checkpoints.newest_step() or 0})
     metrics, exports = {}, []
     for spec, evaluator in zip(specs, evaluators, strict=bool(evaluators)):

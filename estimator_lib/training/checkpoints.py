@@ -23,7 +23,7 @@ from estimator_lib.core import storage
 from estimator_lib.core.errors import CheckpointError, Reason, StorageError
 from estimator_lib.errors import NotSavedError
 from estimator_lib.protocols import Array
-from estimator_lib.variables import GLOBAL_STEP, legacy_names
+from estimator_lib.variables import GLOBAL_STEP, SplitVariable, legacy_names
 
 _log = logging.getLogger(__name__)
 
@@ -299,12 +299,13 @@ class CheckpointDirectory:
         Each variable has its name as key, as in checkpoints of tf.estimator: whoever reads
         those reads these.
         """
+        entries = [entry for name, value in content.items() for entry in _entries(name, value)]
         with storage.staging(self.directory, f"ckpt-{step}") as staged:
             tf.raw_ops.SaveV2(
                 prefix=str(staged.path / f"{_PREFIX}{step}"),
-                tensor_names=list(content),
-                shape_and_slices=[""] * len(content),
-                tensors=[tf.convert_to_tensor(value) for value in content.values()],
+                tensor_names=[name for name, _, _ in entries],
+                shape_and_slices=[rows for _, rows, _ in entries],
+                tensors=[tf.convert_to_tensor(value) for _, _, value in entries],
             )
             storage.sync_tree(staged.path)
             files = sorted(staged.path.iterdir(), key=lambda p: p.suffix == ".index")
@@ -405,6 +406,18 @@ def restore(
             ", ".join(anew),
         )
     return missing
+
+
+def _entries(name: str, value: Any) -> list[tuple[str, str, Any]]:
+    """Returns (name, slice, value) of what is written; a split table is one table to readers."""
+    if not isinstance(value, SplitVariable):
+        return [(name, "", value)]
+    whole = " ".join(str(n) for n in value.shape)
+    rest = ":-" * (len(value.shape) - 1)
+    return [
+        (name, f"{whole} {start},{size}{rest}", part)
+        for start, size, part in zip(value.starts, value.sizes, value.parts, strict=True)
+    ]
 
 
 def _refusal(error: Exception, path: str) -> StorageError:

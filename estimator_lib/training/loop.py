@@ -7,6 +7,7 @@ and time-based work are served.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -15,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import Reason, TrainingError
-from estimator_lib.inputs.feed import Feed, Flow
+from estimator_lib.inputs.feed import Feed, Flow, Looped
 from estimator_lib.protocols import Features
 from estimator_lib.training import history
 from estimator_lib.training.hooks import (
@@ -56,6 +58,31 @@ class Outcome:
     reason: str | None = None
 
 
+class Crew(Protocol):
+    """Those that train the same variables, as one of them sees it.
+
+    Attributes:
+        over: Whether the chief has said that training has ended.
+    """
+
+    over: bool
+
+    def enter(self) -> bool:
+        """Before a call: waits where it must; returns whether there is a step to make."""
+
+    def leave(self) -> None:
+        """After a call."""
+
+    def cut(self) -> contextlib.AbstractContextManager[None]:
+        """While a checkpoint is written: nobody changes variables in the block."""
+
+    def settle(self) -> None:
+        """At the last step: lets those finish who still make steps."""
+
+    def finish(self, *, others_go_on: bool) -> None:
+        """After the last call: lets others end, or waits until they have."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class TrainingLoop:
     """The steps of one training.
@@ -73,6 +100,7 @@ class TrainingLoop:
         saved_step: The global step of the newest checkpoint, if there is one.
         diagnose: Describes the model and the batch at fault, given the batch's number.
         fail_on_nan: Whether a loss that is not finite is an error.
+        crew: Those that train the same variables; None if nobody else does.
     """
 
     model: TracedModel
@@ -86,6 +114,7 @@ class TrainingLoop:
     saved_step: int | None
     diagnose: Callable[[int], str]
     fail_on_nan: bool
+    crew: Crew | None = None
 
     def __post_init__(self) -> None:
         first = int(self.model.global_step().numpy())
@@ -132,12 +161,18 @@ class TrainingLoop:
         )
 
     def _finished(self) -> bool:
-        last = self.last_step
-        return (
-            self._ended
-            or self._context.stop_requested
-            or (last is not None and self._context.step >= last)
-        )
+        if self._ended or self._context.stop_requested:
+            return True
+        if self.last_step is None or self._context.step < self.last_step:
+            return False
+        if self.crew is not None:
+            # Steps that others have begun may yet come back unmade.
+            self.crew.settle()
+            self._context.step = self._global_step()
+        return self._context.step >= self.last_step
+
+    def _global_step(self) -> int:
+        return int(self.model.global_step().numpy())
 
     # --- One call -------------------------------------------------------------------------
 
@@ -149,9 +184,11 @@ class TrainingLoop:
         for hook in self.hooks:
             hook.before_step(context)
         started = time.monotonic()
-        result = flow.run(self.function.run, steps, self.function.over_chunk)
+        result = self._call(flow, steps)
+        if result is None:
+            return
         done, finite = int(result.done), bool(result.state.finite)
-        context.step = int(self.model.global_step().numpy())
+        context.step = self._global_step()
         now = time.monotonic()
         self._ended = not bool(result.more)
         self._consumed += done
@@ -166,13 +203,29 @@ class TrainingLoop:
             return
         if not done:
             return
-        self._write_log()
+        self._write_log(before)
         for hook in self.hooks:
             due = due_at[hook]
             if due is None or context.step >= due:
                 hook.after_step(context)
         if self._must_save():
             self._save()
+
+    def _call(self, flow: Flow, steps: int) -> Looped[TrainState] | None:
+        """Runs steps; None if none are left, or others have ended the training."""
+        crew = self.crew
+        if crew is None:
+            return flow.run(self.function.run, steps, self.function.over_chunk)
+        if not crew.enter():
+            if crew.over:
+                self._context.request_stop("the chief has ended training")
+            crew.settle()
+            self._context.step = self._global_step()
+            return None
+        try:
+            return flow.run(self.function.run, steps, self.function.over_chunk)
+        finally:
+            crew.leave()
 
     def _steps(self, step: int, due: Iterable[int | None]) -> int:
         config = self.config
@@ -208,9 +261,12 @@ class TrainingLoop:
         self._window.steps += done
         self._window.rows += rows
 
-    def _write_log(self, *, force: bool = False) -> None:
+    def _write_log(self, before: int | None = None) -> None:
+        """Writes a line if steps since `before` have come to one that is due; None forces it."""
         every, window = self.config.log_step_count_steps, self._window
-        if not window.steps or every is None or not (force or self._context.step % every == 0):
+        if not window.steps or every is None:
+            return
+        if before is not None and before // every == self._context.step // every:
             return
         seconds = time.monotonic() - window.began
         rate = window.rows / seconds if seconds > 0 else 0.0
@@ -234,19 +290,22 @@ class TrainingLoop:
         if any(hook.wants_save for hook in self.hooks):
             return True
         if steps is not None:
-            return bool(self._context.step % steps == 0)
+            saved = self.saved_step
+            return saved is None or self._context.step // steps > saved // steps
         return secs is not None and time.monotonic() - self._saved_time >= secs
 
     def _save(self) -> None:
         context = self._context
         if self.save is None:
             return
-        if self.fail_on_nan and not _finite(context.variables):
-            # Gradients may be infinite where the loss is not.
-            self._not_finite("Weights are")
-        for listener in self.listeners:
-            listener.before_save(context, context.step)
-        self.save(None if self._ended else self._consumed)
+        with contextlib.nullcontext() if self.crew is None else self.crew.cut():
+            context.step = self._global_step()
+            if self.fail_on_nan and not _finite(context.variables):
+                # Gradients may be infinite where the loss is not.
+                self._not_finite("Weights are")
+            for listener in self.listeners:
+                listener.before_save(context, context.step)
+            self.save(None if self._ended else self._consumed)
         self.saved_step, self._saved_time = context.step, time.monotonic()
         for listener in self.listeners:
             if listener.after_save(context, context.step):
@@ -254,7 +313,10 @@ class TrainingLoop:
 
     def _finish(self) -> None:
         context = self._context
-        self._write_log(force=True)
+        if self.crew is not None:
+            self.crew.finish(others_go_on=self._ended and not context.stop_requested)
+            context.step = self._global_step()
+        self._write_log()
         if self.save is not None and self.saved_step != context.step:
             self._save()
         elif self.save is not None and self._ended:
@@ -277,9 +339,10 @@ class TrainingLoop:
 
     def _preempted(self, number: int) -> None:
         self._save() if self.saved_step != self._context.step else None
+        saved = "" if self.save is None else "; its state is saved"
         error = TrainingError(
             f"Training was asked to end by {signal.Signals(number).name} at step "
-            f"{self._context.step}; its state is saved. Run again to go on.",
+            f"{self._context.step}{saved}. Run again to go on.",
             reason=Reason.INTERRUPTED,
         )
         error.retryable = True

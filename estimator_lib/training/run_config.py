@@ -18,6 +18,7 @@ from typing import Any, Final
 import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
+from estimator_lib.variables import Partitioner
 
 
 class _Unset:
@@ -65,7 +66,8 @@ class RunConfig:
         eval_distribute: A strategy for evaluation and prediction.
         experimental_distribute: Not used.
         experimental_max_worker_delay_secs: Longest delay of a worker's start.
-        session_creation_timeout_secs: Not used.
+        session_creation_timeout_secs: How long chief and workers wait for parameter servers, and
+            workers for the chief to begin; not used without parameter servers.
         checkpoint_save_graph_def: Not used.
         moving_average_decay: Evaluates, predicts and exports with running means of the weights
             that keep this share at each step, such as 0.999; None uses the weights as they
@@ -81,6 +83,13 @@ class RunConfig:
             but for dropout, whose random numbers are others.
         max_call_secs: Longest time one call of the training function should take; signals,
             time-based hooks and progress wait for it.
+        partitioner: Into how many parts the rows of a table are cut, each on a parameter server:
+            a function of `shape` and `dtype`, such as `tf.compat.v1.fixed_size_partitioner(2)`,
+            asked for tables that are read by rows (embeddings, weights of categories). None cuts
+            tables of more than 64 MiB, into at most as many parts as there are servers.
+        consistent_checkpoints: Whether workers pause while the chief writes a checkpoint, with
+            parameter servers. False lets them go on: a checkpoint then has some variables of
+            earlier steps than others, as those of tf.estimator had.
 
     Raises:
         ConfigError: a value is out of range, or TF_CONFIG is malformed.
@@ -107,6 +116,8 @@ class RunConfig:
     moving_average_decay = _Field()
     compute_dtype = _Field()
     jit_compile = _Field()
+    partitioner = _Field()
+    consistent_checkpoints = _Field()
 
     def __init__(
         self,
@@ -131,6 +142,8 @@ class RunConfig:
         moving_average_decay: float | None = None,
         compute_dtype: str = "float32",
         jit_compile: bool | None = None,
+        partitioner: Partitioner | None = None,
+        consistent_checkpoints: bool = True,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in _FIELDS}
         steps, secs = save_checkpoints_steps, save_checkpoints_secs
@@ -234,6 +247,11 @@ class RunConfig:
         return len(self._tasks.get("ps", ()))
 
     @property
+    def is_asynchronous(self) -> bool:
+        """Whether variables live on parameter servers and each worker trains for itself."""
+        return self.num_ps_replicas > 0 and self.train_distribute is None
+
+    @property
     def num_worker_replicas(self) -> int:
         """Workers in the cluster, the chief counted; 1 without a cluster."""
         if not self._tasks:
@@ -312,6 +330,8 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
         # Its variables are placed by an own coordinator, which no training loop here runs.
         if isinstance(values[name], tf.distribute.experimental.ParameterServerStrategy):
             raise _invalid(name, "another strategy", type(values[name]).__name__)
+    if values["partitioner"] is not None and not callable(values["partitioner"]):
+        raise _invalid("partitioner", "a function or None", values["partitioner"])
     if session is None:
         values["session_config"] = _session_config(cluster)
     values["model_dir"] = _model_dir(values["model_dir"], cluster.get("model_dir"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Protocol
 
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.inputs import datasets
@@ -29,6 +30,20 @@ from estimator_lib.training.lease import Lease
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TrainFunction
 
+
+class Crew(loop.Crew, Protocol):
+    """Those that train the same variables, as one of them sees it.
+
+    Attributes:
+        restores: Whether this process gives the variables their values.
+    """
+
+    restores: bool
+
+    def join(self) -> None:
+        """Takes part from now on: all variables have been made."""
+
+
 _ALWAYS_FETCHED = ("loss", "global_step")
 
 
@@ -44,15 +59,17 @@ class TrainingRun:
         listeners: The caller's.
         steps: Steps to add; or
         max_steps: the global step to end at. With neither, it ends when the input does.
+        crew: Those that train the same variables; None if nobody else does.
     """
 
     engine: Engine
-    lease: Lease
+    lease: Lease | None
     input_fn: InputFn
     hooks: Sequence[object]
     listeners: Sequence[CheckpointSaverListener]
     steps: int | None
     max_steps: int | None
+    crew: Crew | None = None
 
     def run(self) -> None:
         """Trains; nothing is done where max_steps is reached already.
@@ -61,8 +78,9 @@ class TrainingRun:
             TrainingError: the loss is not finite, the input is empty, or a signal asked to end.
             CheckpointError: no checkpoint can be read, or it is another model's.
         """
-        engine, weights = self.engine, self.engine.weights
-        newer = weights.load_newer()
+        engine, weights, crew = self.engine, self.engine.weights, self.crew
+        restores = crew is None or crew.restores
+        newer = weights.load_newer() if restores else None
         start = newer.step if newer else engine.step()
         if self.max_steps is not None and start >= self.max_steps:
             return
@@ -72,14 +90,19 @@ class TrainingRun:
         feed = engine.inputs.feed(self.input_fn, ModeKeys.TRAIN, strategy, first)
         own, for_sessions = session_hooks.split(self.hooks)
         function = engine.model.train_function(feed, strategy, self._expected(), for_sessions)
-        weights.resume(newer, function.form.variables)
+        if restores:
+            weights.resume(newer, function.form.variables)
+        if crew is not None:
+            crew.join()
         every_hook = self._every_hook(own, function)
         config = _saving(engine.config, every_hook)
         replicas = strategy.num_replicas_in_sync if strategy else 1
-        history.forget_after(f"{engine.model_dir}/{history.HISTORY}", start)
+        if config.is_chief:
+            history.forget_after(f"{engine.model_dir}/{history.HISTORY}", start)
 
         def save(consumed: int | None) -> None:
-            self.lease.check()
+            if self.lease is not None:
+                self.lease.check()
             # Every replica takes a batch of its own in each step.
             batch = None if consumed is None else first + replicas * consumed
             left = InputPosition(datasets.fingerprint(self.input_fn), batch)
@@ -98,6 +121,7 @@ class TrainingRun:
             saved_step=weights.directory.newest_step(),
             diagnose=lambda batch: self._diagnose(first + batch),
             fail_on_nan=all(h.fail_on_nan_loss for h in nan_hooks),
+            crew=crew,
         )
         try:
             outcome = steps.run()
