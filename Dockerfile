@@ -1,11 +1,14 @@
-# The image all pipeline steps run in: `make image`.
-# For GPU nodes build with --build-arg TENSORFLOW='tensorflow[and-cuda]==2.21.0'.
-FROM python:3.11-slim-bookworm
-ARG TENSORFLOW=""
+# The image all pipeline steps run in: `make image`, `make image REQUIREMENTS=requirements-gpu.txt`.
+# The digest is that of the index of 3.11.16; of a later one it is printed by
+#   docker buildx imagetools inspect python:3.11-slim-bookworm
+FROM python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+ARG REQUIREMENTS=requirements.txt
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=3
 WORKDIR /opt/estimator-pipelines
-COPY requirements.txt ./
-RUN pip install --no-cache-dir -r requirements.txt ${TENSORFLOW}
+COPY requirements.txt requirements-gpu.txt requirements-build.txt ./
+# What has no wheel is built with these too: pip would fetch others, unchecked.
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements-build.txt
+RUN pip install --no-cache-dir --no-deps --require-hashes --no-build-isolation -r ${REQUIREMENTS}
 COPY pyproject.toml README.md LICENSE ./
 COPY estimator_lib estimator_lib
 COPY transforms transforms

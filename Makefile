@@ -1,4 +1,4 @@
-# Each target does its own set-up: a .venv with the exact versions of requirements.txt.
+# Each target does its own set-up: a .venv with the exact packages of requirements-dev.txt.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 VERSION := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' estimator_lib/core/version.py)
@@ -9,7 +9,13 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-.PHONY: demo test faults soak cluster-test docs coverage lint format bench specs specs-check image clean
+STORES := --extra s3 --extra gcs --extra azure
+# For every version of Python, with the digests of every package's files.
+LOCK = uv pip compile -q --universal --python-version 3.11.5 --generate-hashes --no-annotate \
+  --custom-compile-command "make lock" $(ARGS)
+
+.PHONY: demo test faults soak cluster-test docs coverage lint format bench specs specs-check lock pythons sbom \
+  image clean
 
 demo: $(READY)
 	@$(BIN)/python -m pipelines.examples.flights.data
@@ -76,23 +82,42 @@ specs: $(READY)
 specs-check:
 	@$(MAKE) --no-print-directory specs CHECK=--check
 
+# Needs uv (`pip install uv`). Pins stay as they are, unless ARGS=--upgrade or
+# ARGS="--upgrade-package NAME". -dev is what .venv has; the image has the others.
+lock:
+	$(LOCK) pyproject.toml --extra dev --extra bench $(STORES) -o requirements-dev.txt
+	$(LOCK) pyproject.toml $(STORES) -c requirements-dev.txt -o requirements.txt
+	$(LOCK) pyproject.toml --extra gpu $(STORES) -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) --group build -c requirements-dev.txt -o requirements-build.txt
+
+# The lock files for each other Python, and a run with the newest that is here: ARGS="3.12 3.13".
+pythons: $(READY)
+	$(BIN)/python -m tests.pythons $(ARGS)
+
+# What the image has, as CycloneDX; refused if it is no valid document.
+sbom: $(READY)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application \
+	  --output-reproducible --validate --of JSON -o build/sbom.json requirements.txt
+
+REQUIREMENTS := requirements.txt
 image:
-	docker build -t estimator-pipelines-python:$(VERSION) .
+	docker build --build-arg REQUIREMENTS=$(REQUIREMENTS) -t estimator-pipelines-python:$(VERSION) .
 
 clean:
 	rm -rf .venv runs $(FLIGHTS)/data $(RETRAINING)/data
 
 # The stamp is written last, so an interrupted set-up starts over.
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements-dev.txt pyproject.toml
 	@echo "setting up .venv (once; about 3 GB of packages)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-	  || { echo "error: Python 3.11 is needed, found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11, 5) <= sys.version_info[:3] < (3, 14))' \
+	  || { echo "error: Python 3.11.5 to 3.13 is needed, found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11."; exit 2; }
 	@rm -rf .venv && $(PYTHON) -m venv .venv
 	@if command -v uv >/dev/null; then \
-	  uv pip install -q --python $(BIN)/python -r requirements.txt && \
+	  uv pip install -q --python $(BIN)/python --no-deps --require-hashes -r requirements-dev.txt && \
 	  uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .; \
 	else \
-	  $(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.txt && \
+	  $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.txt && \
 	  $(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	fi
 	@touch $(READY)

@@ -18,6 +18,7 @@ _MODULES = {
     "estimator_lib.experiment": ("Experiment", "tune"),
     "estimator_lib.calibration": ("calibrate", "calibrated"),
     "estimator_lib.driver": ("train_and_evaluate",),
+    "estimator_lib.local_cluster": ("run_local_cluster",),
     "estimator_lib.training.run_config": ("RunConfig",),
     "estimator_lib.training.warm_start": ("VocabInfo", "WarmStartSettings"),
     "estimator_lib.training.hooks": (

@@ -7,24 +7,23 @@ evaluator follows their checkpoints until training has finished, however it ende
 
 from __future__ import annotations
 
-import json
 import logging
 import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from estimator_lib.core import storage
-from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.core.errors import ConfigError, Reason, TrainingError, quote
 from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import RowsInput
 from estimator_lib.protocols import InputFn
 from estimator_lib.specs import EvalSpec, ExporterLike, TrainSpec
 from estimator_lib.training import checkpoints, hooks, parameter_servers
+from estimator_lib.training.attempts import Attempt, Ending, Following
 from estimator_lib.training.early_stopping import MetricStoppingHook
+from estimator_lib.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
-_FINISHED = "training_finished.json"
 _POLL_S = 5.0
 
 
@@ -47,6 +46,8 @@ def train_and_evaluate(
 
     Raises:
         ConfigError: an argument is wrong, or the role cannot be played.
+        TrainingError: see `Estimator.train`; in the evaluator's role, the trainer failed or is
+            gone.
     """
     if not isinstance(train_spec, TrainSpec):
         raise _wrong("train_spec", "a TrainSpec", train_spec)
@@ -74,47 +75,53 @@ def train_and_evaluate(
     ):
         raise ConfigError(
             f"TF_CONFIG has {config.num_worker_replicas} workers but RunConfig no strategy: each "
-            "would train alone. Set train_distribute.",
+            'would train alone. Set train_distribute="sync".',
             reason=Reason.CONFLICT,
         )
-    result = _train_locally(estimator, train_spec, specs)
+    if not config.is_chief:
+        _train(estimator, train_spec, ())
+        return None
+    with Attempt(estimator.model_dir) as attempt:
+        metrics, exports = _train_as_chief(estimator, train_spec, specs, attempt)
+        attempt.await_evaluator(
+            expected="evaluator" in config.cluster_spec.jobs, silence_s=config.peer_timeout_secs
+        )
     if config.cluster_spec:
         return None
-    metrics, exports = result
     return (metrics if many else metrics[specs[0].name or "eval"]), exports
 
 
-def _train_locally(
-    estimator: Estimator, train_spec: TrainSpec, specs: Sequence[EvalSpec]
+def _train_as_chief(
+    estimator: Estimator, train_spec: TrainSpec, specs: Sequence[EvalSpec], attempt: Attempt
 ) -> tuple[dict[str, Any], list[Any]]:
-    finished = pathlib.Path(estimator.model_dir) / _FINISHED
-    if estimator.config.is_chief:
-        storage.remove(finished)
     stoppers = [h for h in train_spec.hooks or () if isinstance(h, MetricStoppingHook)]
     evaluators = [
         _Periodic(estimator, spec, train_spec, stoppers)
         for spec in specs
         if not estimator.config.cluster_spec
     ]
-    if not any(hook.should_stop() for hook in stoppers):
-        estimator.train(
-            train_spec.input_fn,
-            hooks=[*(train_spec.hooks or ()), *(e for e in evaluators if e.every_steps)],
-            max_steps=train_spec.max_steps,
-            saving_listeners=[
-                *(train_spec.saving_listeners or ()),
-                *(e.listener for e in evaluators),
-            ],
-        )
-    if not estimator.config.is_chief:
-        return {}, []
-    storage.write_json(finished, {"step": estimator.checkpoints.newest_step() or 0})
+    # With others, all begin: what this process has found out they may not know yet.
+    if estimator.config.num_worker_replicas > 1 or not any(h.should_stop() for h in stoppers):
+        _train(estimator, train_spec, evaluators)
+    attempt.finish(estimator.checkpoints.newest_step() or 0)
     metrics, exports = {}, []
     for spec, evaluator in zip(specs, evaluators, strict=bool(evaluators)):
         found, exported = evaluator.final()
         metrics[spec.name or "eval"] = found
         exports += exported
     return metrics, exports
+
+
+def _train(estimator: Estimator, train_spec: TrainSpec, evaluators: Sequence[_Periodic]) -> None:
+    estimator.train(
+        train_spec.input_fn,
+        hooks=[*(train_spec.hooks or ()), *(e for e in evaluators if e.every_steps)],
+        max_steps=train_spec.max_steps,
+        saving_listeners=[
+            *(train_spec.saving_listeners or ()),
+            *(e.listener for e in evaluators),
+        ],
+    )
 
 
 def evaluate_and_export(
@@ -226,7 +233,10 @@ class _Listener(hooks.CheckpointSaverListener):
 
 
 class Evaluator:
-    """The evaluator job: evaluates new checkpoints until training has finished.
+    """The evaluator job: evaluates new checkpoints until training has ended, however it did.
+
+    It ends with the trainer's word, or at max_steps; without a word, when nobody has trained for
+    `RunConfig.peer_timeout_secs` (`session_creation_timeout_secs` where nobody ever has).
 
     Args:
         estimator: An Estimator on the trainer's model_dir.
@@ -252,18 +262,29 @@ class Evaluator:
         self._clock = clock
 
     def follow(self) -> dict[str, tuple[dict[str, Any], list[Any]]]:
-        """Returns the last metrics and exports by evaluation name ("eval" if unnamed)."""
+        """Returns the last metrics and exports by evaluation name ("eval" if unnamed).
+
+        Raises:
+            TrainingError: the trainer failed, or is gone (`retryable`); its newest checkpoint
+                has been evaluated.
+        """
+        with Following(self._estimator.model_dir) as following:
+            return self._follow(following)
+
+    def _follow(self, following: Following) -> dict[str, tuple[dict[str, Any], list[Any]]]:
         self._sleep(self._specs[0].start_delay_secs)
+        alone = _Alone(following, self._estimator.config, self._clock)
         seen: Any = None
         was_last, due_at = False, self._clock()
         result: dict[str, tuple[dict[str, Any], list[Any]]] = {}
         while True:
             # The trainer's word is read first: a checkpoint written before it is then seen.
-            finished = self._finished_step()
+            ending = following.ending() or alone.ending()
             path = self._estimator.latest_checkpoint()
             stamp = checkpoints.stamp(path) if path else None
-            last = path is not None and self._is_last(checkpoints.step_of(path), finished)
-            new = stamp != seen and (last or self._clock() >= due_at)
+            last = path is not None and self._is_last(checkpoints.step_of(path), ending)
+            ended = last or (ending is not None and not ending.retryable)
+            new = stamp != seen and (ended or self._clock() >= due_at)
             if path is not None and (new or (last and not was_last)):
                 due_at = self._clock() + self._specs[0].throttle_secs
                 for spec in self._specs:
@@ -272,20 +293,65 @@ class Evaluator:
                 seen, was_last = stamp, last
             elif last:
                 return result
+            elif ending is not None and ending.failure is not None and not ending.retryable:
+                raise TrainingError(
+                    f"The trainer of {self._estimator.model_dir} failed: {ending.failure}. Its "
+                    "newest checkpoint is evaluated; nothing is exported for good.",
+                    reason=Reason.STEP_FAILED,
+                )
             else:
+                alone.raise_if_too_long()
                 self._sleep(_POLL_S)
 
-    def _is_last(self, step: int, finished: int | None) -> bool:
-        if finished is not None:
-            return step >= finished
+    def _is_last(self, step: int, ending: Ending | None) -> bool:
+        if ending is not None and ending.failure is None:
+            return step >= ending.step
         return self._max_steps is not None and step >= self._max_steps
 
-    def _finished_step(self) -> int | None:
-        path = pathlib.Path(self._estimator.model_dir) / _FINISHED
-        try:
-            return int(json.loads(path.read_text())["step"])
-        except (OSError, ValueError, KeyError):
-            return None
+
+class _Alone:
+    """For how long an evaluator has been without a trainer, and what follows from it."""
+
+    def __init__(self, following: Following, config: RunConfig, clock: Callable[[], float]) -> None:
+        self._following = following
+        self._config = config
+        self._clock = clock
+        self._since = clock()
+        self._known = following.left is not None
+
+    def _is_too_long(self) -> bool:
+        now = self._clock()
+        if self._following.is_running():
+            self._since, self._known = now, True
+        return now - self._since >= self._patience_s
+
+    @property
+    def _patience_s(self) -> float:
+        config = self._config
+        known = self._known or self._following.ending() is not None
+        return float(config.peer_timeout_secs if known else config.session_creation_timeout_secs)
+
+    def ending(self) -> Ending | None:
+        """Returns how the last attempt ended before this evaluator came, if none followed it."""
+        return self._following.left if self._is_too_long() else None
+
+    def raise_if_too_long(self) -> None:
+        """Ends an evaluator that nobody trains for.
+
+        Raises:
+            TrainingError: nobody has trained for too long (`retryable`).
+        """
+        if not self._is_too_long():
+            return
+        ending = self._following.ending()
+        how = f": {ending.failure}" if ending is not None and ending.failure else ""
+        error = TrainingError(
+            f"Nobody has trained in {self._config.model_dir} for {self._patience_s:g} s{how}. Run "
+            "the trainer and the evaluator again.",
+            reason=Reason.UNREACHABLE,
+        )
+        error.retryable = True
+        raise error
 
 
 def _steps_per_epoch(input_fn: InputFn) -> int:

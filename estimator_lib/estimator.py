@@ -6,6 +6,7 @@ functions between calls; it reads a checkpoint only when a newer one exists.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import os
@@ -143,7 +144,8 @@ class Estimator:
             ConfigError: both steps and max_steps, or one is not positive.
             CheckpointError: no checkpoint can be read, it is another model's, or another
                 trainer works in model_dir.
-            TrainingError: the loss is not finite, the input is empty, or a signal asked to end.
+            TrainingError: the loss is not finite, the input is empty, a signal asked to end, or
+                another process of the cluster is gone.
         """
         _check_steps(steps, max_steps)
         if self._config.task_type in ("ps", "evaluator"):
@@ -168,7 +170,11 @@ class Estimator:
                     max_steps=max_steps,
                 )
             return self
-        with Lease(self.model_dir) as lease, datasets.explain_errors(input_fn):
+        # Only the chief writes to the directory.
+        owned: contextlib.AbstractContextManager[Lease | None] = (
+            Lease(self.model_dir) if self._config.is_chief else contextlib.nullcontext()
+        )
+        with owned as lease, datasets.explain_errors(input_fn):
             TrainingRun(
                 engine=self._engine,
                 lease=lease,

@@ -19,6 +19,7 @@ from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.eager import context
 from tensorflow.python.eager.lift_to_graph import lift_to_graph
+from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
 from tensorflow.python.ops import handle_data_util, summary_ops_v2, variable_scope
@@ -42,6 +43,7 @@ __all__ = [
     "dataset_ops",
     "export_output",
     "gfile",
+    "op_def_registry",
     "parse_saved_model",
 ]
 
@@ -153,6 +155,16 @@ def shared_handle(name: str, device: str, shape: Sequence[int], dtype: tf.DType)
 def is_distributed(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy has more than one replica, here or elsewhere."""
     return bool(strategy.num_replicas_in_sync > 1 or strategy.extended._in_multi_worker_mode())
+
+
+def spans_processes(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy's replicas are in the processes of a cluster."""
+    return bool(strategy.extended._in_multi_worker_mode())
+
+
+def abort_collectives(message: str) -> None:
+    """Lets every operation of this process that waits for other processes fail, for good."""
+    context.context().abort_collective_ops(tf.errors.DEADLINE_EXCEEDED, message)
 
 
 def of_one_replica(spec: tf.TypeSpec) -> tf.TypeSpec:

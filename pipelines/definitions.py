@@ -7,11 +7,12 @@ for one command. A pipeline's module is imported when it is built, for it needs 
 from __future__ import annotations
 
 import importlib
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from estimator_lib.core import storage
 from estimator_lib.core.config import Pipeline, RunConfiguration, Step
+from estimator_lib.core.places import Place
 
 _MODULES: dict[Pipeline, str] = {
     "training": "pipelines.training",
@@ -48,7 +49,7 @@ def patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:
 def local_patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:
     """Returns those patterns that are of this machine, by split."""
     return {
-        split: [pattern for pattern in several if not storage.is_uri(pattern)]
+        split: [pattern for pattern in several if Place.parse(pattern).is_local]
         for split, several in patterns(config).items()
     }
 
@@ -60,8 +61,16 @@ def reads_elsewhere(config: RunConfiguration) -> bool:
     return (
         local_patterns(config) != patterns(config)
         or not patterns(config)
-        or any(place is not None and storage.is_uri(place) for place in judged_by)
+        or any(given is not None and not Place.parse(given).is_local for given in judged_by)
     )
+
+
+def base_dir(place: Place) -> pathlib.Path:
+    """Returns where relative file patterns of a configuration start: the file's own directory.
+
+    One that was read by URI has no relative ones, and user functions are those of this directory.
+    """
+    return place.path.parent if place.is_local else pathlib.Path.cwd()
 
 
 def name(config: RunConfiguration) -> str:

@@ -24,6 +24,10 @@ _NO_TEXT = re.compile(
 )
 
 
+class Block(str):
+    """Text of several lines that is written line by line."""
+
+
 class _Dumper(yaml.SafeDumper):
     def represent_str(self, data: str) -> yaml.ScalarNode:
         # Go's YAML leaves underscores out of what begins like a number.
@@ -31,7 +35,11 @@ class _Dumper(yaml.SafeDumper):
         style = "'" if _NO_TEXT.fullmatch(number) else None
         return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
+    def represent_block(self, data: Block) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", str(data), style="|")
 
+
+_Dumper.add_representer(Block, _Dumper.represent_block)
 _Dumper.add_representer(str, _Dumper.represent_str)
 
 

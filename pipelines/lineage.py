@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 from typing import Any
 
 import pydantic
@@ -11,6 +10,11 @@ import pydantic
 
 class _Parent(pydantic.BaseModel, extra="allow", strict=True):
     version: int | str
+
+
+class _Server(pydantic.BaseModel, extra="allow", strict=True):
+    tensorflow: str
+    because: list[str]
 
 
 class _Lineage(pydantic.BaseModel, extra="allow", strict=True):
@@ -23,16 +27,22 @@ class _Lineage(pydantic.BaseModel, extra="allow", strict=True):
     data_fingerprint: str = ""
     code_version: str = ""
     again: int | None = None
+    server: _Server | None = None
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, Any], str | None]:
-    """Returns a version's lineage, and what is wrong with it."""
-    if not path.is_file():
+def parse(data: bytes | None, path: str) -> tuple[dict[str, Any], str | None]:
+    """Returns a version's lineage, and what is wrong with it.
+
+    Args:
+        data: Of its file; None where there is none.
+        path: Where that is, for messages.
+    """
+    if data is None:
         return {}, None
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(data)
         _Lineage.model_validate(content)
-    except (OSError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if isinstance(error, pydantic.ValidationError):
             fault = error.errors()[0]

@@ -12,7 +12,7 @@ import datetime
 import pathlib
 from typing import Any
 
-from estimator_lib.core import manifest, storage
+from estimator_lib.core import manifest, storage, stores
 from estimator_lib.core.errors import ConfigError, DataError, Reason
 from estimator_lib.export import retention
 from pipelines import lineage as lineages
@@ -20,7 +20,7 @@ from pipelines import lineage as lineages
 LINEAGE = manifest.LINEAGE
 
 
-def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
+def read(serving_dir: stores.Where) -> list[dict[str, Any]]:
     """Returns what is known of every version, oldest first.
 
     Each has version, path, published, lineage, and damage: what is wrong with its files, or None
@@ -31,14 +31,13 @@ def read(serving_dir: pathlib.Path) -> list[dict[str, Any]]:
     """
     found = []
     for version in retention.versions(serving_dir):
-        path = serving_dir / str(version)
-        with storage.storage_errors("read", path):
-            published = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-        lineage, damage = lineages.read(path / LINEAGE)
+        path = f"{serving_dir}/{version}"
+        published = datetime.datetime.fromtimestamp(retention.published_at(path), datetime.UTC)
+        lineage, damage = lineages.parse(retention.read(path, LINEAGE), f"{path}/{LINEAGE}")
         found.append(
             {
                 "version": version,
-                "path": str(path),
+                "path": path,
                 "published": published.isoformat(timespec="seconds"),
                 "lineage": lineage,
                 "damage": damage or retention.damage(path, deep=False),
@@ -135,11 +134,11 @@ def _main_metric(lineage: dict[str, Any]) -> tuple[str, float | None]:
     return name, lineage.get("metrics", {}).get(name)
 
 
-def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int, str]:
+def rollback(serving_dir: stores.Where, version: int | None = None) -> tuple[int, str]:
     """Publishes an older model again as the newest version.
 
     Args:
-        serving_dir: TF Serving base directory.
+        serving_dir: TF Serving base directory, a path or URI.
         version: Which; by default the one before the newest.
 
     Returns:
@@ -151,7 +150,7 @@ def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int
         StorageError: another process publishes there (`retryable`).
     """
     read(serving_dir)  # refused before anything is written
-    with retention.publisher(serving_dir), storage.temporary_directory() as folder:
+    with retention.publisher(serving_dir) as publisher, storage.temporary_directory() as folder:
         models = read(serving_dir)
         chosen = choose(models, version, back=1)
         if chosen is models[-1]:
@@ -161,9 +160,9 @@ def rollback(serving_dir: pathlib.Path, version: int | None = None) -> tuple[int
             )
         require_whole(chosen)
         copy = storage.make_directory(pathlib.Path(folder) / "model")
-        retention.copy_tree(pathlib.Path(chosen["path"]), copy)
+        retention.copy_tree(retention.fetch(chosen["path"]), copy)
         storage.write_json(copy / LINEAGE, {**chosen["lineage"], "again": chosen["version"]})
-        return chosen["version"], retention.publish_held(copy, serving_dir, keep=0)
+        return chosen["version"], publisher.publish(copy, keep=0)
 
 
 def table(models: list[dict[str, Any]]) -> str:

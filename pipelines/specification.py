@@ -25,7 +25,7 @@ from estimator_lib.core.errors import (
     did_you_mean,
     quote,
 )
-from pipelines import credentials, local_places
+from pipelines import credentials, step_places
 
 _REFERENCE = re.compile(r"\{\{\$\.inputs\.parameters\[['\"]+([^'\"\]]+)['\"]+\]\}\}")
 _INSTALL = re.compile(r"pip3? install(.*?)(?:&&|;|$)", re.DOTALL)
@@ -103,7 +103,7 @@ def check(text: str, origin: str) -> Specification:
 
     Raises:
         PipelineError: it is not what Kubeflow reads, or refers to what is not there.
-        ConfigError: it gives a URI for what is a local path of a step.
+        ConfigError: it gives a step a place that the step cannot use.
         SecurityError: it holds what looks like a credential, or something unpinned.
     """
     pipeline, platform = _documents(text, origin)
@@ -112,7 +112,7 @@ def check(text: str, origin: str) -> Specification:
     faults += _credentials(pipeline, executors, platform)
     faults += [
         ConfigError(f"{fault}.", reason=Reason.UNSUPPORTED)
-        for fault in local_places.faults(pipeline)
+        for fault in step_places.faults(pipeline)
     ]
     faults += _images(executors)
     faults += _packages(executors)
@@ -133,7 +133,7 @@ def check(text: str, origin: str) -> Specification:
             )
             for name, declared in inputs.items()
         },
-        places=local_places.of(pipeline),
+        places=step_places.of(pipeline),
     )
 
 

@@ -93,7 +93,7 @@ class Cluster:
         self.processes[kind, index].kill()
         self.processes[kind, index].join()
 
-    def ends(self, *roles: Role, timeout_s: float = 120) -> dict[Role, int | None]:
+    def ends(self, *roles: Role, timeout_s: float = 90) -> dict[Role, int | None]:
         """Waits until tasks (all by default) have ended; returns their exit codes."""
         deadline = time.monotonic() + timeout_s
         for role in roles or self.processes:

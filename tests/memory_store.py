@@ -1,13 +1,16 @@
-"""An object store in memory, `mem://`, that renames nothing and fails when it is told to.
+"""An object store in memory, `mem://`, that fails when it is told to.
 
-Beam finds file systems by their scheme among the subclasses that are imported.
+It keeps the contract of `stores.ObjectStore`, as `tests/stores` shows.
 """
 
 import io
 import pathlib
+import threading
 import time
+import uuid
 
-from apache_beam.io import filesystem
+from estimator_lib.core import stores
+from estimator_lib.core.errors import StorageError
 
 FILES: dict[str, bytes] = {}
 CHANGED: dict[str, float] = {}
@@ -26,6 +29,7 @@ def clear():
     FILES.clear()
     CHANGED.clear()
     WRITTEN.clear()
+    _VERSIONS.clear()
     fail_from(None)
 
 
@@ -33,10 +37,10 @@ def fail_from(call):
     Outage.calls, Outage.first = 0, call
 
 
-def called():
+def called(action, place):
     Outage.calls += 1
     if Outage.first is not None and Outage.calls >= Outage.first:
-        raise RuntimeError("503 Service Unavailable")
+        raise StorageError(f"Cannot {action} {place}: 503 Service Unavailable.")
 
 
 def below(folder):
@@ -52,78 +56,77 @@ def download(folder: str, target: pathlib.Path) -> pathlib.Path:
     return target
 
 
-class Sink(io.BytesIO):
-    """Shows a file when it is closed; what is abandoned is never seen."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-
-    def close(self):
-        if not self.closed:
-            called()
-            FILES[self.path] = self.getvalue()
-            CHANGED[self.path] = time.time()
-            WRITTEN.append(self.path)
-        super().close()
-
-    def __del__(self):
-        pass
+_VERSIONS: dict[str, str] = {}
+_lock = threading.RLock()
 
 
-class MemoryFileSystem(filesystem.FileSystem):
-    @classmethod
-    def scheme(cls):
-        return "mem"
+class MemoryStore:
+    def read(self, place):
+        called("read", place)
+        return FILES.get(_uri(place))
 
-    def join(self, basepath, *paths):
-        return "/".join([basepath, *paths])
+    def open(self, place, version=None):
+        data = self.read(place)
+        if data is not None and version not in (None, _entry(_uri(place)).version):
+            raise StorageError(f"Cannot read {place}: it was replaced while it was used.")
+        if data is None:
+            raise stores.missing(place)
+        return io.BytesIO(data)
 
-    def split(self, path):
-        return tuple(path.rsplit("/", 1))
+    def look(self, place):
+        called("read", place)
+        return _entry(_uri(place)) if _uri(place) in FILES else None
 
-    def mkdirs(self, path):
-        return None
+    def listed(self, folder):
+        called("list", folder)
+        return {name: _entry(f"{_uri(folder)}/{name}") for name in sorted(below(_uri(folder)))}
 
-    def has_dirs(self):
-        return False
+    def create(self, place, data):
+        return self._put(place, data, lambda there: there is None)
 
-    def _list(self, dir_or_prefix):
-        called()
-        for path in list(FILES):
-            if path.startswith(dir_or_prefix):
-                yield self.metadata(path)
+    def replace_if(self, place, data, version):
+        return self._put(place, data, lambda there: there == version)
 
-    def create(self, path, mime_type="", compression_type=filesystem.CompressionTypes.AUTO):
-        called()
-        assert compression_type == filesystem.CompressionTypes.UNCOMPRESSED
-        return Sink(path)
+    def write(self, place, data):
+        self._put(place, data, lambda there: True)
 
-    def open(self, path, mime_type="", compression_type=filesystem.CompressionTypes.AUTO):
-        called()
-        assert compression_type == filesystem.CompressionTypes.UNCOMPRESSED
-        return io.BytesIO(FILES[path])
+    def upload(self, path, place, *, only_if_absent=False):
+        data = path.read_bytes()
+        return self._put(place, data, lambda there: not only_if_absent or there is None)
 
-    def copy(self, source_file_names, destination_file_names):
-        raise AssertionError("nothing is copied within an object store")
+    def download(self, place, path):
+        with self.open(place) as source:
+            path.write_bytes(source.read())
 
-    def rename(self, source_file_names, destination_file_names):
-        raise AssertionError("an object store renames nothing")
+    def remove(self, place):
+        called("delete", place)
+        for name in list(FILES):
+            if name == _uri(place) or name.startswith(f"{_uri(place)}/"):
+                FILES.pop(name)
 
-    def exists(self, path):
-        called()
-        return path in FILES
+    def _put(self, place, data, holds):
+        called("write", place)
+        uri = _uri(place)
+        with _lock:
+            if not holds(_entry(uri).version if uri in FILES else None):
+                return False
+            FILES[uri] = bytes(data)
+            CHANGED[uri] = time.time()
+            _VERSIONS[uri] = uuid.uuid4().hex
+            WRITTEN.append(uri)
+            return True
 
-    def size(self, path):
-        return len(FILES[path])
 
-    def last_updated(self, path):
-        return CHANGED[path]
+def _uri(place):
+    return place.given.rstrip("/")
 
-    def metadata(self, path):
-        return filesystem.FileMetadata(path, len(FILES[path]), CHANGED.get(path, 0.0))
 
-    def delete(self, paths):
-        called()
-        for path in paths:
-            del FILES[path]
+def _entry(uri):
+    """What a test put there by hand has a version, too."""
+    version = _VERSIONS.setdefault(uri, uuid.uuid4().hex)
+    return stores.Entry(
+        size=len(FILES[uri]), changed=CHANGED.get(uri, time.time()), version=version
+    )
+
+
+stores.register("mem", MemoryStore())

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from estimator_lib.core import config, storage
+from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import ConfigError, DataError, Reason, did_you_mean
-from transforms.beam import object_store
 from transforms.learning import first_pass, statistics
 from transforms.reading import csv_reader, files, readers, records, values
 from transforms.reading.problems import Problems
@@ -142,6 +141,27 @@ def find(
     return Dataset(inputs=tuple(inputs), layout=layout, slices=tuple(slices))
 
 
+def field_names(
+    patterns: Sequence[str],
+    *,
+    base_dir: str = ".",
+    file_format: str | None = None,
+    csv: Mapping[str, str] | None = None,
+    encoding: str = "utf-8",
+) -> list[str]:
+    """Returns the fields of the first file; the arguments are those of `find`.
+
+    Raises:
+        ConfigError: the format is not known.
+        DataError: no file matches, or it cannot be read.
+    """
+    first = files.find({NAME: patterns}, base_dir)[0]
+    known = file_format or _format_of(first.name)
+    dialect = config.csv_dialect(csv or {}).dialect
+    layout = Layout(format=known, missing=("",), encoding=_known(encoding), **dialect)
+    return list(readers.reader(known).read_header(first, layout))
+
+
 def _check_types(given: Mapping[str, str], names: Sequence[str], file: str) -> None:
     """Raises ConfigError for a type that is none, or of no field of the file."""
     for field, kind in given.items():
@@ -259,7 +279,7 @@ def write(
         StorageError: the directory holds something else or cannot be written.
     """
     target = os.fspath(output).rstrip("/")  # in an object store, another "/" is another name
-    with object_store.committed(target) as writer:
+    with manifest.committed_artifact(target) as writer:
         judged = {} if found is None else {NAME: found}
         statistics_page.write_statistics(writer, {NAME: computed}, schema, judged)
         if len(computed.datasets) > 1:
@@ -269,7 +289,7 @@ def write(
             }
             page = statistics_page.render(shown, title="Statistics by slice")
             storage.write_text(writer.directory / "slices.html", page)
-    return object_store.locate(target)
+    return str(manifest.locate(target))
 
 
 def judge(

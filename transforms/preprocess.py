@@ -18,24 +18,25 @@ from typing import Any
 import apache_beam as beam
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, description, labels, manifest, storage
+from estimator_lib.core import config, description, labels, manifest, storage, stores
 from estimator_lib.core.errors import (
     DataError,
     EstimatorLibError,
+    Failure,
     Reason,
     StorageError,
+    raise_first,
 )
+from estimator_lib.core.places import Place
 from estimator_lib.core.progress import Progress
 from transforms.applying import graph, materialize
-from transforms.beam import counting, object_store, runners
+from transforms.beam import counting, runners
 from transforms.learning import first_pass, resolution, statistics
-from transforms.learning.analysis import Analysis, SplitAnalysis, raise_first
+from transforms.learning.analysis import Analysis, SplitAnalysis
 from transforms.reading import bigquery_snapshot, files, readers, records, splits
 from transforms.reading.problems import Problem
 from transforms.validating import first_look, quarantine, schema_policy, statistics_page
 
-Failure = tuple[str, str, str]
-"""An error as a value: its type, message and reason."""
 Outcome = tuple[list[Failure], dict[str, manifest.FileEntry]]
 """What some tasks came to: their errors, and the files they wrote."""
 _LOG = logging.getLogger(__name__)
@@ -115,15 +116,14 @@ def run(
     began = time.monotonic()
     runner_options = [*(part.data.beam or ()), *runner_options]
     runners.use_for_files(runner_options)
-    for directory in filter(
-        storage.is_uri, (examples_dir, transform_dir, statistics_dir, analysis_cache or "")
-    ):
-        object_store.check(directory)
+    for directory in (examples_dir, transform_dir, statistics_dir, analysis_cache):
+        if directory is not None and not (place := Place.parse(directory)).is_local:
+            stores.of(place)  # refused before any work
     with contextlib.ExitStack() as commits:
         given = _settle_types(commits, part, base_dir, runner_options, analysis_cache)
         learned = _learned(given, runner_options, analysis_cache)
         # The examples are entered first and so committed last: they are what train looks for.
-        examples = commits.enter_context(object_store.committed(examples_dir))
+        examples = commits.enter_context(manifest.committed_artifact(examples_dir))
         _write_transform(commits, transform_dir, learned.resolved, learned.source)
         _write_learned(commits, statistics_dir, given, learned)
         _write_examples(
@@ -145,7 +145,9 @@ def run(
         files=len(given.inputs),
         seconds=time.monotonic() - began,
         data_fingerprint=learned.analysis.fingerprint,
-        places=tuple(object_store.locate(d) for d in (examples_dir, transform_dir, statistics_dir)),
+        places=tuple(
+            str(manifest.locate(d)) for d in (examples_dir, transform_dir, statistics_dir)
+        ),
     )
 
 
@@ -243,7 +245,7 @@ def _write_learned(
     commits: contextlib.ExitStack, directory: str, given: _Settled, learned: _Learned
 ) -> None:
     """Writes the statistics and what comes with them."""
-    writer = commits.enter_context(object_store.committed(directory))
+    writer = commits.enter_context(manifest.committed_artifact(directory))
     heads = given.part.heads
     schema = statistics.infer_schema(
         learned.train,
@@ -388,7 +390,7 @@ class WriteShards(beam.DoFn):  # type: ignore[misc, unused-ignore]
                         task, self._source, transform, counting.count
                     )
             except EstimatorLibError as error:
-                return [(type(error).__name__, error.message, error.reason)], {}
+                return [Failure.of(error)], {}
 
         yield _together(runners.in_parallel(write, element, self._threads))
 
@@ -405,13 +407,13 @@ def _together(outcomes: Iterable[Outcome]) -> Outcome:
 def _write_outcome(outcome: Outcome, path: str) -> None:
     failures, written = outcome
     listed = {name: dataclasses.asdict(entry) for name, entry in sorted(written.items())}
-    object_store.write(path, storage.canonical_json([failures, listed]).encode())
+    stores.write(path, storage.canonical_json([failures, listed]).encode())
 
 
 def _read_outcome(path: str) -> dict[str, manifest.FileEntry]:
     """Returns what the workers wrote, or raises the first of their errors."""
-    failures, written = json.loads(object_store.read(path))
-    raise_first((kind, message, reason) for kind, message, reason in failures)
+    failures, written = json.loads(stores.read(path))
+    raise_first(Failure(*failure) for failure in failures)
     return {name: manifest.FileEntry(**entry) for name, entry in written.items()}
 
 
@@ -434,7 +436,7 @@ def _write_examples(
     total = sum(split.kept for split in analysis.splits.values())
     with contextlib.ExitStack() as stack:
         place = writer.place
-        if runners.hands_over_by_uri(runner_options) and not storage.is_uri(place):
+        if runners.hands_over_by_uri(runner_options) and Place.parse(place).is_local:
             # Workers that do so share no directory with this machine.
             place = stack.enter_context(runners.scratch_directory(runner_options, "shards-"))
         tasks = materialize.plan(inputs, kept, place, keep_raw=source.keep_raw, output=output)
@@ -457,12 +459,13 @@ def _write_examples(
             runners.run(build, runner_options)
         writer.written = _read_outcome(path)
         if place != writer.place:
-            object_store.fetch(place, writer)
+            _fetch(Place.parse(place), writer)
     by_split: dict[str, Any] = {name: {"files": [], "rows": 0} for name in _in_order(analysis)}
     for shard in sorted((s for task in tasks for s in task.shards), key=lambda s: s.name):
         entry = writer.written.get(shard.name)
         rows = entry.rows if entry is not None else None
-        if not (storage.is_uri(writer.place) or (writer.directory / shard.name).is_file()):
+        here = Place.parse(writer.place).is_local
+        if here and not (writer.directory / shard.name).is_file():
             rows = None  # written, but not to where this machine looks
         if rows != shard.rows:
             raise DataError(
@@ -492,6 +495,18 @@ def _write_examples(
         "inputs": {name: file.sha256 for name, file in sorted(analysis.files.items())},
         "transform_content": graph.content_digest(resolved, source),
     }
+
+
+def _fetch(place: Place, writer: manifest.ArtifactWriter) -> None:
+    """Brings what workers wrote below a URI into an artifact's own directory."""
+    for name, entry in writer.written.items():
+        path = writer.directory / name
+        stores.of(place).download(place / name, path)
+        if storage.sha256_file(path) != entry.sha256:
+            raise StorageError(
+                f"Cannot read {place / name}: expected the SHA-256 {entry.sha256[:12]}, got "
+                "another. Run again."
+            )
 
 
 def _counts(analysis: Analysis, by_head: Mapping[str, config.Label]) -> dict[str, Any]:
@@ -525,7 +540,7 @@ def _write_transform(
     commit what it committed before.
     """
     content = graph.content_digest(resolved, source)
-    finished = manifest.whole(directory, object_store.of(directory))
+    finished = manifest.whole(directory)
     if finished is not None:
         if finished.metadata.get("content") == content:
             return
@@ -534,7 +549,7 @@ def _write_transform(
             "Write to a new directory.",
             reason=Reason.ALREADY_EXISTS,
         )
-    writer = commits.enter_context(object_store.committed(directory))
+    writer = commits.enter_context(manifest.committed_artifact(directory))
     graph.write_transform(writer.directory, resolved, source)
     writer.kind = "transform"
     writer.metadata = {"content": content}

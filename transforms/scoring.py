@@ -21,13 +21,20 @@ import pyarrow.parquet as pq
 
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import PredictPart
-from estimator_lib.core.errors import ConfigError, DataError, EstimatorLibError, Reason, quote
+from estimator_lib.core.errors import (
+    ConfigError,
+    DataError,
+    EstimatorLibError,
+    Failure,
+    Reason,
+    quote,
+    raise_first,
+)
 from estimator_lib.core.progress import Progress
 from estimator_lib.core.units import Unit
 from estimator_lib.core.values import Logical
 from transforms.applying import raw_rows
 from transforms.beam import runners
-from transforms.learning.analysis import raise_first
 from transforms.reading import files, readers
 from transforms.reading.numbers import FLOAT
 from transforms.reading.problems import SHOWN, Problems
@@ -37,8 +44,6 @@ from transforms.reading.units import written
 KIND = "predictions"
 BATCH_ROWS = 8192
 Array = np.ndarray[Any, Any]
-Failure = tuple[str, str, str]
-"""An error as a value: its type, message and reason."""
 _TYPES = {"string": "string", "float32": "float", "float64": "float", "int64": "int"}
 _CONSTANT = ("all_classes", "all_class_ids")
 """Predictions that are the same for every row."""
@@ -210,7 +215,7 @@ class ScoreFiles(beam.DoFn):  # type: ignore[misc, unused-ignore]
         try:
             return self._shard(task)
         except EstimatorLibError as error:
-            failure = (type(error).__name__, error.message, str(error.reason))
+            failure = Failure.of(error)
             return Done(shard=task.shard, error=failure)
 
     def _shard(self, task: Task) -> Done:
@@ -292,7 +297,7 @@ def _summary(
 ) -> Scored:
     """What the tasks came to, or the first of their errors."""
     done = sorted(done, key=lambda shard: shard.shard)
-    raise_first(shard.error for shard in done if shard.error is not None)
+    raise_first(Failure(*shard.error) for shard in done if shard.error is not None)
     faults = [fault for shard in done for fault in shard.faults]
     rows = sum(shard.rows for shard in done)
     if not rows:

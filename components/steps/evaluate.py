@@ -51,8 +51,7 @@ def run(
     version = retention.newest(champion) if part.evaluate.compares else None
     serving = None
     if version is not None:
-        retention.require_whole(version)
-        served = score_served(version, examples.path, problem)
+        served = score_served(str(retention.fetch(version)), examples.path, problem)
         serving = evaluations.Serving(model=version, predictions=served)
     importance = measured(
         problem, part.evaluate.importance, trained, scored, examples.path, transform.path

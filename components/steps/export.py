@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -14,13 +16,16 @@ from components.steps import model as artifact
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Export
 from estimator_lib.core.errors import ExportError, Reason
+from estimator_lib.core.places import Place
 from estimator_lib.core.progress import Progress
 from estimator_lib.evaluation.predictions import served_name
-from estimator_lib.export import parity, retention
+from estimator_lib.export import parity, retention, server_versions, warmup
 from estimator_lib.export.serving_inputs import build_transformed_serving_input_receiver_fn
 from estimator_lib.inputs.parquet import examples_input
 from estimator_lib.training import carry_over
 from transforms.applying import raw_rows
+
+_WARMUP_ROWS = 8
 
 
 def run(
@@ -41,7 +46,7 @@ def run(
         part = Export.from_json(config)
         trained = artifact.open_model(model.path, transform.path, examples.path)
         _require_blessing(verdict, evaluation.path, trained.digest, examples.path)
-        if _find_version(serving_dir, trained.digest) is None:
+        if serving_dir and _find_version(serving_dir, trained.digest) is None:
             _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
         lineage = {
             **_lineage(trained, examples.path, transform.path, evaluation.path),
@@ -60,18 +65,22 @@ def run(
                 assets_extra=carry_over.name_carried(model.path, transform.path),
                 checkpoint_path=trained.checkpoint,
             ).decode()
+            _prepare_serving(exported, lineage, rows, part)
             storage.write_json(pathlib.Path(exported) / manifest.LINEAGE, lineage)
             checker.check(exported, rows, expected, part.tolerance)
             count = len(next(iter(rows.values())))
             Progress("export").line(
                 f"export  {count:,} raw rows score in a fresh process as they did in training"
             )
-            with retention.publisher(serving_dir):
-                # Looked at again: nobody else publishes from here on.
-                published = _find_version(serving_dir, trained.digest)
-                if published is None:
-                    _require_champion(evaluation.path, serving_dir, needed=part.needs_comparison)
-                    published = retention.publish_held(exported, serving_dir, part.keep_versions)
+            published = None
+            if serving_dir:
+                with retention.publisher(serving_dir) as publisher:
+                    # Looked at again: nobody else publishes from here on.
+                    published = _find_version(serving_dir, trained.digest)
+                    if published is None:
+                        needed = part.needs_comparison
+                        _require_champion(evaluation.path, serving_dir, needed=needed)
+                        published = publisher.publish(exported, part.keep_versions)
             with manifest.committed_artifact(saved_model.path) as writer:
                 writer.kind = "saved_model"
                 writer.made_of = storage.canonical_json([lineage, published])
@@ -79,7 +88,18 @@ def run(
                 retention.copy_tree(pathlib.Path(exported), writer.directory)
     digest = manifest.read(saved_model.path).digest
     saved_model.framework = "tensorflow"
-    saved_model.metadata.update(digest=digest, published=published, **_without_files(lineage))
+    known = {**_without_files(lineage), **({"published": published} if published else {})}
+    saved_model.metadata.update(digest=digest, **known)
+
+
+def _prepare_serving(
+    exported: str, lineage: dict[str, Any], rows: Mapping[str, Any], part: Export
+) -> None:
+    """Writes warm-up requests, and tells in the lineage what the model asks of a server."""
+    asked = _WARMUP_ROWS if part.warmup_rows is None else part.warmup_rows
+    if asked:
+        warmup.warm_every_signature(exported, {name: v[:asked] for name, v in rows.items()})
+    lineage["server"] = dataclasses.asdict(server_versions.needs(exported))
 
 
 def _without_files(lineage: dict[str, Any]) -> dict[str, Any]:
@@ -118,13 +138,13 @@ def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) ->
 
     One that was compared with none below `serving_dir` is refused only if that is `needed`.
     """
-    versions = retention.versions(serving_dir) if serving_dir else []
+    versions = retention.versions(serving_dir)
     if not versions:
         return
     compared = _compared_with(evaluation_dir)
-    here = compared is not None and compared.parent == pathlib.Path(serving_dir)
-    if (here and compared.name != str(versions[-1])) or (needed and not here):
-        what = f"serving version {compared.name}" if here else "none of this directory"
+    number = compared.name if compared is not None and _is_below(compared, serving_dir) else None
+    if number not in (None, str(versions[-1])) or (needed and number is None):
+        what = f"serving version {number}" if number else "none of this directory"
         raise ExportError(
             f"The model is not published: it was compared with {what}, but by now version "
             f"{versions[-1]} is serving in {serving_dir}. Run again, with that as the champion.",
@@ -132,23 +152,28 @@ def _require_champion(evaluation_dir: str, serving_dir: str, *, needed: bool) ->
         )
 
 
+def _is_below(version: Place, serving_dir: str) -> bool:
+    """Whether a version is one of a serving directory, however that is written."""
+    return str(version.parent) == str((Place.parse(serving_dir) / version.name).parent)
+
+
 def _find_version(serving_dir: str, model: str) -> str | None:
     """Returns the newest version if it is this model, whole: an attempt that died published it."""
-    newest = retention.newest(serving_dir) if serving_dir else None
+    newest = retention.newest(serving_dir)
     if newest is None:
         return None
     try:
-        lineage = json.loads((pathlib.Path(newest) / manifest.LINEAGE).read_text())
-    except (OSError, ValueError):
+        lineage = json.loads(retention.read(newest, manifest.LINEAGE) or b"")
+    except ValueError:
         return None
     same = isinstance(lineage, dict) and lineage.get("model") == model
     return newest if same and retention.damage(newest) is None else None
 
 
-def _compared_with(evaluation_dir: str) -> Any:
-    """Returns the path of the serving model that an evaluation compared with, or None."""
+def _compared_with(evaluation_dir: str) -> Place | None:
+    """Returns where the serving model is that an evaluation compared with, or None."""
     comparison = _evaluation(evaluation_dir).get("comparison")
-    return pathlib.Path(comparison["model"]) if comparison and comparison.get("model") else None
+    return Place.parse(comparison["model"]) if comparison and comparison.get("model") else None
 
 
 def _lineage(

@@ -14,9 +14,10 @@ import urllib.request
 
 from kfp import dsl
 
-from components.steps import workflow
+from components.steps import metrics, workflow
+from components.steps.metrics import RunMetrics
 from components.steps.step import FAILURE
-from components.steps.workflow import Conclusion, Outcome
+from components.steps.workflow import Conclusion, Outcome, Workflow
 
 WEBHOOK = "NOTIFY_WEBHOOK"
 """Environment variable with the address that the message is posted to; a Secret gives it."""
@@ -59,7 +60,12 @@ def run(status: dsl.PipelineTaskFinalStatus, pipeline: str, run: str) -> None:
 
 def tell(state: str, error: str, pipeline: str, run: str) -> None:
     """Tells the log and the webhook, if there is one."""
-    ended = read_steps(run) if os.environ.get(_POD) else None
+    read = read_steps(run) if os.environ.get(_POD) else None
+    ended = read[1] if read else None
+    if read:
+        problem = metrics.tell(measured(pipeline, *read))
+        if problem:
+            print(problem, flush=True)  # noqa: T201
     message = describe(state, os.environ.get(FAILURE, ""), error, pipeline, run, ended)
     print(message["text"], flush=True)  # noqa: T201 - standard output is the step's log
     address = os.environ.get(WEBHOOK, "")
@@ -101,12 +107,35 @@ def describe(
     return {"text": text, "pipeline": pipeline, "run": run, "state": outcome, "reason": reason}
 
 
-def read_steps(run: str) -> Conclusion | None:
-    """Returns how a run's steps ended, as the server tells `runs show`; None if it does not.
+def measured(pipeline: str, found: Workflow, ended: Conclusion) -> RunMetrics:
+    """Returns what a run on a cluster tells Prometheus: rows are not known there."""
+    taken = {
+        step.name: (step.ended - step.started).total_seconds()
+        for step in found.steps
+        if step.started and step.ended and not step.handler
+    }
+    match ended.outcome:
+        case Outcome.SUCCEEDED | Outcome.CACHED:
+            code = 0
+        case Outcome.REFUSED:
+            code = 3 if ended.refused else 0
+        case _:
+            code = 75 if ended.exit_code == 75 else 2
+    return RunMetrics(
+        pipeline=pipeline,
+        ended=time.time(),
+        exit_code=code,
+        seconds=taken,
+        verdict="refused" if ended.refused else "",
+    )
+
+
+def read_steps(run: str) -> tuple[Workflow, Conclusion] | None:
+    """Returns a run's steps and its end, as the server tells `runs show`; None if it does not.
 
     It is asked without rights that a pod does not have: one installed for many users may refuse.
     """
-    found: list[Conclusion] = []
+    found: list[tuple[Workflow, Conclusion]] = []
     # A name is looked up without a time limit, and a server may send a byte at a time.
     asking = threading.Thread(target=_read_steps, args=(run, found), daemon=True)
     asking.start()
@@ -114,7 +143,7 @@ def read_steps(run: str) -> Conclusion | None:
     return found[0] if found else None
 
 
-def _read_steps(run: str, found: list[Conclusion]) -> None:
+def _read_steps(run: str, found: list[tuple[Workflow, Conclusion]]) -> None:
     try:
         for look in range(LOOKS):
             if look:
@@ -123,7 +152,7 @@ def _read_steps(run: str, found: list[Conclusion]) -> None:
             steps = workflow.read(answer["pipeline_runtime"]["workflow_manifest"])
             ended = workflow.conclude(steps, lambda step: _log(run, step))
             if ended.outcome is not Outcome.UNFINISHED:
-                found.append(ended)
+                found.append((steps, ended))
                 return
     except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
         why = f"{type(error).__name__}: {error}"

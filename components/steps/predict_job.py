@@ -7,24 +7,30 @@ is in `transforms.scoring`.
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from components.steps.quiet import startup_lines_hidden
-from estimator_lib.core import files, storage
+from estimator_lib.core import files, manifest, storage, stores
 from estimator_lib.core.config import PredictPart
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.places import Place
 from estimator_lib.export import retention
 
 if TYPE_CHECKING:
     from transforms.scoring import Scored
 
 
-def newest_version(model: str | pathlib.Path) -> pathlib.Path:
-    """Returns `model` if it is a SavedModel, else its highest numbered version.
+def newest_version(model: stores.Where) -> pathlib.Path:
+    """Returns `model` if it is a SavedModel, else its highest numbered version, on this machine.
+
+    Args:
+        model: A path or URI.
 
     Raises:
+        DataError: it is damaged.
         ConfigError: it is neither a SavedModel nor a directory of numbered ones.
     """
     found = retention.newest(model)
@@ -34,24 +40,25 @@ def newest_version(model: str | pathlib.Path) -> pathlib.Path:
             "the serving directory of a run, such as runs/flights/serving.",
             reason=Reason.FILE_NOT_FOUND,
         )
-    return pathlib.Path(found)
+    return retention.fetch(found)
 
 
 def score(
     part: PredictPart,
     *,
-    model: str | pathlib.Path,
+    model: stores.Where,
     base_dir: str | pathlib.Path,
-    output: str | pathlib.Path,
+    output: stores.Where,
     runner_options: Sequence[str] = (),
 ) -> Scored:
     """Scores files on Beam into an artifact: a shard per file, in the order of its rows.
 
     Args:
         part: What to read and to write.
-        model: A SavedModel, or the directory of its versions, of which the newest is taken.
+        model: A SavedModel, or the directory of its versions, of which the newest is taken; a path
+            or URI.
         base_dir: Directory that relative file patterns start from and stay below.
-        output: Gets the shards; see `transforms.scoring.run`. Kind "predictions".
+        output: Gets the shards; see `transforms.scoring.run`. Kind "predictions". A path or URI.
         runner_options: Beam options; without `--runner` the job runs in this process.
 
     Raises:
@@ -60,8 +67,10 @@ def score(
         SchemaError: a file lacks a field.
         StorageError: the output cannot be written.
     """
+    target = Place.parse(output)
+    if not target.is_local:
+        stores.of(target)  # refused before any work
     version = newest_version(model)
-    retention.require_whole(version)
     local = [pattern for pattern in part.files if "://" not in pattern]
     files.expand(local, base_dir)
     with startup_lines_hidden():
@@ -69,15 +78,30 @@ def score(
         from transforms import scoring
 
         scoring.model(load_model, str(version))
-    output = pathlib.Path(output)
-    return scoring.run(part, version, load_model, str(base_dir), output, runner_options)
+    if target.is_local:
+        return scoring.run(part, version, load_model, str(base_dir), target.path, runner_options)
+    with storage.temporary_directory("predictions-") as folder:
+        directory = pathlib.Path(folder) / "predictions"
+        scored = scoring.run(part, version, load_model, str(base_dir), directory, runner_options)
+        _carry(directory, target)
+    return scored
+
+
+def _carry(directory: pathlib.Path, target: Place) -> None:
+    """Commits an artifact of this machine as one of a store."""
+    found = manifest.read(directory)
+    with manifest.committed_artifact(str(target)) as writer:
+        writer.kind, writer.metadata = found.kind, dict(found.metadata)
+        writer.rows = {n: e.rows for n, e in found.files.items() if e.rows is not None}
+        for name in found.files:
+            os.rename(directory / name, writer.directory / name)
 
 
 def score_files(
     patterns: Sequence[str],
     *,
-    model: pathlib.Path,
-    output: pathlib.Path,
+    model: stores.Where,
+    output: stores.Where,
     file_format: str | None = None,
     missing: Sequence[str] = ("",),
     csv: Mapping[str, str] | None = None,
@@ -88,9 +112,10 @@ def score_files(
     """Scores files as a command line names them, into one file or a directory of shards.
 
     Args:
-        patterns: Files or file patterns; relative ones start from the working directory.
-        model: A SavedModel, or the directory of its versions.
-        output: A file whose name ends in .csv or .parquet, or a new directory.
+        patterns: Files or file patterns, paths or URIs; relative ones start from the working
+            directory.
+        model: A SavedModel, or the directory of its versions; a path or URI.
+        output: A file whose name ends in .csv or .parquet, or a new directory; a path or URI.
         file_format: "csv", "parquet" or "tfrecord"; None goes by the name of the first file.
         missing: Texts that stand for a missing value.
         csv: How CSV is written: delimiter, quote, escape, decimal, thousands.
@@ -103,7 +128,10 @@ def score_files(
     """
     # A command line names files wherever they are, so each is taken as an absolute path.
     absolute = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in patterns]
-    single = {".csv": "csv", ".parquet": "parquet"}.get(output.suffix.lower())
+    target = Place.parse(output)
+    single = {".csv": "csv", ".parquet": "parquet"}.get(
+        pathlib.PurePath(target.name.lower()).suffix
+    )
     part = PredictPart.from_json(
         json.dumps(
             {
@@ -120,13 +148,15 @@ def score_files(
     )
     here = pathlib.Path.cwd()
     if single is None:
-        return score(part, model=model, base_dir=here, output=output)
+        return score(part, model=model, base_dir=here, output=target)
+    if not target.is_local:
+        stores.of(target)  # refused before any work
     with storage.temporary_directory() as folder:
         directory = pathlib.Path(folder) / "shards"
         scored = score(part, model=model, base_dir=here, output=directory)
         from transforms import scoring
 
-        storage.write_bytes(output, scoring.join(directory, single))
+        stores.write(target, scoring.join(directory, single))
     return scored
 
 

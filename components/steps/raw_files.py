@@ -10,11 +10,12 @@ from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
 from components.steps.quiet import startup_lines_hidden
 from estimator_lib.core import config
+from estimator_lib.core.places import Place
 
 with startup_lines_hidden():
     from transforms import dataset
     from transforms import preprocess as job
-    from transforms.beam import object_store, runners
+    from transforms.beam import runners
     from transforms.validating import anomalies
 
 
@@ -111,12 +112,13 @@ def preprocess(
     Raises:
         EstimatorLibError: see `transforms.preprocess.run`.
     """
+    place = Place.parse(output)
     return job.run(
         part,
         base_dir=str(base_dir),
-        examples_dir=object_store.join(output, "examples"),
-        transform_dir=object_store.join(output, "transform"),
-        statistics_dir=object_store.join(output, "statistics"),
+        examples_dir=str(place / "examples"),
+        transform_dir=str(place / "transform"),
+        statistics_dir=str(place / "statistics"),
         runner_options=runner_options,
         analysis_cache=analysis_cache,
     )

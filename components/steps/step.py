@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.steps.quiet import startup_lines_hidden
-from estimator_lib.core import environment, places, storage
+from estimator_lib.core import environment, logs, places, storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
 
-ERROR_MARK = "error: "
+ERROR_MARK = logs.ERROR_MARK
 """Begins the lines on standard output that say why a step failed."""
 VERDICT_MARK = "verdict: "
 """Begins the line on standard output that says what an evaluation decided, and why."""
@@ -38,13 +38,13 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
 
     Args:
         name: Of the step's module here, whose `run` takes the inputs.
-        inputs: Parameters and artifacts by name; a local path that is a URI is refused.
+        inputs: Parameters and artifacts by name; what is no place that the step can use is refused.
     """
     with startup_lines_hidden():
         body = importlib.import_module(f"components.steps.{name}").run
-    with step():
+    with logs.of_step(name) as lines, step():
         for given, value in inputs.items():
-            places.require_local(given, value)
+            places.require(given, value)
         retries = int(os.environ.get(environment.RETRIES, "0"))
         for attempt in range(retries):
             try:
@@ -59,6 +59,8 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
                 )
                 sys.stdout.flush()
             time.sleep(pause)
+            if lines is not None:
+                lines.known["attempt"] = attempt + 2
         return body(**inputs)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kfp import dsl
 
 import estimator_lib
 from components.steps import model as artifact
+from components.steps import work
 from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import EarlyStopping, TrainPart
@@ -42,7 +43,8 @@ def run(
     """Runs the step; see `components.train`."""
     part = TrainPart.from_json(config)
     prepared = manifest.verify(examples.path, deep=True)
-    serving = retention.newest(champion) if part.train.warm_start else None
+    newest = retention.newest(champion) if part.train.warm_start else None
+    serving = None if newest is None else str(retention.fetch(newest))
     parents = {
         "examples": prepared.digest,
         "transform": manifest.verify(transform.path, deep=True).digest,
@@ -52,30 +54,26 @@ def run(
     columns = artifact.read_columns(transform.path)
     identity = storage.canonical_json([config, parents])
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    with storage.temporary_directory() as scratch:
-        work = pathlib.Path(checkpoint_root or scratch) / key
-        with (
-            storage.leased(work, storage.WORK_LEASE, what="Working directory"),
-            manifest.committed_artifact(model.path) as writer,
-        ):
-            checkpoint, step, metrics = fit(
-                part, columns, examples.path, prepared.metadata, work, serving
-            )
-            writer.kind, writer.made_of = artifact.KIND, identity
-            for path in sorted(work.glob(f"{checkpoint}.*")):
-                storage.copy(path, writer.directory / path.name)
-            for name in artifact.BESIDE:
-                if (work / name).is_file():
-                    storage.copy(work / name, writer.directory / name)
-            declaration = {
-                "config": part.model_dump(exclude_none=True),
-                "checkpoint": checkpoint,
-                "step": step,
-                **parents,
-            }
-            storage.write_json(writer.directory / artifact.DECLARATION, declaration)
-    if checkpoint_root:
-        storage.keep_newest(checkpoint_root, keep=KEPT_TRAININGS)
+    with (
+        work.directory(checkpoint_root, key, keep=KEPT_TRAININGS) as held,
+        manifest.committed_artifact(model.path) as writer,
+    ):
+        checkpoint, step, metrics = fit(
+            part, columns, examples.path, prepared.metadata, held.path, serving, carry=held.carry
+        )
+        writer.kind, writer.made_of = artifact.KIND, identity
+        for path in sorted(held.path.glob(f"{checkpoint}.*")):
+            storage.copy(path, writer.directory / path.name)
+        for name in artifact.BESIDE:
+            if (held.path / name).is_file():
+                storage.copy(held.path / name, writer.directory / name)
+        declaration = {
+            "config": part.model_dump(exclude_none=True),
+            "checkpoint": checkpoint,
+            "step": step,
+            **parents,
+        }
+        storage.write_json(writer.directory / artifact.DECLARATION, declaration)
     model.framework = "tensorflow"
     model.metadata.update(
         {
@@ -94,14 +92,16 @@ def fit(
     columns: Mapping[str, Any],
     examples_dir: str,
     metadata: Mapping[str, Any],
-    work: pathlib.Path,
+    folder: pathlib.Path,
     serving: str | None = None,
     *,
     watch: Callable[[estimator_lib.Estimator, int], estimator_lib.Hook] | None = None,
+    carry: Callable[[], None] | None = None,
 ) -> tuple[str, int, dict[str, float]]:
-    """Trains below `work`, or goes on there; returns the final checkpoint, step and metrics.
+    """Trains in `folder`, or goes on there; returns the final checkpoint, step and metrics.
 
-    `watch` returns one more hook for an Estimator that is evaluated every so many steps.
+    `watch` returns one more hook for an Estimator that is evaluated every so many steps. `carry` is
+    called after each save, and after the evaluation of what was saved.
     """
     options = part.train
     per_epoch = math.ceil(metadata["splits"]["train"]["rows"] / options.batch_size)
@@ -109,7 +109,7 @@ def fit(
     every = min(options.evaluate_every_steps or per_epoch, total)
     spread = devices.choose(options.batch_size)
     config = estimator_lib.RunConfig(
-        model_dir=str(work),
+        model_dir=str(folder),
         train_distribute=spread.strategy,
         tf_random_seed=options.seed,
         save_checkpoints_steps=every,
@@ -119,7 +119,7 @@ def fit(
     )
     start = None
     if serving is not None:
-        start = carry_over.settings(serving, columns, part.estimator, str(work / "warm_start"))
+        start = carry_over.settings(serving, columns, part.estimator, str(folder / "warm_start"))
     estimator = artifact.build_estimator(part, columns, metadata, config, start)
     progress = estimator_lib.ProgressHook(total)
     hooks: list[estimator_lib.Hook] = [progress]
@@ -127,6 +127,9 @@ def fit(
         hooks.append(_stopping(estimator, options.early_stopping, every))
     if watch is not None:
         hooks.append(watch(estimator, every))
+    listeners = [] if carry is None else [_Carrying(carry)]
+    if listeners:
+        hooks.append(_AfterEvaluation(listeners))
     inputs = examples_input(
         examples_dir,
         "train",
@@ -139,7 +142,9 @@ def fit(
     with carry_over.explain_errors(serving, estimator):
         metrics, _ = estimator_lib.train_and_evaluate(
             estimator,
-            estimator_lib.TrainSpec(inputs, max_steps=total, hooks=hooks),
+            estimator_lib.TrainSpec(
+                inputs, max_steps=total, hooks=hooks, saving_listeners=listeners
+            ),
             estimator_lib.EvalSpec(
                 examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
                 steps=None,
@@ -164,8 +169,26 @@ def fit(
         for name, value in metrics.items()
         if name != "global_step" and math.isfinite(value)
     }
-    storage.touch(work)
+    storage.touch(folder)
     return pathlib.Path(path).name, step_of(path), numbers
+
+
+class _Carrying(estimator_lib.CheckpointSaverListener):
+    """Has what was saved carried to where the next attempt finds it."""
+
+    def __init__(self, carry: Callable[[], None]) -> None:
+        self._carry = carry
+
+    def after_save(self, session: object, global_step_value: int) -> None:
+        del session, global_step_value
+        self._carry()
+
+
+class _AfterEvaluation(estimator_lib.Hook):
+    """Has listeners told of a save after it was evaluated."""
+
+    def __init__(self, listeners: Sequence[estimator_lib.CheckpointSaverListener]) -> None:
+        self.listeners = tuple(listeners)
 
 
 class _Stopping(MetricStoppingHook):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import pathlib
 
 from kfp import dsl
 
+from components.steps import work
 from components.steps.tune_trial import measure
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, StorageError
 from estimator_lib.tuning.search import Trial
+
+KEPT_TRIALS = 100
+"""How many unfinished trials' working directories stay below study_root, newest first."""
 
 
 def run(
@@ -32,19 +35,20 @@ def run(
     curve: list[tuple[int, float]] = []
     value = reason = None
 
-    def ask(step: int, metric: float) -> bool:
-        curve.append((step, metric))
-        return False
+    with work.directory(work.below(study_root, "trials"), key, keep=KEPT_TRIALS) as held:
 
-    with storage.temporary_directory() as scratch:
-        work = pathlib.Path(study_root or scratch) / "trials" / key
+        def ask(step: int, metric: float) -> bool:
+            curve.append((step, metric))
+            held.carry()
+            return False
+
         try:
-            value = measure(part, given["values"], examples.path, transform.path, work, ask)
+            value = measure(part, given["values"], examples.path, transform.path, held.path, ask)
         except EstimatorLibError as error:
             if error.retryable or isinstance(error, ConfigError | StorageError):
                 raise
             reason = error.message
-        storage.remove(work)
+        held.clear()
     ended = Trial(
         number=given["number"], values=given["values"], curve=curve, value=value, reason=reason,
         state="complete" if reason is None else "failed",

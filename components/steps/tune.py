@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import pathlib
 
 from kfp import dsl
 
+from components.steps import work
 from components.steps.tune_trial import Training
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import TunePart
@@ -49,20 +49,18 @@ def run(
     parallel = min(part.tune.parallel, len(os.sched_getaffinity(0)))
     options = part.tune.model_copy(update={"parallel": parallel})
     training = Training(part, examples.path, transform.path, parallel=parallel)
-    with storage.temporary_directory() as scratch:
-        searches = pathlib.Path(study_root or scratch) / "searches"
-        work = searches / key
-        with (
-            storage.leased(work, storage.WORK_LEASE, what="Working directory"),
-            ForkedTrials(training, work) as runner,
-        ):
-            storage.sweep_staging(work)  # trials that were being deleted when a process died
+    searches = work.below(study_root, "searches")
+    with work.directory(searches, key, keep=KEPT_SEARCHES) as held:
+
+        def tell(trial: search.Trial) -> None:
+            progress.line(search.line(trial, options))
+            held.carry()
+
+        with ForkedTrials(training, held.path) as runner:
+            storage.sweep_staging(held.path)  # trials that were being deleted when a process died
             training.check()
-            found = search.run(
-                options, runner, work, tell=lambda t: progress.line(search.line(t, options))
-            )
-            storage.touch(work)
-        storage.keep_newest(searches, keep=KEPT_SEARCHES)
+            found = search.run(options, runner, held.path, tell=tell)
+            storage.touch(held.path)
     return write(part, found, parents, best, trials, metrics)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.steps.step import ERROR_MARK, VERDICT_MARK
+from estimator_lib.core import logs
 
 _DRIVER = "-driver"
 _EXECUTOR = "executor"
@@ -196,7 +197,7 @@ def read(manifest: str) -> Workflow:
 
 def read_log(text: str) -> Ending:
     """Reads the log of a step's last attempt."""
-    lines = text.splitlines()
+    lines = [logs.text(line) for line in text.splitlines()]
     blocks = itertools.groupby(lines, key=lambda line: line.startswith(ERROR_MARK))
     errors = [[line.removeprefix(ERROR_MARK) for line in block] for ours, block in blocks if ours]
     verdicts = [line.removeprefix(VERDICT_MARK) for line in lines if line.startswith(VERDICT_MARK)]

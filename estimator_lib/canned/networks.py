@@ -139,7 +139,12 @@ def batch_norm(
         updates: list[tf.Operation] = []
         mean, variance = tf.convert_to_tensor(moving_mean), tf.convert_to_tensor(moving_variance)
         if training:
-            mean, variance = tf.nn.moments(inputs, [0])
+            # A replica whose input has ended before that of others has no rows.
+            some = tf.shape(inputs)[0] > 0
+            mean, variance = (
+                tf.where(some, of_batch, kept)
+                for of_batch, kept in zip(tf.nn.moments(inputs, [0]), (mean, variance), strict=True)
+            )
             share = 1.0 - _BATCH_NORM_MOMENTUM
             updates = [
                 moving_mean.assign_sub((moving_mean - mean) * share),

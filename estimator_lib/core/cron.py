@@ -134,3 +134,28 @@ def _field(text: str, low: int, high: int, names: dict[str, int]) -> frozenset[i
             raise ValueError("its range runs backwards")
         values.update(range(start, end + 1, step))
     return frozenset(values)
+
+
+def moment(text: str) -> datetime.datetime:
+    """Reads a moment: a day such as 2026-01-31 is its midnight in UTC, a time has its zone.
+
+    Raises:
+        ConfigError: the text is none, or a time without a zone.
+
+    Example:
+        >>> moment("2026-01-31T03:00:00+01:00").isoformat()
+        '2026-01-31T02:00:00+00:00'
+    """
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"Time {quote(text)} is invalid: expected 2026-01-31, or 2026-01-31T03:00:00Z.",
+        ) from error
+    if found.tzinfo is None:
+        if len(text) > len("2026-01-31"):
+            raise ConfigError(
+                f"Time {quote(text)} has no zone: expected one such as 2026-01-31T03:00:00Z.",
+            )
+        found = found.replace(tzinfo=datetime.UTC)
+    return found.astimezone(datetime.UTC)

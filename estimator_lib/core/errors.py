@@ -25,7 +25,7 @@ import difflib
 import enum
 import functools
 from collections.abc import Iterable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 
 class Reason(enum.StrEnum):
@@ -106,6 +106,37 @@ class EstimatorLibError(Exception):
         error = cls(message, reason=Reason.STEP_FAILED)
         error.retryable = code == 75
         return error
+
+
+class Failure(NamedTuple):
+    """An error as a value that JSON holds: what another process is told, which raises it there."""
+
+    kind: str
+    message: str
+    reason: str
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: EstimatorLibError) -> Failure:
+        """Returns an error as a value; of a class declared elsewhere, as one of its bases here."""
+        kind = next(base.__name__ for base in type(error).__mro__ if base.__module__ == __name__)
+        return cls(kind, error.message, str(error.reason), error.retryable)
+
+    def error(self) -> EstimatorLibError:
+        """Returns the error."""
+        found: EstimatorLibError = globals()[self.kind](self.message, reason=Reason(self.reason))
+        found.retryable = self.retryable
+        return found
+
+
+def raise_first(failures: Iterable[Failure]) -> None:
+    """Raises the first of some errors by kind and message, if there are any.
+
+    Functions of a pipeline give their errors as values, for what a runner makes of a raised one
+    differs from runner to runner.
+    """
+    for failure in sorted(failures):
+        raise failure.error()
 
 
 @functools.cache

@@ -50,6 +50,10 @@ class Owner:
     started: str = ""
     token: str = ""
 
+    def content(self) -> bytes:
+        """Returns it as a lease's content."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}" if self.host else "a process"
 
@@ -73,6 +77,27 @@ def _space() -> str:
         return ""
 
 
+def this_process() -> Owner:
+    """Returns this process as the owner of a new lease."""
+    return Owner(
+        host=socket.gethostname(),
+        space=_space(),
+        pid=os.getpid(),
+        started=started(os.getpid()) or "",
+        token=uuid.uuid4().hex,
+    )
+
+
+def hold(owner: Owner) -> None:
+    """Notes that this process has, or is about to take, a lease."""
+    _held.add(owner.token)
+
+
+def give_up(owner: Owner) -> None:
+    """Notes that this process has a lease no more."""
+    _held.discard(owner.token)
+
+
 class Lease:
     """A lease; `take` it, `release` it. Its file is touched while this process lives.
 
@@ -82,26 +107,20 @@ class Lease:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = pathlib.Path(path)
-        self.owner = Owner(
-            host=socket.gethostname(),
-            space=_space(),
-            pid=os.getpid(),
-            started=started(os.getpid()) or "",
-            token=uuid.uuid4().hex,
-        )
+        self.owner = this_process()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def take(self, stale_s: float = STALE_S) -> Owner | None:
         """Takes the lease, from a dead owner too; returns the one that has it if that lives."""
-        _held.add(self.owner.token)  # first: other threads may look as soon as the file is there
+        hold(self.owner)  # first: other threads may look as soon as the file is there
         try:
             holder = self._take(stale_s)
         except BaseException:
-            _held.discard(self.owner.token)
+            give_up(self.owner)
             raise
         if holder is not None:
-            _held.discard(self.owner.token)
+            give_up(self.owner)
             return holder
         # What those left who were killed while they did this; nobody needs it any more.
         for left in self.path.parent.glob(f"{glob.escape(self.path.name)}{_TAKING}*"):
@@ -123,7 +142,7 @@ class Lease:
 
     def _create(self) -> bool:
         """Makes the file, whole, if there is none."""
-        content = json.dumps(dataclasses.asdict(self.owner), sort_keys=True).encode()
+        content = self.owner.content()
         written = self.path.with_name(f"{self.path.name}{_TAKING}{uuid.uuid4().hex}")
         try:
             _write_new(written, content)
@@ -164,15 +183,19 @@ class Lease:
         """Whether nobody took it over."""
         return (read(self.path) or Owner()).token == self.owner.token
 
-    def release(self) -> None:
-        """Gives the lease up; one that was taken over, or is a parent process's, stays."""
+    def release(self, *, leave: bool = False) -> None:
+        """Gives the lease up; one that was taken over, or is a parent process's, stays.
+
+        Args:
+            leave: Whether its file stays, as that of a dead owner, for those who sweep.
+        """
         self._stop.set()
         if os.getpid() != self.owner.pid:
             return
-        _held.discard(self.owner.token)  # first: the file may refuse to go
+        give_up(self.owner)  # first: the file may refuse to go
         if self._thread is not None:
             self._thread.join()
-        if self.is_held():
+        if not leave and self.is_held():
             self.path.unlink(missing_ok=True)
 
 
@@ -193,11 +216,17 @@ def read(path: str | os.PathLike[str]) -> Owner | None:
     One that cannot be read has an owner without a name, whom only its age can prove dead.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_bytes())
-        known = {field.name for field in dataclasses.fields(Owner)}
-        owner = Owner(**{name: value for name, value in content.items() if name in known})
+        return parse(pathlib.Path(path).read_bytes())
     except FileNotFoundError:
         return None
+
+
+def parse(content: bytes) -> Owner:
+    """Returns the owner that a lease's content names; see `read`."""
+    try:
+        told = json.loads(content)
+        known = {field.name for field in dataclasses.fields(Owner)}
+        owner = Owner(**{name: value for name, value in told.items() if name in known})
     except (ValueError, AttributeError, TypeError):
         return Owner()
     return owner if isinstance(owner.pid, int) and isinstance(owner.token, str) else Owner()
@@ -210,11 +239,17 @@ def living(path: str | os.PathLike[str], stale_s: float = STALE_S) -> Owner | No
 
 
 def _is_alive(owner: Owner, path: str | os.PathLike[str], stale_s: float) -> bool:
-    if owner.host == socket.gethostname() and owner.space == _space():
-        if owner.pid == os.getpid():
-            return owner.token in _held
-        return owner.pid > 0 and started(owner.pid) == owner.started
-    return silent_s(path) < stale_s
+    known = lives_here(owner)
+    return silent_s(path) < stale_s if known is None else known
+
+
+def lives_here(owner: Owner) -> bool | None:
+    """Returns whether an owner of this machine lives; None for one of another machine."""
+    if owner.host != socket.gethostname() or owner.space != _space():
+        return None
+    if owner.pid == os.getpid():
+        return owner.token in _held
+    return owner.pid > 0 and started(owner.pid) == owner.started
 
 
 def silent_s(path: str | os.PathLike[str]) -> float:

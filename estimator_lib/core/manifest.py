@@ -11,8 +11,11 @@ artifact as any other; then the `manifest.json` above it, one object, says which
     gs://bucket/examples/attempt-5f0c/manifest.json
     gs://bucket/examples/attempt-5f0c/train-00000-of-00001.parquet
 
-No file is written twice, so that attempts at the same time cannot mix. What dead ones left is
-removed by the next one that ends a day later.
+No file is written twice, so that attempts at the same time cannot mix, and the object above is
+created only if there is none: of two attempts with other content one is refused. What dead ones
+left is removed by the next one that ends a day later.
+
+Directories are paths or URIs.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from estimator_lib.core import storage, strict_json
+from estimator_lib.core import storage, stores, strict_json
 from estimator_lib.core.errors import DataError, Reason, StorageError, quote
+from estimator_lib.core.places import Place
 
 NAME = "manifest.json"
 LINEAGE = "lineage.json"
@@ -106,30 +110,24 @@ def write(
     return manifest
 
 
-def read(
-    directory: str | pathlib.Path,
-    *,
-    kind: str | None = None,
-    store: storage.ObjectStore | None = None,
-) -> Manifest:
+def read(directory: str | os.PathLike[str], *, kind: str | None = None) -> Manifest:
     """Returns the manifest of a finished artifact.
 
     Args:
         directory: Where the artifact is.
         kind: What it must be.
-        store: Where `directory` is a URI, what reads it.
 
     Raises:
         DataError: there is no manifest, it is not one, or it is of another kind.
     """
-    manifest = finished(directory, store)
+    manifest = finished(directory)
     if manifest is None:
         raise DataError(
             f"Directory {directory} is not a finished artifact: it has no {NAME}. "
             "Run the step that writes it again.",
             reason=Reason.FILE_NOT_FOUND,
         )
-    if manifest.directory and store is None:
+    if manifest.directory and Place.parse(directory).is_local:
         raise DataError(
             f"Directory {directory} is a copy of an object store's, with the artifact below it. "
             f"Give {pathlib.Path(directory) / manifest.directory}.",
@@ -143,22 +141,14 @@ def read(
     return manifest
 
 
-def finished(
-    directory: str | pathlib.Path, store: storage.ObjectStore | None = None
-) -> Manifest | None:
+def finished(directory: str | os.PathLike[str]) -> Manifest | None:
     """Returns the manifest of an artifact, or None where there is no finished one.
 
     Raises:
         DataError: it is damaged.
     """
-    path = f"{directory}/{NAME}"
-    try:
-        with storage.storage_errors("read", path):
-            data = store.read(path) if store is not None else pathlib.Path(path).read_bytes()
-    except StorageError as error:
-        if not isinstance(error.__cause__, FileNotFoundError):
-            raise
-        data = None
+    path = Place.parse(directory) / NAME
+    data = _read_local(path.path) if path.is_local else stores.of(path).read(path)
     if data is None:
         return None
     try:
@@ -176,6 +166,14 @@ def finished(
         ) from error
 
 
+def _read_local(path: pathlib.Path) -> bytes | None:
+    with storage.storage_errors("read", path):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
 def _entry(size: Any, sha256: Any, rows: Any = None) -> FileEntry:
     known = None if rows is None else _typed(rows, int)
     return FileEntry(size=_typed(size, int), sha256=_typed(sha256, str), rows=known)
@@ -187,7 +185,7 @@ def _typed(value: Any, kind: type) -> Any:
     return value
 
 
-def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
+def verify(directory: str | os.PathLike[str], *, deep: bool = False) -> Manifest:
     """Checks that every listed file is there with its size (and, if `deep`, its digest).
 
     Raises:
@@ -217,9 +215,7 @@ def verify(directory: str | pathlib.Path, *, deep: bool = False) -> Manifest:
 
 
 @contextlib.contextmanager
-def committed_artifact(
-    target: str | pathlib.Path, store: storage.ObjectStore | None = None
-) -> Iterator[ArtifactWriter]:
+def committed_artifact(target: str | os.PathLike[str]) -> Iterator[ArtifactWriter]:
     """Yields a writer whose staging directory becomes the artifact `target` when the block ends.
 
     A second commit of identical content is fine (a retried step), and of content that was
@@ -228,16 +224,17 @@ def committed_artifact(
 
     Args:
         target: The artifact's directory, or URI.
-        store: Where `target` is a URI, what writes there.
 
     Raises:
+        ConfigError: nothing can be written where `target` is.
         StorageError: `target` holds a finished artifact with other content.
     """
-    if store is not None:
-        with _committed_objects(str(target), store) as writer:
+    place = Place.parse(target)
+    if not place.is_local:
+        with _committed_objects(place, stores.of(place)) as writer:
             yield writer
         return
-    final = pathlib.Path(target)
+    final = place.path
     with storage.staging(final.parent, final.name) as staged:
         writer = ArtifactWriter(staged.path)
         yield writer
@@ -277,52 +274,81 @@ def _is_there(target: object, manifest: Manifest, found: Manifest | None) -> boo
 
 
 @contextlib.contextmanager
-def _committed_objects(target: str, store: storage.ObjectStore) -> Iterator[ArtifactWriter]:
+def _committed_objects(target: Place, store: stores.ObjectStore) -> Iterator[ArtifactWriter]:
     attempt = f"{ATTEMPT}{uuid.uuid4().hex}"
+    place = target / attempt
     with storage.temporary_directory("artifact-") as folder:
-        writer = ArtifactWriter(pathlib.Path(folder), f"{target}/{attempt}")
+        writer = ArtifactWriter(pathlib.Path(folder), str(place))
         try:
             yield writer
             manifest = writer.finish()
             paths = [path for path in writer.directory.rglob("*") if path.is_file()]
             for path in sorted(paths, key=lambda path: (path.name == NAME, path)):
-                store.upload(path, f"{writer.place}/{path.relative_to(folder).as_posix()}")
-            known = whole(target, store)
-            there = _is_there(target, manifest, known)
+                store.upload(path, place / path.relative_to(folder).as_posix())
         except BaseException:
             with contextlib.suppress(StorageError):
-                store.remove(writer.place)
+                store.remove(place)
             raise
-    if there and known is not None:
-        attempt = known.directory
-    else:
-        # From here on the attempt may be the artifact, whatever this call answers.
-        pointer = {**manifest._as_json(), "directory": attempt}
-        store.write(f"{target}/{NAME}", storage.canonical_json(pointer).encode())
+    artifact = _point(target, manifest, attempt, store)
     with contextlib.suppress(StorageError):
-        if there:
-            store.remove(writer.place)
-        _sweep(target, store, attempt)
+        if artifact != attempt:
+            store.remove(place)
+        _sweep(target, store, artifact)
 
 
-def whole(target: str | pathlib.Path, store: storage.ObjectStore | None = None) -> Manifest | None:
+def _point(target: Place, manifest: Manifest, attempt: str, store: stores.ObjectStore) -> str:
+    """Makes an attempt the artifact unless there is one; returns the directory of the one there is.
+
+    Until the store has refused it the attempt may be the artifact, whatever fails meanwhile.
+    """
+    pointer = target / NAME
+    data = storage.canonical_json({**manifest._as_json(), "directory": attempt}).encode()
+    created = store.create(pointer, data)
+    while not created:
+        there = store.look(pointer)
+        known = whole(target)
+        try:
+            if _is_there(target, manifest, known) and known is not None:
+                return known.directory
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                store.remove(target / attempt)
+            raise
+        if there is None:
+            created = store.create(pointer, data)
+        else:  # damaged, as it was when it was looked at
+            created = store.replace_if(pointer, data, there.version)
+    return attempt
+
+
+def whole(target: str | os.PathLike[str]) -> Manifest | None:
     """Returns `finished`, or None for a damaged manifest too: it may be half written."""
     try:
-        return finished(target, store)
+        return finished(target)
     except DataError:
         return None
 
 
-def _sweep(target: str, store: storage.ObjectStore, artifact: str) -> None:
+def _sweep(target: Place, store: stores.ObjectStore, artifact: str) -> None:
     """Removes attempts that wrote nothing for a day."""
     newest: dict[str, float] = {}
-    for name, changed in store.changed(target).items():
+    for name, entry in store.listed(target).items():
         attempt = name.partition("/")[0]
         if attempt.startswith(ATTEMPT) and attempt != artifact:
-            newest[attempt] = max(newest.get(attempt, 0.0), changed or time.time())
+            newest[attempt] = max(newest.get(attempt, 0.0), entry.changed)
     for attempt, changed in newest.items():
         if changed < time.time() - DEAD_S:
-            store.remove(f"{target}/{attempt}")
+            store.remove(target / attempt)
+
+
+def locate(directory: str | os.PathLike[str]) -> Place:
+    """Returns where the files of a finished artifact are: itself, or below a URI.
+
+    Raises:
+        DataError: it is not a finished artifact.
+    """
+    place = Place.parse(directory)
+    return place if place.is_local else place / read(place).directory
 
 
 class ArtifactWriter:

@@ -23,8 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import IO, Any, NoReturn
 
-from estimator_lib.core import errors, storage
-from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason
+from estimator_lib.core import storage
+from estimator_lib.core.errors import EstimatorLibError, Failure, PipelineError
 
 INTERRUPTED = 130
 _PR_SET_PDEATHSIG = 1
@@ -160,10 +160,13 @@ class Ended:
     Attributes:
         value: What its function returned, a JSON value.
         failure: Why it did not return; the child's own error where it raised one.
+        code: The exit code of a child that died without a word; negative is the signal that
+            killed it.
     """
 
     value: Any = None
     failure: EstimatorLibError | None = None
+    code: int | None = None
 
 
 class Parent:
@@ -189,11 +192,20 @@ class Child:
 
     Args:
         name: What messages call it, such as "trial 3".
-        body: What it does; what it returns, or the error that it raises, is its last word. Its
-            standard output is dropped.
+        body: What it does; what it returns, or the error that it raises, is its last word.
+        output: A descriptor that its standard output and error become copies of; by default the
+            output is dropped, and errors go where ours go.
+        session: See `fork`.
     """
 
-    def __init__(self, name: str, body: Callable[[Parent], object]) -> None:
+    def __init__(
+        self,
+        name: str,
+        body: Callable[[Parent], object],
+        *,
+        output: int | None = None,
+        session: bool = False,
+    ) -> None:
         self._name = name
         self._connection, theirs = multiprocessing.Pipe()
 
@@ -202,7 +214,8 @@ class Child:
             theirs.send_bytes(json.dumps(_last_word(lambda: body(Parent(theirs)))).encode())
 
         null = os.open(os.devnull, os.O_WRONLY)
-        self._pid: int | None = fork(run, streams={1: null})
+        streams = {1: null} if output is None else {1: output, 2: output}
+        self._pid: int | None = fork(run, session=session, streams=streams)
         os.close(null)
         theirs.close()
 
@@ -227,17 +240,14 @@ class Child:
                 return self._failed("gave no answer in time")
             said = json.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
-            return self._failed(f"was ended by {describe(self._join())}")
+            code = self._join()
+            return self._failed(f"was ended by {describe(code)}", code)
         if "content" in said:
             return Message(said["content"])
         self._join()
         if "value" in said:
             return Ended(value=said["value"])
-        failure: EstimatorLibError = getattr(errors, said["kind"])(
-            said["message"], reason=Reason(said["reason"])
-        )
-        failure.retryable = said["retryable"]
-        return Ended(failure=failure)
+        return Ended(failure=Failure(*said["failure"]).error())
 
     def wait(self, timeout_s: float | None = None) -> Ended:
         """Waits for the end of a child that says nothing before it; see `hear`."""
@@ -245,6 +255,11 @@ class Child:
         if isinstance(said, Message):
             raise TypeError(f"{self._name} said {said.content!r}; expected its last word")
         return said
+
+    def ask_to_end(self) -> None:
+        """Sends SIGTERM to a child that has not ended."""
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """Ends the child at once."""
@@ -259,9 +274,9 @@ class Child:
         pid, self._pid = self._pid, None
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def _failed(self, how: str) -> Ended:
+    def _failed(self, how: str, code: int | None = None) -> Ended:
         problem = f"The process of {self._name} {how}."
-        return Ended(failure=PipelineError(problem))
+        return Ended(failure=PipelineError(problem), code=code)
 
 
 def _last_word(body: Callable[[], object]) -> dict[str, object]:
@@ -274,12 +289,7 @@ def _last_word(body: Callable[[], object]) -> dict[str, object]:
         sys.excepthook(*sys.exc_info())
         problem = f"{type(error).__name__}: {error}"
         failure = PipelineError(problem)
-    return {
-        "kind": type(failure).__name__,
-        "message": failure.message,
-        "reason": failure.reason,
-        "retryable": failure.retryable,
-    }
+    return {"failure": Failure.of(failure)}
 
 
 @contextlib.contextmanager

@@ -355,10 +355,10 @@ def staging(parent: str | os.PathLike[str], name: str) -> Iterator[Staged]:
     try:
         yield Staged(path, lease)
     finally:
-        with contextlib.suppress(OSError):  # what is left is swept
-            _delete_tree(path)
         with contextlib.suppress(OSError):
-            lease.release()
+            _delete_tree(path)
+        with contextlib.suppress(OSError):  # what is left is swept, for its owner is no more
+            lease.release(leave=path.exists())
 
 
 @contextlib.contextmanager
@@ -466,29 +466,43 @@ def write_stream(path: str | os.PathLike[str], source: IO[bytes]) -> None:
 
 
 def keep_newest(parent: str | os.PathLike[str], *, keep: int) -> None:
-    """Removes all but the `keep` newest working directories below `parent` that nobody uses.
+    """Removes all but the `keep` newest working directories below `parent` that nobody uses."""
+    for path in working_directories(parent)[keep:]:
+        remove_unused(path)
 
-    Only directories named by a key are looked at (`is_key`); what a living process holds, by a
-    lease there or in a directory below, stays.
-    """
+
+def working_directories(parent: str | os.PathLike[str]) -> list[pathlib.Path]:
+    """Returns the directories below `parent` that are named by a key (`is_key`), newest first."""
     folders = []
     for path in pathlib.Path(parent).iterdir():
         with contextlib.suppress(FileNotFoundError):
             if is_key(path.name) and path.is_dir() and not path.is_symlink():
                 folders.append((path.stat().st_mtime_ns, path))
-    for _, path in sorted(folders, reverse=True)[keep:]:
-        try:
-            # Held while it goes, so that nobody begins there in between.
-            with leased(path, WORK_LEASE, what="Working directory"):
-                if not _used(path, but=WORK_LEASE):
-                    remove(path)
-        except StorageError as error:
-            if error.reason is not Reason.LEASED:
-                raise
+    return [path for _, path in sorted(folders, reverse=True)]
 
 
-def _used(folder: pathlib.Path, *, but: str) -> bool:
-    """Whether a living process holds a working directory, or one below it."""
+def remove_unused(path: pathlib.Path) -> bool:
+    """Deletes a working directory unless a living process uses it; returns whether it did."""
+    try:
+        # Held while it goes, so that nobody begins there in between.
+        with leased(path, WORK_LEASE, what="Working directory"):
+            if is_used(path, but=WORK_LEASE):
+                return False
+            remove(path)
+    except StorageError as error:
+        if error.reason is not Reason.LEASED:
+            raise
+        return False
+    return True
+
+
+def is_used(folder: pathlib.Path, *, but: str = "") -> bool:
+    """Whether a living process holds a working directory, or one below it.
+
+    Args:
+        folder: The directory.
+        but: Name of a lease there that does not count.
+    """
     found = {path for name in (WORK_LEASE, TRAINER_LEASE) for path in folder.rglob(name)}
     return any(leases.living(path, _SILENT_S) is not None for path in found - {folder / but})
 

@@ -29,7 +29,8 @@ _MODULES = {
         "build_tensor_serving_input_receiver_fn",
         "build_transformed_serving_input_receiver_fn",
     ),
-    "estimator_lib.export.saved_model": ("LoadedModel", "load_model", "write_warmup"),
+    "estimator_lib.export.saved_model": ("LoadedModel", "load_model"),
+    "estimator_lib.export.warmup": ("write_warmup",),
     "estimator_lib.export.retention": ("publish",),
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names}

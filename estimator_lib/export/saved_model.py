@@ -370,46 +370,6 @@ def load_model(directory: str, signature: str = DEFAULT_SIGNATURE) -> LoadedMode
     return LoadedModel(str(directory), signature)
 
 
-def write_warmup(directory: str | pathlib.Path, rows: Mapping[str, Any], name: str) -> None:
-    """Writes warm-up requests for TF Serving into a SavedModel that is not published yet.
-
-    Args:
-        directory: The SavedModel.
-        rows: Inputs of the default signature, a few rows; one Predict request holds them all.
-        name: The name the model is served under.
-    """
-    path = pathlib.Path(directory) / "assets.extra" / "tf_serving_warmup_requests"
-    storage.make_directory(path.parent)
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        writer.write(_predict_log(rows, name))
-
-
-def _predict_log(rows: Mapping[str, Any], name: str) -> bytes:
-    """PredictionLog{predict_log{request}} in wire format: its Python package is not needed.
-
-    Field numbers: tensorflow_serving/apis/{prediction_log,predict,model}.proto.
-    """
-
-    def field(number: int, payload: bytes) -> bytes:
-        return bytes([number << 3 | 2]) + _varint(len(payload)) + payload
-
-    model_spec = field(1, name.encode()) + field(3, DEFAULT_SIGNATURE.encode())
-    request = field(1, model_spec)
-    for key, values in sorted(rows.items()):
-        proto = tf.make_tensor_proto(values).SerializeToString(deterministic=True)
-        request += field(2, field(1, key.encode()) + field(2, proto))
-    return field(6, field(1, request))
-
-
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
 def signature_table(directory: str) -> str:
     """Returns the signatures of a SavedModel as strict JSON, for comparison and reports."""
     proto = saved_model_pb2.SavedModel.FromString(

@@ -6,11 +6,14 @@ is no part of the cost of a step.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import decimal
 import hashlib
+import json
 import math
 import numbers
+import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -333,7 +336,15 @@ def take(array: Array | lists.Lists, index: Index) -> Array | lists.Lists:
 
 
 def random_seed() -> int:
-    """Returns a seed drawn from the operating system."""
+    """Returns a seed drawn from the operating system; in a cluster, one that follows from it.
+
+    All processes of a cluster share an order of rows, of which each takes its own.
+    """
+    with contextlib.suppress(ValueError, AttributeError):
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster")
+        if cluster:
+            text = json.dumps(cluster, sort_keys=True)
+            return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
     return int(np.random.SeedSequence().entropy) % 2**63  # type: ignore[arg-type]
 
 

@@ -13,6 +13,7 @@ import copy
 import dataclasses
 import functools
 import inspect
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -27,6 +28,7 @@ from estimator_lib.inputs.feed import Feed
 from estimator_lib.protocols import InputFn
 
 Part = TypeVar("Part")
+_log = logging.getLogger(__name__)
 _ARGUMENTS = ("mode", "params", "config", "input_context")
 _CHECKED = re.compile(r"assertion failed: \[(LabelError: |)(.*?, got)\] \[(.*)\]")
 """What an assertion of ours says: whether it is about labels, the text, and the values."""
@@ -134,7 +136,7 @@ def explain_errors(input_fn: InputFn) -> Iterator[None]:
         name, checked = function_name(input_fn), _CHECKED.search(str(error))
         if checked is None:
             raise BadValueError(
-                f"A batch of {name} does not fit the model: {_essence(error)}. Correct input_fn or "
+                f"A batch of {name} does not fit the model: {essence(error)}. Correct input_fn or "
                 "the model; the cause above says where in the model.",
             ) from error
         values = " ".join(re.sub(r"[\[\]]+", " ", checked[3]).split())
@@ -144,12 +146,12 @@ def explain_errors(input_fn: InputFn) -> Iterator[None]:
         ) from None
     except (tf.errors.DataLossError, tf.errors.UnknownError, tf.errors.NotFoundError) as error:
         raise TrainingError(
-            f"Input of {function_name(input_fn)} failed: {_essence(error)}. Look at its files.",
+            f"Input of {function_name(input_fn)} failed: {essence(error)}. Look at its files.",
             reason=Reason.IO,
         ) from error
 
 
-def _essence(error: tf.errors.OpError) -> str:
+def essence(error: tf.errors.OpError) -> str:
     """Returns the line that says what is wrong, out of all that a graph's error says."""
     lines = [line for line in str(error).splitlines() if not _TRACE.match(line)]
     return (
@@ -166,10 +168,12 @@ class Caller:
     Attributes:
         params: Handed to those that ask for them.
         config: The run's.
+        share: Which part of an input this process takes, where several train without a strategy.
     """
 
     params: object
     config: object
+    share: tf.distribute.InputContext | None = None
 
     def feed(
         self,
@@ -179,7 +183,8 @@ class Caller:
         first_batch: int = 0,
     ) -> Feed:
         """Returns the batches of an input; see `dataset`."""
-        if strategy is None and isinstance(input_fn, InputSource):
+        alone = strategy is None and (self.share is None or self.share.num_input_pipelines == 1)
+        if alone and isinstance(input_fn, InputSource):
             chunks = input_fn.chunks(first_batch)
             if chunks is not None:
                 return chunks
@@ -206,18 +211,51 @@ class Caller:
 
         def call(context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
             if isinstance(input_fn, InputSource):
-                return input_fn.dataset(first_batch)
+                return share(input_fn.dataset(first_batch), context)
             given = {
                 "mode": mode, "params": copy.deepcopy(self.params), "config": self.config,
                 "input_context": context,
             }  # fmt: skip
             accepted = _parameters(input_fn)
+            if context is not None and context.num_input_pipelines > 1:
+                _warn_of_whole(input_fn, accepted, context.num_input_pipelines)
             arguments = {name: given[name] for name in _ARGUMENTS if name in accepted}
             return _called(lambda: input_fn(**arguments), input_fn, repeat=mode == "train")
 
         if strategy is None:
-            return call().prefetch(tf.data.AUTOTUNE)
+            return call(self.share).prefetch(tf.data.AUTOTUNE)
         return strategy.distribute_datasets_from_function(call)
+
+
+def share(dataset: tf.data.Dataset, context: tf.distribute.InputContext | None) -> tf.data.Dataset:
+    """Returns the batches that one worker of several takes of a dataset that all of them have.
+
+    In each step every replica takes a batch: those of the first worker the first ones. So no batch
+    is taken twice, and none is left out, however many workers and batches there are.
+
+    Args:
+        dataset: Of batches, the same in every worker.
+        context: Of the worker; None if it is alone.
+    """
+    if context is None or context.num_input_pipelines == 1:
+        return dataset
+    replicas = context.num_replicas_in_sync
+    each = replicas // context.num_input_pipelines
+    mine = context.input_pipeline_id
+    if each == 1:
+        return dataset.shard(replicas, mine)
+    numbered = dataset.enumerate().filter(lambda number, _: number % replicas // each == mine)
+    return numbered.map(lambda _, batch: batch)
+
+
+def _warn_of_whole(input_fn: InputFn, accepted: frozenset[str], workers: int) -> None:
+    if "input_context" not in accepted:
+        _log.warning(
+            "input_fn %s takes no input_context: each of the %d workers reads all that it gives. "
+            "Let it take input_context, and shard its dataset by it.",
+            function_name(input_fn),
+            workers,
+        )
 
 
 def _called(call: Callable[[], object], input_fn: InputFn, *, repeat: bool) -> tf.data.Dataset:

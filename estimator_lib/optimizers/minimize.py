@@ -218,13 +218,25 @@ def _reduced(pairs: Pairs, reduction: LossReduction) -> Pairs:
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return pairs
-    how = (
-        tf.distribute.ReduceOp.SUM
-        if reduction == LossReduction.SUM
-        else tf.distribute.ReduceOp.MEAN
-    )
-    gradients = context.all_reduce(how, [g for g, _ in pairs])
-    return [(g, v) for g, (_, v) in zip(gradients, pairs, strict=True)]
+    gradients, how = [g for g, _ in pairs], tf.distribute.ReduceOp
+    if reduction == LossReduction.SUM:
+        reduced = context.all_reduce(how.SUM, gradients)
+    elif (given := store.replica_rows()) is None:
+        reduced = context.all_reduce(how.MEAN, gradients)
+    else:
+        # The mean over all rows, however many each replica has; some may have none.
+        rows = tf.cast(given, tf.float32)
+        *sums, total = context.all_reduce(how.SUM, [*(_times(g, rows) for g in gradients), rows])
+        reduced = [_times(g, tf.math.reciprocal_no_nan(total)) for g in sums]
+    return [(g, v) for g, (_, v) in zip(reduced, pairs, strict=True)]
+
+
+def _times(gradient: Gradient, factor: tf.Tensor) -> Gradient:
+    """A gradient times a scalar; 0 is stronger than what is not finite."""
+    if isinstance(gradient, tf.IndexedSlices):
+        values = _times(gradient.values, factor)
+        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return tf.math.multiply_no_nan(gradient, tf.cast(factor, gradient.dtype))
 
 
 def _apply_keras(
@@ -238,10 +250,9 @@ def _apply_keras(
             "one of those, or RunConfig(partitioner=tf.compat.v1.fixed_size_partitioner(1)).",
             reason=Reason.UNSUPPORTED,
         )
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if replicas > 1 and reduction != LossReduction.SUM:
+    if reduction != LossReduction.SUM:
         # It adds up the gradients of the replicas itself.
-        pairs = [(tf.convert_to_tensor(g) / replicas, v) for g, v in pairs]
+        pairs = _shared(pairs)
     plain = [
         (tf.IndexedSlices(g.values, g.indices, tf.shape(v, g.indices.dtype)), v)
         if isinstance(g, tf.IndexedSlices)
@@ -257,6 +268,20 @@ def _apply_keras(
     }
     store.adopt(kept)
     return applied if applied is not None else tf.no_op()
+
+
+def _shared(pairs: Pairs) -> Pairs:
+    """Returns gradients whose sum over all replicas is that of the mean over all rows."""
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return pairs
+    given = store.replica_rows()
+    if given is None:
+        share = tf.constant(1.0 / context.num_replicas_in_sync)
+    else:
+        rows = tf.cast(given, tf.float32)
+        share = tf.math.divide_no_nan(rows, context.all_reduce(tf.distribute.ReduceOp.SUM, rows))
+    return [(_times(tf.convert_to_tensor(g), share), v) for g, v in pairs]
 
 
 def _named(name: str) -> type[Optimizer]:

@@ -121,6 +121,11 @@ class Crew(abc.ABC):
         self.board = Board(devices, run, config.num_worker_replicas)
         self.client = client
         self.over = False
+        self._share = tf.distribute.InputContext(
+            num_input_pipelines=config.num_worker_replicas,
+            input_pipeline_id=client,
+            num_replicas_in_sync=config.num_worker_replicas,
+        )
         self._given = engine
         self._place = variables.Place(
             devices=tuple(devices), run=run, assigns=self.restores, partitioner=config.partitioner
@@ -130,10 +135,7 @@ class Crew(abc.ABC):
         """Returns the engine whose variables are on the servers."""
         self._store = variables.RemoteStore(self._place)
         self._claims = Claims(self.board.steps, max_steps or servers.NO_LAST_STEP)
-        config = self._given.config
-        if not config.is_chief:
-            config = config.replace(save_summary_steps=None)
-        made = self._given.with_store(self._store, self._claims, config)
+        made = self._given.with_store(self._store, self._claims, self._share)
         self._step = made.model.global_step()
         if not self.restores:
             self._count()
@@ -225,10 +227,13 @@ class _Chief(Crew):
             self.board.order(Order.TRAIN)
 
     def settle(self) -> None:
-        self.board.wait([Doing.TRAINING], _PAUSE_S, _SILENT_S)
-        self._count()
+        if not self._finished:
+            self.board.wait([Doing.TRAINING], _PAUSE_S, _SILENT_S)
+            self._count()
 
     def finish(self, *, others_go_on: bool) -> None:
+        if self._finished:
+            return
         if not others_go_on:
             self.board.order(Order.FINISHED)
             self._finished = True

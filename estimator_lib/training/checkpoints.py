@@ -23,7 +23,7 @@ from estimator_lib.core import storage
 from estimator_lib.core.errors import CheckpointError, Reason, StorageError
 from estimator_lib.errors import NotSavedError
 from estimator_lib.protocols import Array
-from estimator_lib.variables import GLOBAL_STEP, SplitVariable, legacy_names
+from estimator_lib.variables import GLOBAL_STEP, legacy_names
 
 _log = logging.getLogger(__name__)
 
@@ -249,8 +249,13 @@ class CheckpointDirectory:
         )
 
     def _refuse_lost(self) -> None:
-        """Refuses to start anew where data files of a lost checkpoint lie."""
-        left = sorted(self.directory.glob(f"{_PREFIX}*.data-*")) if self.directory.is_dir() else []
+        """Refuses to start anew where data files of a lost checkpoint lie.
+
+        Those of a first save that was killed half-way are no loss: their index is still staged.
+        """
+        found = sorted(self.directory.glob(f"{_PREFIX}*.data-*")) if self.directory.is_dir() else []
+        staged = {p.stem for p in self.directory.glob(f".*{storage.STAGING_MARK}*/*.index")}
+        left = [path for path in found if path.stem not in staged]
         if left or self._named() is not None:
             what = left[0].name if left else STATE_FILE
             raise CheckpointError(
@@ -259,12 +264,12 @@ class CheckpointDirectory:
             )
 
     def save(
-        self, variables: Mapping[str, tf.Variable], step: int, engine: Mapping[str, Any]
+        self, values: Mapping[str, tf.Variable | tf.Tensor], step: int, engine: Mapping[str, Any]
     ) -> str:
         """Writes the checkpoint of `step`; the old ones stay valid whatever happens.
 
         Args:
-            variables: Name to variable.
+            values: Name to variable, or to the value that is saved under its name.
             step: The global step.
             engine: Strict JSON to save along.
 
@@ -278,12 +283,12 @@ class CheckpointDirectory:
         state = tf.constant(storage.canonical_json(dict(engine)))
         for attempt in range(1, _SAVE_ATTEMPTS + 1):
             try:
-                self._write({**variables, _ENGINE_KEY: state}, step)
+                self._write({**values, _ENGINE_KEY: state}, step)
                 break
             except (tf.errors.OpError, OSError, StorageError) as error:
                 found = _refusal(error, self.prefix(step))
                 if attempt == _SAVE_ATTEMPTS or not found.retryable:
-                    size = sum(_bytes(v) for v in variables.values())
+                    size = sum(_bytes(v) for v in values.values())
                     found.message += (
                         f" It needs about {size:,} bytes. The older checkpoints are intact."
                     )
@@ -299,13 +304,12 @@ class CheckpointDirectory:
         Each variable has its name as key, as in checkpoints of tf.estimator: whoever reads
         those reads these.
         """
-        entries = [entry for name, value in content.items() for entry in _entries(name, value)]
         with storage.staging(self.directory, f"ckpt-{step}") as staged:
             tf.raw_ops.SaveV2(
                 prefix=str(staged.path / f"{_PREFIX}{step}"),
-                tensor_names=[name for name, _, _ in entries],
-                shape_and_slices=[rows for _, rows, _ in entries],
-                tensors=[tf.convert_to_tensor(value) for _, _, value in entries],
+                tensor_names=list(content),
+                shape_and_slices=[""] * len(content),
+                tensors=[tf.convert_to_tensor(value) for value in content.values()],
             )
             storage.sync_tree(staged.path)
             files = sorted(staged.path.iterdir(), key=lambda p: p.suffix == ".index")
@@ -408,18 +412,6 @@ def restore(
     return missing
 
 
-def _entries(name: str, value: Any) -> list[tuple[str, str, Any]]:
-    """Returns (name, slice, value) of what is written; a split table is one table to readers."""
-    if not isinstance(value, SplitVariable):
-        return [(name, "", value)]
-    whole = " ".join(str(n) for n in value.shape)
-    rest = ":-" * (len(value.shape) - 1)
-    return [
-        (name, f"{whole} {start},{size}{rest}", part)
-        for start, size, part in zip(value.starts, value.sizes, value.parts, strict=True)
-    ]
-
-
 def _refusal(error: Exception, path: str) -> StorageError:
     """Returns what the file system, or TensorFlow on its behalf, refused."""
     if isinstance(error, StorageError):
@@ -451,8 +443,8 @@ def _table(rows: list[tuple[str, str, str]], limit: int = 20) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _bytes(variable: tf.Variable) -> int:
-    return int(variable.shape.num_elements() or 0) * int(variable.dtype.size or 8)
+def _bytes(value: tf.Variable | tf.Tensor) -> int:
+    return int(value.shape.num_elements() or 0) * int(value.dtype.size or 8)
 
 
 def _first_line(error: BaseException) -> str:

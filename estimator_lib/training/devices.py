@@ -7,6 +7,8 @@ and computes on CPUs is a silent fault: its image may have no CUDA, its node no 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import os
 from collections.abc import Sequence
 
@@ -15,6 +17,8 @@ import tensorflow as tf
 from estimator_lib.core import environment
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.tensorflow_internals import is_distributed
+from estimator_lib.training import joining
+from estimator_lib.training.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,8 +63,8 @@ def require() -> Sequence[str]:
         raise ConfigError(
             f"The step was given {asked} GPU{'s' * (asked > 1)}, but TensorFlow sees "
             f"{len(found) or 'none'}: its image has no CUDA, or its node no driver for it. Name an "
-            "image built with --build-arg TENSORFLOW='tensorflow[and-cuda]==2.21.0', or remove "
-            "gpu.",
+            "image with tensorflow[and-cuda] (`make image REQUIREMENTS=requirements-gpu.txt`), or "
+            "remove gpu.",
             reason=Reason.CONFLICT,
         )
     return found
@@ -94,6 +98,38 @@ def spread(batch_size: int, devices: Sequence[str]) -> Devices:
     return Devices(
         strategy=tf.distribute.MirroredStrategy(list(devices)), batch_size=batch_size // count
     )
+
+
+def strategy_of(config: RunConfig) -> tf.distribute.Strategy | None:
+    """Returns the strategy that a configuration asks to train with; "sync" becomes one.
+
+    That of several processes must be made before TensorFlow computes anything. It waits until all
+    of them are there.
+
+    Raises:
+        ConfigError: it is too late to make it.
+        TrainingError: a process of the cluster was not there in time (`retryable`).
+    """
+    given: tf.distribute.Strategy | str | None = config.train_distribute
+    if not isinstance(given, str):
+        return given
+    if config.num_worker_replicas > 1:
+        return _of_cluster(
+            json.dumps(config.cluster_spec.as_dict(), sort_keys=True), config.task_type,
+            config.task_id, config.session_creation_timeout_secs,
+        )  # fmt: skip
+    if config.cluster_spec or config.task_type == "evaluator":
+        return None
+    found = visible()
+    return tf.distribute.MirroredStrategy(found) if len(found) > 1 else None
+
+
+@functools.lru_cache(maxsize=1)
+def _of_cluster(addresses: str, kind: str, index: int, timeout_s: float) -> tf.distribute.Strategy:
+    """Makes the strategy of a cluster, of which a process has one."""
+    # TensorFlow would wait for an evaluator, which TF_CONFIG may list, as well.
+    training = {t: a for t, a in json.loads(addresses).items() if t not in ("evaluator", "ps")}
+    return joining.join(training, kind, index, timeout_s)
 
 
 def distributing(strategy: tf.distribute.Strategy | None) -> tf.distribute.Strategy | None:

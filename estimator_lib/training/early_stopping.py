@@ -179,7 +179,7 @@ class MetricStoppingHook(EarlyStoppingHook):
         return results[-1][0] - best[0] >= (self._patience_steps or 0) > 0
 
     def end(self, context: hooks.StepContext) -> None:
-        best = self.best() if self._restore_best else None
+        best = self.best() if self._restore_best and context.is_chief else None
         if best is None or best[0] >= context.step:
             return
         directory = self._estimator.checkpoints

@@ -8,8 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from estimator_lib.inputs.datasets import Caller
 from estimator_lib.specs import EstimatorSpec
+from estimator_lib.training import devices
 from estimator_lib.training.checkpoints import CheckpointDirectory
 from estimator_lib.training.claims import Claims
 from estimator_lib.training.model_function import ModelFunction
@@ -30,6 +33,7 @@ class Engine:
         weights: The variables and the checkpoints.
         inputs: Calls input_fns.
         config: The run's, with a model_dir.
+        strategy: Whose replicas train; None for one device.
     """
 
     model_fn: ModelFunction
@@ -37,6 +41,7 @@ class Engine:
     weights: Weights
     inputs: Caller
     config: RunConfig
+    strategy: tf.distribute.Strategy | None
 
     @classmethod
     def of(
@@ -47,6 +52,8 @@ class Engine:
         warm_start: WarmStartSettings | None,
     ) -> Engine:
         """Returns the engine of a model_fn, with no variables yet."""
+        # First of all: TensorFlow may not have computed anything when it joins a cluster.
+        strategy = devices.distributing(devices.strategy_of(config))
         function = ModelFunction(model_fn)
         model = TracedModel(function, params, config)
         directory = CheckpointDirectory(
@@ -60,23 +67,27 @@ class Engine:
             weights=Weights(model.store, directory, warm_start),
             inputs=Caller(params=params, config=config),
             config=config,
+            strategy=strategy,
         )
 
-    def with_store(self, store: VariableStore, claims: Claims, config: RunConfig) -> Engine:
+    def with_store(
+        self, store: VariableStore, claims: Claims, share: tf.distribute.InputContext
+    ) -> Engine:
         """Returns an engine of the same model whose variables are in `store`.
 
         Args:
             store: Empty.
             claims: Says which steps this process makes.
-            config: The run's.
+            share: Says which part of the input this process takes.
         """
-        model = TracedModel(self.model_fn, self.inputs.params, config, store, claims)
+        model = TracedModel(self.model_fn, self.inputs.params, self.config, store, claims)
         return Engine(
             model_fn=self.model_fn,
             model=model,
             weights=Weights(store, self.weights.directory, self.weights.warm_start),
-            inputs=Caller(params=self.inputs.params, config=config),
-            config=config,
+            inputs=Caller(params=self.inputs.params, config=self.config, share=share),
+            config=self.config,
+            strategy=None,
         )
 
     @property

@@ -49,6 +49,7 @@ class StepContext:
         seconds: Since training began.
         variables: The model's variables by name.
         model_dir: The model directory.
+        is_chief: Whether this process is the one that writes there.
     """
 
     step: int
@@ -60,6 +61,7 @@ class StepContext:
     values: dict[str, Any] = dataclasses.field(default_factory=dict)
     rows: int = 0
     seconds: float = 0.0
+    is_chief: bool = True
     stop_requested: bool = False
     stop_reason: str | None = None
 

@@ -18,14 +18,20 @@ class Lease:
 
     Args:
         directory: The model directory.
+        name: Of its file.
 
     Raises:
         CheckpointError: another trainer holds it (`retryable`).
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, name: str = storage.TRAINER_LEASE) -> None:
         self._directory = pathlib.Path(directory)
-        self._lease = leases.Lease(self._directory / storage.TRAINER_LEASE)
+        self._lease = leases.Lease(self._directory / name)
+
+    @property
+    def token(self) -> str:
+        """What tells this lease from all others."""
+        return self._lease.owner.token
 
     def __enter__(self) -> Lease:
         storage.make_directory(self._directory)

@@ -31,6 +31,7 @@ from estimator_lib.training.hooks import (
     NanLossDuringTrainingError,
     StepContext,
 )
+from estimator_lib.training.peers import Peers, Turn, Vote
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TrainFunction, TrainState
 from estimator_lib.training.traced_model import TracedModel
@@ -96,7 +97,8 @@ class TrainingLoop:
         last_step: The global step to end at; None for the end of the input.
         config: The run's.
         save: Writes a checkpoint given the number of steps of this call (None when the input has
-            ended); None if this process saves none.
+            ended), or helps the chief to; None if none is saved.
+        peers: The processes of this training.
         saved_step: The global step of the newest checkpoint, if there is one.
         diagnose: Describes the model and the batch at fault, given the batch's number.
         fail_on_nan: Whether a loss that is not finite is an error.
@@ -111,6 +113,7 @@ class TrainingLoop:
     last_step: int | None
     config: RunConfig
     save: Callable[[int | None], None] | None
+    peers: Peers
     saved_step: int | None
     diagnose: Callable[[int], str]
     fail_on_nan: bool
@@ -123,9 +126,11 @@ class TrainingLoop:
             first_step=first,
             model_dir=str(self.config.model_dir),
             variables=self.model.store.variables,
+            is_chief=self.config.is_chief,
         )
         self._consumed = 0
         self._ended = False
+        self._saved = (self.saved_step, False)
         self._saved_time = time.monotonic()
         self._step_s: float | None = None
         self._window = _Window()
@@ -142,15 +147,20 @@ class TrainingLoop:
             hook.begin()
         for listener in self.listeners:
             listener.begin()
-        if self.saved_step != context.step:
-            self._save()
-        flow = self.feed.start()
+        with self.peers.starting():
+            flow = self.feed.start()
         began = time.monotonic()
         with _Signals() as signals:
-            while not self._finished():
-                self._turn(flow, began)
-                if signals.received:
-                    self._preempted(signals.received)
+            while True:
+                turn = self.peers.turn(self._vote(signals.received))
+                if turn.save:
+                    self._save()
+                elif turn.signal:
+                    raise self._preempted(turn)
+                elif turn.end:
+                    break
+                else:
+                    self._run(flow, turn.steps, began)
         self._finish()
         return Outcome(
             step=context.step,
@@ -176,11 +186,25 @@ class TrainingLoop:
 
     # --- One call -------------------------------------------------------------------------
 
-    def _turn(self, flow: Flow, began: float) -> None:
+    def _vote(self, signal: int) -> Vote:
+        finished = self._finished()
+        if finished and self.crew is not None:
+            self.crew.finish(others_go_on=self._ended and not self._context.stop_requested)
+            self._context.step = self._global_step()
+        step = self._context.step
+        due = [hook.next_step(step) for hook in self.hooks]
+        return Vote(
+            steps=0 if finished else self._steps(step, due),
+            save=self._is_unsaved() and self._must_save(),
+            unsaved=self._is_unsaved() and self._context.is_chief,
+            end=finished,
+            signal=signal,
+        )
+
+    def _run(self, flow: Flow, steps: int, began: float) -> None:
         context = self._context
         before = context.step
         due_at = {hook: hook.next_step(before) for hook in self.hooks}
-        steps = self._steps(before, due_at.values())
         for hook in self.hooks:
             hook.before_step(context)
         started = time.monotonic()
@@ -208,14 +232,13 @@ class TrainingLoop:
             due = due_at[hook]
             if due is None or context.step >= due:
                 hook.after_step(context)
-        if self._must_save():
-            self._save()
 
     def _call(self, flow: Flow, steps: int) -> Looped[TrainState] | None:
         """Runs steps; None if none are left, or others have ended the training."""
         crew = self.crew
         if crew is None:
-            return flow.run(self.function.run, steps, self.function.over_chunk)
+            with self.peers.working():
+                return flow.run(self.function.run, steps, self.function.over_chunk)
         if not crew.enter():
             if crew.over:
                 self._context.request_stop("the chief has ended training")
@@ -272,7 +295,7 @@ class TrainingLoop:
         rate = window.rows / seconds if seconds > 0 else 0.0
         loss = window.loss_sum / window.steps
         _log.info("step %d: loss = %g (%.0f rows/s)", self._context.step, loss, rate)
-        if self.save is not None:
+        if self.save is not None and self._context.is_chief:
             entry = {
                 "step": self._context.step,
                 "loss": loss if math.isfinite(loss) else None,
@@ -283,15 +306,19 @@ class TrainingLoop:
 
     # --- Checkpoints ----------------------------------------------------------------------
 
+    def _is_unsaved(self) -> bool:
+        return self.save is not None and self._saved != (self._context.step, self._ended)
+
     def _must_save(self) -> bool:
-        if self.save is None or self.saved_step == self._context.step:
-            return False
-        steps, secs = self.config.save_checkpoints_steps, self.config.save_checkpoints_secs
         if any(hook.wants_save for hook in self.hooks):
             return True
+        if not self._context.is_chief:
+            return False
+        steps, secs = self.config.save_checkpoints_steps, self.config.save_checkpoints_secs
+        if self.saved_step is None or self._context.step == self._context.first_step:
+            return True
         if steps is not None:
-            saved = self.saved_step
-            return saved is None or self._context.step // steps > saved // steps
+            return self._context.step // steps > self.saved_step // steps
         return secs is not None and time.monotonic() - self._saved_time >= secs
 
     def _save(self) -> None:
@@ -300,28 +327,29 @@ class TrainingLoop:
             return
         with contextlib.nullcontext() if self.crew is None else self.crew.cut():
             context.step = self._global_step()
+            if self.saved_step == context.step:
+                # Only the input's position is new: it has ended.
+                self._write()
+                return
             if self.fail_on_nan and not _finite(context.variables):
                 # Gradients may be infinite where the loss is not.
                 self._not_finite("Weights are")
             for listener in self.listeners:
                 listener.before_save(context, context.step)
-            self.save(None if self._ended else self._consumed)
+            self._write()
         self.saved_step, self._saved_time = context.step, time.monotonic()
         for listener in self.listeners:
             if listener.after_save(context, context.step):
                 context.request_stop(f"{type(listener).__name__} asked for it")
 
+    def _write(self) -> None:
+        if self.save is not None:
+            self.save(None if self._ended else self._consumed)
+        self._saved = (self._context.step, self._ended)
+
     def _finish(self) -> None:
         context = self._context
-        if self.crew is not None:
-            self.crew.finish(others_go_on=self._ended and not context.stop_requested)
-            context.step = self._global_step()
         self._write_log()
-        if self.save is not None and self.saved_step != context.step:
-            self._save()
-        elif self.save is not None and self._ended:
-            # Only the input's position is new: it has ended.
-            self.save(None)
         self.model.summaries.flush()
         for listener in self.listeners:
             listener.end(context, context.step)
@@ -337,16 +365,16 @@ class TrainingLoop:
             f"{self.saved_step}. Lower the learning rate or look at the input.",
         )
 
-    def _preempted(self, number: int) -> None:
-        self._save() if self.saved_step != self._context.step else None
-        saved = "" if self.save is None else "; its state is saved"
+    def _preempted(self, turn: Turn) -> TrainingError:
+        saved = "its state is saved" if self.save is not None else "no checkpoint was asked for"
         error = TrainingError(
-            f"Training was asked to end by {signal.Signals(number).name} at step "
-            f"{self._context.step}{saved}. Run again to go on.",
+            f"{self.peers.name(turn.asked)} was asked to end by "
+            f"{signal.Signals(turn.signal).name} at step {self._context.step}; {saved}. Run again "
+            "to go on.",
             reason=Reason.INTERRUPTED,
         )
         error.retryable = True
-        raise error
+        return error
 
 
 @dataclasses.dataclass

@@ -97,28 +97,35 @@ def serve(addresses: Sequence[str], index: int, protocol: str | None = None) -> 
     Raises:
         TrainingError: training failed.
     """
+    local = _warm_up()
     server = tf.distribute.Server(
         {"ps": list(addresses)}, job_name="ps", task_index=index, protocol=protocol
     )
     _log.info("parameter server %d of %d serves at %s", index, len(addresses), addresses[index])
-    with tf.Graph().as_default() as graph, tf.device(devices_of(addresses)[index]):
-        read = []
-        for name in (_RUN, _ENDED):
-            handle = tf.raw_ops.VarHandleOp(
-                dtype=tf.string, shape=[], shared_name=name, container=""
-            )
-            known = tf.raw_ops.VarIsInitializedOp(resource=handle)
-            read.append((known, tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.string)))
-    with tf.compat.v1.Session(server.target, graph=graph) as session:
-        while True:
-            run, ended = [
-                session.run(value).decode() if session.run(known) else "" for known, value in read
-            ]
-            if run and ended.startswith(f"{run} "):
-                break
-            time.sleep(_POLL_S)
-    if ended.endswith(Order.FAILED.name):
+    own = tf.train.ClusterSpec({"ps": {index: addresses[index]}})
+    tf.config.experimental_connect_to_cluster(own, job_name="localhost")
+    (device,) = devices_of(addresses)[index : index + 1]
+    while True:
+        run, ended = served([device])
+        if ended is not None:
+            break
+        time.sleep(_POLL_S)
+    _log.info("parameter server %d has served run %s", index, run)
+    del local, server
+    if ended is Order.FAILED:
         raise TrainingError("Training failed: the chief's own message says why.")
+
+
+def _warm_up() -> tf.distribute.Server:
+    """Has a client of its own before any other comes, and returns the server that it needs.
+
+    TensorFlow 2.21 crashes where a process's first clients come at the same time.
+    """
+    local = tf.distribute.Server.create_local_server()
+    tf.config.experimental_connect_to_host(local.target.removeprefix("grpc://"), job_name="warm_up")
+    with tf.device("/job:warm_up/replica:0/task:0"):
+        tf.add(1, 1).numpy()
+    return local
 
 
 class Board:

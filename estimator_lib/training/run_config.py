@@ -13,7 +13,7 @@ import numbers
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import tensorflow as tf
 
@@ -28,6 +28,8 @@ class _Unset:
 
 _UNSET: Final[Any] = _Unset()
 _CHIEF_ROLES = ("chief", "master")
+SYNC: Final = "sync"
+"""For `train_distribute`: all processes of the cluster train in step."""
 
 
 class _Field:
@@ -60,14 +62,17 @@ class RunConfig:
         keep_checkpoint_max: Checkpoints kept; None or 0 keeps all.
         keep_checkpoint_every_n_hours: Also keep one checkpoint per this many hours.
         log_step_count_steps: Steps between two log lines; None logs none.
-        train_distribute: A `tf.distribute.Strategy` for training.
+        train_distribute: A `tf.distribute.Strategy` for training; or "sync": all processes of
+            TF_CONFIG, without one all GPUs of this machine, train in step. An instance of
+            MultiWorkerMirroredStrategy must be made before TensorFlow computes anything; it
+            waits for the other processes for up to an hour, whatever is given here.
         device_fn: Not used.
         protocol: Not used.
         eval_distribute: A strategy for evaluation and prediction.
         experimental_distribute: Not used.
         experimental_max_worker_delay_secs: Longest delay of a worker's start.
-        session_creation_timeout_secs: How long chief and workers wait for parameter servers, and
-            workers for the chief to begin; not used without parameter servers.
+        session_creation_timeout_secs: The longest wait for the other processes of a cluster to
+            start; then training ends with an error that asks to run again.
         checkpoint_save_graph_def: Not used.
         moving_average_decay: Evaluates, predicts and exports with running means of the weights
             that keep this share at each step, such as 0.999; None uses the weights as they
@@ -90,6 +95,9 @@ class RunConfig:
         consistent_checkpoints: Whether workers pause while the chief writes a checkpoint, with
             parameter servers. False lets them go on: a checkpoint then has some variables of
             earlier steps than others, as those of tf.estimator had.
+        peer_timeout_secs: The longest wait for another process of a cluster that has started:
+            between two calls, while it saves, while it evaluates. One that is silent for longer
+            is taken for dead; then training ends with an error that asks to run again.
 
     Raises:
         ConfigError: a value is out of range, or TF_CONFIG is malformed.
@@ -118,6 +126,7 @@ class RunConfig:
     jit_compile = _Field()
     partitioner = _Field()
     consistent_checkpoints = _Field()
+    peer_timeout_secs = _Field()
 
     def __init__(
         self,
@@ -130,7 +139,7 @@ class RunConfig:
         keep_checkpoint_max: int | None = 5,
         keep_checkpoint_every_n_hours: float = 10_000,
         log_step_count_steps: int | None = 100,
-        train_distribute: tf.distribute.Strategy | None = None,
+        train_distribute: tf.distribute.Strategy | Literal["sync"] | None = None,
         device_fn: Callable[..., str] | None = None,
         protocol: str | None = None,
         eval_distribute: tf.distribute.Strategy | None = None,
@@ -144,6 +153,7 @@ class RunConfig:
         jit_compile: bool | None = None,
         partitioner: Partitioner | None = None,
         consistent_checkpoints: bool = True,
+        peer_timeout_secs: float = 600,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in _FIELDS}
         steps, secs = save_checkpoints_steps, save_checkpoints_secs
@@ -306,7 +316,7 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
     for name in (
         "save_summary_steps", "save_checkpoints_steps", "save_checkpoints_secs",
         "log_step_count_steps", "max_call_secs", "keep_checkpoint_every_n_hours",
-        "session_creation_timeout_secs",
+        "session_creation_timeout_secs", "peer_timeout_secs",
     ):  # fmt: skip
         if values[name] is not None and values[name] <= 0:
             raise _invalid(name, "a positive number or None", values[name])
@@ -332,6 +342,9 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
             raise _invalid(name, "another strategy", type(values[name]).__name__)
     if values["partitioner"] is not None and not callable(values["partitioner"]):
         raise _invalid("partitioner", "a function or None", values["partitioner"])
+    synchronous = values["train_distribute"]
+    if isinstance(synchronous, str) and synchronous != SYNC:
+        raise _invalid("train_distribute", f"a tf.distribute.Strategy or {SYNC!r}", synchronous)
     if session is None:
         values["session_config"] = _session_config(cluster)
     values["model_dir"] = _model_dir(values["model_dir"], cluster.get("model_dir"))

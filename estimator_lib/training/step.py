@@ -193,14 +193,16 @@ class _Training:
         self, features: Features, labels: Labels, *, xla: bool = False
     ) -> tuple[Step, list[tf.Tensor]]:
         """Returns a step, and the conditions on the batch that XLA cannot assert."""
+        rows = _rows(features, labels)
         with self.model.tracing(ModeKeys.TRAIN, xla=xla) as trace:
+            trace.rows = None if self.strategy is None else rows
             called = self.model.call(features, labels, ModeKeys.TRAIN)
             self.spec = spec = forms.with_session_hooks(called, self.given)
             fetches = forms.fetched(spec)
             train = [forms.operation(op) for op in tf.nest.flatten(spec.train_op) if op is not None]
             with tf.control_dependencies(train):
                 loss = tf.cast(tf.identity(spec.loss), tf.float32)
-        return Step(loss, _rows(features, labels), fetches), trace.required
+        return Step(loss, rows, fetches), trace.required
 
     def _counted(self, step: Callable[..., Step], batch: Rows) -> Step:
         """Runs a step on all replicas and counts it."""
@@ -383,14 +385,21 @@ def _on_replicas(
     features: Features,
     labels: Labels,
 ) -> Step:
-    """Runs a step on every replica; the loss of all is their mean, or their sum if it is one."""
+    """Runs a step on every replica; the loss of all is that of all rows: a mean, or a sum."""
     if strategy is None:
         return step(features, labels)
-    loss, rows, fetches = strategy.run(step, args=(features, labels))
-    how = tf.distribute.ReduceOp.SUM if losses.is_summed() else tf.distribute.ReduceOp.MEAN
+
+    def of_replica(features: Features, labels: Labels) -> tuple[Step, tf.Tensor]:
+        found = step(features, labels)
+        return found, tf.math.multiply_no_nan(found.loss, tf.cast(found.rows, tf.float32))
+
+    (loss, rows, fetches), by_rows = strategy.run(of_replica, args=(features, labels))
+    every = tf.distribute.ReduceOp.SUM
+    total = strategy.reduce(every, rows, axis=None)
+    summed = strategy.reduce(every, loss if losses.is_summed() else by_rows, axis=None)
     return Step(
-        strategy.reduce(how, loss, axis=None),
-        strategy.reduce(tf.distribute.ReduceOp.SUM, rows, axis=None),
+        summed if losses.is_summed() else tf.math.divide_no_nan(summed, tf.cast(total, tf.float32)),
+        total,
         {k: strategy.experimental_local_results(v)[0] for k, v in fetches.items()},
     )
 

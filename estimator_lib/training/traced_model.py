@@ -61,7 +61,9 @@ class TracedModel:
     ) -> None:
         self.store = variables.VariableStore() if store is None else store
         self.claims = claims
-        self.summaries = ModelSummaries(str(config.model_dir), config.save_summary_steps)
+        self.summaries = ModelSummaries(
+            str(config.model_dir), config.save_summary_steps if config.is_chief else None
+        )
         self.traces = 0
         self._model_fn = model_fn
         self._params = params

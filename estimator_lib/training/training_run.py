@@ -15,7 +15,7 @@ from estimator_lib.inputs import datasets
 from estimator_lib.inputs.datasets import InputPosition
 from estimator_lib.protocols import InputFn
 from estimator_lib.specs import ModeKeys
-from estimator_lib.training import devices, history, loop, session_hooks
+from estimator_lib.training import history, loop, session_hooks
 from estimator_lib.training.engine import Engine
 from estimator_lib.training.hooks import (
     CheckpointSaverHook,
@@ -27,6 +27,7 @@ from estimator_lib.training.hooks import (
     check,
 )
 from estimator_lib.training.lease import Lease
+from estimator_lib.training.peers import Peers
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TrainFunction
 
@@ -53,7 +54,7 @@ class TrainingRun:
 
     Attributes:
         engine: What is trained.
-        lease: On the model directory.
+        lease: On the model directory; None if another process, the chief, writes there.
         input_fn: Gives features and labels.
         hooks: The caller's.
         listeners: The caller's.
@@ -75,38 +76,50 @@ class TrainingRun:
         """Trains; nothing is done where max_steps is reached already.
 
         Raises:
-            TrainingError: the loss is not finite, the input is empty, or a signal asked to end.
+            TrainingError: the loss is not finite, the input is empty, a signal asked to end, or
+                another process of the cluster is gone.
+            ConfigError: another process of the cluster reads another input.
             CheckpointError: no checkpoint can be read, or it is another model's.
         """
-        engine, weights, crew = self.engine, self.engine.weights, self.crew
+        peers = Peers(self.engine.strategy, self.engine.config)
+        with peers.errors():
+            self._run(peers)
+
+    def _run(self, peers: Peers) -> None:
+        engine, weights, strategy = self.engine, self.engine.weights, self.engine.strategy
+        crew = self.crew
         restores = crew is None or crew.restores
-        newer = weights.load_newer() if restores else None
-        start = newer.step if newer else engine.step()
-        if self.max_steps is not None and start >= self.max_steps:
-            return
-        strategy = devices.distributing(engine.config.train_distribute)
-        position = InputPosition.of(newer.engine) if newer else weights.position
-        first = position.first_batch(self.input_fn)
-        feed = engine.inputs.feed(self.input_fn, ModeKeys.TRAIN, strategy, first)
-        own, for_sessions = session_hooks.split(self.hooks)
-        function = engine.model.train_function(feed, strategy, self._expected(), for_sessions)
-        if restores:
-            weights.resume(newer, function.form.variables)
-        if crew is not None:
-            crew.join()
+        with peers.starting():
+            newer = weights.load_newer() if restores else None
+            start = newer.step if newer else engine.step()
+            position = InputPosition.of(newer.engine) if newer else weights.position
+            first = position.first_batch(self.input_fn)
+            peers.agree_on_start(start, first, datasets.fingerprint(self.input_fn))
+            if self.max_steps is not None and start >= self.max_steps:
+                return
+            feed = engine.inputs.feed(self.input_fn, ModeKeys.TRAIN, strategy, first)
+            own, for_sessions = session_hooks.split(self.hooks)
+            function = engine.model.train_function(feed, strategy, self._expected(), for_sessions)
+            if restores:
+                weights.resume(newer, function.form.variables)
+            if crew is not None:
+                crew.join()
         every_hook = self._every_hook(own, function)
         config = _saving(engine.config, every_hook)
-        replicas = strategy.num_replicas_in_sync if strategy else 1
+        together = strategy or engine.inputs.share
+        replicas = together.num_replicas_in_sync if together else 1
         if config.is_chief:
             history.forget_after(f"{engine.model_dir}/{history.HISTORY}", start)
 
         def save(consumed: int | None) -> None:
-            if self.lease is not None:
-                self.lease.check()
-            # Every replica takes a batch of its own in each step.
+            # Every replica, or worker, takes a batch of its own in each step.
             batch = None if consumed is None else first + replicas * consumed
             left = InputPosition(datasets.fingerprint(self.input_fn), batch)
-            weights.save(function.form.variables, engine.step(), left)
+            with peers.working():
+                values = weights.values(function.form.variables)
+            if self.lease is not None:
+                self.lease.check()
+                weights.save(values, engine.step(), left)
 
         nan_hooks = [h for h in every_hook if isinstance(h, NanTensorHook)]
         steps = loop.TrainingLoop(
@@ -117,7 +130,8 @@ class TrainingRun:
             listeners=[*self.listeners, *(n for h in every_hook for n in h.listeners)],
             last_step=self.max_steps or (start + self.steps if self.steps else None),
             config=config,
-            save=save if _saves(config) else None,
+            save=save if _saves(config, peers) else None,
+            peers=peers,
             saved_step=weights.directory.newest_step(),
             diagnose=lambda batch: self._diagnose(first + batch),
             fail_on_nan=all(h.fail_on_nan_loss for h in nan_hooks),
@@ -133,7 +147,7 @@ class TrainingRun:
                 raise datasets.empty_input(self.input_fn)
             # The input was left at its end: it begins anew.
             weights.position = InputPosition()
-            self.run()
+            self._run(peers)
 
     def _expected(self) -> int | None:
         """How many steps the whole training has at most; None if nothing says so."""
@@ -185,6 +199,8 @@ def _saving(config: RunConfig, found: Sequence[Hook]) -> RunConfig:
     )
 
 
-def _saves(config: RunConfig) -> bool:
+def _saves(config: RunConfig, peers: Peers | None = None) -> bool:
+    """Whether checkpoints are saved, by this process or by the chief with its help."""
     chosen = (config.save_checkpoints_steps, config.save_checkpoints_secs)
-    return config.is_chief and any(c is not None for c in chosen)
+    helps = peers is not None and peers.several
+    return (config.is_chief or helps) and any(c is not None for c in chosen)

@@ -125,14 +125,20 @@ class Weights:
         """Lets variables that are new hold what they would hold had they been made before."""
         self._complete(self._fresh(names))
 
-    def save(self, names: Collection[str], step: int, position: InputPosition) -> None:
-        """Writes a checkpoint of the variables `names`."""
-        saved = self._store.saved()
-        targets = {n: v for n, v in saved.items() if n in names}
-        path = self.directory.save(targets, step, position.saved())
+    def values(self, names: Collection[str]) -> dict[str, tf.Tensor]:
+        """Returns what a checkpoint of the variables `names` holds.
+
+        Some variables have a value per replica: all processes of a training read them together.
+        """
+        saved = self._store.saved().items()
+        return {name: tf.convert_to_tensor(v) for name, v in saved if name in names}
+
+    def save(self, values: Mapping[str, tf.Tensor], step: int, position: InputPosition) -> None:
+        """Writes a checkpoint of the values of variables."""
+        path = self.directory.save(values, step, position.saved())
         self._held = checkpoints.stamp(path)
         self.position = position
-        self._synced = set(saved)
+        self._synced = set(self._store.saved())
 
     def forget(self) -> None:
         """Says that the variables may hold anything: the next call reads a checkpoint again."""

@@ -137,6 +137,12 @@ def compute_dtype() -> tf.DType:
     return tf.float32 if now is None else now.compute_dtype
 
 
+def replica_rows() -> tf.Tensor | None:
+    """Returns how many rows of a step this replica has, int64 scalar; None where it is alone."""
+    now = current()
+    return None if now is None else now.rows
+
+
 def global_step() -> tf.Variable:
     """Returns the int64 scalar that counts training steps of the current store.
 

@@ -43,6 +43,8 @@ class Trace:
         used: The variables that it has used, by name.
         seeds: How many seeds it has given.
         read_before: ids of the variables that its graph had read before it began.
+        rows: Rows of the batch, int64 scalar, where replicas share a step and may have different
+            numbers of them.
     """
 
     store: VariableStore
@@ -55,6 +57,7 @@ class Trace:
     required: list[tf.Tensor] = dataclasses.field(default_factory=list)
     used: dict[str, tf.Variable] = dataclasses.field(default_factory=dict)
     seeds: int = 0
+    rows: tf.Tensor | None = None
     _listed: dict[str, list[tf.Variable]] = dataclasses.field(default_factory=dict)
 
     def use(

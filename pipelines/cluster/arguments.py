@@ -29,7 +29,7 @@ def check(specification: Specification, given: Mapping[str, Any]) -> dict[str, A
 
     Raises:
         ConfigError: a name is unknown or missing, a value has another type, is not finite, too
-            large, a URI where a step needs a local path, or looks like a credential.
+            large, a place that a step cannot use, or looks like a credential.
     """
     faults: list[tuple[str, Reason]] = []
     checked: dict[str, Any] = {}

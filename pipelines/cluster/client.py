@@ -21,7 +21,7 @@ import tempfile
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 
@@ -36,11 +36,22 @@ from pipelines.specification import Specification
 HOST = "KF_PIPELINES_ENDPOINT"
 TOKEN = "ESTIMATOR_PIPELINES_TOKEN"  # noqa: S105 - the variable's name
 TOKEN_FILE = "ESTIMATOR_PIPELINES_TOKEN_FILE"  # noqa: S105 - the variable's name
+COOKIE_FILE = "ESTIMATOR_PIPELINES_COOKIE_FILE"
+IN_CLUSTER = "KF_PIPELINES_SA_TOKEN_PATH"
+IN_CLUSTER_TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105 - a path
+"""Where Kubeflow gives its pods a token of their service account, unless the variable says."""
 PLAIN_HTTP = "ESTIMATOR_PIPELINES_TOKEN_OVER_HTTP"
 _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 60.0
 _PAGE = 100
 _RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
+
+
+class Credentials(Protocol):
+    """What KFP calls TokenCredentialsBase."""
+
+    def refresh_api_key_hook(self, config: Any) -> None:
+        """Puts the token into the client's configuration."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +65,9 @@ class Address:
         token_file: Where the token is read from, again for each request, for a cluster replaces it
             before it expires; None where it comes from a variable, or there is none.
         certificate: File with the certificates to trust; None for the system's.
+        cookie: Sent with each request, as a login of Dex gives it; never shown.
+        credentials: An object of KFP's, such as `kfp.client.ServiceAccountTokenVolumeCredentials`,
+            that is asked for the token before each request.
     """
 
     host: str
@@ -61,6 +75,8 @@ class Address:
     token: str | None = dataclasses.field(default=None, repr=False)
     token_file: str | None = None
     certificate: str | None = None
+    cookie: str | None = dataclasses.field(default=None, repr=False)
+    credentials: Credentials | None = dataclasses.field(default=None, repr=False)
 
 
 def address(
@@ -69,6 +85,7 @@ def address(
     namespace: str = "",
     token_file: str | None = None,
     certificate: str | None = None,
+    credentials: Credentials | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Address:
     """Returns the server's address from what is given, else from the environment.
@@ -77,8 +94,11 @@ def address(
         host: Else the variable KF_PIPELINES_ENDPOINT.
         namespace: The profile, for servers of many users.
         token_file: File with the token; else the variable ESTIMATOR_PIPELINES_TOKEN_FILE names
-            one, else ESTIMATOR_PIPELINES_TOKEN holds the token. Without any, none is sent.
+            one, else ESTIMATOR_PIPELINES_TOKEN holds the token, else it is the one that Kubeflow
+            gives its pods (KF_PIPELINES_SA_TOKEN_PATH). Without any, none is sent. A cookie is in
+            the file that ESTIMATOR_PIPELINES_COOKIE_FILE names.
         certificate: File with the certificates to trust.
+        credentials: An object of KFP's that gives the token, instead of a file or a variable.
         environment: The variables; by default those of the process.
 
     Raises:
@@ -103,13 +123,17 @@ def address(
         raise ConfigError(
             f"Host {host!r} is invalid: expected http://... or https://...",
         )
-    path = token_file or variables.get(TOKEN_FILE) or None
-    token = _read_token(path) if path else _checked_token(variables.get(TOKEN, ""))
+    path, token = None, ""
+    if credentials is None:
+        path = _token_path(token_file, variables)
+        token = _read_token(path) if path else _checked_token(variables.get(TOKEN, ""))
+    cookie = _read_cookie(variables.get(COOKIE_FILE))
+    secret = "cookie" if cookie else "token" if token or credentials is not None else ""
     elsewhere = parts.scheme == "http" and not _is_this_machine(parts.hostname)
-    if token and elsewhere and variables.get(PLAIN_HTTP) != "1":
+    if secret and elsewhere and variables.get(PLAIN_HTTP) != "1":
         raise SecurityError(
-            f"The token is not sent to {host}: anybody on the way could read it. Use https, or set "
-            f"{PLAIN_HTTP}=1 where the network is trusted.",
+            f"The {secret} is not sent to {host}: anybody on the way could read it. Use https, or "
+            f"set {PLAIN_HTTP}=1 where the network is trusted.",
             reason=Reason.SECRET,
         )
     if certificate is not None and not os.path.isfile(certificate):
@@ -122,7 +146,18 @@ def address(
         token=token or None,
         token_file=path,
         certificate=certificate,
+        cookie=cookie or None,
+        credentials=credentials,
     )
+
+
+def _token_path(given: str | None, variables: Mapping[str, str]) -> str | None:
+    """The file with the token, if it is in one."""
+    path = given or variables.get(TOKEN_FILE)
+    if path or variables.get(TOKEN):
+        return path or None
+    mounted = variables.get(IN_CLUSTER) or IN_CLUSTER_TOKEN
+    return mounted if os.path.isfile(mounted) else None
 
 
 def _is_this_machine(hostname: str) -> bool:
@@ -142,12 +177,24 @@ def _checked_token(text: str, origin: str = "") -> str:
 
 
 def _read_token(path: str) -> str:
+    return _checked_token(_read_secret(path, "Token"), f"in {path} ")
+
+
+def _read_cookie(path: str | None) -> str:
+    cookie = _read_secret(path, "Cookie") if path else ""
+    if not cookie.isprintable():
+        raise ConfigError(f"Cookie file {path} is invalid: expected one line of plain characters.")
+    return cookie
+
+
+def _read_secret(path: str, what: str) -> str:
+    """What a file holds; `what` it is of goes into messages, never the content."""
     try:
-        return _checked_token(pathlib.Path(path).read_text(encoding="ascii"), f"in {path} ")
+        return pathlib.Path(path).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not plain text"
         raise ConfigError(
-            f"Token file {path} cannot be read: {reason}.", reason=Reason.FILE_NOT_FOUND
+            f"{what} file {path} cannot be read: {reason}.", reason=Reason.FILE_NOT_FOUND
         ) from error
 
 
@@ -391,7 +438,7 @@ class Connection:
 
     def _explain(self, status: int, reason: str, body: object, action: str) -> PipelineError:
         # A proxy may answer with what it was sent; a token's file may hold another one by now.
-        sent = {self.where.token, *self._api_keys().values()}
+        sent = {self.where.token, self.where.cookie, *self._api_keys().values()}
         tokens = [token for token in sent if token]
         said = _message(body, tokens) or _message(reason, tokens)
         host = self.where.host
@@ -409,12 +456,18 @@ class Connection:
         if status in _RETRYABLE:
             return _retryable(f"{text} Try again later.", Reason.UNREACHABLE)
         if status == 400 and self._many_users and not self.where.namespace:
-            text += " It has many users: give --namespace."
+            text += (
+                " It has many users: give --namespace, or cluster.namespace in the configuration."
+            )
             return PipelineError(text, reason=Reason.MISSING_VALUE)
         return PipelineError(text, reason=Reason.INVALID_VALUE)
 
     def _token_advice(self) -> str:
         """What to do about a token that was refused, or not sent."""
+        if self.where.cookie:
+            return f"The cookie of {COOKIE_FILE} may have expired: log in and write it anew."
+        if self.where.credentials is not None:
+            return f"The token of {type(self.where.credentials).__name__} is not taken."
         if not self.where.token:
             return f"No token was sent; set {TOKEN_FILE} or {TOKEN}."
         source = f"in {self.where.token_file}" if self.where.token_file else f"of {TOKEN}"
@@ -496,6 +549,8 @@ def _client(where: Address) -> Any:
         client = Client(
             host=where.host,
             existing_token=where.token,
+            cookies=where.cookie,
+            credentials=where.credentials,
             namespace=where.namespace or "kubeflow",
             ssl_ca_cert=where.certificate,
         )
@@ -506,7 +561,7 @@ def _client(where: Address) -> Any:
         # A proxy's login page, which the client takes for an answer without content.
         raise PipelineError(
             f"{where.host} answers, but not as Kubeflow Pipelines: expected its API, got another "
-            f"page, maybe a login. Set {TOKEN_FILE}, or check the address.",
+            f"page, maybe a login. Set {TOKEN_FILE} or {COOKIE_FILE}, or check the address.",
             reason=Reason.PERMISSION,
         )
     return client

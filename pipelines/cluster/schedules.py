@@ -64,7 +64,9 @@ class Wanted:
     @property
     def digest(self) -> str:
         """Of everything but whether it is active, which needs no replacement."""
-        declared = self.declared.model_dump(exclude={"enabled", "parameters", "name"})
+        # What is not given is left out, as before there was a start and an end.
+        bounds = {name for name in ("start", "end") if getattr(self.declared, name) is None}
+        declared = self.declared.model_dump(exclude={"enabled", "parameters", "name", *bounds})
         placed = [self.experiment, self.service_account, self.pipeline_root]
         return client.fingerprint(self.specification, self.parameters, declared, placed)
 
@@ -77,6 +79,8 @@ class Existing:
         id: The server's.
         trigger: Cron expression, or the seconds between starts.
         digest: Of what was applied; None if made by other means.
+        start: Nothing is started before.
+        end: Nothing is started after.
     """
 
     id: str
@@ -87,15 +91,21 @@ class Existing:
     max_concurrency: int
     digest: str | None
     created: datetime.datetime | None = None
+    start: datetime.datetime | None = None
+    end: datetime.datetime | None = None
 
     def next_start(self, now: datetime.datetime) -> datetime.datetime | None:
         """When it starts next; None while it is paused or where only the server knows."""
         if not self.enabled or not isinstance(self.trigger, str):
             return None
         try:
-            return next(cron.parse(self.trigger).times(now), None)
+            after = max(
+                [now, *([self.start - datetime.timedelta(seconds=1)] if self.start else [])]
+            )
+            start = next(cron.parse(self.trigger).times(after), None)
         except ConfigError:
             return None
+        return None if start and self.end and start > self.end else start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -200,6 +210,8 @@ def _create(server: client.Connection, want: Wanted, experiment: str, *, enabled
             description=f"{want.specification.name}, {_MARK}{want.digest}",
             cron_expression=want.declared.cron,
             interval_second=want.declared.interval_s,
+            start_time=_sent(want.declared.start),
+            end_time=_sent(want.declared.end),
             max_concurrency=want.declared.max_concurrency,
             no_catchup=not want.declared.catchup,
             params=dict(want.parameters),
@@ -208,6 +220,10 @@ def _create(server: client.Connection, want: Wanted, experiment: str, *, enabled
             service_account=want.service_account,
             enabled=enabled,
         )
+
+
+def _sent(moment: str | None) -> str | None:
+    return f"{cron.moment(moment):%Y-%m-%dT%H:%M:%SZ}" if moment else None
 
 
 def listing(server: client.Connection) -> list[Existing]:
@@ -281,6 +297,7 @@ def _read_schedule(answer: Any) -> Existing:
     by_cron = trigger and trigger.cron_schedule and trigger.cron_schedule.cron
     periodic = trigger and trigger.periodic_schedule
     every = int(periodic.interval_second or 0) if periodic else 0
+    bounded = trigger and (trigger.cron_schedule or periodic)
     digest = _DIGEST.search(answer.description or "")
     return Existing(
         id=answer.recurring_run_id,
@@ -291,4 +308,6 @@ def _read_schedule(answer: Any) -> Existing:
         max_concurrency=int(answer.max_concurrency or 1),
         digest=digest.group(1) if digest else None,
         created=answer.created_at,
+        start=bounded.start_time if bounded else None,
+        end=bounded.end_time if bounded else None,
     )

@@ -82,8 +82,9 @@ class Request:
         method: Such as POST.
         path: Without the query.
         query: The query's last value per name.
-        body: The JSON that was sent, or None.
+        body: The JSON that was sent, the text of an uploaded file, or None.
         token: The bearer token, or None.
+        cookie: The cookie, or None.
     """
 
     method: str
@@ -91,6 +92,7 @@ class Request:
     query: Mapping[str, str]
     body: Any
     token: str | None
+    cookie: str | None = None
 
 
 class _RefusedError(Exception):
@@ -115,6 +117,8 @@ class FakeServer:
         runs: Its runs by id, as JSON of the v2beta1 API.
         workflows: The Argo Workflow of a run by its id, as JSON text.
         schedules: Its recurring runs by id, as JSON.
+        pipelines: Its pipelines by id, as JSON.
+        versions: The versions of pipelines by id, as JSON, with `package`, the file that was sent.
         logs: What pods have written, by their node in the Workflow.
     """
 
@@ -123,6 +127,8 @@ class FakeServer:
         self.runs: dict[str, dict[str, Any]] = {}
         self.workflows: dict[str, str] = {}
         self.schedules: dict[str, dict[str, Any]] = {}
+        self.pipelines: dict[str, dict[str, Any]] = {}
+        self.versions: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, str] = {}
         self.token = token
         self._many_users = many_users
@@ -225,9 +231,16 @@ class FakeServer:
             ("POST", "/runs"): lambda: self._create_run(request.body),
             ("GET", "/recurringruns"): lambda: self._page(self.schedules, "recurringRuns", request),
             ("POST", "/recurringruns"): lambda: self._create_schedule(request.body),
+            ("GET", "/pipelines"): lambda: self._page(self.pipelines, "pipelines", request),
+            ("POST", "/pipelines"): lambda: self._create_pipeline(request.body),
+            ("POST", "/pipelines/upload_version"): lambda: self._create_version(request),
         }
         if (request.method, path) in routes:
             return routes[request.method, path]()
+        of = re.fullmatch(r"/pipelines/([^/:]+)/versions", path)
+        if of and request.method == "GET":
+            own = {k: v for k, v in self.versions.items() if v["pipeline_id"] == of[1]}
+            return self._page(own, "pipeline_versions", request, divided=False)
         one = re.fullmatch(r"/(runs|recurringruns|experiments)/([^/:]+)(?::(\w+))?", path)
         if not one:
             raise _RefusedError(404, f"no such address {path}")
@@ -257,10 +270,18 @@ class FakeServer:
         return {}
 
     def _page(
-        self, place: Mapping[str, dict[str, Any]], field: str, request: Request
+        self,
+        place: Mapping[str, dict[str, Any]],
+        field: str,
+        request: Request,
+        *,
+        divided: bool = True,
     ) -> dict[str, Any]:
-        """One page of a list, filtered by equality and sorted by creation, as the server does."""
-        if self._many_users and not request.query.get("namespace"):
+        """One page of a list, filtered by equality and sorted by creation, as the server does.
+
+        What is `divided` among users is listed for one of them.
+        """
+        if divided and self._many_users and not request.query.get("namespace"):
             text = "Invalid input error: A run cannot have an empty namespace in multi-user mode"
             raise _RefusedError(400, text)
         items = list(place.values())
@@ -302,6 +323,28 @@ class FakeServer:
         }
         return self.runs[key]
 
+    def _create_pipeline(self, body: dict[str, Any]) -> dict[str, Any]:
+        key = f"pipeline-{next(self._ids)}"
+        self.pipelines[key] = {**body, "pipeline_id": key}
+        return self.pipelines[key]
+
+    def _create_version(self, request: Request) -> dict[str, Any]:
+        name, pipeline = request.query["name"], request.query["pipelineid"]
+        if any(
+            (one["pipeline_id"], one["display_name"]) == (pipeline, name)
+            for one in self.versions.values()
+        ):
+            raise _RefusedError(409, f"Already exist error: pipeline version {name}")
+        key = f"version-{next(self._ids)}"
+        self.versions[key] = {
+            "pipeline_id": pipeline,
+            "pipeline_version_id": key,
+            "display_name": name,
+            "description": request.query.get("description", ""),
+            "package": request.body,
+        }
+        return self.versions[key]
+
     def _create_schedule(self, body: dict[str, Any]) -> dict[str, Any]:
         number = next(self._ids)
         key = f"schedule-{number}"
@@ -331,8 +374,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 method=self.command,
                 path=urllib.parse.unquote(parts.path),
                 query={name: values[-1] for name, values in query.items()},
-                body=json.loads(content) if content else None,
+                body=_body(content, self.headers.get("Content-Type") or ""),
                 token=token if kind == "Bearer" else None,
+                cookie=self.headers.get("Cookie"),
             )
         )
         text = isinstance(answer, str)
@@ -347,6 +391,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Says nothing."""
+
+
+def _body(content: bytes, kind: str) -> Any:
+    """What was sent: JSON, or the text of the one file of a form."""
+    if not kind.startswith("multipart/form-data"):
+        return json.loads(content) if content else None
+    boundary = b"--" + kind.partition("boundary=")[2].encode()
+    part = content.split(boundary)[1]
+    return part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n").decode()
 
 
 def _refusal(status: int, message: str) -> tuple[int, dict[str, Any]]:

@@ -1,9 +1,8 @@
-"""`submit`, `schedule` and `runs`: what talks to a cluster."""
+"""`submit`, `upload`, `schedule` and `runs`: what talks to a cluster."""
 
 from __future__ import annotations
 
 import datetime
-import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -11,13 +10,24 @@ from typing import Any, TypedDict, TypeVar, Unpack
 import click
 
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_option
+from pipelines.commands.options import PLACE, config_argument, say, set_option
 
 with defer_imports(__name__):
     from estimator_lib.core import config as configuration
+    from estimator_lib.core import cron
     from pipelines import compiling, specification
-    from pipelines.cluster import arguments, client, inspection, schedules, terminal, waiting
+    from pipelines.cluster import (
+        arguments,
+        client,
+        inspection,
+        schedules,
+        terminal,
+        uploads,
+        waiting,
+    )
+    from pipelines.cluster import backfill as backfilling
 
 _FINGERPRINT = "data_fingerprint"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,19 +48,27 @@ def _server_options(function: _Command) -> _Command:
             "--token-file",
             metavar="FILE",
             help="file with the token (default: the one that ESTIMATOR_PIPELINES_TOKEN_FILE "
-            "names, else ESTIMATOR_PIPELINES_TOKEN is the token)",
+            "names, else ESTIMATOR_PIPELINES_TOKEN is the token, else the one that Kubeflow gives "
+            "its pods)",
         ),
-        click.option("--namespace", default="", help="profile, on servers of many users"),
+        click.option(
+            "--namespace",
+            default="",
+            help="profile, on servers of many users (default: cluster.namespace)",
+        ),
         click.option("--host", metavar="URL", help="default: KF_PIPELINES_ENDPOINT"),
     ):
         function = add(function)
     return function
 
 
-def _connect(**server: Unpack[_Server]) -> client.Connection:
+def _connect(
+    cluster: configuration.Cluster | None = None, **server: Unpack[_Server]
+) -> client.Connection:
+    """Connects to the server that options, variables and the configuration name."""
     where = client.address(
         server["host"],
-        namespace=server["namespace"],
+        namespace=server["namespace"] or (cluster and cluster.namespace) or "",
         token_file=server["token_file"],
         certificate=server["ca_file"],
     )
@@ -58,7 +76,7 @@ def _connect(**server: Unpack[_Server]) -> client.Connection:
 
 
 @click.command()
-@click.argument("target", type=LOCAL_PATH, metavar="CONFIG|SPEC")
+@click.argument("target", type=PLACE, metavar="CONFIG|SPEC")
 @set_option("cluster.steps.train.memory=8Gi")
 @click.option(
     "--param", multiple=True, metavar="NAME=VALUE", help="a pipeline parameter (may be repeated)"
@@ -90,7 +108,7 @@ def _connect(**server: Unpack[_Server]) -> client.Connection:
 @click.option("--dry-run", is_flag=True, help="check everything, send nothing")
 @_server_options
 def submit(
-    target: pathlib.Path,
+    target: Place,
     settings: Sequence[str],
     param: Sequence[str],
     name: str | None,
@@ -107,19 +125,19 @@ def submit(
 
     Parameters are checked before anything is sent.
     """
-    spec, account = _read_target(target, settings)
+    spec, cluster = _read_target(target, settings)
     parameters = arguments.check(spec, arguments.parse(spec, param))
     if dry_run:
         say(f"pipeline {spec.name} and its parameters are valid; nothing was sent")
         return 0
-    connection = _connect(**server)
+    connection = _connect(cluster, **server)
     submission = connection.submit(
         spec,
         parameters,
         name=name,
         once=once,
         experiment=experiment,
-        service_account=service_account or account,
+        service_account=service_account or cluster.service_account,
         pipeline_root=pipeline_root,
         caching=_caching(cache, spec, parameters),
     )
@@ -129,24 +147,39 @@ def submit(
     return _wait(connection, run) if wait else 0
 
 
+@click.command()
+@click.argument("target", type=PLACE, metavar="CONFIG|SPEC")
+@set_option("cluster.steps.train.memory=8Gi")
+@_server_options
+def upload(target: Place, settings: Sequence[str], **server: Unpack[_Server]) -> None:
+    """Upload a pipeline, for runs that are started in Kubeflow's UI.
+
+    What has changed is a new version of the pipeline of that name; the same again is none.
+    """
+    spec, cluster = _read_target(target, settings)
+    done = uploads.upload(_connect(cluster, **server), spec)
+    how = "uploaded as" if done.new else "nothing to do, is there already:"
+    say(f"pipeline {spec.name}: {how} version {done.name}\npage  {done.link}")
+
+
 def _read_target(
-    path: pathlib.Path, settings: Sequence[str]
-) -> tuple[specification.Specification, str | None]:
-    """Returns the pipeline to run, and the service account that its configuration names."""
-    if specification.is_compiled(path):
+    path: Place, settings: Sequence[str]
+) -> tuple[specification.Specification, configuration.Cluster]:
+    """Returns the pipeline to run, and what its configuration says of the cluster."""
+    if path.is_local and specification.is_compiled(path.path):
         if settings:
             raise ConfigError(
                 f"{path} is compiled already, so --set cannot change it. Submit the "
                 "configuration, or use --param.",
                 reason=Reason.CONFLICT,
             )
-        return specification.read(path), None
+        return specification.read(path.path), configuration.Cluster()
     config, spec = _compile(path, settings)
-    return spec, config.cluster.service_account
+    return spec, config.cluster
 
 
 def _compile(
-    path: pathlib.Path, settings: Sequence[str]
+    path: Place, settings: Sequence[str]
 ) -> tuple[configuration.RunConfiguration, specification.Specification]:
     config = configuration.load(path, settings)
     return config, specification.check(compiling.compile_text(config), config.name)
@@ -187,18 +220,61 @@ def schedule() -> None:
 @config_argument
 @set_option("cluster.steps.train.memory=8Gi")
 @_server_options
-def apply(path: pathlib.Path, settings: Sequence[str], **server: Unpack[_Server]) -> None:
+def apply(path: Place, settings: Sequence[str], **server: Unpack[_Server]) -> None:
     """Create the schedule of a configuration, or replace it if it differs.
 
     Applying the same again changes nothing.
     """
-    want = schedules.declare(*_compile(path, settings))
-    done = schedules.apply(_connect(**server), want)
+    config, spec = _compile(path, settings)
+    want = schedules.declare(config, spec)
+    done = schedules.apply(_connect(config.cluster, **server), want)
     state = "active" if done.enabled else "paused"
     hint = ""
     if not done.enabled and want.declared.enabled:
         hint = f"; `schedule resume {want.name}` makes it active"
     say(f"schedule {want.name}: {done.change}, {state}{hint}")
+
+
+@schedule.command()
+@config_argument
+@set_option("cluster.steps.train.memory=8Gi")
+@click.option("--from", "first", required=True, metavar="TIME", help="2026-01-31, or with a time")
+@click.option("--to", "end", required=True, metavar="TIME", help="up to, but not including")
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="how many runs may go on at a time (default: schedule.max_concurrency)",
+)
+@click.option("--dry-run", is_flag=True, help="list the runs, start none")
+@_server_options
+def backfill(
+    path: Place,
+    settings: Sequence[str],
+    first: str,
+    end: str,
+    at_once: int | None,
+    dry_run: bool,
+    **server: Unpack[_Server],
+) -> int:
+    """Start the runs that a schedule would have started from one time to another, and wait.
+
+    Each gets its scheduled time where schedule.parameters have [[ScheduledTime]]. What has
+    succeeded is not run again. Exit code 2 if a run failed.
+    """
+    config, spec = _compile(path, settings)
+    want = schedules.declare(config, spec)
+    starts = backfilling.plan(want, cron.moment(first), cron.moment(end))
+    if dry_run:
+        for start in starts:
+            say(f"{start.time:%Y-%m-%d %H:%M:%S} UTC")
+        say(f"{len(starts):,} runs; nothing was sent")
+        return 0
+    limit = at_once or want.declared.max_concurrency
+    connection = _connect(config.cluster, **server)
+    failed = backfilling.run(connection, want, starts, say, at_once=limit)
+    say(f"{len(starts) - failed:,} of {len(starts):,} runs succeeded")
+    return 2 if failed else 0
 
 
 @schedule.command("list")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_option
 
@@ -21,7 +22,7 @@ with defer_imports(__name__):
 @set_option("pipeline=tuned_training")
 @click.option("-o", "--output", type=LOCAL_PATH, required=True, metavar="SPEC")
 @click.option("--check", is_flag=True, help="write nothing; fail if SPEC is not up to date")
-def compile(path: pathlib.Path, settings: Sequence[str], output: pathlib.Path, check: bool) -> None:
+def compile(path: Place, settings: Sequence[str], output: pathlib.Path, check: bool) -> None:
     """Write the pipeline of a configuration as KFP IR YAML."""
     config = configuration.load(path, settings)
     _write(compiling.compile_text(config), output, check)
@@ -38,7 +39,7 @@ def compile(path: pathlib.Path, settings: Sequence[str], output: pathlib.Path, c
 )
 @click.option("--check", is_flag=True, help="write nothing; fail if MANIFEST is not up to date")
 def katib(
-    path: pathlib.Path,
+    path: Place,
     settings: Sequence[str],
     output: pathlib.Path,
     prepared: str | None,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import config_argument, say, set_option
 
@@ -28,11 +29,11 @@ def config() -> None:
 @config.command()
 @config_argument
 @set_option("train.epochs=3")
-def check(path: pathlib.Path, settings: Sequence[str]) -> None:
+def check(path: Place, settings: Sequence[str]) -> None:
     """Validate a configuration and its files, without TensorFlow and Beam."""
     config = configuration.load(path, settings)
     configured.check_metric_names(config)
-    base = path.parent
+    base = definitions.base_dir(path)
     local.schema_files(config, base)
     found = files.expand_splits(definitions.local_patterns(config), base)
     code_version.code_version(definitions.functions(config), (base, pathlib.Path.cwd()))

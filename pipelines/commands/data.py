@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import click
 
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import Pair, config_argument, csv_options, say, set_option
 
 with defer_imports(__name__):
     from components.steps import raw_files
     from estimator_lib.core import config as configuration
+    from pipelines import definitions
 
 ANOMALOUS = 2
 """Exit code of `validate` when there is an error, that of any other bad data."""
@@ -134,7 +135,7 @@ def validate(
 )
 @_beam
 def preprocess(
-    path: pathlib.Path,
+    path: Place,
     settings: Sequence[str],
     output: str,
     cache: str | None,
@@ -144,7 +145,7 @@ def preprocess(
     config = configuration.load(path, settings)
     summary = raw_files.preprocess(
         config.preprocess_part(),
-        base_dir=path.parent,
+        base_dir=definitions.base_dir(path),
         output=output,
         runner_options=runner_options,
         analysis_cache=cache,

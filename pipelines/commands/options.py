@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from estimator_lib.core import storage
+from estimator_lib.core.places import Place
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
@@ -30,14 +30,27 @@ class LocalPath(click.ParamType[pathlib.Path]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> pathlib.Path:
-        if storage.is_uri(str(value)):
+        place = Place.parse(str(value))
+        if not place.is_local:
             self.fail(
                 f"expected a path of this machine, got the URI {value}. Give a path, of a mounted "
                 "volume if need be.",
                 param,
                 ctx,
             )
-        return pathlib.Path(str(value))
+        return place.path
+
+
+class AnyPlace(click.ParamType[Place]):
+    """A path of this machine or a URI."""
+
+    name = "place"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Place:
+        del param, ctx
+        return Place.parse(str(value))
 
 
 class Pair(click.ParamType[tuple[str, str]]):
@@ -91,11 +104,12 @@ def _is_option(word: str) -> bool:
 
 
 LOCAL_PATH = LocalPath()
+PLACE = AnyPlace()
 
 
 def config_argument(function: _Command) -> _Command:
-    """Adds the argument CONFIG, the run configuration's file."""
-    return click.argument("path", type=LOCAL_PATH, metavar="CONFIG")(function)
+    """Adds the argument CONFIG, the run configuration's file, a path or URI."""
+    return click.argument("path", type=PLACE, metavar="CONFIG")(function)
 
 
 def set_option(example: str) -> Callable[[_Command], _Command]:

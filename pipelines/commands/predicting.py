@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 
 import click
 
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, SpreadingCommand, csv_options, say
+from pipelines.commands.options import PLACE, SpreadingCommand, csv_options, say
 
 with defer_imports(__name__):
     from components.steps import predict_job
 
 
 @click.command(cls=SpreadingCommand)
-@click.argument("model", type=LOCAL_PATH)
+@click.argument("model", type=PLACE)
 @click.argument("patterns", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
     "-o",
     "--output",
-    type=LOCAL_PATH,
+    type=PLACE,
     required=True,
     help="one file (.csv, .parquet), or a directory that gets a Parquet file per input file",
 )
@@ -33,9 +33,9 @@ with defer_imports(__name__):
     "--missing", multiple=True, default=[""], metavar="TEXT...", help="texts that mean missing"
 )
 def predict(
-    model: pathlib.Path,
+    model: Place,
     patterns: Sequence[str],
-    output: pathlib.Path,
+    output: Place,
     file_format: str | None,
     delimiter: str,
     csv: Sequence[tuple[str, str]],
@@ -47,7 +47,7 @@ def predict(
     """Score raw rows, on Beam, and write one row of predictions for each.
 
     MODEL is a version's directory, or the serving directory of the versions; INPUT are CSV,
-    Parquet or TFRecord files, or patterns of files.
+    Parquet or TFRecord files, or patterns of files. Each may be a path or URI.
     """
     scored = predict_job.score_files(
         patterns,

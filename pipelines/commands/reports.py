@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import pathlib
 import webbrowser
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from estimator_lib.core import storage
+from estimator_lib.core import stores
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, say
+from pipelines.commands.options import PLACE, say
 
 with defer_imports(__name__):
     from components.steps import report as reports
 
 
 @click.command()
-@click.argument("place", metavar="RUN_DIR|URI")
-@click.option("--output", type=LOCAL_PATH, metavar="HTML", help="copy the page there")
+@click.argument("place", type=PLACE, metavar="RUN_DIR")
+@click.option("--output", type=PLACE, metavar="HTML", help="copy the page there")
 @click.option("--open", "show", is_flag=True, help="open the page in a browser")
-def report(place: str, output: pathlib.Path | None, show: bool) -> None:
+def report(place: Place, output: Place | None, show: bool) -> None:
     """Print verdict, reasons and metrics of a run, and where its page is.
 
     RUN_DIR is the output directory of a run, or what its evaluate step wrote, here or in a bucket.
@@ -29,11 +29,11 @@ def report(place: str, output: pathlib.Path | None, show: bool) -> None:
     found = reports.find(place)
     page = found.place
     if output is not None:
-        storage.write_bytes(output, found.page)
-        page = str(output)
+        stores.write(output, found.page)
+        page = output
     say(f"{text(found.evaluation)}\npage       {page}")
     if show:
-        webbrowser.open(page if "://" in page else pathlib.Path(page).resolve().as_uri())
+        webbrowser.open(page.path.resolve().as_uri() if page.is_local else str(page))
 
 
 def text(evaluation: Mapping[str, Any]) -> str:

@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.steps.step import ERROR_MARK, FAILURE
-from estimator_lib.core import storage
+from estimator_lib.core import logs, storage
 from estimator_lib.core.environment import RETRIES
 from estimator_lib.core.errors import EstimatorLibError, PipelineError
+from pipelines.local.output import CACHE, LOGS, Output
 from pipelines.local.warm_steps import WarmSteps
 
 Show = Callable[[str], None]
@@ -72,11 +73,12 @@ class _Session:
     ) -> tuple[int, EstimatorLibError | None]:
         said: list[str] = []
 
-        def line(text: str) -> None:
+        def line(shown: str) -> None:
+            text = logs.text(shown)
             if text.startswith(ERROR_MARK):
                 said.append(text.removeprefix(ERROR_MARK))
-            else:
-                self._show(f"  {text}")
+            if text is not shown or not text.startswith(ERROR_MARK):
+                self._show(f"  {shown}")
 
         self._steps.wait(line)
         began = time.monotonic()
@@ -137,7 +139,7 @@ def execute(
     build: Callable[[], Any],
     arguments: Mapping[str, Any],
     *,
-    output: pathlib.Path,
+    output: Output,
     steps: WarmSteps,
     show: Show,
 ) -> Execution:
@@ -146,14 +148,14 @@ def execute(
     Args:
         build: Returns the KFP pipeline; called when kfp may be imported.
         arguments: Parameters by name; those that the pipeline does not have are left out.
-        output: Gets `artifacts/`, `cache/` and `logs/`.
+        output: Its folder gets `artifacts/`, `cache/` and `logs/`.
         steps: The server that runs the steps.
         show: Called with each line for the user.
 
     Raises:
         EstimatorLibError: a step failed, with its own message and exit code.
     """
-    logs = storage.make_directory(output / "logs")
+    logs = storage.make_directory(output.folder / LOGS)
     session = _Session(steps, logs, show)
     with _quiet_kfp(logs / "kfp.log"):
         from kfp import local
@@ -161,14 +163,14 @@ def execute(
 
         from pipelines.local.verified_cache import VerifiedCache
 
-        store = str(output / "cache")
+        store = str(output.folder / CACHE)
         local.init(
             runner=local.SubprocessRunner(use_venv=False),
-            pipeline_root=str(output / "artifacts"),
+            pipeline_root=str(output.folder / "artifacts"),
             enable_caching=True,
             cache_root=store,
         )
-        known = VerifiedCache(store, session.from_cache)
+        known = VerifiedCache(output, session.from_cache)
         original = subprocess_task_handler.run_local_subprocess
         cache._cache_singleton, cache._cache_singleton_root = known, store
         subprocess_task_handler.run_local_subprocess = session.run_step

@@ -6,6 +6,7 @@ Whoever imports this imports kfp, which prints as it loads: `engine` does it whe
 from __future__ import annotations
 
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,23 +15,25 @@ from kfp.local import cache
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.errors import DataError, SecurityError, StorageError
 from estimator_lib.export import retention
+from pipelines.local.output import CACHE, Output
 
 
 class VerifiedCache(cache.LocalCache):  # type: ignore[misc, unused-ignore]
     """A cache that knows steps by name, and gives out only what is whole.
 
     Args:
-        cache_root: Its directory.
+        output: Of the run; it keeps entries for runs elsewhere.
         taken: Called with the name of each step that is taken from it.
 
     Attributes:
         outputs: Of every step that was taken or has run, by its name.
     """
 
-    def __init__(self, cache_root: str, taken: Callable[[str], None]) -> None:
-        super().__init__(cache_root)
+    def __init__(self, output: Output, taken: Callable[[str], None]) -> None:
+        self._output = output
+        self._root = str(output.folder / CACHE)
+        super().__init__(self._root)
         self.outputs: dict[str, dict[str, Any]] = {}
-        self._root = cache_root
         self._taken = taken
         self._names: dict[str, str] = {}
 
@@ -40,6 +43,7 @@ class VerifiedCache(cache.LocalCache):  # type: ignore[misc, unused-ignore]
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:
+        self._output.bring(f"{key}.json")
         try:
             found: dict[str, Any] | None = super().get(key)
             whole = found is not None and all(map(_is_whole, found.values()))
@@ -47,6 +51,9 @@ class VerifiedCache(cache.LocalCache):  # type: ignore[misc, unused-ignore]
             return None  # what lies there is no entry of this cache
         if found is None or not whole:
             return None
+        with storage.storage_errors("touch", self._root):
+            os.utime(self._entry_path(key))  # used now, which `cleaning` looks at
+        self._output.keep(f"{key}.json", _paths(found))
         self.outputs[self._names[key]] = found
         self._taken(self._names[key])
         return found
@@ -55,6 +62,12 @@ class VerifiedCache(cache.LocalCache):  # type: ignore[misc, unused-ignore]
         self.outputs[self._names[key]] = outputs
         with storage.storage_errors("write", self._root):
             super().put(key, outputs)
+        self._output.keep(f"{key}.json", _paths(outputs))
+
+
+def _paths(outputs: dict[str, Any]) -> list[pathlib.Path]:
+    """The files and directories of a step's outputs."""
+    return [pathlib.Path(value.path) for value in outputs.values() if hasattr(value, "path")]
 
 
 def _is_whole(value: object) -> bool:
@@ -63,7 +76,7 @@ def _is_whole(value: object) -> bool:
     if path is None:
         return True
     published = getattr(value, "metadata", {}).get("published")
-    if published and (not os.path.isdir(published) or retention.damage(published) is not None):
+    if published and not retention.is_whole(published):
         return False
     if not os.path.isdir(path):
         return os.path.exists(path)

@@ -15,7 +15,7 @@ import estimator_lib as tf_estimator
 from estimator_lib.core.errors import ConfigError, ExportError, Reason
 from estimator_lib.driver import Evaluator
 from estimator_lib.experiment import Uniform, tune
-from estimator_lib.export import parity, retention, saved_model
+from estimator_lib.export import parity, retention, saved_model, warmup
 from tests.contract.test_estimator import X, Y, data, estimator, linear
 
 RECEIVER = tf_estimator.export.build_raw_serving_input_receiver_fn({"x": X[:1]})
@@ -183,7 +183,7 @@ def test_signatures_of_serialized_and_raw_inputs(tmp_path):
     np.testing.assert_allclose(rows["y"], made.predictor({"x": X[:1]})({"x": X[:7]})["y"])
 
     names = np.array(["a", "\u00fc" * 100], object)
-    saved_model.write_warmup(path, {"x": X[:2], "name": names}, "flights")
+    warmup.write_warmup(path, {"x": X[:2], "name": names}, "flights")
     records = tf.data.TFRecordDataset(f"{path}/assets.extra/tf_serving_warmup_requests")
     (record,) = records.as_numpy_iterator()
     request = _prediction_log().FromString(record).predict_log.request

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from apache_beam.io import hadoopfilesystem
 
 from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
@@ -19,14 +20,12 @@ from estimator_lib.core.errors import (
 )
 from estimator_lib.inputs import examples_input
 from pipelines import cli
-from tests import memory_store
+from tests import hadoop, memory_store
 from transforms import preprocess
-from transforms.beam import object_store
 from transforms.learning import first_pass
 from transforms.testing import Job
 
 OUT = "mem://bucket/out"
-STORE = object_store.STORE
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +65,7 @@ def test_artifacts_equal_those_in_directories(tmp_path, output):
     made.run()
     places = run(made).places
     for name, local in (("examples", made.examples), ("statistics", made.statistics)):
-        stored = manifest.read(f"{OUT}/{name}", store=STORE)
+        stored = manifest.read(f"{OUT}/{name}")
         assert stored.digest == manifest.read(local).digest
         assert stored.files == manifest.read(local).files
     examples, transform, _ = (local_copy(place, tmp_path / "copy") for place in places)
@@ -107,7 +106,7 @@ def test_run_again_changes_nothing_and_other_content_is_refused(tmp_path):
 
 
 def commit(text, target="mem://bucket/a"):
-    with object_store.committed(target) as writer:
+    with manifest.committed_artifact(target) as writer:
         (writer.directory / "sub").mkdir()
         (writer.directory / "sub" / "x").write_text(text)
         (writer.directory / "y").write_text(text)
@@ -115,7 +114,7 @@ def commit(text, target="mem://bucket/a"):
 
 def verified(target="mem://bucket/a"):
     """The text of a finished artifact, all of whose files are there; None if there is none."""
-    found = manifest.finished(target, STORE)
+    found = manifest.finished(target)
     if found is None:
         return None
     for name, entry in found.files.items():
@@ -126,7 +125,7 @@ def verified(target="mem://bucket/a"):
 def test_store_that_fails_at_any_call_shows_nothing_half_written():
     commit("whole")
     calls, outcomes = memory_store.Outage.calls, set()
-    assert calls > 10
+    assert calls >= 5
     for call in range(1, calls + 1):
         memory_store.clear()
         memory_store.fail_from(call)
@@ -143,9 +142,9 @@ def test_store_that_fails_at_any_call_shows_nothing_half_written():
 def test_of_two_attempts_alive_the_first_to_finish_wins(slow):
     refused = None
     try:
-        with object_store.committed("mem://bucket/a") as late:
+        with manifest.committed_artifact("mem://bucket/a") as late:
             (late.directory / "y").write_text(slow)
-            with object_store.committed("mem://bucket/a") as early:
+            with manifest.committed_artifact("mem://bucket/a") as early:
                 (early.directory / "y").write_text("fast")
     except StorageError as error:
         refused = error.reason
@@ -170,7 +169,7 @@ def test_dead_attempts_are_swept_and_living_ones_are_not(monkeypatch):
 def test_half_written_manifest_is_no_artifact_and_is_replaced():
     memory_store.FILES["mem://bucket/a/manifest.json"] = b'{"kind": "examples", "fil'
     with pytest.raises(DataError, match="damaged"):
-        manifest.read("mem://bucket/a", store=STORE)
+        manifest.read("mem://bucket/a")
     commit("whole")
     assert verified() == "whole"
 
@@ -185,14 +184,14 @@ def test_copy_of_the_whole_prefix_is_refused_with_the_directory_to_give(tmp_path
 
 
 def test_worker_whose_upload_fails_leaves_nothing_and_a_rerun_succeeds(tmp_path, monkeypatch):
-    real = memory_store.MemoryFileSystem.create
+    real = memory_store.MemoryStore.upload
 
-    def fails(self, path, *given, **options):
-        if "train-00001" in path:
-            raise RuntimeError("403 Forbidden")
-        return real(self, path, *given, **options)
+    def fails(self, path, place, **options):
+        if "train-00001" in place.name:
+            raise StorageError(f"Cannot write {place}: 403 Forbidden.")
+        return real(self, path, place, **options)
 
-    monkeypatch.setattr(memory_store.MemoryFileSystem, "create", fails)
+    monkeypatch.setattr(memory_store.MemoryStore, "upload", fails)
     with pytest.raises(StorageError, match=r"train-00001.*403 Forbidden"):
         run(job(tmp_path))
     assert not memory_store.FILES
@@ -218,10 +217,7 @@ def test_analyses_are_kept_in_a_store(tmp_path, monkeypatch):
     read.clear()
     run(made, "mem://bucket/three", analysis_cache=cache)
     assert len(read) == 4
-    digests = [
-        manifest.read(f"mem://bucket/{out}/examples", store=STORE).digest
-        for out in ("two", "three")
-    ]
+    digests = [manifest.read(f"mem://bucket/{out}/examples").digest for out in ("two", "three")]
     assert digests[0] == digests[1]
 
 
@@ -262,7 +258,7 @@ def test_drift_is_measured_from_statistics_in_a_store(tmp_path):
     made = job(tmp_path)
     run(made)
     (tmp_path / "schema.pbtxt").write_bytes(
-        memory_store.FILES[f"{object_store.locate(f'{OUT}/statistics')}/schema.pbtxt"]
+        memory_store.FILES[f"{manifest.locate(f'{OUT}/statistics')}/schema.pbtxt"]
     )
     policy = {"path": "schema.pbtxt", "previous": f"{OUT}/statistics", "max_drift": 0.01}
     section = configuration.DataSchema(**policy)
@@ -278,15 +274,14 @@ def test_drift_is_measured_from_statistics_in_a_store(tmp_path):
         )
 
 
-def test_file_systems_get_the_options_of_the_job(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        memory_store.MemoryFileSystem,
-        "__init__",
-        lambda self, pipeline_options: seen.append(pipeline_options.get_all_options()["hdfs_host"]),
-    )
-    run(job(tmp_path, beam=["--hdfs_host=namenode"]))
-    assert set(seen) == {"namenode"}
+def test_raw_data_of_hdfs_is_read_by_beam_with_the_options_of_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(hadoopfilesystem.HadoopFileSystem, "scheme", lambda: "")
+    patterns = {split: [f"hdfs://data/{split}-*.csv"] for split in ("train", "eval")}
+    given = {"split": {"files": patterns}, "beam": ["--hdfs_host=namenode"]}
+    hadoop.FILES["hdfs://data/train-0.csv"] = b"c,x,y\na,1,0\nb,2,1\n"
+    hadoop.FILES["hdfs://data/eval-0.csv"] = b"c,x,y\na,1,0\n"
+    assert run(job(tmp_path, days=0, **given)).rows == 3
+    assert set(hadoop.HOSTS) == {"namenode"}
 
 
 @pytest.mark.parametrize(
@@ -294,7 +289,7 @@ def test_file_systems_get_the_options_of_the_job(tmp_path, monkeypatch):
     [
         ("ftp://bucket/out", SecurityError, "ftp"),
         ("mem://bucket/../out", SecurityError, "/../"),
-        ("hdfs://bucket/out", ConfigError, r"import hdfs.*apache-beam\[hadoop\]"),
+        ("hdfs://bucket/out", ConfigError, "in no object store"),
     ],
 )
 def test_uris_that_cannot_be_written_are_refused_before_any_work(tmp_path, uri, error, said):

@@ -12,7 +12,6 @@ import pytest
 from estimator_lib.core import manifest
 from tests import memory_store
 from transforms import preprocess
-from transforms.beam import object_store
 from transforms.testing import Job
 
 
@@ -96,7 +95,7 @@ def test_workers_elsewhere_write_to_an_object_store_and_mount_nothing(tmp_path, 
         runner_options=options(job_service, "--temp_location=mem://bucket/temp"),
         analysis_cache="mem://bucket/kept",
     )
-    stored = manifest.read(f"{out}/examples", store=object_store.STORE)
+    stored = manifest.read(f"{out}/examples")
     assert stored.digest == manifest.read(made.examples).digest
     copy = memory_store.download(summary.places[0], tmp_path / "copy")
     assert manifest.verify(copy, deep=True).files == stored.files

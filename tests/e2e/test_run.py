@@ -10,12 +10,15 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
-from components.steps import workflow
+from components.steps import notify, workflow
 from estimator_lib.core import config as configuration
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import EstimatorLibError
 from pipelines import cli
+from pipelines.local import output as run_output
 from pipelines.local import run
 from pipelines.local.warm_steps import WarmSteps
 
@@ -432,5 +435,108 @@ def refused(project, server, output, said):
 
 
 def test_two_runs_cannot_share_an_output(project, server, tmp_path):
-    with run._lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
+    with run_output.lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):
         execute(project, tmp_path, server)
+
+
+def test_the_published_model_is_warmed_up_and_says_what_serves_it(finished, capsys):
+    output, _, _ = finished
+    version = output / "serving" / "1"
+    served = tf.saved_model.load(str(version))
+    asked = []
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        request = getattr(log, log.WhichOneof("log_type")).request
+        name = request.model_spec.signature_name
+        if log.HasField("predict_log"):
+            given = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+        else:
+            given = {"inputs": [e.SerializeToString() for e in request.input.example_list.examples]}
+        inputs = served.signatures[name].structured_input_signature[1]
+        answer = served.signatures[name](
+            **{key: tf.constant(value, inputs[key].dtype) for key, value in given.items()}
+        )
+        assert {value.shape[0] for value in answer.values()} == {8}
+        asked.append(name)
+    assert asked == sorted(served.signatures)
+    lineage = json.loads((version / "lineage.json").read_text())
+    assert lineage["server"]["tensorflow"] == "2.10"
+    given = ["--name", "small", "--storage-uri", "pvc://small/serving"]
+    assert cli.main(["models", "kserve", str(output / "serving"), *given]) == 0
+    assert "estimator-pipelines/tensorflow-serving: '>=2.10'" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def statistics(finished):
+    output, _, _ = finished
+    (found,) = output.glob("artifacts/*/preprocess/statistics")
+    return str(found)
+
+
+def requests_of(path, count, seed, *, late=False):
+    """Logs rows as KServe's logger does; `late` ones are of another kind."""
+    write_rows(path.with_suffix(".csv"), count, seed)
+    with path.with_suffix(".csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row["wind"] = float(row["wind"] or "nan") * (3 if late else 1)
+        row["hour"] = float(row["hour"])
+    inputs = ("carrier", "tail", "wind", "hour")
+    bodies = [{"instances": [{n: row[n] for n in inputs} for row in rows[i::5]]} for i in range(5)]
+    path.write_text("\n".join(json.dumps({"specversion": "1.0", "data": b}) for b in bodies))
+    return path
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_logged_requests_are_compared_with_training(
+    finished, statistics, tmp_path, capsys, monkeypatch, late
+):
+    told = []
+    monkeypatch.setenv(notify.WEBHOOK, "https://hooks.example")
+    monkeypatch.setattr(notify, "post", lambda address, message: told.append(message) or "")
+    model = finished[0] / "serving"
+    log = requests_of(tmp_path / "log.jsonl", 3000, 77, late=late)
+    words = ["monitor", str(model), str(log), "--statistics", statistics, "-o"]
+    code = cli.main([*words, str(tmp_path / "found")])
+    shown = capsys.readouterr()
+    assert code == (3 if late else 0), shown
+    found = json.loads((tmp_path / "found" / "monitor.json").read_text())
+    assert found["verdict"] == ("differs" if late else "as_trained")
+    assert found["rows"] == 3000
+    over = [one["field"] for one in found["distances"] if one["over"]]
+    assert over == (["wind"] if late else [])
+    assert len(found["distances"]) == 4
+    assert "wind" in (tmp_path / "found" / "statistics.html").read_text()
+    manifest.verify(tmp_path / "found", deep=True)
+    assert [message["state"] for message in told] == (["DIFFERS"] if late else [])
+
+
+def test_requests_as_raw_rows_are_compared_too(finished, statistics, project, tmp_path, capsys):
+    model = finished[0] / "serving"
+    words = ["monitor", str(model), str(project / "rows" / "train-*.csv")]
+    words += ["--statistics", statistics, "-o", str(tmp_path / "found")]
+    assert cli.main(words) == 0, capsys.readouterr()
+    found = json.loads((tmp_path / "found" / "monitor.json").read_text())
+    assert {one["field"] for one in found["distances"]} == {"carrier", "tail", "wind", "hour"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["{model}", "nothing.jsonl", "--statistics", "{statistics}"], "nothing.jsonl"),
+        (["{model}", "{log}.txt", "--statistics", "{statistics}"], "--format"),
+        (["{model}/none", "{log}", "--statistics", "{statistics}"], "none"),
+        (["{model}", "{log}", "--statistics", "{model}"], "manifest.json"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused(
+    finished, statistics, tmp_path, capsys, given, said
+):
+    log = tmp_path / "log.jsonl"
+    log.write_text("{}")
+    names = {"model": finished[0] / "serving", "statistics": statistics, "log": log}
+    words = [word.format(**names) for word in given]
+    assert cli.main(["monitor", *words, "-o", str(tmp_path / "found")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "found").exists()

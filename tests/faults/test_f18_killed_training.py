@@ -6,8 +6,14 @@ trainings, each of which is killed by SIGKILL at a call drawn with a seed.
 """
 
 import json
+import pathlib
 import subprocess
 import sys
+
+import pytest
+
+from estimator_lib.core.errors import CheckpointError
+from tests.contract.test_estimator import data, estimator, linear
 
 PROGRAM = """
 import json, os, random, signal, sys
@@ -74,3 +80,29 @@ def test_training_killed_at_random_calls_ends_with_the_same_weights(tmp_path):
     ends = json.loads(done.stdout.splitlines()[-1])
     assert [end[1:4] for end in ends] == [[-9, 0, True]] * KILLS, ends
     assert not any(end[4] for end in ends), ends  # what the killed one left is swept
+
+
+def first_save(folder: pathlib.Path) -> pathlib.Path:
+    """Leaves what there is of the first save when its data file has its name; returns the index."""
+    estimator(folder, linear).train(data(), max_steps=1)
+    staged = folder / ".ckpt-1.attempt-0f"
+    staged.mkdir()
+    (folder / "checkpoint").unlink()
+    for path in [*folder.glob("model.ckpt-*")]:
+        if path.suffix == ".index" and path.stem == "model.ckpt-1":
+            path.rename(staged / path.name)
+        elif path.stem != "model.ckpt-1":
+            path.unlink()
+    return staged / "model.ckpt-1.index"
+
+
+def test_first_save_killed_between_its_two_files_is_no_lost_checkpoint(tmp_path):
+    first_save(tmp_path)
+    estimator(tmp_path, linear).train(data(), max_steps=2)
+    assert estimator(tmp_path, linear).get_variable_value("global_step") == 2
+
+
+def test_data_of_a_checkpoint_without_any_index_is_a_lost_one(tmp_path):
+    first_save(tmp_path).unlink()
+    with pytest.raises(CheckpointError, match="without an index file"):
+        estimator(tmp_path, linear).train(data(), max_steps=2)

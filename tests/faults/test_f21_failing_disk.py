@@ -17,7 +17,7 @@ from estimator_lib.core import config, manifest, storage
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, StorageError
 from estimator_lib.export import retention
 from pipelines import cli
-from pipelines.local import run
+from pipelines.local import output
 
 FAULTS = {
     errno.ENOSPC: (Reason.NO_SPACE, 75, "Free some space"),
@@ -108,11 +108,11 @@ def test_error_that_is_no_disks_stays_one_of_the_program():
 
 
 def test_run_tells_a_disk_from_another_run(tmp_path, monkeypatch, fault):
-    with run._lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):  # noqa: SIM117
-        with run._lease(tmp_path):
+    with output.lease(tmp_path), pytest.raises(EstimatorLibError, match="Another run"):  # noqa: SIM117
+        with output.lease(tmp_path):
             pass
-    monkeypatch.setattr(run.fcntl, "flock", fails(fault))
-    with pytest.raises(StorageError) as caught, run._lease(tmp_path):
+    monkeypatch.setattr(output.fcntl, "flock", fails(fault))
+    with pytest.raises(StorageError) as caught, output.lease(tmp_path):
         pass
     assert caught.value.exit_code == FAULTS[fault][1]
 

@@ -29,9 +29,10 @@ from estimator_lib.core.errors import (
     StorageError,
     quote,
 )
+from estimator_lib.core.places import Place
 from transforms.applying import tensors
 from transforms.applying.user_function import Derived, user_graph
-from transforms.beam import object_store, runners
+from transforms.beam import runners
 from transforms.learning import incremental
 from transforms.reading import records
 from transforms.reading.files import InputFile
@@ -98,7 +99,7 @@ def learn(
     function = load(path)
     _require_tensorflow(directory, cache)
     files = _by_content(inputs, source)
-    kept = {key: object_store.join(cache or "", "functions", key) for key in files if cache}
+    kept = {key: str(Place.parse(cache) / "functions" / key) for key in files if cache}
     task = _Task(
         function=function, files=files, source=source, fields=fields, directory=directory,
         keeping=cache is not None,
@@ -202,7 +203,7 @@ def _keep(learned: str, place: str) -> None:
     """Keeps what was learned of a file, in place of what was known of it."""
     if not tf.io.gfile.isdir(learned):
         return
-    if not storage.is_uri(place):
+    if Place.parse(place).is_local:
         with storage.staged_directory(place, replace=True) as staged:
             _copy(learned, str(staged))
         return
@@ -215,7 +216,9 @@ def _keep(learned: str, place: str) -> None:
 
 def _require_tensorflow(*places: str | None) -> None:
     """Refuses URIs that tensorflow-transform, which has file systems of its own, cannot write."""
-    for place in filter(storage.is_uri, (place or "" for place in places)):
+    for place in places:
+        if place is None or Place.parse(place).is_local:
+            continue
         try:
             tf.io.gfile.exists(place)
         except tf.errors.UnimplementedError as error:

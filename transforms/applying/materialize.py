@@ -17,13 +17,13 @@ import tensorflow as tf
 from tfx_bsl.coders import example_coder
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import config, description, manifest, storage
+from estimator_lib.core import config, description, manifest, storage, stores
 from estimator_lib.core.errors import DataError, Reason
+from estimator_lib.core.places import Place
 from estimator_lib.inputs import tfrecord
 from estimator_lib.inputs.parquet import row_count
 from transforms.applying import tensors
 from transforms.applying.graph import TransformModule, list_features
-from transforms.beam import object_store
 from transforms.reading import labels as label_fields
 from transforms.reading import records, units
 from transforms.reading.files import InputFile
@@ -392,11 +392,10 @@ class Outbox:
     """
 
     def __init__(self, directory: str, stack: contextlib.ExitStack) -> None:
-        self._directory = directory
-        self._store = object_store.of(directory)
+        self._place = Place.parse(directory)
         self.written: dict[str, manifest.FileEntry] = {}
-        if self._store is None:
-            self.folder = pathlib.Path(directory)
+        if self._place.is_local:
+            self.folder = self._place.path
         else:
             temporary = storage.temporary_directory("shards-")
             self.folder = pathlib.Path(stack.enter_context(temporary))
@@ -416,8 +415,8 @@ class Outbox:
             self.written[part.name] = manifest.FileEntry(
                 size=part.stat().st_size, sha256=storage.sha256_file(part), rows=rows
             )
-            if self._store is not None:
-                self._store.upload(part, object_store.join(self._directory, part.name))
+            if not self._place.is_local:
+                stores.of(self._place).upload(part, self._place / part.name)
                 storage.remove(part)
 
 

@@ -17,9 +17,9 @@ import apache_beam as beam
 from apache_beam.io import filesystems
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from estimator_lib.core import errors, storage
+from estimator_lib.core import errors, storage, stores
 from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason, StorageError
-from transforms.beam import object_store
+from estimator_lib.core.places import Place
 
 DEFAULT_RUNNER = "FnApiRunner"
 """Runs in this process. DirectRunner would try to download a binary first."""
@@ -49,34 +49,34 @@ def scratch(given: Sequence[str], prefix: str) -> Iterator[str]:
     It lies below `--temp_location`, which may be a URI, or else in a directory of this machine.
     """
     with scratch_directory(given, prefix) as folder:
-        yield object_store.join(folder, "scratch")
+        yield str(Place.parse(folder) / "scratch")
 
 
 @contextlib.contextmanager
 def scratch_directory(given: Sequence[str], prefix: str) -> Iterator[str]:
     """Gives a directory, or a URI, below `--temp_location` if there is one; it is deleted then."""
     base = _temporary_location(given)
-    store = object_store.of(base or "")
-    if base is not None and store is not None:
-        folder = object_store.join(base, f"{prefix}{uuid.uuid4().hex}")
-        try:
+    if base is None or base.is_local:
+        with storage.temporary_directory(prefix, base.given if base else None) as folder:
             yield folder
-        finally:
-            with contextlib.suppress(StorageError):
-                store.remove(folder)
         return
-    with storage.temporary_directory(prefix, base) as folder:
-        yield folder
+    store, place = stores.of(base), base / f"{prefix}{uuid.uuid4().hex}"
+    try:
+        yield str(place)
+    finally:
+        with contextlib.suppress(StorageError):
+            store.remove(place)
 
 
 def hands_over_by_uri(given: Sequence[str]) -> bool:
     """Whether workers and this machine share an object store, and so no directory."""
-    return storage.is_uri(_temporary_location(given) or "")
+    base = _temporary_location(given)
+    return base is not None and not base.is_local
 
 
-def _temporary_location(given: Sequence[str]) -> str | None:
+def _temporary_location(given: Sequence[str]) -> Place | None:
     found: str | None = options(given).view_as(GoogleCloudOptions).temp_location
-    return found
+    return None if found is None else Place.parse(found)
 
 
 def threads(given: Sequence[str]) -> int:

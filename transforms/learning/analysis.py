@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from estimator_lib.core import config, errors, labels, storage
-from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core import config, labels, storage, stores
+from estimator_lib.core.errors import DataError, EstimatorLibError, Failure, Reason, raise_first
+from estimator_lib.core.places import Place
 from estimator_lib.core.values import Logical, logical_of
-from transforms.beam import object_store
 from transforms.learning.bounded_tokens import BoundedTokenCounts
 from transforms.learning.sketches import ExactSums, NumberCounts, TokenCounts
 from transforms.reading import labels as label_fields
@@ -307,7 +307,7 @@ class Analysis:
         self.splits: dict[str, SplitAnalysis] = {}
         self.files: dict[str, FileAnalysis] = {}
         self.problems = Problems()
-        self.failures: list[tuple[str, str, str]] = []
+        self.failures: list[Failure] = []
         self.logical: dict[str, Logical] = {}
         self.misread: dict[str, Logical] = {}
 
@@ -360,7 +360,7 @@ class Analysis:
 
     def fail(self, error: EstimatorLibError) -> None:
         """Remembers an error that ended the reading of a file."""
-        self.failures.append((type(error).__name__, error.message, error.reason))
+        self.failures.append(Failure.of(error))
 
     def merge(self, other: Analysis) -> None:
         """Adds what the other has seen."""
@@ -415,7 +415,7 @@ class Analysis:
 
     def write(self, path: str, *, ordered: bool = False) -> None:
         """Writes what `to_bytes` gives to a file, or a URI."""
-        object_store.write(path, self.to_bytes(ordered=ordered))
+        stores.write(path, self.to_bytes(ordered=ordered))
 
     def to_bytes(self, *, ordered: bool = False) -> bytes:
         """Returns the analysis as an Arrow file with its scalars as JSON in the metadata.
@@ -544,16 +544,14 @@ class Analysis:
             total=total,
             kept=kept,
         )
-        analysis.failures = [
-            (kind, message, reason) for kind, message, reason in content["failures"]
-        ]
+        analysis.failures = [Failure(*failure) for failure in content["failures"]]
         return analysis
 
 
 def _opened(path: str) -> Any:
-    if object_store.of(path) is None:
+    if Place.parse(path).is_local:
         return pa.memory_map(path)
-    return pa.BufferReader(object_store.read(path))
+    return pa.BufferReader(stores.read(path))
 
 
 MAX_SLICES = 1000
@@ -617,16 +615,6 @@ def _rows(
         columns = {"token": pa.nulls(len(keys), pa.large_string()), "key": keys, "count": counts}
     number = len(columns["key"])
     return pa.table({"entry": np.full(number, entry, np.int32), **columns}, schema=_ROWS)
-
-
-def raise_first(failures: Iterable[tuple[str, str, str]]) -> None:
-    """Raises the first of some errors kept as (type, message, reason), if there are any.
-
-    Functions of a pipeline give their errors as values, for what a runner makes of a raised one
-    differs from runner to runner.
-    """
-    for kind, message, reason in sorted(failures):
-        raise getattr(errors, kind)(message, reason=Reason(reason))
 
 
 class AnalysisFn(beam.CombineFn):  # type: ignore[misc, unused-ignore]

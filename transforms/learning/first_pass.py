@@ -98,7 +98,7 @@ def _merged(
 
 def _size(inputs: Sequence[files.InputFile]) -> float:
     """Bytes of the files; infinite if they are not on this machine, or large ones."""
-    if any("://" in file.path or file.part is not None for file in inputs):
+    if any(not file.is_local or file.part is not None for file in inputs):
         return math.inf
     return sum(os.path.getsize(file.path) for file in inputs if os.path.isfile(file.path))
 

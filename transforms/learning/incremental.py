@@ -3,7 +3,9 @@
 An analysis is a function of a file's bytes and of how they are read; that is its key. Editing a
 file, the columns or the reader makes another key; renaming or moving a file, or giving it to
 another split, does not: days that a model was evaluated on are learned from later without being
-read again. Files that a rolling window no longer holds are simply not asked for. As analyses merge
+read again. Of a file in an object store its content is known by its version, once it was read, so
+that one that did not change is not read again. Files that a rolling window no longer holds are
+simply not asked for. As analyses merge
 exactly, the result equals that of a full pass, to the last bit.
 """
 
@@ -13,9 +15,9 @@ import dataclasses
 import hashlib
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core import storage
+from estimator_lib.core import storage, stores
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
-from transforms.beam import object_store
+from estimator_lib.core.places import Place
 from transforms.learning.analysis import Analysis
 from transforms.reading import readers
 from transforms.reading.files import InputFile
@@ -66,16 +68,17 @@ def find(file: InputFile, source: Source, directory: str) -> Analysis | None:
         directory: Where analyses are kept, a path or URI; files may be deleted at any time.
     """
     try:
-        path = _path(_sha256(file, source), file, source, directory)
+        sha256 = _known(file, source, directory) or _sha256(file, source)
     except (OSError, EstimatorLibError):
         return None  # reading it will report the fault
-    if not object_store.exists(path):
+    path = _path(sha256, file, source, directory)
+    if not stores.exists(path):
         return None
     try:
-        analysis = Analysis.read(path)
+        analysis = Analysis.read(str(path))
         (known,) = analysis.files.values()
     except (DataError, ValueError):
-        object_store.remove(path)
+        stores.remove(path)
         return None
     if file.split:
         known = dataclasses.replace(known, kept={file.split: sum(known.kept.values())})
@@ -88,11 +91,28 @@ def keep(analysis: Analysis, file: InputFile, source: Source, directory: str) ->
     """Keeps the analysis of one file, unless it has faults."""
     if not analysis.failures and not analysis.problems.total:
         sha256 = analysis.files[file.key].sha256
-        analysis.write(_path(sha256, file, source, directory))
+        analysis.write(str(_path(sha256, file, source, directory)))
+        if file.version:
+            stores.write(_mark(file, source, directory), sha256.encode())
 
 
-def _path(sha256: str, file: InputFile, source: Source, directory: str) -> str:
-    return object_store.join(directory, f"{key(sha256, file, source)}.arrow")
+def _path(sha256: str, file: InputFile, source: Source, directory: str) -> Place:
+    return Place.parse(directory) / f"{key(sha256, file, source)}.arrow"
+
+
+def _known(file: InputFile, source: Source, directory: str) -> str:
+    """The SHA-256 of a version of a URI, or "" if it was never read."""
+    if not file.version:
+        return ""
+    mark = _mark(file, source, directory)
+    return stores.read(mark).decode(errors="replace") if stores.exists(mark) else ""
+
+
+def _mark(file: InputFile, source: Source, directory: str) -> Place:
+    """Where the SHA-256 of a version of a URI, or of a part of it, is kept."""
+    part = None if file.part is None else [file.part.begin, file.part.end]
+    named = storage.canonical_json([file.path, file.version, source.layout.format, part])
+    return Place.parse(directory) / "versions" / hashlib.sha256(named.encode()).hexdigest()
 
 
 def _sha256(file: InputFile, source: Source) -> str:

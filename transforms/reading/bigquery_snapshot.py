@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import StandardOptions
 
-from estimator_lib.core import config
+from estimator_lib.core import config, stores
 from estimator_lib.core.errors import DataError, Reason, SchemaError
-from transforms.beam import object_store, runners
+from estimator_lib.core.places import Place
+from transforms.beam import runners
 from transforms.reading import bigquery_reader
 from transforms.reading import values as physical
 from transforms.reading.files import InputFile
@@ -69,11 +70,9 @@ def take(
         )
 
     runners.run(build, runner_options)
-    paths = (
-        [os.path.join(directory, name) for name in os.listdir(directory)]
-        if object_store.of(directory) is None
-        else object_store.matching([object_store.join(directory, "*.parquet")])
-    )
+    place = Place.parse(directory)
+    names = os.listdir(directory) if place.is_local else stores.of(place).listed(place)
+    paths = [str(place / name) for name in names]
     if not paths:
         raise DataError(
             f"BigQuery {table.title} has no rows. Correct data.bigquery.",
@@ -130,6 +129,6 @@ def _write(directory: str) -> Callable[[tuple[int, int], Iterable[str]], None]:
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(rows), sink, compression="zstd")
         name = f"part-{part[0]:05d}-of-{part[1]:05d}.parquet"
-        object_store.write(object_store.join(directory, name), sink.getvalue().to_pybytes())
+        stores.write(Place.parse(directory) / name, sink.getvalue().to_pybytes())
 
     return write

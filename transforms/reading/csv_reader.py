@@ -290,7 +290,7 @@ def divide(file: InputFile, layout: Layout, part_bytes: int) -> list[InputFile]:
     A file that is compressed, in another encoding, or elsewhere is one part: finding where
     records end takes reading it.
     """
-    plain = codecs.lookup(layout.encoding).name == "utf-8" and "://" not in file.path
+    plain = codecs.lookup(layout.encoding).name == "utf-8" and file.is_local
     if not plain or os.path.getsize(file.path) <= part_bytes:
         return [file]
     with file.open() as source:

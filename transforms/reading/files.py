@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from estimator_lib.core import files as local_files
-from estimator_lib.core import spans
-from estimator_lib.core.errors import DataError, Reason
-
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+from estimator_lib.core import spans, stores
+from estimator_lib.core.errors import DataError, Reason, StorageError
+from estimator_lib.core.places import RAW_DATA_SCHEMES, Place
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)
@@ -39,15 +37,22 @@ class InputFile:
 
     Attributes:
         name: How messages and fingerprints call it: relative to the base directory if below it.
-        path: Where it is; a local path, or a URI that Beam's file systems know.
+        path: Where it is; a local path or a URI.
         split: The split all its rows belong to; "" where rows decide.
         part: The part of it that is meant; None means all of it.
+        version: Of a URI, the version that was found, where its store tells; another is refused.
     """
 
     name: str
     path: str
     split: str = ""
     part: Part | None = None
+    version: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine."""
+        return Place.parse(self.path).is_local
 
     @property
     def key(self) -> str:
@@ -60,18 +65,19 @@ class InputFile:
         Raises:
             DataError: it cannot be opened.
         """
+        place = Place.parse(self.path)
         try:
-            if "://" in self.path:
-                from apache_beam.io import filesystem, filesystems
+            if place.is_local:
+                return open(self.path, "rb")
+            if place.scheme in RAW_DATA_SCHEMES:
+                from transforms.beam import file_systems
 
-                return cast(
-                    BinaryIO,
-                    filesystems.FileSystems.open(
-                        self.path,
-                        compression_type=filesystem.CompressionTypes.UNCOMPRESSED,
-                    ),
-                )
-            return open(self.path, "rb")
+                return file_systems.open_file(place)
+            return stores.of(place).open(place, self.version or None)
+        except StorageError as error:
+            if error.reason is not Reason.FILE_NOT_FOUND:
+                raise
+            raise DataError(error.message, reason=Reason.FILE_NOT_FOUND) from error
         except OSError as error:
             raise DataError(
                 f"File {self.name} cannot be read: {error.strerror or error}.",
@@ -92,21 +98,22 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
     Raises:
         DataError: a pattern matches no file, or one file belongs to two splits.
         SecurityError: a relative pattern leads out of `base_dir`, or a URI is not allowed.
-        ConfigError: Beam's file system for a URI is not installed.
+        ConfigError: what reads a URI is not installed.
         StorageError: a store cannot be listed.
     """
     found: dict[str, InputFile] = {}
     for split, several in patterns.items():
         for pattern in several:
-            paths = _expand(pattern, base_dir)
-            if not paths:
+            versions = _expand(pattern, base_dir)
+            if not versions:
                 raise DataError(
                     f"File pattern {pattern!r} matches no file. Correct the pattern or put the "
                     "files there.",
                     reason=Reason.FILE_NOT_FOUND,
                 )
-            for path in paths:
-                file = InputFile(name=_name(path, base_dir), path=path, split=split)
+            for path, version in versions.items():
+                name = _name(path, base_dir)
+                file = InputFile(name=name, path=path, split=split, version=version)
                 known = found.setdefault(path, file)
                 if known.split != split:
                     raise DataError(
@@ -117,18 +124,25 @@ def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile
     return sorted(found.values(), key=lambda f: (f.split, f.name))
 
 
-def _expand(pattern: str, base_dir: str) -> list[str]:
-    if _URI.match(pattern):
-        from transforms.beam import object_store
+def _expand(pattern: str, base_dir: str) -> dict[str, str]:
+    """The paths or URIs that match a pattern, and the version of each in its store."""
+    place = Place.parse(pattern)
+    if place.is_local:
+        found = local_files.expand([pattern], base_dir)
+        return {os.path.abspath(path): "" for path in found}
+    plain, choose = spans.parse(pattern)
+    if place.scheme in RAW_DATA_SCHEMES:
+        from transforms.beam import file_systems
 
-        object_store.check(pattern)
-        plain, choose = spans.parse(pattern)
-        return sorted(choose(object_store.matching(plain)))
-    return [os.path.abspath(path) for path in local_files.expand([pattern], base_dir)]
+        versions = dict.fromkeys(file_systems.matching(place, plain), "")
+    else:
+        listed = [stores.matching(Place(one)) for one in plain]
+        versions = {uri: entry.version for one in listed for uri, entry in one.items()}
+    return {uri: versions[uri] for uri in sorted(choose(versions))}
 
 
 def _name(path: str, base_dir: str) -> str:
-    if "://" in path:
+    if not Place.parse(path).is_local:
         return path
     base = pathlib.Path(base_dir).resolve()
     resolved = pathlib.Path(path)

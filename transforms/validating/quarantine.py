@@ -10,8 +10,8 @@ import pathlib
 from collections.abc import Sequence
 
 from estimator_lib.core import config, storage
-from estimator_lib.core.errors import DataError
-from transforms.learning.analysis import Analysis, raise_first
+from estimator_lib.core.errors import DataError, raise_first
+from transforms.learning.analysis import Analysis
 from transforms.reading.problems import Problem
 from transforms.reading.rows import QUARANTINED
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from tensorflow_metadata.proto.v0 import schema_pb2, statistics_pb2
 
-from estimator_lib.core import config, manifest, storage
+from estimator_lib.core import config, manifest, storage, stores
 from estimator_lib.core.errors import DataError, Reason
-from transforms.beam import object_store
+from estimator_lib.core.places import Place
 from transforms.reading.records import Source
 from transforms.reading.rows import Field
 from transforms.validating import anomalies
@@ -121,15 +119,7 @@ def load(section: config.DataSchema, base_dir: str) -> SchemaPolicy:
         SecurityError: a path leads out of `base_dir`.
     """
     schema = read_schema(_located(section.path, base_dir))
-    for feature in schema.feature:
-        for comparator, limit in (
-            ("drift_comparator", section.max_drift),
-            ("skew_comparator", section.max_skew),
-        ):
-            if limit is None or feature.HasField(comparator):
-                continue
-            norm = "infinity_norm" if _textual(feature) else "jensen_shannon_divergence"
-            getattr(getattr(feature, comparator), norm).threshold = limit
+    limit(schema, drift=section.max_drift, skew=section.max_skew)
     previous, serving = (
         None if path is None else read_statistics(_located(path, base_dir))
         for path in (section.previous, section.serving)
@@ -141,6 +131,23 @@ def load(section: config.DataSchema, base_dir: str) -> SchemaPolicy:
         fail=section.on_anomaly != "warn",
         quarantine=section.on_anomaly == "quarantine",
     )
+
+
+def limit(
+    schema: schema_pb2.Schema, *, drift: float | None = None, skew: float | None = None
+) -> None:
+    """Sets the largest distance from other data, for the fields for which a schema has none.
+
+    Args:
+        schema: Gets the thresholds.
+        drift: From the span before; None sets none.
+        skew: From serving data; None sets none.
+    """
+    for feature in schema.feature:
+        for comparator, most in (("drift_comparator", drift), ("skew_comparator", skew)):
+            if most is not None and not feature.HasField(comparator):
+                norm = "infinity_norm" if _textual(feature) else "jensen_shannon_divergence"
+                getattr(getattr(feature, comparator), norm).threshold = most
 
 
 def read_schema(path: str | os.PathLike[str]) -> Any:
@@ -162,12 +169,10 @@ def read_statistics(path: str | os.PathLike[str]) -> Any:
     Raises:
         DataError: there is no such file, or it holds something else.
     """
-    place = os.fspath(path)
-    store = object_store.of(place)
-    if os.path.isdir(place) or (store is not None and not place.endswith(".pb")):
-        found = manifest.read(place, kind="statistics", store=store)
-        folder = object_store.locate(place)
-        place = object_store.join(folder, f"{found.metadata['splits'][0]}.pb")
+    place = Place.parse(path)
+    if place.path.is_dir() if place.is_local else not place.name.endswith(".pb"):
+        found = manifest.read(place, kind="statistics")
+        place = manifest.locate(place) / f"{found.metadata['splits'][0]}.pb"
     try:
         return statistics_pb2.DatasetFeatureStatisticsList.FromString(_read(place))
     except DecodeError as error:
@@ -179,19 +184,16 @@ def read_statistics(path: str | os.PathLike[str]) -> Any:
 
 
 def _located(path: str, base_dir: str) -> str:
-    if storage.is_uri(path):
-        object_store.check(path)
+    if not (place := Place.parse(path)).is_local:
+        stores.of(place)  # refused before any work
         return path
     return path if os.path.isabs(path) else str(storage.safe_join(base_dir, path))
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        if (store := object_store.of(os.fspath(path))) is None:
-            return pathlib.Path(path).read_bytes()
-        if (data := store.read(os.fspath(path))) is None:
-            raise FileNotFoundError(errno.ENOENT, "there is no such file")
-        return data
+        place = Place.parse(path)
+        return place.path.read_bytes() if place.is_local else stores.read(place)
     except OSError as error:
         raise DataError(
             f"File {path} cannot be read: {error.strerror or error}. Correct the path.",

@@ -397,6 +397,8 @@ class Cluster(Section):
     """The image of all steps; by default the one this release names."""
     volume: Volume | None = None
     """A shared volume with the data; checkpoints and published models go there too."""
+    namespace: ObjectName | None = None
+    """The profile that runs and schedules belong to, on a server of many users."""
     service_account: ObjectName | None = None
     """The Kubernetes service account that runs the steps; by default the installation's."""
     resource_parameters: bool = False
@@ -454,6 +456,11 @@ def _cron(text: str) -> str:
     return text
 
 
+def _moment(text: str) -> str:
+    cron.moment(text)
+    return text
+
+
 class Schedule(Section):
     """When a pipeline runs by itself on a cluster."""
 
@@ -463,6 +470,10 @@ class Schedule(Section):
     """Six fields, in UTC: second, minute, hour, day of month, month, day of week; or"""
     interval_s: Annotated[int, Field(ge=60)] | None = None
     """the seconds from one start to the next."""
+    start: Annotated[str, AfterValidator(_moment)] | None = None
+    """Nothing is started before: 2026-01-31, midnight in UTC, or 2026-01-31T03:00:00+01:00."""
+    end: Annotated[str, AfterValidator(_moment)] | None = None
+    """Nothing is started after; written alike."""
     catchup: bool = False
     """Whether starts missed while the schedule was paused, or the cluster down, are made up."""
     max_concurrency: Annotated[int, Field(ge=1, le=10)] = 1
@@ -474,12 +485,15 @@ class Schedule(Section):
     """Whether steps may be taken from the cache. On a cluster the cache does not see that files
     on a volume have changed, so a scheduled run computes everything unless this is true."""
     parameters: dict[str, Any] = {}
-    """Pipeline parameters of every run."""
+    """Pipeline parameters of every run. In texts the server writes the scheduled time, in UTC, for
+    [[ScheduledTime]] (20260131030000) and [[ScheduledTime.2006-01-02]] (2026-01-31)."""
 
     @pydantic.model_validator(mode="after")
     def _one_trigger(self) -> Self:
         if (self.cron is None) == (self.interval_s is None):
             raise ValueError("give exactly one of cron, interval_s")
+        if self.start and self.end and cron.moment(self.start) >= cron.moment(self.end):
+            raise ValueError(f"start {self.start} is not before end {self.end}")
         for name, value in self.parameters.items():
             fault = places.fault(name, value)
             if fault:

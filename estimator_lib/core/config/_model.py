@@ -202,3 +202,6 @@ class Export(Section):
     needs_comparison: bool = False
     """Whether a model that is serving is replaced only by one that was compared with it; always
     so in pipeline continuous_training."""
+    warmup_rows: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Raw rows of the eval split that TF Serving asks each signature for before it serves the
+    model; 8 by default. They are in the model's directory for all who read it: 0 writes none."""

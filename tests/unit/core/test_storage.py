@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import pickle
@@ -86,6 +87,20 @@ def test_sweep_staging_removes_what_nobody_owns_and_is_a_day_old(tmp_path):
     os.utime(tmp_path / "keep", (0, 0))
     assert len(storage.sweep_staging(tmp_path)) == 1
     assert names(tmp_path) == [f".new{storage.STAGING_MARK}1", "keep"]
+
+
+def test_staging_that_refused_to_go_is_swept_by_the_next_one(tmp_path, monkeypatch):
+    def refuse(path, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.rmtree", refuse)
+        with storage.staging(tmp_path, "x") as staged:
+            pass
+    assert staged.path.exists()
+    with storage.staging(tmp_path, "y"):
+        assert not staged.path.exists()
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("part", ["../x", "/etc/passwd", "a/../../x", "\0", "link/x"])

@@ -199,9 +199,7 @@ def test_a_refused_model_ends_with_an_exit_code_of_its_own(
 @pytest.mark.parametrize(
     "words",
     [
-        ["run", "{config}", "--output", "gs://bucket/run"],
-        ["predict", "s3://bucket/serving", "rows.csv", "-o", "out.csv"],
-        ["models", "list", "gs://bucket/serving"],
+        ["katib", "{config}", "-o", "s3://bucket/experiment.yaml"],
         ["compile", "{config}", "-o", "gs://bucket/spec.yaml"],
     ],
 )

@@ -1,6 +1,7 @@
 import pathlib
 import time
 
+import kfp.client
 import pytest
 
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason, SecurityError
@@ -14,6 +15,7 @@ SPEC = specification.check(
     ),
     "spec",
 )
+FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml").resolve()
 GIVEN = {"data": "/mnt/data"}
 WORD = "s3cret"
 NEXT = "n3xt"
@@ -135,6 +137,78 @@ def test_server_of_many_users_asks_for_the_namespace():
         assert (caught.value.reason, caught.value.exit_code) == (Reason.MISSING_VALUE, 2)
         where = client.address(server.host, namespace="team", environment={})
         assert client.Connection(where).runs() == []
+
+
+def test_the_namespace_is_taken_from_the_configuration(tmp_path, monkeypatch, capsys):
+    text = FLIGHTS.read_text() + "\nschedule: {cron: 0 0 3 * * *}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    config = str(tmp_path / "config.yaml")
+    monkeypatch.chdir(FLIGHTS.parent)
+    with testing.FakeServer(many_users=True) as server:
+        words = ["--host", server.host, "--set", "cluster.namespace=team"]
+        assert cli.main(["submit", config, *words]) == 0, capsys.readouterr()
+        assert cli.main(["schedule", "apply", config, *words]) == 0, capsys.readouterr()
+        asked = {r.query["namespace"] for r in server.requests if "namespace" in r.query}
+        assert asked == {"team"}
+        assert cli.main(["schedule", "apply", config, *words[:2]]) == 2
+        assert "cluster.namespace" in capsys.readouterr().err
+
+
+def test_the_token_that_kubeflow_gives_its_pods_is_found_and_read_anew(tmp_path, monkeypatch):
+    path = tmp_path / "token"
+    path.write_text(WORD)
+    monkeypatch.setattr(client, "IN_CLUSTER_TOKEN", str(path))
+    assert client.address("https://k.example", environment={}).token == WORD
+    other = tmp_path / "other"
+    other.write_text(NEXT)
+    variables = {client.IN_CLUSTER: str(other)}
+    assert client.address("https://k.example", environment=variables).token == NEXT
+    variables[client.TOKEN] = WORD
+    assert client.address("https://k.example", environment=variables).token == WORD
+    with testing.FakeServer(token=WORD) as server:
+        connection = client.Connection(client.address(server.host, environment={}))
+        path.write_text(NEXT)
+        server.token = NEXT
+        assert connection.runs() == []
+
+
+def test_credentials_of_kfp_give_the_token(tmp_path):
+    path = tmp_path / "token"
+    path.write_text(WORD)
+    credentials = kfp.client.ServiceAccountTokenVolumeCredentials(path=str(path))
+    with testing.FakeServer(token=WORD) as server:
+        where = client.address(server.host, credentials=credentials, environment={})
+        connection = client.Connection(where)
+        path.write_text(NEXT)
+        server.token = NEXT
+        assert connection.runs() == []
+        server.token = WORD
+        with pytest.raises(PipelineError, match="ServiceAccountTokenVolumeCredentials") as caught:
+            connection.runs()
+        assert NEXT not in caught.value.message
+    with pytest.raises(SecurityError):
+        client.address("http://k.example", credentials=credentials, environment={})
+
+
+def test_a_cookie_of_dex_is_sent_and_never_shown(tmp_path):
+    path = tmp_path / "cookie"
+    path.write_text(f"authservice_session={WORD}\n")
+    variables = {client.COOKIE_FILE: str(path)}
+    with testing.FakeServer() as server:
+        where = client.address(server.host, environment=variables)
+        connection = client.Connection(where)
+        connection.runs()
+        assert {r.cookie for r in server.requests} == {f"authservice_session={WORD}"}
+        assert WORD not in repr(where)
+        server.fail("GET", "/runs", 401, f"no session authservice_session={WORD}")
+        with pytest.raises(PipelineError, match="log in") as caught:
+            connection.runs()
+        assert WORD not in caught.value.message
+    with pytest.raises(SecurityError, match="cookie"):
+        client.address("http://k.example", environment=variables)
+    path.write_text("a=1\nb=2")
+    with pytest.raises(ConfigError, match="one line"):
+        client.address("https://k.example", environment=variables)
 
 
 def test_wrong_token_is_refused_once_with_what_to_do():

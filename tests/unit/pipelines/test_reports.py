@@ -1,9 +1,11 @@
 import json
+import pathlib
 
 import pytest
-from apache_beam.io import localfilesystem
 
+from estimator_lib.core import stores
 from pipelines import cli
+from tests import memory_store
 
 EVALUATION = {
     "model": "flights", "step": 1200, "verdict": "refused", "rows": 5000,
@@ -17,20 +19,6 @@ EVALUATION = {
         "changes": {"auc": {"value": -0.02, "low": -0.03, "high": -0.01, "reason": None}},
     },
 }  # fmt: skip
-
-
-class Bucket(localfilesystem.LocalFileSystem):
-    """A file system of Beam's for `bucket://`; its files lie on this machine."""
-
-    @classmethod
-    def scheme(cls):
-        return "bucket"
-
-    def exists(self, path):
-        return super().exists(path.removeprefix("bucket://"))
-
-    def open(self, path, *args, **options):
-        return super().open(path.removeprefix("bucket://"), *args, **options)
 
 
 @pytest.fixture(params=["run", "step"])
@@ -47,10 +35,15 @@ def place(request, tmp_path):
     return root
 
 
-@pytest.mark.parametrize("scheme", ["", "file://", "bucket://"])
-def test_report_says_verdict_metrics_and_place(place, scheme, tmp_path, capsys):
+@pytest.mark.parametrize("stored", [False, True])
+def test_report_says_verdict_metrics_and_place(place, stored, tmp_path, capsys):
     copy = tmp_path / "copy" / "page.html"
-    assert cli.main(["report", f"{scheme}{place}", "--output", str(copy)]) == 0
+    if stored:
+        memory_store.clear()
+        for path in filter(pathlib.Path.is_file, place.rglob("*")):
+            stores.write(f"mem://out/{path.relative_to(place)}", path.read_bytes())
+    given = "mem://out" if stored else str(place)
+    assert cli.main(["report", given, "--output", str(copy)]) == 0
     shown = capsys.readouterr().out
     for part in (
         "flights, step 1,200",
@@ -72,7 +65,7 @@ def test_no_report_is_said(tmp_path, capsys):
         assert cli.main(["report", str(place)]) == 2
         assert "There is no report" in capsys.readouterr().err
     assert cli.main(["report", "nosuchscheme://x"]) == 2
-    assert "no file system" in capsys.readouterr().err
+    assert "has the scheme 'nosuchscheme'" in capsys.readouterr().err
     (tmp_path / "run.json").write_text("{")
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "damaged" in capsys.readouterr().err

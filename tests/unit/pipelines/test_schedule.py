@@ -12,6 +12,7 @@ from pipelines.cluster.schedules import Change
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml").resolve()
 SPEC = specification.check(testing.pipeline({"data": ("STRING", "/data")}, name="flights"), "spec")
+DIGEST_OF_0_2 = "b6aef915dc22bc207ed795f6e303579900f64ddf2e2605ee956eef8d7d4a6b48"
 NOW = datetime.datetime(2026, 11, 22, 8, 30, tzinfo=datetime.UTC)
 
 
@@ -199,3 +200,30 @@ def test_commands_apply_list_pause_resume_and_delete(server, capsys, monkeypatch
     assert server.schedules == {}
     assert cli.main(["schedule", "apply", str(FLIGHTS)]) == 2
     assert "schedule:" in capsys.readouterr().err
+
+
+def test_a_schedule_has_a_start_and_an_end(server, connection):
+    text = "cron: '0 0 3 * * *', start: 2026-12-01, end: '2026-12-31T04:00:00+01:00'"
+    assert schedules.apply(connection, want(text)).change is Change.CREATED
+    (body,) = server.posted("/recurringruns")
+    assert body["trigger"]["cron_schedule"] == {
+        "cron": "0 0 3 * * *",
+        "start_time": "2026-12-01T00:00:00Z",
+        "end_time": "2026-12-31T03:00:00Z",
+    }
+    (made,) = schedules.listing(connection)
+    assert made.next_start(NOW) == datetime.datetime(2026, 12, 1, 3, tzinfo=datetime.UTC)
+    late = datetime.datetime(2026, 12, 31, 3, tzinfo=datetime.UTC)
+    assert made.next_start(late) is None
+    assert schedules.apply(connection, want(text)).change is Change.UNCHANGED
+    assert schedules.apply(connection, want()).change is Change.REPLACED
+
+
+def test_a_schedule_without_start_and_end_keeps_the_digest_of_earlier_releases():
+    assert want().digest == DIGEST_OF_0_2
+
+
+@pytest.mark.parametrize("start", ["2026-12-01T00:00", "soon", "'2027-01-01'"])
+def test_a_start_that_makes_no_sense_is_refused(start):
+    with pytest.raises(ConfigError):
+        want(f"cron: '0 0 3 * * *', start: {start}, end: 2026-12-31")

@@ -1,4 +1,4 @@
-"""Which parameters of a compiled pipeline reach a step of ours as a path of its pod.
+"""Which parameters of a compiled pipeline reach a step of ours as a path or URI.
 
 It is read from the specification, not from names: in a pipeline of a user's own, `model` may be a
 URI that is none of our business, and `published_to` may end as the `serving_dir` of export.
@@ -16,7 +16,7 @@ _OURS = "from components.steps"
 
 
 def of(pipeline: Mapping[str, Any]) -> dict[str, frozenset[str]]:
-    """Returns the pipeline's parameters that are local paths.
+    """Returns the pipeline's parameters that are places.
 
     Args:
         pipeline: The first document of a specification.
@@ -29,7 +29,7 @@ def of(pipeline: Mapping[str, Any]) -> dict[str, frozenset[str]]:
 
 
 def faults(pipeline: Mapping[str, Any]) -> Iterator[str]:
-    """Says where a URI stands for a local path: in a default, or in a constant of a task."""
+    """Says where a step cannot use what stands for a place: a default, or a constant of a task."""
     inputs = pipeline.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
     for parameter, names in of(pipeline).items():
         default = inputs.get(parameter, {}).get("defaultValue")
@@ -48,13 +48,13 @@ def faults(pipeline: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _trace(pipeline: Mapping[str, Any], component: str) -> dict[str, set[str]]:
-    """The inputs of a component that become local paths in it, and what they are called there."""
+    """The inputs of a component that become places in it, and what they are called there."""
     content = _component(pipeline, component)
     found: dict[str, set[str]] = {}
     if "executorLabel" in content:
         if _is_ours(pipeline, content["executorLabel"]):
             inputs = content.get("inputDefinitions", {}).get("parameters", {})
-            found = {name: {name} for name in inputs if name in places.LOCAL}
+            found = {name: {name} for name in inputs if name in places.LOCAL | places.ANYWHERE}
         return found
     for task in content.get("dag", {}).get("tasks", {}).values():
         inner = _trace(pipeline, task["componentRef"]["name"])

@@ -1,8 +1,9 @@
-"""A URI for what a step opens as a local path is refused wherever it may be given."""
+"""The matrix of places: each is given to a step as it is, or refused wherever it may be given."""
 
 import importlib
 import pathlib
 import pkgutil
+import re
 
 import pytest
 import yaml
@@ -21,6 +22,14 @@ NO_PATHS = {
     "code_version", "config", "data_fingerprint", "pipeline", "results", "run", "values", "verdict",
 }  # fmt: skip
 """Text parameters of components that are no paths."""
+
+
+STORES = ("s3://b/x", "gs://b/x", "az://b/x", "abfs://b/x")
+REFUSED = (
+    "hdfs://b/x", "http://b/x", "azfs://b/x", "s3a://b/x", "file:///b/x", "s3:/b/x", "s3://",
+    "s3://b/../x", "gs://b/x?y",
+)  # fmt: skip
+"""Places of raw data only, of other systems, and texts that are no places."""
 
 
 def load(*settings):
@@ -44,24 +53,29 @@ def test_every_text_parameter_of_a_component_is_known_to_be_a_path_or_not():
 @pytest.mark.parametrize(
     ("settings", "known"),
     [
-        ([], {"base_dir", "champion", "checkpoint_root", "serving_dir"}),
+        ([], {"champion", "checkpoint_root", "serving_dir", "analysis_cache"}),
         (
             ["pipeline=tuned_training", "tune={space: {train.batch_size: {choice: [64]}}}"],
-            {"base_dir", "champion", "checkpoint_root", "serving_dir", "study_root"},
+            {"champion", "checkpoint_root", "serving_dir", "study_root", "analysis_cache"},
         ),
-        (["pipeline=batch_prediction", "predict={files: [a.csv]}"], {"base_dir", "model"}),
+        (["pipeline=batch_prediction", "predict={files: [a.csv]}"], {"model"}),
     ],
 )
-def test_parameters_of_the_pipelines_that_are_local_paths_are_found(settings, known):
+def test_every_place_of_a_pipeline_is_taken_or_refused(settings, known):
     found = specification.check(compiling.compile_text(load(*settings)), "it")
-    assert found.places == {name: frozenset([name]) for name in known}
-    for name in known:
-        with pytest.raises(ConfigError, match=rf"{name}: expected a path in the pod.*gs://b") as e:
-            arguments.check(found, {name: "gs://b/x"})
-        assert e.value.reason is Reason.UNSUPPORTED
-    assert arguments.check(found, {"base_dir": "/mnt/x"})
-    if "analysis_cache" in found.parameters:
-        assert arguments.check(found, {"analysis_cache": "gs://b/x"})
+    assert found.places == {name: frozenset([name]) for name in {*known, "base_dir"}}
+    for name in found.places:
+        assert arguments.check(found, {name: "/mnt/x"}) == {name: "/mnt/x"}
+        for given in STORES:
+            if name in places.ANYWHERE:
+                assert arguments.check(found, {name: given}) == {name: given}
+                places.require(name, given)
+        for given in (*REFUSED, *(STORES if name in places.LOCAL else ())):
+            with pytest.raises(ConfigError, match=f"{name}: .*{re.escape(given)}") as error:
+                arguments.check(found, {name: given})
+            assert error.value.reason is Reason.UNSUPPORTED
+            with pytest.raises(ConfigError, match=f"{name} is invalid: .*{re.escape(given)}"):
+                places.require(name, given)
 
 
 def test_a_pipeline_of_ones_own_is_judged_by_what_its_parameters_are_used_for():
@@ -115,18 +129,18 @@ def test_a_specification_that_holds_such_a_uri_is_refused(default, constant, sai
 
 @pytest.mark.parametrize("command", ["config check", "compile"])
 def test_a_schedule_with_such_a_uri_is_refused_when_it_is_read(command, tmp_path, capsys):
-    setting = "schedule={interval_s: 3600, parameters: {serving_dir: 's3://b/serving'}}"
+    setting = "schedule={interval_s: 3600, parameters: {serving_dir: 'hdfs://b/serving'}}"
     output = ["-o", str(tmp_path / "spec.yaml")] if command == "compile" else []
     assert cli.main([*command.split(), str(FLIGHTS), "--set", setting, *output]) == 2
     said = capsys.readouterr().err
-    assert "schedule: parameters.serving_dir: expected a path in the pod" in said
-    assert "cluster.volume" in said
+    assert "schedule: parameters.serving_dir: expected a path, or a URI with one of" in said
 
 
 def test_submit_refuses_it_before_anything_is_sent(capsys):
-    given = ["submit", "pipeline_specs/flights.yaml", "--param", "serving_dir=gs://b/s"]
-    assert cli.main([*given, "--dry-run"]) == 2
-    assert "serving_dir: expected a path in the pod" in capsys.readouterr().err
+    given = ["submit", "pipeline_specs/flights.yaml", "--param"]
+    assert cli.main([*given, "serving_dir=http://b/s", "--dry-run"]) == 2
+    assert "serving_dir: Place 'http://b/s' has the scheme 'http'" in capsys.readouterr().err
+    assert cli.main([*given, "serving_dir=gs://b/s", "--dry-run"]) == 0
 
 
 def test_no_folder_is_made_of_a_uri(tmp_path, monkeypatch):
@@ -136,11 +150,11 @@ def test_no_folder_is_made_of_a_uri(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/saved_model.pb").touch()
     for act in (
-        lambda: retention.publish("model", "gs://b/serving"),
-        lambda: retention.versions("gs://b/serving"),
-        lambda: retention.newest("gs://b/serving"),
+        lambda: retention.publish("model", "hdfs://b/serving"),
+        lambda: retention.versions("hdfs://b/serving"),
+        lambda: retention.newest("hdfs://b/serving"),
     ):
-        with pytest.raises(ConfigError, match="gs://b/serving"):
+        with pytest.raises(ConfigError, match="hdfs://b/serving"):
             act()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert retention.newest("") is None
