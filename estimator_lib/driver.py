@@ -67,8 +67,7 @@ def train_and_evaluate(
         Evaluator(estimator, specs, train_spec.max_steps).follow()
         return None
     if config.task_type == "ps":
-        addresses = config.cluster["cluster"]["ps"]
-        parameter_servers.serve(addresses, config.task_id, config.protocol)
+        parameter_servers.serve(config)
         return None
     if config.num_worker_replicas > 1 and not (
         config.train_distribute is not None or config.is_asynchronous

@@ -149,6 +149,26 @@ def shared_handle(name: str, device: str, shape: Sequence[int], dtype: tf.DType)
     return handle
 
 
+def connect_to_servers(servers: Mapping[str, Sequence[str]], own: str) -> None:
+    """Makes the devices of servers those of this process, too, which they reach at `own`.
+
+    `tf.config.experimental_connect_to_cluster` also makes a server the leader of collective
+    operations, and each client that comes then takes from the others what they compute with there:
+    a server with several clients crashes. And the job of this process keeps its name, so that
+    tensors that exist stay usable.
+    """
+    cluster = tf.train.ClusterSpec({**servers, "localhost": {0: own}})
+    context.set_server_def(
+        tf.train.ServerDef(
+            cluster=cluster.as_cluster_def(),
+            job_name="localhost",
+            task_index=0,
+            protocol="grpc",
+            default_session_config=context.context().config,
+        )
+    )
+
+
 # --- Strategies -------------------------------------------------------------------------------
 
 

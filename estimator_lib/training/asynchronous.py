@@ -181,7 +181,7 @@ class Crew(abc.ABC):
         """Leaves for good."""
 
     def _count(self) -> None:
-        self._step.assign(self.board.steps.read_value())
+        self._step.assign(self._claims.count())
 
 
 class _Chief(Crew):

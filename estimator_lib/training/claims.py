@@ -53,6 +53,10 @@ class Claims:
         self.release()
         return False
 
+    def count(self) -> int:
+        """Returns the steps that all have claimed; what is claimed beyond the last is no step."""
+        return min(int(self._counter.numpy()), self._last)
+
     def release(self) -> None:
         """Gives back the claim that a call has left over."""
         if self._holds:

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from estimator_lib import variables
+from estimator_lib import tensorflow_internals, variables
 from estimator_lib.core.errors import Reason, TrainingError
+from estimator_lib.training import attempts
+from estimator_lib.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
 _RUN, _ENDED = "estimator/run", "estimator/ended"
@@ -71,10 +73,7 @@ def connect(addresses: Sequence[str], own: str, timeout_s: float) -> None:
                     Reason.UNREACHABLE,
                 )
             time.sleep(_POLL_S)
-    # The job keeps the name that this process's devices have had so far: tensors that exist
-    # already stay usable.
-    cluster = tf.train.ClusterSpec({"ps": list(addresses), "localhost": {0: own}})
-    tf.config.experimental_connect_to_cluster(cluster, job_name="localhost", task_index=0)
+    tensorflow_internals.connect_to_servers({"ps": list(addresses)}, own)
 
 
 def _listens(address: str) -> bool:
@@ -86,46 +85,40 @@ def _listens(address: str) -> bool:
         return False
 
 
-def serve(addresses: Sequence[str], index: int, protocol: str | None = None) -> None:
-    """Is a parameter server until the chief says that its training has ended.
+def serve(config: RunConfig) -> None:
+    """Is a parameter server until the chief's attempt has ended, however it did.
 
     Args:
-        addresses: Of all servers.
-        index: Which of them this process is.
-        protocol: Of the connections.
+        config: The run's, with the model_dir of the chief.
 
     Raises:
-        TrainingError: training failed.
+        TrainingError: training failed, or there is no chief for too long (`retryable`).
     """
-    local = _warm_up()
+    addresses, index = config.cluster["cluster"]["ps"], config.task_id
+    watching = attempts.Watching(str(config.model_dir))
     server = tf.distribute.Server(
-        {"ps": list(addresses)}, job_name="ps", task_index=index, protocol=protocol
+        {"ps": addresses}, job_name="ps", task_index=index, protocol=config.protocol
     )
     _log.info("parameter server %d of %d serves at %s", index, len(addresses), addresses[index])
-    own = tf.train.ClusterSpec({"ps": {index: addresses[index]}})
-    tf.config.experimental_connect_to_cluster(own, job_name="localhost")
-    (device,) = devices_of(addresses)[index : index + 1]
+    patience_s, heard = config.session_creation_timeout_secs, time.monotonic()
     while True:
-        run, ended = served([device])
-        if ended is not None:
+        ending = watching.ending()
+        if ending is not None and not ending.retryable:
             break
+        if ending is not None:
+            watching.skip(ending)
+        if watching.is_running():
+            patience_s, heard = config.peer_timeout_secs, time.monotonic()
+        if time.monotonic() - heard > patience_s:
+            raise _retryable(
+                f"There has been no chief in {config.model_dir} for {patience_s:g} s. Start it, "
+                "with the same model_dir in all tasks.",
+                Reason.UNREACHABLE,
+            )
         time.sleep(_POLL_S)
-    _log.info("parameter server %d has served run %s", index, run)
-    del local, server
-    if ended is Order.FAILED:
-        raise TrainingError("Training failed: the chief's own message says why.")
-
-
-def _warm_up() -> tf.distribute.Server:
-    """Has a client of its own before any other comes, and returns the server that it needs.
-
-    TensorFlow 2.21 crashes where a process's first clients come at the same time.
-    """
-    local = tf.distribute.Server.create_local_server()
-    tf.config.experimental_connect_to_host(local.target.removeprefix("grpc://"), job_name="warm_up")
-    with tf.device("/job:warm_up/replica:0/task:0"):
-        tf.add(1, 1).numpy()
-    return local
+    del server
+    if ending.failure is not None:
+        raise TrainingError(f"Training failed: {ending.failure}")
 
 
 class Board:
@@ -162,7 +155,7 @@ class Board:
             server.assign(self.run)
 
     def close(self, outcome: Order) -> None:
-        """Lets servers end."""
+        """Says that the run has ended, for those that come later."""
         for server in self._ended:
             server.assign(f"{self.run} {outcome.name}")
 
