@@ -58,3 +58,39 @@ def train(max_steps: int, **settings: Any) -> Any:
         tf_estimator.TrainSpec(batches(), max_steps=max_steps),
         tf_estimator.EvalSpec(batches(1), steps=None, start_delay_secs=0, throttle_secs=0),
     )
+
+
+def counting(model_dir: str) -> tf_estimator.Estimator:
+    """Returns an estimator as of 2.15 whose variable `seen` counts the steps that were made."""
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tf_estimator.EstimatorSpec:
+        weight = tf.compat.v1.get_variable("weight", [1], initializer=tf.zeros_initializer())
+        seen = tf.compat.v1.get_variable(
+            "seen", [], tf.int64, initializer=tf.zeros_initializer(), trainable=False
+        )
+        logits = features["x"] * weight
+        loss = tf.reduce_mean(tf.square(tf.cast(labels, tf.float32) - logits))
+        train_op = None
+        if mode == tf_estimator.ModeKeys.TRAIN:
+            step = tf.compat.v1.train.get_global_step()
+            optimizer = tf.compat.v1.train.AdagradOptimizer(0.05)
+            train_op = tf.group(optimizer.minimize(loss, global_step=step), seen.assign_add(1))
+        return tf_estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, predictions=logits)
+
+    config = tf_estimator.RunConfig(
+        model_dir=model_dir, save_checkpoints_steps=1_000, session_creation_timeout_secs=60
+    )
+    return tf_estimator.Estimator(model_fn, config=config)
+
+
+def count(model_dir: str, max_steps: int) -> Any:
+    """Trains and evaluates `counting`."""
+
+    def input_fn() -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(rows()).repeat().batch(32)
+
+    return tf_estimator.train_and_evaluate(
+        counting(model_dir),
+        tf_estimator.TrainSpec(input_fn, max_steps=max_steps),
+        tf_estimator.EvalSpec(input_fn, steps=2, start_delay_secs=0, throttle_secs=0),
+    )

@@ -57,25 +57,52 @@ def train(
     """
     config = engine.config
     check(config)
-    addresses = config.cluster["cluster"]["ps"]
-    own = config.master.removeprefix("grpc://")
-    servers.connect(addresses, own, config.session_creation_timeout_secs)
-    crew = (_Chief if config.is_chief else _Worker).of(engine, servers.devices_of(addresses))
-    if crew is None:
-        return
+    # Only the chief writes to the directory.
+    owned: contextlib.AbstractContextManager[Lease | None] = (
+        Lease(engine.model_dir) if config.is_chief else contextlib.nullcontext()
+    )
+    with owned as lease:
+        crew = _join(engine, lease)
+        if crew is not None:
+            _train(crew, lease, input_fn, hooks, listeners, max_steps)
+
+
+def _join(engine: Engine, lease: Lease | None) -> Crew | None:
+    """Connects to the servers; returns None where training has finished already."""
+    config = engine.config
+    timeout_s = config.session_creation_timeout_secs
+    addresses, own = config.cluster["cluster"]["ps"], config.master.removeprefix("grpc://")
+    devices = servers.devices_of(addresses)
+    if lease is None:
+        servers.wait_for_chief(engine.model_dir, timeout_s)
+        servers.connect(addresses, own, timeout_s)
+        return _Worker.of(engine, devices)
+    servers.connect(addresses, own, timeout_s)
+    chief = _Chief.of(engine, devices)
+    servers.let_workers_connect(engine.model_dir, lease.token)
+    return chief
+
+
+def _train(
+    crew: Crew,
+    lease: Lease | None,
+    input_fn: InputFn,
+    hooks: Sequence[object],
+    listeners: Sequence[CheckpointSaverListener],
+    max_steps: int | None,
+) -> None:
     with crew.board.living(crew.client):
         try:
-            with Lease(engine.model_dir) if config.is_chief else contextlib.nullcontext() as lease:
-                TrainingRun(
-                    engine=crew.engine(max_steps),
-                    lease=lease,
-                    input_fn=input_fn,
-                    hooks=hooks,
-                    listeners=listeners,
-                    steps=None,
-                    max_steps=max_steps,
-                    crew=crew,
-                ).run()
+            TrainingRun(
+                engine=crew.engine(max_steps),
+                lease=lease,
+                input_fn=input_fn,
+                hooks=hooks,
+                listeners=listeners,
+                steps=None,
+                max_steps=max_steps,
+                crew=crew,
+            ).run()
             crew.end(Order.FINISHED)
         except tf.errors.OpError as error:
             if not crew.board.is_served():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import pathlib
 import socket
 import threading
 import time
@@ -18,12 +19,15 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from estimator_lib import tensorflow_internals, variables
+from estimator_lib.core import leases, storage
 from estimator_lib.core.errors import Reason, TrainingError
 from estimator_lib.training import attempts
 from estimator_lib.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
 _RUN, _ENDED = "estimator/run", "estimator/ended"
+_CONNECTED = ".connected"
+"""The file in which the chief says that it is connected: the token of its lease."""
 _POLL_S = 0.2
 _BEAT_S = 1.0
 NO_LAST_STEP = 2**62
@@ -76,6 +80,31 @@ def connect(addresses: Sequence[str], own: str, timeout_s: float) -> None:
     tensorflow_internals.connect_to_servers({"ps": list(addresses)}, own)
 
 
+def wait_for_chief(directory: str, timeout_s: float) -> None:
+    """Waits until the chief that is at work has connected to all servers.
+
+    Servers of TensorFlow 2.21 crash where the first of their clients come at the same time.
+
+    Raises:
+        TrainingError: there is no chief in time (`retryable`).
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        chief = leases.living(pathlib.Path(directory) / storage.TRAINER_LEASE)
+        with contextlib.suppress(OSError):
+            connected = (pathlib.Path(directory) / _CONNECTED).read_text()
+            if chief is not None and connected == chief.token:
+                return
+        if time.monotonic() > deadline:
+            raise _no_chief(directory, timeout_s)
+        time.sleep(_POLL_S)
+
+
+def let_workers_connect(directory: str, token: str) -> None:
+    """Says that the chief whose lease has this token has connected to all servers."""
+    storage.write_text(pathlib.Path(directory) / _CONNECTED, token)
+
+
 def _listens(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
@@ -110,11 +139,7 @@ def serve(config: RunConfig) -> None:
         if watching.is_running():
             patience_s, heard = config.peer_timeout_secs, time.monotonic()
         if time.monotonic() - heard > patience_s:
-            raise _retryable(
-                f"There has been no chief in {config.model_dir} for {patience_s:g} s. Start it, "
-                "with the same model_dir in all tasks.",
-                Reason.UNREACHABLE,
-            )
+            raise _no_chief(str(config.model_dir), patience_s)
         time.sleep(_POLL_S)
     del server
     if ending.failure is not None:
@@ -294,6 +319,14 @@ def lost() -> TrainingError:
         "A parameter server was lost, and its variables with it. Start all tasks again: training "
         "goes on from the newest checkpoint.",
         Reason.INTERRUPTED,
+    )
+
+
+def _no_chief(directory: str, seconds: float) -> TrainingError:
+    return _retryable(
+        f"There has been no chief in {directory} for {seconds:g} s. Start it, with the same "
+        "model_dir in all tasks.",
+        Reason.UNREACHABLE,
     )
 
 
