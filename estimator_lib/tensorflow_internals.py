@@ -153,9 +153,8 @@ def connect_to_servers(servers: Mapping[str, Sequence[str]], own: str) -> None:
     """Makes the devices of servers those of this process, too, which they reach at `own`.
 
     `tf.config.experimental_connect_to_cluster` also makes a server the leader of collective
-    operations, and each client that comes then takes from the others what they compute with there:
-    a server with several clients crashes. And the job of this process keeps its name, so that
-    tensors that exist stay usable.
+    operations, of which there are none. The job of this process keeps its name, so that tensors
+    that exist stay usable.
     """
     cluster = tf.train.ClusterSpec({**servers, "localhost": {0: own}})
     context.set_server_def(

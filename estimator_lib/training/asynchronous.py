@@ -62,7 +62,10 @@ def train(
         Lease(engine.model_dir) if config.is_chief else contextlib.nullcontext()
     )
     with owned as lease:
-        crew = _join(engine, lease)
+        try:
+            crew = _join(engine, lease)
+        except tf.errors.OpError as error:
+            raise servers.lost() from error
         if crew is not None:
             _train(crew, lease, input_fn, hooks, listeners, max_steps)
 
