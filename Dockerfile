@@ -18,6 +18,7 @@ COPY pipelines pipelines
 # (OpenShift does): it is of group 0, which may do in the home directory what its owner may.
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
     && useradd --uid 1000 --gid 0 --create-home steps && chmod -R g=u /home/steps
-ENV HOME=/home/steps
+# Modules of a user's own: `COPY my_module.py /opt/code/` in an image that is made FROM this one.
+ENV HOME=/home/steps PYTHONPATH=/opt/code
 USER 1000:0
 WORKDIR /home/steps

@@ -9,12 +9,12 @@ PROFILES := cpu gpu restricted
 COMPILE := $(BIN)/estimator-pipelines compile $(FLIGHTS)/config.yaml
 TUNE := --set tune=@$(FLIGHTS)/tune.yaml
 
-STORES := --extra s3 --extra gcs --extra azure
+EXTRAS := --extra s3 --extra gcs --extra azure --extra trees
 # For every version of Python, with the digests of every package's files.
 LOCK = uv pip compile -q --universal --python-version 3.11.5 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" $(ARGS)
 
-.PHONY: demo test faults soak cluster-test docs coverage lint format bench specs specs-check lock pythons sbom \
+.PHONY: demo test faults soak cluster-test store-test docs coverage lint format bench specs specs-check lock pythons sbom \
   image clean
 
 demo: $(READY)
@@ -31,6 +31,17 @@ faults: $(READY)
 # Two hours at most of what `faults` tries for minutes: ARGS="kills --minutes 30 --seed 1".
 soak: $(READY)
 	$(BIN)/python -m tests.soak $(ARGS)
+
+# Object stores on this machine, each with its faults. The first run installs fake-gcs-server (with
+# Go) and Azurite (with npm) into STORE_CACHE; what cannot be installed is skipped.
+STORE_CACHE ?= $(HOME)/.cache/estimator-pipelines/stores
+store-test: $(READY)
+	@mkdir -p $(STORE_CACHE)
+	@test -x $(STORE_CACHE)/fake-gcs-server \
+	  || GOBIN=$(STORE_CACHE) go install github.com/fsouza/fake-gcs-server@v1.56.1 || true
+	@test -x $(STORE_CACHE)/node_modules/.bin/azurite-blob \
+	  || npm install --silent --no-audit --no-fund --prefix $(STORE_CACHE) azurite@3 || true
+	STORE_CACHE=$(STORE_CACHE) $(BIN)/python -m pytest tests/stores -rs
 
 # A real one-node Kubernetes: root, Go and the package registries are needed. The first run builds
 # for about ten minutes, into CLUSTER_CACHE. Its tests are not among those of `make test`.
@@ -85,9 +96,9 @@ specs-check:
 # Needs uv (`pip install uv`). Pins stay as they are, unless ARGS=--upgrade or
 # ARGS="--upgrade-package NAME". -dev is what .venv has; the image has the others.
 lock:
-	$(LOCK) pyproject.toml --extra dev --extra bench $(STORES) -o requirements-dev.txt
-	$(LOCK) pyproject.toml $(STORES) -c requirements-dev.txt -o requirements.txt
-	$(LOCK) pyproject.toml --extra gpu $(STORES) -c requirements-dev.txt -o requirements-gpu.txt
+	$(LOCK) pyproject.toml --extra dev $(EXTRAS) -o requirements-dev.txt
+	$(LOCK) pyproject.toml $(EXTRAS) -c requirements-dev.txt -o requirements.txt
+	$(LOCK) pyproject.toml --extra gpu $(EXTRAS) -c requirements-dev.txt -o requirements-gpu.txt
 	$(LOCK) --group build -c requirements-dev.txt -o requirements-build.txt
 
 # The lock files for each other Python, and a run with the newest that is here: ARGS="3.12 3.13".

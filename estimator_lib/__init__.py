@@ -57,6 +57,11 @@ _MODULES = {
     "estimator_lib.canned.mmoe": ("MMoEEstimator",),
     "estimator_lib.canned.tabm": ("TabMClassifier", "TabMEstimator", "TabMRegressor"),
     "estimator_lib.canned.kmeans": ("KMeansClustering",),
+    "estimator_lib.canned.trees": (
+        "GradientBoostedTreesClassifier",
+        "GradientBoostedTreesEstimator",
+        "GradientBoostedTreesRegressor",
+    ),
     "estimator_lib.canned.rnn": ("RNNClassifier", "RNNEstimator", "RNNRegressor"),
     "estimator_lib.features.parsing": (
         "classifier_parse_example_spec",
@@ -110,9 +115,17 @@ def __getattr__(name: str) -> Any:
     elif name in _WHERE:
         value = getattr(importlib.import_module(_WHERE[name]), name)
     else:
-        raise AttributeError(f"module 'estimator_lib' has no attribute {name!r}")
+        raise AttributeError(f"module 'estimator_lib' has no attribute {name!r}" + _advice(name))
     globals()[name] = value
     return value
+
+
+def _advice(name: str) -> str:
+    """Returns what to write instead of a name that tf.estimator had."""
+    if name.startswith("_"):
+        return ""
+    advice = importlib.import_module("estimator_lib.migrate").SUCCESSORS.get(name)
+    return f", as tf.estimator had: {advice}" if advice else ""
 
 
 def __dir__() -> list[str]:

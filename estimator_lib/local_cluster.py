@@ -27,12 +27,13 @@ from multiprocessing import connection
 from estimator_lib import tensorflow_internals
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, TrainingError
-from estimator_lib.core.processes import Child, Ended, Message
+from estimator_lib.core.processes import Child, Ended
 
 _log = logging.getLogger(__name__)
 GRACE_S = 30.0
 """How long processes that were asked to end may take; then they are killed."""
-_TAIL_BYTES = 2000
+MEANWHILE_S = 5.0
+"""Seconds between two calls of `meanwhile`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,12 @@ def judge(task: Task, ended: Ended) -> Verdict:
     return Verdict.RESTART if killed or ended.failure.retryable else Verdict.FAILED
 
 
+def _gravity(task: Task, ended: Ended) -> int:
+    """How likely the end of a process is the cause of that of others, which only noticed it."""
+    final = judge(task, ended) is Verdict.FAILED
+    return 2 if final else int(ended.code is not None)
+
+
 def run_local_cluster(
     body: Callable[[], object],
     *,
@@ -118,6 +125,7 @@ def run_local_cluster(
     evaluator: bool = False,
     restarts: int = 3,
     logs: str | os.PathLike[str] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> None:
     """Runs a program in the processes of a cluster on this machine, until its chief has finished.
 
@@ -135,6 +143,7 @@ def run_local_cluster(
         restarts: How often processes are started again in all.
         logs: Directory for `<role>-<index>.log`; by default a temporary one, which stays only if
             the cluster failed.
+        meanwhile: Called in this process every few seconds while the others work.
 
     Raises:
         ConfigError: a number is out of range, or TensorFlow has computed something already.
@@ -154,7 +163,7 @@ def run_local_cluster(
     with _ended_by_sigterm(), contextlib.ExitStack() as ports:
         cluster = _Cluster(layout, body, folder, ports)
         try:
-            cluster.run(restarts)
+            cluster.run(restarts, meanwhile)
         finally:
             cluster.stop(cluster.living())
     if logs is None:
@@ -182,43 +191,59 @@ class _Cluster:
         """Returns the processes that have not ended."""
         return list(self._children)
 
-    def run(self, restarts: int) -> None:
-        """Runs until the chief has finished.
+    def run(self, restarts: int, meanwhile: Callable[[], None] | None) -> None:
+        """Runs until the chief has finished; see `run_local_cluster`.
 
         Raises:
             EstimatorLibError: what a process failed with.
         """
         self._start(self._layout.tasks())
         while True:
-            for task, ended in self._heard(None):
+            heard = self._heard(None if meanwhile is None else MEANWHILE_S)
+            if meanwhile is not None:
+                meanwhile()
+            for task, ended in heard:
                 verdict = judge(task, ended)
                 if verdict is Verdict.DONE:
                     # The others learn of it by themselves; servers have nobody to serve.
                     self.stop([t for t in self._children if t.role == "ps"])
-                    self._await(self.living(), GRACE_S)
+                    for other, how in self._await(self.living(), GRACE_S):
+                        if how.failure is not None and other.role != "ps":
+                            _log.warning("%s", self._failure(other, how).message)
                     return
-                if verdict is Verdict.FAILED or (verdict is Verdict.RESTART and not restarts):
+                if verdict is Verdict.FAILED:
                     raise self._failure(task, ended)
                 if verdict is Verdict.RESTART:
+                    self._end_with(task, ended, last=not restarts)
+                    self._start(self._layout.needed_with(task))
                     restarts -= 1
-                    self._restart(task, ended)
                     break
 
-    def _restart(self, task: Task, ended: Ended) -> None:
+    def _end_with(self, task: Task, ended: Ended, *, last: bool) -> None:
+        """Ends the processes that cannot go on without one that has ended.
+
+        Args:
+            task: It.
+            ended: How.
+            last: Whether they are not started again.
+
+        Raises:
+            EstimatorLibError: what one of them failed with for good, or what they ended by.
+        """
         affected = self._layout.needed_with(task)
+        others = [other for other in affected if other in self._children]
+        # They find out by themselves that one is gone; one of them may be the cause.
+        every = [(task, ended), *self._await(others, GRACE_S)]
+        task, ended = max(every, key=lambda one: _gravity(*one))
+        if last or judge(task, ended) is Verdict.FAILED:
+            raise self._failure(task, ended)
+        self.stop([other for other in others if other in self._children])
         _log.warning(
             "%s ended: %s Starting %s again.",
             str(task).capitalize(),
             ended.failure.message if ended.failure else "",
             "it" if affected == [task] else "all that train",
         )
-        others = [other for other in affected if other in self._children]
-        # They find out by themselves that one is gone, and may have found more than that.
-        for other, how in self._await(others, GRACE_S):
-            if judge(other, how) is Verdict.FAILED:
-                raise self._failure(other, how)
-        self.stop([other for other in others if other in self._children])
-        self._start(affected)
 
     def _start(self, tasks: Sequence[Task]) -> None:
         if len(tasks) > 1 or not self._addresses:
@@ -248,16 +273,12 @@ class _Cluster:
 
     def _heard(self, timeout_s: float | None) -> list[tuple[Task, Ended]]:
         """Waits for processes that end."""
-        by_child = {child: task for task, child in self._children.items()}
-        ready = connection.wait([*by_child], timeout_s)
+        waiting = {child.fileno(): (task, child) for task, child in self._children.items()}
+        ready = connection.wait([*waiting], timeout_s)
         found = []
-        for child in ready:
-            said = child.hear()
-            if isinstance(said, Message):
-                continue
-            task = by_child[child]
+        for task, child in [waiting[number] for number in waiting if number in ready]:
+            found.append((task, child.wait()))
             del self._children[task]
-            found.append((task, said))
         return found
 
     def _await(self, tasks: Sequence[Task], timeout_s: float) -> list[tuple[Task, Ended]]:
@@ -283,8 +304,9 @@ class _Cluster:
 
     def _failure(self, task: Task, ended: Ended) -> EstimatorLibError:
         failure = ended.failure or TrainingError(f"The {task} ended too early.")
-        if ended.code is None:
-            failure.message = f"{str(task).capitalize()}: {failure.message}"
+        name = str(task).capitalize()
+        if ended.code is None and not failure.message.startswith(name):
+            failure.message = f"{name}: {failure.message}"
         failure.retryable = failure.retryable or (ended.code or 0) < 0
         log = self._folder / f"{task.role}-{task.index}.log"
         if log.is_file():

@@ -26,12 +26,14 @@ class LossReduction(enum.StrEnum):
 
 
 def reduction_of(value: object) -> LossReduction:
-    """Returns the reduction that `value` names: one of ours, its text or a Keras 2 constant.
+    """Returns the reduction that `value` names: one of ours, its text or a constant of TensorFlow.
+
+    Those are of Keras 2 ("sum") and of `tf.compat.v1.losses` ("weighted_sum").
 
     Raises:
         ConfigError: no such reduction.
     """
-    text = str(getattr(value, "value", value)).lower()
+    text = str(getattr(value, "value", value)).lower().removeprefix("weighted_")
     if text == "auto":  # as Keras 2 read it outside of its own training
         return LossReduction.SUM_OVER_BATCH_SIZE
     try:

@@ -89,7 +89,7 @@ def edits(source: str) -> tuple[Edit, ...]:
     return tuple(sorted(found, key=lambda edit: (edit.line, edit.column, edit.advice)))
 
 
-_SUCCESSORS = {
+SUCCESSORS = {
     "BoostedTreesClassifier": "use a library of boosted trees",
     "BoostedTreesEstimator": "use a library of boosted trees",
     "BoostedTreesRegressor": "use a library of boosted trees",
@@ -98,6 +98,7 @@ _SUCCESSORS = {
     "tpu": "TensorFlow 2.21 has no TPU package: use Estimator, a strategy in RunConfig",
     "experimental.KMeans": "use KMeansClustering",
 }
+"""Names of tf.estimator that are gone, and what to do."""
 _DROPPED = {
     "CheckpointSaverHook": ("save_graph_def",),
     "FinalOpsHook": ("final_ops_feed_dict",),
@@ -127,17 +128,13 @@ _ELSEWHERE = {
     "tensorflow.keras.layers.experimental": "Keras 3 lacks it: use tf.keras.layers",
     "tensorflow.keras.optimizers.legacy": "Keras 3 lacks it: use estimator_lib.optimizers, which "
     "have the same numbers",
-    "tensorflow.layers": "needs Keras 2 (package tf_keras and TF_USE_LEGACY_KERAS=1): use "
-    "keras.layers, or estimator_lib.variables.get_variable",
+    "tensorflow.layers": "Keras 3 lacks it: use its like of keras.layers",
 }
-_SCAFFOLD_WORK = (
-    "init_op",
-    "init_fn",
-    "ready_op",
-    "ready_for_local_init_op",
-    "local_init_op",
-    "saver",
+_LAYERS = re.compile(
+    r"tensorflow\.layers\.(dense|batch_normalization|dropout|flatten|(conv|(max|average)_pooling)[123]d)"
 )
+"""Layers of the first version that a model_fn can call here."""
+_SCAFFOLD_FEEDS = ("init_feed_dict", "local_init_feed_dict")
 
 
 class _Reader(ast.NodeVisitor):
@@ -205,9 +202,15 @@ class _Reader(ast.NodeVisitor):
                 self._tell(keyword, f"{name} has no {keyword.arg}: delete it")
         if full and _plain(full) == "tensorflow.train.Scaffold":
             for keyword in node.keywords:
-                if keyword.arg in _SCAFFOLD_WORK:
+                if keyword.arg in _SCAFFOLD_FEEDS:
                     self._tell(
-                        keyword, f"{keyword.arg} is work for a session: do it in the model_fn"
+                        keyword, f"{keyword.arg} needs a session: give the values by init_fn"
+                    )
+                elif keyword.arg == "saver":
+                    self._tell(
+                        keyword,
+                        "checkpoints hold all variables: RunConfig(keep_checkpoint_max=...) says "
+                        "how many are kept",
                     )
         if name == "FinalOpsHook" and node.args and not isinstance(node.args[0], ast.Lambda):
             self._tell(node.args[0], "final_ops is a function that returns the tensors")
@@ -228,7 +231,7 @@ class _Reader(ast.NodeVisitor):
     def _judge(self, node: ast.stmt | ast.expr, full: str) -> None:
         """Says what has to be known of a name below `tf.estimator`."""
         name = _below_root(_plain(full))
-        for gone, advice in _SUCCESSORS.items():
+        for gone, advice in SUCCESSORS.items():
             if _is_below(name, gone):
                 self._tell(node, f"tf.estimator.{gone} has gone: {advice}")
         if ".compat.v1." in full and _V1_MODELS.fullmatch(name):
@@ -236,6 +239,8 @@ class _Reader(ast.NodeVisitor):
 
     def _judge_elsewhere(self, node: ast.stmt | ast.expr, full: str) -> None:
         name = _plain(full)
+        if _LAYERS.fullmatch(name):
+            return
         fitting = [prefix for prefix in _ELSEWHERE if _is_below(name, prefix)]
         if fitting:
             self._tell(node, _ELSEWHERE[max(fitting, key=len)])

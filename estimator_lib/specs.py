@@ -74,8 +74,9 @@ class EstimatorSpec(
             PredictOutput. Only used in PREDICT.
         training_chief_hooks: Hooks for the chief only.
         training_hooks: Hooks for training.
-        scaffold: A `tf.compat.v1.train.Scaffold`. Nothing of it is needed here; one that was
-            given work to do in a session (`init_fn`, `ready_op` and the like) is refused.
+        scaffold: A `tf.compat.v1.train.Scaffold`. Its `init_fn` is called where training begins
+            at step 0, and a `finalize` of a subclass in a graph of its own; its `saver` saves
+            nothing, and feeding values (`init_feed_dict`) is refused.
         evaluation_hooks: Hooks for evaluation.
         prediction_hooks: Hooks for prediction.
 
@@ -233,19 +234,16 @@ def _checked_hooks(field: str, hooks: Sequence[object] | None) -> tuple[Any, ...
     return found
 
 
-_SESSION_WORK: Final = ("init_fn", "init_feed_dict", "ready_op", "ready_for_local_init_op")
-
-
 def _checked_scaffold(scaffold: object) -> Any:
     if scaffold is None:
         return tf.compat.v1.train.Scaffold()
     if not isinstance(scaffold, tf.compat.v1.train.Scaffold):
         raise _mistyped("scaffold", "a tf.compat.v1.train.Scaffold", scaffold)
-    for work in _SESSION_WORK:
-        if getattr(scaffold, work, None) is not None:
+    for feed in ("init_feed_dict", "local_init_feed_dict"):
+        if getattr(scaffold, feed, None) is not None:
             raise ConfigError(
-                f"EstimatorSpec.scaffold has {work}, which needs a session. Read weights by "
-                "warm_start_from, and do other work in a hook's begin().",
+                f"EstimatorSpec.scaffold has {feed}, which needs a session. Give the values to the "
+                "variables by init_fn, or read weights by warm_start_from.",
                 reason=Reason.UNSUPPORTED,
             )
     return scaffold

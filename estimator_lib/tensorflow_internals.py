@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common.name_scope import current_path
+from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 from tensorflow.python.data.ops import dataset_ops
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.eager import context
@@ -28,8 +31,11 @@ from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.platform import gfile
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from tensorflow.python.saved_model.model_utils import export_output
+from tensorflow.python.summary import summary
 from tensorflow.python.summary.tb_summary import TBNotInstalledError
 from tensorflow.python.trackable import resource
+from tensorflow.python.training import checkpoint_utils
+from tensorflow.python.training.saver import Saver
 from tensorflow.python.training.training_util import GLOBAL_STEP_READ_KEY
 
 __all__ = [
@@ -38,6 +44,7 @@ __all__ = [
     "OwnedIterator",
     "TBNotInstalledError",
     "UnliftableError",
+    "checkpoint_utils",
     "convert_to_eager_tensor",
     "current_path",
     "dataset_ops",
@@ -126,6 +133,57 @@ def tracking_resources(into: list[object]) -> Iterator[None]:
         into.extend(tracker.resources)
 
 
+_INIT_FROM_CHECKPOINT = checkpoint_utils.init_from_checkpoint
+_takers = threading.local()
+_taking_threads = 0
+_replacing = threading.Lock()
+
+
+@contextlib.contextmanager
+def taking_initial_values(take: Callable[[str, Any], None]) -> Iterator[None]:
+    """Lets `tf.compat.v1.train.init_from_checkpoint` call `take` in this thread, instead.
+
+    Args:
+        take: Gets the path and the map from names to names or variables.
+    """
+    global _taking_threads
+    outer, _takers.take = getattr(_takers, "take", None), take
+    with _replacing:
+        _taking_threads += 1
+        _replace_init_from_checkpoint(_init_from_checkpoint)
+    try:
+        yield
+    finally:
+        _takers.take = outer
+        with _replacing:
+            _taking_threads -= 1
+            if not _taking_threads:
+                _replace_init_from_checkpoint(_INIT_FROM_CHECKPOINT)
+
+
+def _replace_init_from_checkpoint(function: Callable[[str, Any], None]) -> None:
+    tf.compat.v1.train.init_from_checkpoint = function
+    checkpoint_utils.init_from_checkpoint = function  # which tf.compat.v1.train.warm_start calls
+
+
+def _init_from_checkpoint(ckpt_dir_or_file: str, assignment_map: Any) -> None:
+    take = getattr(_takers, "take", None)
+    if take is None:
+        _INIT_FROM_CHECKPOINT(ckpt_dir_or_file, assignment_map)
+    else:
+        take(os.fsdecode(ckpt_dir_or_file), assignment_map)
+
+
+@contextlib.contextmanager
+def own_summaries_of_first_version() -> Iterator[None]:
+    """Lets `tf.compat.v1.summary` make summaries, which it would leave to another package."""
+    forwards, summary._should_invoke_v2_op = summary._should_invoke_v2_op, lambda: False
+    try:
+        yield
+    finally:
+        summary._should_invoke_v2_op = forwards
+
+
 @contextlib.contextmanager
 def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
     """As `writer.as_default()`, which flushes in the end: with every step, in a loop."""
@@ -166,6 +224,29 @@ def connect_to_servers(servers: Mapping[str, Sequence[str]], own: str) -> None:
             default_session_config=context.context().config,
         )
     )
+
+
+# --- Checkpoints ------------------------------------------------------------------------------
+
+
+def variables_of_objects(saved: bytes) -> dict[str, str]:
+    """Returns variables' names, and their keys, of the graph of objects in a checkpoint."""
+    graph = TrackableObjectGraph.FromString(saved)
+    found = [attribute for node in graph.nodes for attribute in node.attributes]
+    return {a.full_name: a.checkpoint_key for a in found if a.full_name}
+
+
+@contextlib.contextmanager
+def savers_without_operations() -> Iterator[None]:
+    """Lets a model_fn make a `Saver`: a traced step would run all of its operations.
+
+    Such a saver restores where eager execution is on.
+    """
+    build, Saver.build = Saver.build, lambda _: None
+    try:
+        yield
+    finally:
+        Saver.build = build
 
 
 # --- Strategies -------------------------------------------------------------------------------
@@ -212,13 +293,27 @@ def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset:
 # --- Feature columns --------------------------------------------------------------------------
 
 
-def initializer_and_name(shared: object) -> tuple[Callable[..., tf.Tensor] | None, str]:
-    """Returns how a table that embedding columns of `tf.feature_column` share is made, and named.
+class SharedTable(NamedTuple):
+    """A table that embedding columns of `tf.feature_column` share, as its maker was told."""
+
+    initializer: Callable[..., tf.Tensor] | None
+    name: str
+    trainable: bool
+    checkpoint: str | None
+
+
+def shared_table(shared: object) -> SharedTable:
+    """Returns how a shared table is made.
 
     Args:
-        shared: The `shared_embedding_column_creator` of one of them.
+        shared: The `shared_embedding_column_creator` of one of its columns.
     """
-    return shared._initializer, shared._name  # type: ignore[attr-defined]
+    return SharedTable(
+        initializer=shared._initializer,  # type: ignore[attr-defined]
+        name=shared._name,  # type: ignore[attr-defined]
+        trainable=shared._trainable,  # type: ignore[attr-defined]
+        checkpoint=shared._ckpt_to_load_from,  # type: ignore[attr-defined]
+    )
 
 
 # --- Keras ------------------------------------------------------------------------------------

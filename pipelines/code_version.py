@@ -35,7 +35,7 @@ def code_version(functions: Iterable[str | None], search: Iterable[pathlib.Path]
     """Returns a digest of the libraries and of the user's own code, if any.
 
     Args:
-        functions: Each `module:function` of the configuration; None is left out.
+        functions: Each `module:function` or module of the configuration; None is left out.
         search: Directories that modules are looked for in, first one first.
 
     Raises:
@@ -87,7 +87,7 @@ def _closure(modules: Sequence[str], search: Sequence[pathlib.Path]) -> dict[str
             spec = _find_installed(name, own)
             if spec is None and name in modules:
                 raise ConfigError(
-                    f"Module {quote(name)} of a function of the configuration was not found in "
+                    f"Module {quote(name)} of the configuration was not found in "
                     f"{', '.join(own)} nor among the installed packages.",
                     reason=Reason.FILE_NOT_FOUND,
                 )

@@ -34,9 +34,9 @@ def steps(config: RunConfiguration) -> tuple[Step, ...]:
 
 
 def functions(config: RunConfiguration) -> tuple[str | None, ...]:
-    """Returns the functions of the user's own that steps call, as module:function."""
+    """Returns the functions of the user's own that steps call, as module:function, and modules."""
     own = config.preprocess.function if config.preprocess is not None else None
-    return (config.estimator.function, own)
+    return (config.estimator.function, own, *config.cluster.code)
 
 
 def patterns(config: RunConfiguration) -> Mapping[str, Sequence[str]]:

@@ -49,4 +49,4 @@ def _harmless(cluster: Cluster) -> Cluster:
         "config_maps": [one.model_copy(update=optional) for one in asked.config_maps],
     }
     steps = {**cluster.steps, "notify": asked.model_copy(update=update)}
-    return cluster.model_copy(update={"volume": None, "steps": steps})
+    return cluster.model_copy(update={"volume": None, "code": [], "steps": steps})

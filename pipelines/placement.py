@@ -135,6 +135,8 @@ def place(
     for key, value in sorted(placement.labels.items()):
         kubernetes.add_pod_label(task, key, value)
     variables = placement.environment
+    if cluster.code:
+        variables[environment.CODE] = ",".join(cluster.code)
     if f"{step}_gpu" in values:
         variables[environment.GPUS] = "1"  # at least: how many is known when a run is given
     for name, value in sorted(variables.items()):

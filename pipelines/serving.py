@@ -111,6 +111,17 @@ def plan(
     )
 
 
+def labelled(serving_dir: Where) -> version_labels.Served | None:
+    """Returns what servers that follow a serving directory are told; None if nothing.
+
+    Raises:
+        ConfigError: the directory holds no version.
+        DataError: the file was written by other means.
+    """
+    models.read(serving_dir)
+    return version_labels.read(serving_dir)
+
+
 def label(
     serving_dir: Where, changes: Mapping[str, int | None], name: str | None = None
 ) -> version_labels.Served:

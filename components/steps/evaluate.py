@@ -12,6 +12,7 @@ import yaml
 from kfp import dsl
 
 from components.steps import model as artifact
+from components.steps import training_data
 from components.steps.importance import measured
 from components.steps.scoring import score, score_served
 from components.steps.step import VERDICT_MARK
@@ -80,6 +81,7 @@ def run(
             verdict=found.verdict, model=trained.digest, examples=prepared.digest
         )
         storage.write_text(writer.directory / "evaluation.json", found.to_json())
+        training_data.keep(statistics.path, writer.directory)
     storage.write_text(report.path, reports.render(told))
     storage.write_text(model_card.path, reports.model_card(told))
     _log(found, metrics, classification)

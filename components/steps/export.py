@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from kfp import dsl
 
 from components.steps import model as artifact
+from components.steps import training_data
 from estimator_lib.core import manifest, storage
 from estimator_lib.core.config import Export
 from estimator_lib.core.errors import ExportError, Reason
@@ -62,7 +63,10 @@ def run(
             exported = trained.estimator.export_saved_model(
                 folder,
                 build_transformed_serving_input_receiver_fn(transform.path),
-                assets_extra=carry_over.name_carried(model.path, transform.path),
+                assets_extra={
+                    **carry_over.name_carried(model.path, transform.path),
+                    **training_data.assets(evaluation.path),
+                },
                 checkpoint_path=trained.checkpoint,
             ).decode()
             _prepare_serving(exported, lineage, rows, part)

@@ -6,6 +6,7 @@ file for each pipeline, or the http address of a gateway.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import http.client
 import os
@@ -109,7 +110,7 @@ def tell(run: RunMetrics) -> str:
     try:
         if place.startswith(("https://", "http://")):
             _push(place, run)
-        elif storage.is_uri(place):
+        elif "://" in place:
             return f"metrics not written: {PLACE} is neither a directory nor an http address"
         else:
             _write(pathlib.Path(place), run)
@@ -139,11 +140,17 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _push(address: str, run: RunMetrics) -> None:
     """Replaces the metrics of the pipeline's group by name: a success before a failure stays."""
+    given = urllib.parse.urlsplit(address)
+    login, _, host = given.netloc.rpartition("@")
+    headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+    if login:
+        code = base64.b64encode(urllib.parse.unquote(login).encode()).decode()
+        headers["Authorization"] = f"Basic {code}"
     group = f"/metrics/job/estimator_pipelines/pipeline/{urllib.parse.quote(run.pipeline, safe='')}"
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked by `tell`
-        address.rstrip("/") + group,
+        f"{given.scheme}://{host}{given.path.rstrip('/')}{group}",
         data=render(run).encode(),
-        headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        headers=headers,
         method="POST",
     )
     with urllib.request.build_opener(_NoRedirect).open(request, timeout=TIMEOUT_S):

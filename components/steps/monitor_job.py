@@ -12,9 +12,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from components.steps import training_data
 from components.steps.predict_job import newest_version
 from components.steps.quiet import startup_lines_hidden
-from estimator_lib.core import description, files, manifest, storage
+from estimator_lib.core import description, files, manifest, storage, stores
 from estimator_lib.core.errors import ConfigError, DataError, Reason
 
 if TYPE_CHECKING:
@@ -90,9 +91,9 @@ class Monitored:
 def monitor(
     requests: Requests,
     *,
-    model: str | pathlib.Path,
-    statistics: str,
+    model: stores.Where,
     output: str | pathlib.Path,
+    statistics: str | None = None,
     schema: str | None = None,
     max_skew: float = MAX_SKEW,
     base_dir: str | pathlib.Path = ".",
@@ -102,10 +103,12 @@ def monitor(
 
     Args:
         requests: The requests.
-        model: A published version, or the directory of versions, of which the newest is taken.
-        statistics: Those that the preprocess step of its run wrote: the directory.
+        model: A published version, or the directory of versions, of which the newest is taken; a
+            path or URI.
         output: Gets monitor.json, statistics.html, the statistics and the anomalies, as one
             artifact.
+        statistics: Of training: a directory that preprocess or `statistics` wrote; by default
+            those that the model keeps.
         schema: A Schema as text; by default the one beside the statistics.
         max_skew: The distance that is too large for a field without a threshold in the schema.
         base_dir: Directory that relative file patterns start from.
@@ -121,7 +124,11 @@ def monitor(
     fields, lineage = _fields(version), _lineage(version)
     kind = requests.format or _format_of(requests.patterns[0])
     paths = files.expand(requests.patterns, base_dir)
-    schema_path = schema or os.path.join(statistics, "schema.pbtxt")
+    training = (
+        training_data.of_model(version) if statistics is None else training_data.of_run(statistics)
+    )
+    if schema is not None:
+        training = dataclasses.replace(training, schema=schema)
     with startup_lines_hidden():
         from components.steps import comparison
     with storage.temporary_directory("monitor-") as work:
@@ -137,8 +144,8 @@ def monitor(
             dataclasses.replace(requests, patterns=rows, format=kind),
             fields,
             lineage,
-            statistics=statistics,
-            schema=schema_path,
+            statistics=training.statistics,
+            schema=training.schema,
             max_skew=max_skew,
             runner_options=runner_options,
         )

@@ -71,7 +71,7 @@ def score(
     if not target.is_local:
         stores.of(target)  # refused before any work
     version = newest_version(model)
-    local = [pattern for pattern in part.files if "://" not in pattern]
+    local = [pattern for pattern in part.files if Place.parse(pattern).is_local]
     files.expand(local, base_dir)
     with startup_lines_hidden():
         from estimator_lib.export.saved_model import load_model
@@ -127,7 +127,7 @@ def score_files(
         EstimatorLibError: as `score`; nothing is written then.
     """
     # A command line names files wherever they are, so each is taken as an absolute path.
-    absolute = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in patterns]
+    absolute = [str(Place.parse(p).absolute()) for p in patterns]
     target = Place.parse(output)
     single = {".csv": "csv", ".parquet": "parquet"}.get(
         pathlib.PurePath(target.name.lower()).suffix

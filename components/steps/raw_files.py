@@ -129,7 +129,7 @@ def _compute(
 ) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema, Looked]:
     runners.use_for_files(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.
-    patterns = [p if "://" in p else str(pathlib.Path(p).absolute()) for p in files.patterns]
+    patterns = [str(Place.parse(p).absolute()) for p in files.patterns]
     found = dataset.find(
         patterns,
         file_format=files.format,

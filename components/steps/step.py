@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import logging
 import os
 import signal
@@ -45,6 +46,7 @@ def run(name: str, inputs: Mapping[str, Any]) -> Any:
     with logs.of_step(name) as lines, step():
         for given, value in inputs.items():
             places.require(given, value)
+        _require_code()
         retries = int(os.environ.get(environment.RETRIES, "0"))
         for attempt in range(retries):
             try:
@@ -118,6 +120,25 @@ def _end_on_sigterm() -> Iterator[None]:
             raise asked[0]
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _require_code() -> None:
+    """Refuses an image that lacks a module of the user's own.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for module in filter(None, os.environ.get(environment.CODE, "").split(",")):
+        try:
+            found = importlib.util.find_spec(module)
+        except ImportError:  # what it is in is no package, or is not there
+            found = None
+        if found is None:
+            raise ConfigError(
+                f"Module {module} of cluster.code is not in the image of this step. Copy it into "
+                "an image that is made FROM this one, and name that as cluster.image.",
+                reason=Reason.FILE_NOT_FOUND,
+            )
 
 
 def _use_scratch() -> None:

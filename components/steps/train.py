@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kfp import dsl
 
@@ -15,13 +16,18 @@ from components.steps import model as artifact
 from components.steps import work
 from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
-from estimator_lib.core.config import EarlyStopping, TrainPart
+from estimator_lib.core.config import EarlyStopping, Processes, TrainPart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 from estimator_lib.export import retention
+from estimator_lib.inputs.arrays import RowsInput
 from estimator_lib.inputs.parquet import examples_input
 from estimator_lib.training import carry_over, devices, history
 from estimator_lib.training.checkpoints import step_of
 from estimator_lib.training.early_stopping import MetricStoppingHook
+from estimator_lib.training.warm_start import WarmStartSettings
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 KEPT_TRAININGS = 3
 """How many trainings' working directories stay below checkpoint_root, newest first."""
@@ -104,53 +110,22 @@ def fit(
     called after each save, and after the evaluation of what was saved.
     """
     options = part.train
-    per_epoch = math.ceil(metadata["splits"]["train"]["rows"] / options.batch_size)
-    total = options.max_steps or per_epoch * (options.epochs or 1)
-    every = min(options.evaluate_every_steps or per_epoch, total)
-    spread = devices.choose(options.batch_size)
-    config = estimator_lib.RunConfig(
-        model_dir=str(folder),
-        train_distribute=spread.strategy,
-        tf_random_seed=options.seed,
-        save_checkpoints_steps=every,
-        save_summary_steps=None,
-        log_step_count_steps=max(1, total // CURVE_POINTS),
-        keep_checkpoint_max=3,
-    )
     start = None
     if serving is not None:
         start = carry_over.settings(serving, columns, part.estimator, str(folder / "warm_start"))
-    estimator = artifact.build_estimator(part, columns, metadata, config, start)
-    progress = estimator_lib.ProgressHook(total)
-    hooks: list[estimator_lib.Hook] = [progress]
-    if options.early_stopping is not None:
-        hooks.append(_stopping(estimator, options.early_stopping, every))
-    if watch is not None:
-        hooks.append(watch(estimator, every))
-    listeners = [] if carry is None else [_Carrying(carry)]
-    if listeners:
-        hooks.append(_AfterEvaluation(listeners))
-    inputs = examples_input(
-        examples_dir,
-        "train",
-        batch_size=spread.batch_size,
-        shuffle=True,
-        seed=options.seed,
-        epochs=None,
-    )
-    validation = "validation" if "validation" in metadata["splits"] else "eval"
-    with carry_over.explain_errors(serving, estimator):
-        metrics, _ = estimator_lib.train_and_evaluate(
-            estimator,
-            estimator_lib.TrainSpec(
-                inputs, max_steps=total, hooks=hooks, saving_listeners=listeners
-            ),
-            estimator_lib.EvalSpec(
-                examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
-                steps=None,
-                every_steps=every,
-            ),
-        )
+    training = _Training(
+        part=part, columns=columns, examples=examples_dir, metadata=metadata, folder=folder,
+        start=start, watch=watch,
+    )  # fmt: skip
+    if options.cluster is None:
+        spread = devices.choose(options.batch_size)
+        estimator = training.estimator(spread.strategy)
+        with carry_over.explain_errors(serving, estimator):
+            metrics, _ = training.run(estimator, spread.batch_size, carry)
+    else:
+        _in_cluster(training, options.cluster, carry)
+        estimator = training.estimator(None)
+        metrics = estimator.evaluate(training.validation())
     if options.early_stopping is not None:
         check_metric(estimator, options.early_stopping.metric, _STOPPING)
     by_head = labels.heads(labels.from_json(metadata["label"]))
@@ -158,19 +133,134 @@ def fit(
         if isinstance(label, labels.ClassLabel):
             estimator = estimator_lib.calibrate(
                 estimator,
-                examples_input(examples_dir, validation, batch_size=BATCH_ROWS),
+                training.validation(),
                 method=str(options.calibration),
                 weight_column=metadata["weight"],
                 head=head or None,
             )
     path = estimator.latest_checkpoint()
     numbers = {
-        f"{validation}_{name}": float(value)
+        f"{training.validation_split}_{name}": float(value)
         for name, value in metrics.items()
         if name != "global_step" and math.isfinite(value)
     }
     storage.touch(folder)
     return pathlib.Path(path).name, step_of(path), numbers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Training:
+    """What is trained, on what and how far, in whatever process.
+
+    Attributes:
+        folder: Where it works.
+        start: Where the weights begin; None begins anew.
+        watch: See `fit`.
+    """
+
+    part: TrainPart
+    columns: Mapping[str, Any]
+    examples: str
+    metadata: Mapping[str, Any]
+    folder: pathlib.Path
+    start: WarmStartSettings | None
+    watch: Callable[[estimator_lib.Estimator, int], estimator_lib.Hook] | None
+
+    @property
+    def _per_epoch(self) -> int:
+        rows = self.metadata["splits"]["train"]["rows"]
+        return math.ceil(rows / self.part.train.batch_size)
+
+    @property
+    def _total(self) -> int:
+        return self.part.train.max_steps or self._per_epoch * (self.part.train.epochs or 1)
+
+    @property
+    def _every(self) -> int:
+        return min(self.part.train.evaluate_every_steps or self._per_epoch, self._total)
+
+    @property
+    def validation_split(self) -> str:
+        """The split that is evaluated while training."""
+        return "validation" if "validation" in self.metadata["splits"] else "eval"
+
+    def validation(self) -> RowsInput:
+        """Returns its rows."""
+        return examples_input(self.examples, self.validation_split, batch_size=BATCH_ROWS)
+
+    def estimator(
+        self, strategy: tf.distribute.Strategy | Literal["sync"] | None
+    ) -> estimator_lib.Estimator:
+        """Returns the Estimator on the working directory."""
+        config = estimator_lib.RunConfig(
+            model_dir=str(self.folder),
+            train_distribute=strategy,
+            tf_random_seed=self.part.train.seed,
+            save_checkpoints_steps=self._every,
+            save_summary_steps=None,
+            log_step_count_steps=max(1, self._total // CURVE_POINTS),
+            keep_checkpoint_max=3,
+        )
+        return artifact.build_estimator(self.part, self.columns, self.metadata, config, self.start)
+
+    def run(
+        self,
+        estimator: estimator_lib.Estimator,
+        batch_size: int,
+        carry: Callable[[], None] | None = None,
+    ) -> Any:
+        """Trains and evaluates in the role of this process; see `train_and_evaluate`."""
+        options = self.part.train
+        hooks: list[estimator_lib.Hook] = [estimator_lib.ProgressHook(self._total)]
+        if options.early_stopping is not None:
+            hooks.append(_stopping(estimator, options.early_stopping, self._every))
+        if self.watch is not None:
+            hooks.append(self.watch(estimator, self._every))
+        listeners = [] if carry is None else [_Carrying(carry)]
+        if listeners:
+            hooks.append(_AfterEvaluation(listeners))
+        inputs = examples_input(
+            self.examples,
+            "train",
+            batch_size=batch_size,
+            shuffle=True,
+            seed=options.seed,
+            epochs=None,
+        )
+        return estimator_lib.train_and_evaluate(
+            estimator,
+            estimator_lib.TrainSpec(
+                inputs, max_steps=self._total, hooks=hooks, saving_listeners=listeners
+            ),
+            estimator_lib.EvalSpec(
+                self.validation(),
+                steps=None,
+                every_steps=self._every,
+                start_delay_secs=0,
+                throttle_secs=0,
+            ),
+        )
+
+
+def _in_cluster(training: _Training, cluster: Processes, carry: Callable[[], None] | None) -> None:
+    """Trains in several processes of this machine."""
+    in_step = cluster.mode == "sync"
+    batch_size = training.part.train.batch_size
+
+    def body() -> None:
+        estimator = training.estimator("sync" if in_step else None)
+        training.run(estimator, batch_size // cluster.workers if in_step else batch_size)
+
+    estimator_lib.run_local_cluster(
+        body,
+        workers=cluster.workers,
+        parameter_servers=cluster.parameter_servers,
+        evaluator=cluster.evaluator,
+        logs=training.folder / "cluster",
+        meanwhile=carry,
+    )
+    if carry is not None:
+        carry()
 
 
 class _Carrying(estimator_lib.CheckpointSaverListener):

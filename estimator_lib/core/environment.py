@@ -11,4 +11,6 @@ GPUS = "STEP_GPUS"
 """How many GPUs a step was given, at least."""
 SCRATCH = "STEP_SCRATCH"
 """Where temporary files go, if the step may write there."""
-OWN = frozenset((RETRIES, GPUS, SCRATCH))
+CODE = "STEP_CODE"
+"""Modules of the user's own that the image must have, with commas between."""
+OWN = frozenset((RETRIES, GPUS, SCRATCH, CODE))

@@ -49,19 +49,19 @@ def wants_json() -> bool:
     return asked == "json"
 
 
-def record(message: str, *, level: str = "info", **known: str | int | None) -> str:
+def record(message: str, known: Mapping[str, str | int], level: str = "info") -> str:
     """Returns a line's JSON, without what looks like the value of a secret.
 
     Args:
         message: What is said; one that begins with `ERROR_MARK` is of level "error".
+        known: Further fields.
         level: "info", "warning" or "error".
-        known: Further fields; None for one that is not known.
     """
     if message.startswith(ERROR_MARK):
         message, level = message.removeprefix(ERROR_MARK), "error"
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     fields = {"time": now, "level": level, **known, "message": _without_secrets(message)}
-    return json.dumps({k: v for k, v in fields.items() if v is not None}, ensure_ascii=False)
+    return json.dumps(fields, ensure_ascii=False)
 
 
 def text(line: str) -> str:
@@ -101,7 +101,7 @@ class Lines:
         if line.startswith("\n"):
             self.known["step"] = said.partition("\n")[0]
         if said:
-            self._write(said if said.startswith("{") else record(said, **self.known))
+            self._write(said if said.startswith("{") else record(said, self.known))
 
 
 class _Stream:
@@ -143,7 +143,7 @@ class _Handler(logging.Handler):
 
     def emit(self, given: logging.LogRecord) -> None:
         level = "error" if given.levelno >= logging.ERROR else given.levelname.lower()
-        self._send(record(given.getMessage(), level=level, logger=given.name, **self._known))
+        self._send(record(given.getMessage(), {**self._known, "logger": given.name}, level))
 
 
 @contextlib.contextmanager
@@ -191,7 +191,7 @@ def of_step(step: str) -> Iterator[Lines | None]:
     stream, handler = _Stream(lines), _Handler(write, lines.known)
     logging.getLogger().addHandler(handler)
     try:
-        with contextlib.redirect_stdout(stream):  # type: ignore[type-var]
+        with contextlib.redirect_stdout(stream):
             yield lines
     finally:
         logging.getLogger().removeHandler(handler)

@@ -112,6 +112,10 @@ class Place:
             )
         return pathlib.Path(self.given)
 
+    def absolute(self) -> Place:
+        """The same place, whatever the working directory is."""
+        return Place(str(self.path.absolute())) if self.is_local else self
+
     @property
     def bucket(self) -> str:
         """Bucket or container of a URI; "" for a path of this machine."""

@@ -9,8 +9,7 @@ Layer 0. Three promises hold for everything written through it:
   an owner (`leases`), and only what is proved dead is swept.
 
 Third-party writers (SavedModel, checkpoints, Beam sinks) write into a staging directory that
-this module hands out and commits. Object stores, which rename nothing, are reached through an
-`ObjectStore` that the caller gives; `manifest` commits to them.
+this module hands out and commits. Object stores, which rename nothing, are `stores`' business.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
-from typing import IO, Any, Protocol
+from collections.abc import Iterator
+from typing import IO, Any
 
 from estimator_lib.core import leases
 from estimator_lib.core.errors import EstimatorLibError, Reason, SecurityError, StorageError, quote
@@ -50,35 +49,6 @@ WORK_LEASE, TRAINER_LEASE = ".step", ".trainer"
 """Names of the leases in a working directory: of the step it belongs to, of what trains there."""
 _COMMITS = 100
 _POLL_S = 0.05
-
-
-def is_uri(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is a URI, such as of an object store, instead of one of this machine."""
-    return "://" in os.fspath(path)
-
-
-class ObjectStore(Protocol):
-    """Files by URI, where nothing is renamed; every method may raise StorageError."""
-
-    def read(self, uri: str) -> bytes | None:
-        """Returns a file's content, or None if there is no such file."""
-        ...
-
-    def write(self, uri: str, data: bytes) -> None:
-        """Writes a file; where the store allows, readers see it whole or not at all."""
-        ...
-
-    def upload(self, path: pathlib.Path, uri: str) -> None:
-        """Writes a file with the content of one of this machine, and checks its size."""
-        ...
-
-    def changed(self, folder: str) -> Mapping[str, float]:
-        """Returns the files below `folder` with when they changed (Unix time, 0: not known)."""
-        ...
-
-    def remove(self, folder: str) -> None:
-        """Deletes every file below `folder`; none is fine."""
-        ...
 
 
 @contextlib.contextmanager

@@ -103,8 +103,11 @@ def commit(
 
     Returns:
         The version's directory.
+
+    Raises:
+        ConfigError: `directory` is a URI.
     """
-    parent = storage.make_directory(directory)
+    parent = storage.make_directory(Place.parse(directory).path)
     with storage.staging(parent, "version") as staged:
         fill(staged.path)
         return _number(staged, parent, at_least)

@@ -6,7 +6,9 @@ nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -22,6 +24,8 @@ from estimator_lib.optimizers.gradients import Gradient, Indices, UniqueRows, of
 from estimator_lib.optimizers.optimizers import BY_NAME
 from estimator_lib.optimizers.schedules import Rate
 
+KERAS_OPTIMIZER = "optimizer/"
+"""Begin of the names of what an optimizer of Keras keeps that was made outside of model_fn."""
 _SMALL_TABLE = 8_192
 """Tables of at most this many numbers get dense gradients: one kernel instead of three."""
 
@@ -107,13 +111,19 @@ def minimize_parts(
         ConfigError: a part has no variables, or the loss depends on none of them.
     """
     made = [(get(optimizer), list(owned)) for optimizer, owned in parts]
+    # Those of tf.compat.v1 leave rows without a gradient alone, those of Keras 3 do not.
     dense = {
-        id(store.raw(v)): getattr(optimizer, "rows_as_dense", True)
+        id(store.raw(v)): getattr(
+            optimizer, "rows_as_dense", not isinstance(optimizer, tf.compat.v1.train.Optimizer)
+        )
         for optimizer, owned in made
         for v in owned
     }
     if len(made) == 1 and _updates_itself(made[0][0]):
         optimizer, owned = made[0]
+        # It counts the steps of the model, also where a training goes on.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            optimizer.iterations = store.global_step()  # type: ignore[attr-defined]
         updates = optimizer.get_updates(loss, owned)  # type: ignore[attr-defined]
         return updates[0] if len(updates) == 1 else tf.group(*updates)
     trained = [v for _, owned in made for v in owned]
@@ -261,12 +271,11 @@ def _apply_keras(
     ]
     applied = optimizer.apply_gradients(plain)
     owned = getattr(optimizer, "variables", ())  # a method of tf.compat.v1's: they name their own
-    kept = {
-        f"optimizer/{getattr(optimizer, 'name', type(optimizer).__name__)}/{v.path}": v
-        for v in (() if callable(owned) else owned)
-        if hasattr(v, "path")
-    }
-    store.adopt(kept)
+    # The rate is that of the arguments. Keras numbers its objects per process.
+    named = re.sub(r"_\d+$", "", str(getattr(optimizer, "name", type(optimizer).__name__)))
+    made = () if callable(owned) else [v for v in owned if hasattr(v, "path")]
+    kept = {v.name: v for v in made if v.name != "learning_rate"}
+    store.adopt(f"{KERAS_OPTIMIZER}{named}", kept)
     return applied if applied is not None else tf.no_op()
 
 

@@ -118,8 +118,8 @@ class Attempt:
     ) -> None:
         try:
             if error is not None and not self._finished:
-                known = isinstance(error, EstimatorLibError)
-                final = isinstance(error, Exception) and not (known and error.retryable)
+                passes = isinstance(error, EstimatorLibError) and error.retryable
+                final = isinstance(error, Exception) and not passes
                 text = f"{type(error).__name__}: {error}".splitlines()[0]
                 self._write(
                     Ending(attempt=self._lease.token, step=-1, failure=text, retryable=not final)

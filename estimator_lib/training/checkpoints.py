@@ -8,21 +8,25 @@ one file: the engine's own state (such as the position in the input) is an entry
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import CheckpointError, Reason, StorageError
 from estimator_lib.errors import NotSavedError
 from estimator_lib.protocols import Array
+from estimator_lib.tensorflow_internals import variables_of_objects
 from estimator_lib.variables import GLOBAL_STEP, legacy_names
 
 _log = logging.getLogger(__name__)
@@ -32,10 +36,14 @@ _PREFIX = "model.ckpt-"
 _ENGINE_KEY = "engine_state"
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_KERAS_STEP = "estimator_global_step" + _VALUE
+"""In what `model_to_estimator` of tf.estimator saved: by the objects of a Keras model."""
 _EXPORTED = "model_variables/"
 """Where the variables are in a SavedModel of ours; see `export.saved_model`."""
 _INDEX = re.compile(r"model\.ckpt-(\d+)\.index$")
 _SAVE_ATTEMPTS = 3
+_WITHOUT_STATE = ("/seed_generator_state", "/learning_rate")
+"""Of Keras 3: Keras 2 kept no state of random numbers, and rates come from the arguments."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,11 @@ class Loaded:
         """Returns the value of a variable, or None; see `variables.legacy_names` for old ones."""
         if name in self.values or not self.legacy:
             return self.values.get(name)
-        return self.values.get(legacy_names.slot(name, self.values) or name)
+        return self.values.get(legacy_names.find(name, self.values, self._names_here) or name)
+
+    @functools.cached_property
+    def _names_here(self) -> Mapping[str, str]:
+        return legacy_names.names_here(self.values)
 
     @property
     def clusters(self) -> bool:
@@ -95,6 +107,8 @@ def names(path: str) -> dict[str, str]:
     keys = reader.get_variable_to_shape_map()
     if _OBJECT_GRAPH not in keys:
         return {key: key for key in sorted(keys) if key != _ENGINE_KEY}
+    if _KERAS_STEP in keys:
+        return dict(sorted(variables_of_objects(reader.get_tensor(_OBJECT_GRAPH)).items()))
     found = {
         _unescape(key).removeprefix(_EXPORTED): key for key in sorted(keys) if key.endswith(_VALUE)
     }
@@ -121,10 +135,14 @@ def load(path: str) -> Loaded:
     reader = _reader(path)
     keys = names(path)
     try:
-        values = {name: reader.get_tensor(key) for name, key in keys.items()}
         known = [key for key in (_ENGINE_KEY, escape(_ENGINE_KEY)) if reader.has_tensor(key)]
         engine = json.loads(reader.get_tensor(known[0]) if known else b"{}")
-        legacy = not known and not reader.has_tensor(_OBJECT_GRAPH)
+        objects = reader.has_tensor(_OBJECT_GRAPH) and not reader.has_tensor(_KERAS_STEP)
+        legacy = not known and not objects
+        parts = legacy_names.parts(keys) if legacy else {}
+        apart = {part for found in parts.values() for part in found}
+        values = {n: reader.get_tensor(key) for n, key in keys.items() if n not in apart}
+        values |= {n: _joined(path, reader, n, found) for n, found in parts.items()}
     except Exception as error:
         raise CheckpointError(f"Checkpoint {path} is damaged: {_first_line(error)}.") from error
     if legacy and legacy_names.is_of_clusters(values):
@@ -136,6 +154,43 @@ def load(path: str) -> Loaded:
             )
         values |= legacy_names.of_clusters(values)
     return Loaded(path=path, values=values, engine=engine, legacy=legacy)
+
+
+def _joined(path: str, reader: Any, name: str, parts: Sequence[str]) -> Array:
+    """Reads a slot of tf.estimator 2.15 that was saved by parts of its variable."""
+    shapes = reader.get_variable_to_shape_map()
+    if len(parts) == 1:
+        return reader.get_tensor(parts[0])
+    full = shapes[legacy_names.variable_of(name, shapes)]
+    if any(shapes[part] != full for part in parts):  # each is saved as a tensor of its own
+        values = [reader.get_tensor(part) for part in parts]
+        cut = next(at for at, size in enumerate(full) if values[0].shape[at] != size)
+        return np.concatenate(values, cut)
+    # Each is a slice, and a reader gives whole tensors only.
+    kind = reader.get_variable_to_dtype_map()[parts[0]]
+    for cut in range(len(full)):
+        with contextlib.suppress(tf.errors.InvalidArgumentError, tf.errors.NotFoundError):
+            return np.concatenate(_slices(path, parts, full, cut, kind), cut)
+    raise CheckpointError(f"Checkpoint {path} has parts of {name!r} that make no whole.")
+
+
+def _slices(
+    path: str, keys: Sequence[str], full: Sequence[int], cut: int, kind: tf.DType
+) -> list[Array]:
+    """Reads parts of a tensor that was cut along one of its dimensions.
+
+    Where the parts cannot be of one size, the first ones have one more.
+    """
+    forms, start = [], 0
+    for numbers in np.array_split(np.arange(full[cut]), len(keys)):
+        where = ["-"] * len(full)
+        where[cut] = f"{start},{len(numbers)}"
+        forms.append(f"{' '.join(map(str, full))} {':'.join(where)}")
+        start += len(numbers)
+    read = tf.raw_ops.RestoreV2(
+        prefix=path, tensor_names=keys, shape_and_slices=forms, dtypes=[kind] * len(keys)
+    )
+    return [part.numpy() for part in read]
 
 
 def load_value(path: str, name: str) -> Any:
@@ -401,8 +456,7 @@ def restore(
         value = loaded.find(name)
         if value is not None:
             variable.assign(tf.cast(value, variable.dtype) if value.dtype != object else value)
-    # Keras 2 kept no state of random numbers, which changes no result.
-    anew = [name for name in missing if not name.endswith("/seed_generator_state")]
+    anew = [name for name in missing if not name.endswith(_WITHOUT_STATE)]
     if loaded.legacy and anew:
         _log.warning(
             "Checkpoint %s of tf.estimator has no %s: they start anew.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,8 +18,11 @@ from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 from estimator_lib.protocols import Metric
 from estimator_lib.specs import RESERVED_METRICS, EstimatorSpec, ModeKeys
+from estimator_lib.tensorflow_internals import savers_without_operations
 from estimator_lib.training import hooks, metric_pairs
-from estimator_lib.training.session_hooks import SessionHook, is_for_sessions
+from estimator_lib.training.session_hooks import InitHook, SessionHook, is_for_sessions
+
+_log = logging.getLogger(__name__)
 
 _HOOKS = {
     ModeKeys.TRAIN: ("training_hooks", "training_chief_hooks"),
@@ -122,9 +126,13 @@ def hooks_of(spec: EstimatorSpec) -> tuple[hooks.Hook, ...]:
     """Returns the hooks that a spec brings to its mode, the chief's too.
 
     Raises:
-        ConfigError: one is not a Hook.
+        ConfigError: one is not a Hook, or watches what is not the loss.
     """
-    return hooks.check([hook for field in _HOOKS[spec.mode] for hook in getattr(spec, field)])
+    found = hooks.check([hook for field in _HOOKS[spec.mode] for hook in getattr(spec, field)])
+    for hook in found:
+        if isinstance(hook, hooks.NanTensorHook):
+            hook.check_loss(spec.loss)
+    return found
 
 
 def fetched(
@@ -157,6 +165,19 @@ def with_session_hooks(
         ]
         for field in fields
     }
+    scaffold = spec.scaffold
+    if spec.mode == ModeKeys.TRAIN and scaffold is not None:
+        if scaffold.saver is not None and probing:
+            _log.warning(
+                "The saver of EstimatorSpec.scaffold saves nothing: checkpoints hold all "
+                "variables, and RunConfig.keep_checkpoint_max says how many are kept."
+            )
+        if type(scaffold).finalize is not tf.compat.v1.train.Scaffold.finalize:
+            # It ends with a graph that nothing can be added to.
+            with tf.Graph().as_default(), savers_without_operations():
+                scaffold.finalize()
+        if scaffold.init_fn is not None:
+            found[fields[0]].insert(0, InitHook(scaffold))
     found[fields[0]] = [*given, *found[fields[0]]]
     adapted = [h for field in fields for h in found[field] if isinstance(h, SessionHook)]
     if adapted:

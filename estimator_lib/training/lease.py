@@ -7,10 +7,11 @@ come back, finds that its token is no longer there and may not commit.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 
 from estimator_lib.core import leases, storage
-from estimator_lib.core.errors import CheckpointError, Reason
+from estimator_lib.core.errors import CheckpointError, Reason, StorageError
 
 
 class Lease:
@@ -48,6 +49,9 @@ class Lease:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        # Not at the start: a first save that was killed half-way is known by what it left.
+        with contextlib.suppress(StorageError):
+            storage.sweep_staging(self._directory)
         with storage.storage_errors("delete", self._lease.path):
             self._lease.release()
 

@@ -159,7 +159,7 @@ class Board:
         def first(name: str, shape: Sequence[int] = ()) -> tf.Variable:
             full = f"{run}/control/{name}"
             return variables.RemoteVariable(
-                name=full, device=devices[0], shape=shape, dtype=tf.int64
+                name=name, shared_name=full, device=devices[0], shape=shape, dtype=tf.int64
             )
 
         self.run = run
@@ -338,7 +338,9 @@ def _retryable(message: str, reason: Reason) -> TrainingError:
 
 def _texts(devices: Sequence[str], name: str) -> list[tf.Variable]:
     return [
-        variables.RemoteVariable(name=name, device=device, shape=(), dtype=tf.string)
+        variables.RemoteVariable(
+            name=name, shared_name=name, device=device, shape=(), dtype=tf.string
+        )
         for device in devices
     ]
 

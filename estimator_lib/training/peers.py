@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
@@ -93,9 +92,10 @@ class Peers:
     """
 
     def __init__(self, strategy: tf.distribute.Strategy | None, config: RunConfig) -> None:
-        shared = strategy is not None and tensorflow_internals.spans_processes(strategy)
-        self.several = shared and config.num_worker_replicas > 1
-        self._strategy = strategy if self.several else None
+        self._gathered = None
+        if strategy is not None and tensorflow_internals.spans_processes(strategy):
+            self._gathered = _gathering(strategy)
+        self.several = self._gathered is not None
         self._config = config
         self._overdue: str | None = None
 
@@ -203,26 +203,24 @@ class Peers:
 
     def _gather(self, row: Sequence[int]) -> list[list[int]]:
         """Returns the rows of all processes, the chief's first."""
-        if self._strategy is None:
+        if self._gathered is None:
             return [[int(value) for value in row]]
         with self.working():
             found = self._gathered(tf.constant([[int(value) for value in row]], tf.int64)).numpy()
         replicas = len(found) // self._config.num_worker_replicas
         return [[int(value) for value in row] for row in found[::replicas]]
 
-    @functools.cached_property
-    def _gathered(self) -> tf.types.experimental.PolymorphicFunction:
-        strategy = self._strategy
 
-        def of_replica(row: tf.Tensor) -> tf.Tensor:
-            here = tf.distribute.get_replica_context()
-            mine = tf.one_hot(
-                here.replica_id_in_sync_group, here.num_replicas_in_sync, dtype=tf.int64
-            )
-            return here.all_reduce(tf.distribute.ReduceOp.SUM, mine[:, tf.newaxis] * row)
+def _gathering(strategy: tf.distribute.Strategy) -> tf.types.experimental.PolymorphicFunction:
+    """Returns a function from a row int64 `[1, n]` to those of all replicas, `[replicas, n]`."""
 
-        def of_all(row: tf.Tensor) -> tf.Tensor:
-            found = strategy.run(of_replica, args=(row,))
-            return strategy.experimental_local_results(found)[0]
+    def of_replica(row: tf.Tensor) -> tf.Tensor:
+        here = tf.distribute.get_replica_context()
+        mine = tf.one_hot(here.replica_id_in_sync_group, here.num_replicas_in_sync, dtype=tf.int64)
+        return here.all_reduce(tf.distribute.ReduceOp.SUM, mine[:, tf.newaxis] * row)
 
-        return tensorflow_internals.without_warnings(tf.function(of_all, autograph=False))
+    def of_all(row: tf.Tensor) -> tf.Tensor:
+        found = strategy.run(of_replica, args=(row,))
+        return strategy.experimental_local_results(found)[0]
+
+    return tensorflow_internals.without_warnings(tf.function(of_all, autograph=False))

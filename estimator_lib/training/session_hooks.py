@@ -8,6 +8,8 @@ leaves the loop with every step. So it costs the speed of many steps per call; h
 from __future__ import annotations
 
 import copy
+import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -17,10 +19,15 @@ from estimator_lib import variables
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.tensorflow_internals import GLOBAL_STEP_READ_KEY
 from estimator_lib.training import hooks
+from estimator_lib.variables import tracing
 
 Fetch: TypeAlias = str | tf.Tensor | tf.Operation | tf.Variable
 Fetches: TypeAlias = Fetch | Sequence["Fetches"] | Mapping[str, "Fetches"]
 """What a session can be asked for."""
+
+
+_FETCH = "Fetch tensors of the step in before_run, or derive from estimator_lib.Hook."
+_FEED = "Give the values by the input_fn."
 
 
 def is_for_sessions(hook: object) -> bool:
@@ -39,8 +46,21 @@ def split(given: Sequence[object]) -> tuple[list[hooks.Hook], list[SessionHook]]
     Raises:
         ConfigError: one is no hook at all.
     """
-    adapted = [SessionHook(hook) for hook in given if is_for_sessions(hook)]
-    return [*hooks.check([h for h in given if not is_for_sessions(h)])], adapted
+    adapted, others = [], []
+    for hook in given:
+        if is_for_sessions(hook):
+            adapted.append(SessionHook(hook))
+        elif isinstance(hook, hooks.Hook) and _asks_by_name(hook):
+            adapted.append(NamingHook(hook))
+        else:
+            others.append(hook)
+    return [*hooks.check(others)], adapted
+
+
+def _asks_by_name(hook: hooks.Hook) -> bool:
+    """Whether a hook of the loop asks for tensors that only a trace can find."""
+    asked = [tensor for tensor in hook.tensors.values() if isinstance(tensor, str)]
+    return any(name not in ("loss", variables.GLOBAL_STEP) for name in asked)
 
 
 class Session:
@@ -52,11 +72,13 @@ class Session:
     def run(self, fetches: Fetches, feed_dict: object = None, **options: object) -> Any:
         """Returns values of variables, and of tensors that the hook asked for in before_run."""
         if feed_dict or options:
-            raise self._owner.refused("it feeds or configures session.run")
+            raise self._owner.refused("it feeds or configures session.run", _FEED)
         return tf.nest.map_structure(self._value, fetches)
 
     def _value(self, fetch: Fetch) -> Any:
         known = self._owner.evaluate_known(fetch)
+        if known is None and hasattr(fetch, "numpy"):  # it was computed at once
+            known = fetch.numpy()
         if known is None:
             raise self._owner.refused(f"session.run({quote(getattr(fetch, 'name', fetch))})")
         return known
@@ -101,6 +123,8 @@ class SessionHook(hooks.Hook):
         self.context: hooks.StepContext | None = None
         self.tensors: Mapping[str, Any] = {}
         self._structure: Any = None
+        self._in_step = 0
+        self._names: dict[str, str] = {}
         self._begun = False
         self._created = False
 
@@ -117,19 +141,33 @@ class SessionHook(hooks.Hook):
             # Where TensorFlow's own hooks look for the step, and would read the variable.
             step = tf.identity(variables.global_step(), name="global_step_read")
             graph.add_to_collection(GLOBAL_STEP_READ_KEY, step)
-        hook.begin()
+        try:
+            hook.begin()
+        except KeyError as error:  # of a graph that has no such name
+            raise _not_there(self.hook, str(error.args[0])) from error
         self._begun = not probing
-        arguments = hook.before_run(RunContext(self))
-        if arguments is None:
-            return
-        if getattr(arguments, "feed_dict", None):
-            raise self.refused("it feeds values to the graph")
-        self._structure = arguments.fetches
-        flat = tf.nest.flatten(arguments.fetches)
-        self.tensors = {
-            f"session hook {id(self)}/{at}": self._tensor(fetch, find)
-            for at, fetch in enumerate(flat)
+        # A copy is asked: the hook itself is once per step, and may count.
+        arguments = copy.copy(hook).before_run(RunContext(self))
+        flat: list[Fetch] = []
+        if arguments is not None:
+            if getattr(arguments, "feed_dict", None):
+                raise self.refused("it feeds values to the graph", _FEED)
+            if getattr(arguments, "options", None):
+                raise self.refused("it gives options")
+            self._structure = arguments.fetches
+            flat += tf.nest.flatten(arguments.fetches)
+        self._in_step = len(flat)
+        if isinstance(hook, tf.compat.v1.train.FinalOpsHook):
+            asked = _Asked()
+            copy.copy(hook).end(asked)
+            flat += asked.fetches
+        self._names = {
+            fetch: self._key(at) for at, fetch in enumerate(flat) if isinstance(fetch, str)
         }
+        self.tensors = {self._key(at): self._tensor(fetch, find) for at, fetch in enumerate(flat)}
+
+    def _key(self, at: int) -> str:
+        return f"session hook {id(self)}/{at}"
 
     def _tensor(self, fetch: Fetch, find: Callable[[str], tf.Tensor]) -> tf.Tensor:
         if isinstance(fetch, tf.Operation):
@@ -154,13 +192,14 @@ class SessionHook(hooks.Hook):
         if name.rsplit("/", 1)[-1] in ("global_step", "global_step_read"):
             return context.step
         found = [key for key, tensor in self.tensors.items() if tensor is fetch]
+        if isinstance(fetch, str) and fetch in self._names:
+            found = [self._names[fetch]]
         return context.values.get(found[0]) if found else None
 
-    def refused(self, what: str) -> ConfigError:
+    def refused(self, what: str, fix: str = _FETCH) -> ConfigError:
         """The error for what only a session can do."""
         return ConfigError(
-            f"Hook {type(self.hook).__name__} cannot run: {what}, which needs a session. Fetch "
-            "tensors of the step in before_run, or derive from estimator_lib.Hook.",
+            f"Hook {type(self.hook).__name__} cannot run: {what}, which needs a session. {fix}",
             reason=Reason.UNSUPPORTED,
         )
 
@@ -181,7 +220,8 @@ class SessionHook(hooks.Hook):
         results = None
         if self._structure is not None:
             results = tf.nest.pack_sequence_as(
-                self._structure, [context.values.get(key) for key in self.tensors]
+                self._structure,
+                [context.values.get(self._key(at)) for at in range(self._in_step)],
             )
         values = tf.compat.v1.train.SessionRunValues(results, None, None)
         self.hook.after_run(RunContext(self), values)
@@ -190,3 +230,99 @@ class SessionHook(hooks.Hook):
         self.context = context
         self._created = False
         self.hook.end(Session(self))
+
+
+class NamingHook(SessionHook):
+    """Runs a hook of the loop that asks for tensors by the names of a step's operations.
+
+    Args:
+        hook: It.
+    """
+
+    def __init__(self, hook: hooks.Hook) -> None:
+        super().__init__(tf.compat.v1.train.SessionRunHook())
+        self._loops = hook
+        self.every_steps = hook.every_steps
+        self.wants_save = hook.wants_save
+        self.listeners = hook.listeners
+
+    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
+        del probing
+        self.tensors = {
+            label: self._tensor(tensor, find) for label, tensor in self._loops.tensors.items()
+        }
+
+    def begin(self) -> None:
+        self._loops.begin()
+
+    def next_step(self, step: int) -> int | None:
+        return self._loops.next_step(step)
+
+    def before_step(self, context: hooks.StepContext) -> None:
+        self._loops.before_step(context)
+
+    def after_step(self, context: hooks.StepContext) -> None:
+        self._loops.after_step(context)
+        self.wants_save = self._loops.wants_save
+
+    def end(self, context: hooks.StepContext) -> None:
+        self._loops.end(context)
+
+
+class _Asked:
+    """Stands for a session, and notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.fetches: list[Fetch] = []
+
+    def run(self, fetches: Fetches, feed_dict: object = None) -> None:
+        if not feed_dict:
+            self.fetches += tf.nest.flatten(fetches)
+
+
+def _not_there(hook: object, said: str) -> ConfigError:
+    graph = tf.compat.v1.get_default_graph()
+    names = [operation.name for operation in graph.get_operations()]
+    quoted = re.findall(r"'([^']+)'", said)
+    name = quoted[-1] if quoted else said
+    near = difflib.get_close_matches(name, names, 1)
+    return ConfigError(
+        f"Hook {type(hook).__name__} asks for {quote(name)}, which the model does not have."
+        + (f" Did you mean {near[0]!r}?" if near else " Name a tensor of it by tf.identity."),
+        reason=Reason.UNKNOWN_NAME,
+    )
+
+
+class InitHook(SessionHook):
+    """Calls a scaffold's `init_fn` where training begins at step 0, before anything is saved.
+
+    Args:
+        scaffold: It.
+    """
+
+    def __init__(self, scaffold: tf.compat.v1.train.Scaffold) -> None:
+        super().__init__(ScaffoldInit(scaffold))
+        self._variables: Mapping[str, tf.Variable] = {}
+
+    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
+        super().trace(find, probing=probing)
+        self._variables = tracing.needed("init_fn").store.variables
+
+    def begin(self) -> None:
+        super().begin()
+        step = int(self._variables[variables.GLOBAL_STEP].numpy())
+        if step == 0:
+            context = hooks.StepContext(0, 0, "", self._variables)
+            super().before_step(context)
+        self._created = True
+
+
+class ScaffoldInit(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    """Calls `init_fn` where a session was made."""
+
+    def __init__(self, scaffold: tf.compat.v1.train.Scaffold) -> None:
+        self._scaffold = scaffold
+
+    def after_create_session(self, session: Session, coord: tf.train.Coordinator) -> None:
+        del coord
+        self._scaffold.init_fn(session)

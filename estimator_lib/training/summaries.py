@@ -16,13 +16,14 @@ import tensorflow as tf
 
 from estimator_lib.core import storage
 from estimator_lib.core.errors import StorageError
-from estimator_lib.tensorflow_internals import default_writer
+from estimator_lib.tensorflow_internals import default_writer, own_summaries_of_first_version
 
+_COLLECTED = tf.compat.v1.GraphKeys.SUMMARIES
 _writers: dict[str, tf.summary.SummaryWriter] = {}
 
 
 class ModelSummaries:
-    """What `tf.summary` calls inside of a model_fn write during training.
+    """What `tf.summary` and `tf.compat.v1.summary` calls inside of a model_fn write in training.
 
     Args:
         directory: Where they write.
@@ -52,8 +53,13 @@ class ModelSummaries:
         with (
             default_writer(self._writer),
             tf.summary.record_if(lambda: tf.equal(tf.math.floormod(step, every), 0)),
+            own_summaries_of_first_version(),
         ):
+            graph = tf.compat.v1.get_default_graph()
+            before = len(graph.get_collection(_COLLECTED))
             yield
+            for made in graph.get_collection(_COLLECTED)[before:]:
+                tf.summary.experimental.write_raw_pb(made, step=step)
 
     def flush(self) -> None:
         """Writes what is buffered to disk."""

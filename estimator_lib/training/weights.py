@@ -14,11 +14,12 @@ import tensorflow as tf
 
 from estimator_lib.core.errors import CheckpointError, Reason
 from estimator_lib.inputs.datasets import InputPosition
+from estimator_lib.optimizers.minimize import KERAS_OPTIMIZER
 from estimator_lib.protocols import Path
 from estimator_lib.training import checkpoints, warm_start
 from estimator_lib.training.checkpoints import CheckpointDirectory, Loaded
 from estimator_lib.training.warm_start import WarmStartSettings
-from estimator_lib.variables import AVERAGE, VariableStore
+from estimator_lib.variables import AVERAGE, VariableStore, legacy_names
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Weights:
                 return
             loaded = checkpoints.load(self._held[0])
         targets = {n: v for n, v in self._store.saved().items() if n in names}
+        _refuse_duals(loaded, targets)
         optional = _optional_slots(loaded, targets)
         checkpoints.restore(loaded, targets, exact=not loaded.legacy, optional=optional)
         self._took(loaded, targets)
@@ -160,6 +162,7 @@ class Weights:
         return self._held[0] if self._held else None
 
     def _take(self, loaded: Loaded, targets: Mapping[str, tf.Variable]) -> None:
+        _refuse_duals(loaded, targets)
         # A missing mean must not pass for weights: it would be the initial ones.
         optional = [n for n, v in targets.items() if not v.trainable and not n.endswith(AVERAGE)]
         checkpoints.restore(loaded, targets, exact=False, optional=optional)
@@ -172,9 +175,13 @@ class Weights:
 
 
 def _optional_slots(loaded: Loaded, targets: Mapping[str, tf.Variable]) -> list[str]:
-    """Slots that a checkpoint of tf.estimator may lack: its optimizer was another one."""
+    """Slots that a checkpoint may lack.
+
+    That of tf.estimator, because its optimizer was another one; those of ours that were written
+    before optimizers made outside of model_fn were kept.
+    """
     if not loaded.legacy or loaded.clusters:
-        return []
+        return [name for name in targets if name.startswith(KERAS_OPTIMIZER)]
     rates = ", ".join(f"{name} {rate:g}" for name, rate in loaded.learning_rates().items())
     # tf.estimator would go on with them, whatever its constructor was given.
     _log.warning(
@@ -184,3 +191,15 @@ def _optional_slots(loaded: Loaded, targets: Mapping[str, tf.Variable]) -> list[
         rates or "unknown ones",
     )
     return [name for name, variable in targets.items() if not variable.trainable]
+
+
+def _refuse_duals(loaded: Loaded, targets: Collection[str]) -> None:
+    duals = any(name.startswith("LinearSDCA/") for name in targets)
+    if duals and legacy_names.is_of_duals(loaded.values):
+        raise CheckpointError(
+            f"Training cannot go on from the checkpoint {loaded.path}: the dual variables of "
+            "tf.estimator's LinearSDCA are kept by other fingerprints of the examples' ids, and "
+            "without them the optimum would be another. Train a new model_dir from the beginning, "
+            "or go on with Ftrl.",
+            reason=Reason.UNSUPPORTED,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -191,9 +192,25 @@ def name_of(variable: AnyVariable) -> str:
     return name or str(raw(variable).name).removesuffix(":0")
 
 
-def adopt(variables: Mapping[str, AnyVariable]) -> None:
-    """Keeps variables that were made outside of the model_fn (an optimizer instance's)."""
+def adopt(owner: str, variables: Mapping[str, AnyVariable]) -> None:
+    """Keeps variables that were made outside of the model_fn (an optimizer instance's).
+
+    Args:
+        owner: Begin of their names; a second owner of the name is numbered.
+        variables: By name below the owner's.
+    """
     now = current()
-    if now is not None:
-        for name, variable in variables.items():
-            now.store.adopt(name, variable)
+    if now is None:
+        return
+    kept = now.store.variables
+    names = (f"{owner}_{number}" if number else owner for number in itertools.count())
+    free = next(
+        name
+        for name in names
+        if all(kept.get(f"{name}/{n}", raw(v)) is raw(v) for n, v in variables.items())
+    )
+    for n, variable in variables.items():
+        now.store.adopt(f"{free}/{n}", variable)
+        name = now.store.name_of(variable)
+        if name is not None:
+            now.used[name] = kept[name]

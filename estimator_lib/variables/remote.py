@@ -58,7 +58,8 @@ class RemoteVariable(tensorflow_internals.BaseResourceVariable):
     """A variable on a parameter server; nothing is assigned when it is made.
 
     Args:
-        name: By which all find it on the server.
+        name: Its own.
+        shared_name: By which all find it on the server.
         device: The server's.
         shape: Its static shape.
         dtype: Its type.
@@ -70,6 +71,7 @@ class RemoteVariable(tensorflow_internals.BaseResourceVariable):
         self,
         *,
         name: str,
+        shared_name: str,
         device: str,
         shape: Sequence[int],
         dtype: tf.DType,
@@ -80,11 +82,11 @@ class RemoteVariable(tensorflow_internals.BaseResourceVariable):
             trainable=trainable,
             shape=shape,
             dtype=dtype,
-            handle=tensorflow_internals.shared_handle(name, device, shape, dtype),
+            handle=tensorflow_internals.shared_handle(shared_name, device, shape, dtype),
             constraint=constraint,
             name=name,
             handle_name=name,
-            unique_id=name,
+            unique_id=shared_name,
             in_graph_mode=False,
         )
 
@@ -249,7 +251,7 @@ class RemoteStore(VariableStore):
             return super()._factory_of(name, local=local)
         return functools.partial(self._make, name)
 
-    def _note_initial(self, name: str, variable: tf.Variable) -> None:
+    def _note_initial(self, name: str, variable: tf.Variable, *, local: bool) -> None:
         """Nothing is evaluated with these variables, so nothing is reset."""
 
     def _make(
@@ -257,6 +259,7 @@ class RemoteStore(VariableStore):
         full: str,
         initial: Any,
         *,
+        name: str = "Variable",
         by_rows: bool = False,
         shape: Sequence[int] | None = None,
         dtype: tf.DType | str | None = None,
@@ -264,7 +267,7 @@ class RemoteStore(VariableStore):
         constraint: Callable[[tf.Tensor], tf.Tensor] | None = None,
         **options: object,
     ) -> tf.Variable | SplitVariable:
-        del options  # its name is `full`; there are no replicas to aggregate over
+        del options  # there are no replicas to aggregate over
         value = None
         if self._place.assigns or shape is None or dtype is None:
             value = tf.convert_to_tensor(initial() if callable(initial) else initial, dtype)
@@ -281,20 +284,21 @@ class RemoteStore(VariableStore):
         ranges = self._ranges(full, sizes, kind, by_rows=by_rows)
         if len(ranges) == 1:
             variable = RemoteVariable(
-                name=f"{self._place.run}/{full}", device=ranges[0][1], shape=sizes, dtype=kind,
-                trainable=trains, constraint=constraint,
+                name=name, shared_name=f"{self._place.run}/{full}", device=ranges[0][1], shape=sizes,
+                dtype=kind, trainable=trains, constraint=constraint,
             )  # fmt: skip
         else:
             parts = [
                 RemoteVariable(
-                    name=f"{self._place.run}/{full}/part_{n}",
+                    name=f"{name}/part_{n}",
+                    shared_name=f"{self._place.run}/{full}/part_{n}",
                     device=device,
                     shape=(rows, *sizes[1:]),
                     dtype=kind,
                 )
                 for n, (rows, device) in enumerate(ranges)
             ]
-            variable = SplitVariable(full, parts, trainable=trains)
+            variable = SplitVariable(name, parts, trainable=trains)
         if self._place.assigns:
             variable.assign(value)
         self._remote[full] = variable

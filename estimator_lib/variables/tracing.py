@@ -19,7 +19,9 @@ _LOCAL_COLLECTIONS = frozenset(("local_variables", "metric_variables"))
 _TRAINABLE: Final = tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES
 
 _KERAS_2 = {
-    "is not available with Keras 3": "Use keras.layers instead of tf.compat.v1.layers.",
+    "is not available with Keras 3": "Use its like of keras.layers, or its function: of "
+    "tf.compat.v1.layers there are dense, batch_normalization, dropout, flatten, conv1d and the "
+    "like, max_pooling1d and average_pooling1d and the like.",
     "'DenseFeatures'": "Use tf.compat.v1.feature_column.input_layer(features, columns).",
     "'iterations'": "Leave the line out: the loop counts the steps.",
     "'get_updates'": "Use estimator_lib.optimizers.minimize(loss, optimizer) as train_op.",
@@ -101,14 +103,27 @@ class Trace:
         self._listed = {key: collections[key] for key in (_TRAINABLE, GLOBAL_STEP)}
         if GLOBAL_STEP in self.store.variables:
             self._list(GLOBAL_STEP, self.store.variables[GLOBAL_STEP])
+        v1 = tf.compat.v1
+        whole = v1.variable_scope(
+            v1.get_variable_scope(), custom_getter=_get_whole, auxiliary_name_scope=False
+        )
         with contextlib.ExitStack() as stack:
             with tf.init_scope():
                 stack.enter_context(tf.variable_creator_scope(_create))
+            stack.enter_context(whole)
             try:
                 yield
             finally:
                 for key, values in collections.items():
                     values[:] = before[key]
+
+
+def _get_whole(
+    getter: Callable[..., tf.Variable], *args: object, partitioner: object = None, **given: object
+) -> tf.Variable:
+    """`tf.compat.v1.get_variable` without parts: they were for parameter servers."""
+    del partitioner
+    return getter(*args, **given)
 
 
 _here = threading.local()

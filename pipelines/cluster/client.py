@@ -207,6 +207,7 @@ class Run:
         name: What people call it.
         state: Such as PENDING, RUNNING, SUCCEEDED, FAILED, or CANCELED if it was terminated.
         schedule: Id of the schedule that started it, or "".
+        due: When that schedule had it to start; None for other runs.
         parameters: As they were sent.
         error: What the server says went wrong, or "".
     """
@@ -217,6 +218,7 @@ class Run:
     created: datetime.datetime | None = None
     finished: datetime.datetime | None = None
     schedule: str = ""
+    due: datetime.datetime | None = None
     parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     error: str = ""
 
@@ -623,6 +625,7 @@ def _run(answer: Any) -> Run:
         created=answer.created_at,
         finished=_end_time(answer.finished_at),
         schedule=answer.recurring_run_id or "",
+        due=_end_time(answer.scheduled_at) if answer.recurring_run_id else None,
         parameters=dict((runtime and runtime.parameters) or {}),
         error=(answer.error.message or "") if answer.error else "",
     )

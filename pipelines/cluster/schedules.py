@@ -26,6 +26,8 @@ from estimator_lib.core.errors import (
 from pipelines.cluster import arguments, client
 from pipelines.specification import Specification
 
+_LOOKED = 100
+"""Newest runs that are looked at for when schedules had them to start."""
 _MARK = "applied by estimator-pipelines, digest "
 _DIGEST = re.compile(re.escape(_MARK) + r"([0-9a-f]{64})")
 
@@ -81,6 +83,7 @@ class Existing:
         digest: Of what was applied; None if made by other means.
         start: Nothing is started before.
         end: Nothing is started after.
+        zone: What the server adds to UTC where it reads cron, as its last run tells.
     """
 
     id: str
@@ -93,6 +96,7 @@ class Existing:
     created: datetime.datetime | None = None
     start: datetime.datetime | None = None
     end: datetime.datetime | None = None
+    zone: datetime.timedelta = datetime.timedelta()
 
     def next_start(self, now: datetime.datetime) -> datetime.datetime | None:
         """When it starts next; None while it is paused or where only the server knows."""
@@ -102,10 +106,13 @@ class Existing:
             after = max(
                 [now, *([self.start - datetime.timedelta(seconds=1)] if self.start else [])]
             )
-            start = next(cron.parse(self.trigger).times(after), None)
+            start = next(cron.parse(self.trigger).times(after + self.zone), None)
         except ConfigError:
             return None
-        return None if start and self.end and start > self.end else start
+        if start is None:
+            return None
+        start -= self.zone
+        return None if self.end and start > self.end else start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -228,7 +235,37 @@ def _sent(moment: str | None) -> str | None:
 
 def listing(server: client.Connection) -> list[Existing]:
     """Returns every schedule of the server, by name."""
-    return sorted(_all(server, None), key=lambda one: (one.name, one.id))
+    found = sorted(_all(server, None), key=lambda one: (one.name, one.id))
+    if not any(isinstance(one.trigger, str) for one in found):
+        return found
+    due: dict[str, datetime.datetime] = {}
+    for run in server.runs(limit=_LOOKED):
+        if run.due is not None:
+            due.setdefault(run.schedule, run.due)
+    return [
+        dataclasses.replace(one, zone=zone(one.trigger, due[one.id])) if one.id in due else one
+        for one in found
+    ]
+
+
+def zone(trigger: str | int, due: datetime.datetime) -> datetime.timedelta:
+    """Returns what a server adds to UTC where it reads cron: the least that explains a start.
+
+    Args:
+        trigger: Cron expression, or the seconds between starts.
+        due: When a run was to start.
+    """
+    none = datetime.timedelta()
+    if not isinstance(trigger, str):
+        return none
+    quarters = sorted(range(-12 * 4, 14 * 4 + 1), key=abs)
+    with contextlib.suppress(ConfigError):
+        times = cron.parse(trigger)
+        for offset in (datetime.timedelta(minutes=15 * quarter) for quarter in quarters):
+            local = due.astimezone(datetime.UTC).replace(microsecond=0) + offset
+            if next(times.times(local - datetime.timedelta(seconds=1)), None) == local:
+                return offset
+    return none
 
 
 def find(server: client.Connection, name: str) -> list[Existing]:

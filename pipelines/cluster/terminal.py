@@ -130,7 +130,17 @@ def schedules(found: Sequence[Existing], now: datetime.datetime) -> str:
              "configuration" if one.digest else "other means")
         )  # fmt: skip
     header = ("NAME", "TRIGGER", "STATE", "NEXT (UTC)", "AT ONCE", "CATCH-UP", "MADE BY")
-    return table(header, rows)
+    zones = [
+        f"{one.name}: the server reads cron in UTC{_signed(one.zone)}, as its last run shows"
+        for one in found
+        if one.zone
+    ]
+    return "\n".join([table(header, rows), *zones])
+
+
+def _signed(offset: datetime.timedelta) -> str:
+    minutes = round(offset.total_seconds() / 60)
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
 
 
 def _when(time: datetime.datetime | None) -> str:

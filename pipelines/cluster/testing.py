@@ -182,8 +182,12 @@ class FakeServer:
         if error:
             run["error"] = {"code": 13, "message": error}
 
-    def trigger(self, schedule_id: str) -> str:
+    def trigger(self, schedule_id: str, due: str = "") -> str:
         """Starts a run of a schedule as the server's clock would; returns the run's id.
+
+        Args:
+            schedule_id: The schedule.
+            due: When the run was to start, such as 2026-01-01T03:00:00Z.
 
         Raises:
             ConfigError: the schedule is paused.
@@ -196,6 +200,7 @@ class FakeServer:
             "recurring_run_id": schedule_id,
             "runtime_config": schedule.get("runtime_config", {}),
             "experiment_id": schedule.get("experiment_id"),
+            **({"scheduled_at": due} if due else {}),
         }
         return str(self._create_run(body)["run_id"])
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from estimator_lib.core.errors import ConfigError
 from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
 from pipelines.commands.options import LOCAL_PATH, PLACE, Pair, say
@@ -70,18 +71,20 @@ def rollback(serving: Place, version: int | None) -> None:
 def label(serving: Place, labels: Sequence[tuple[str, str]], name: str | None) -> None:
     """Label versions: `label SERVING stable=3 canary=4`; `canary=` takes a label away.
 
+    Without any, tells which there are.
     Servers that follow SERVING/models.config load the labelled versions within seconds. A version
     with a label is never deleted.
     """
     changes = {one: _number(one, version) for one, version in labels}
-    served = servers.label(serving, changes, name)
-    for one, version in sorted(served.labels.items()):
+    changed = changes or name is not None
+    told = servers.label(serving, changes, name) if changed else servers.labelled(serving)
+    for one, version in sorted(told.labels.items() if told is not None else ()):
         say(f"{one:<12} version {version}")
 
 
 def _number(label: str, text: str) -> int | None:
     if text and not text.isdecimal():
-        raise click.BadParameter(f"{label}: expected the number of a version, got {text!r}")
+        raise ConfigError(f"Label {label} is invalid: expected a version's number, got {text!r}.")
     return int(text) if text else None
 
 

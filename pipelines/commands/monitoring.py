@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import click
 
+from estimator_lib.core.places import Place
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import LOCAL_PATH, Pair, say
+from pipelines.commands.options import LOCAL_PATH, PLACE, Pair, say
 
 with defer_imports(__name__):
     from components.steps import monitor_job, notify
@@ -20,13 +21,12 @@ _SHOWN = 10
 
 
 @click.command()
-@click.argument("model", type=LOCAL_PATH)
+@click.argument("model", type=PLACE)
 @click.argument("patterns", nargs=-1, required=True, metavar="REQUESTS...")
 @click.option(
     "--statistics",
-    required=True,
     metavar="DIR",
-    help="of the training data, as the preprocess step of the model's run wrote them",
+    help="of the training data (default: those that the model keeps)",
 )
 @click.option("--schema", metavar="PBTXT", help="default: schema.pbtxt beside the statistics")
 @click.option(
@@ -55,9 +55,9 @@ _SHOWN = 10
 @click.option("--encoding", default="utf-8", metavar="NAME", help="of CSV")
 @click.option("-o", "--output", type=LOCAL_PATH, required=True, metavar="DIR")
 def monitor(
-    model: pathlib.Path,
+    model: Place,
     patterns: Sequence[str],
-    statistics: str,
+    statistics: str | None,
     schema: str | None,
     max_skew: float,
     file_format: str | None,

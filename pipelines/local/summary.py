@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from estimator_lib.core.places import Place
+
 _SHOWN = (
     "auc", "auc_precision_recall", "accuracy", "loss", "rmse", "mae", "r2",
     "pinball", "interval_coverage",
@@ -100,5 +102,7 @@ def _took(result: Mapping[str, Any]) -> str:
 
 
 def _short(path: str) -> str:
+    if not Place.parse(path).is_local:
+        return path
     relative = os.path.relpath(path)
     return path if relative.startswith("..") else relative

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import estimator_lib as tf_estimator
 from estimator_lib import export, heads, variables
-from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, rnn, tabm, wide_deep
+from estimator_lib.canned import baseline, dcn, dnn, linear, mmoe, rnn, tabm, trees, wide_deep
 from estimator_lib.core import columns as fc
 from estimator_lib.core.errors import ConfigError, DataError, ExportError
 from estimator_lib.optimizers.sdca import LinearSDCA
@@ -160,6 +160,21 @@ MODELS = {
              fc.periodic_embedding(NUMBER, 4, dimension=3)], d,
         ),
         X,
+    ),
+    "GradientBoostedTreesClassifier": (
+        lambda d: trees.GradientBoostedTreesClassifier(
+            WIDE, model_dir=d, min_leaf_rows=5, rows=ROWS, weight_column="w"
+        ),
+        LABEL,
+    ),
+    "GradientBoostedTreesRegressor": (
+        lambda d: trees.GradientBoostedTreesRegressor(DENSE, model_dir=d, rows=ROWS), X,
+    ),
+    "GradientBoostedTreesEstimator": (
+        lambda d: trees.GradientBoostedTreesEstimator(
+            heads.MultiClassHead(3), DENSE, model_dir=d, rows=ROWS
+        ),
+        KIND,
     ),
     "BaselineClassifier": (lambda d: baseline.BaselineClassifier(d), (X > 1).astype(np.int64)),
     "BaselineRegressor": (lambda d: baseline.BaselineRegressor(d), X),

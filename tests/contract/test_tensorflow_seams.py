@@ -176,6 +176,33 @@ def test_a_writer_is_the_default_one_for_a_while(tmp_path):
     assert not tf.summary.should_record_summaries()
 
 
+def test_summaries_of_the_first_version_stay_in_the_graph(tmp_path):
+    writer = tf.summary.create_file_writer(str(tmp_path))
+
+    @tf.function
+    def made():
+        tf.summary.experimental.set_step(1)
+        with writer.as_default(), internals.own_summaries_of_first_version():
+            tf.compat.v1.summary.scalar("mean", 1.0)
+        return len(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SUMMARIES))
+
+    assert made() == 1
+
+
+def test_savers_make_no_operations():
+    with tf.Graph().as_default() as graph, internals.savers_without_operations():
+        tf.compat.v1.train.Saver()
+        assert not graph.get_operations()
+
+
+def test_variables_of_saved_objects_are_named(tmp_path):
+    variable = tf.Variable(1.0, name="weight")
+    path = tf.train.Checkpoint(kept=variable).write(str(tmp_path / "c"))
+    saved = tf.train.load_checkpoint(path).get_tensor("_CHECKPOINTABLE_OBJECT_GRAPH")
+    found = internals.variables_of_objects(saved)
+    assert found["weight"] == "kept/.ATTRIBUTES/VARIABLE_VALUE"
+
+
 def test_distribution():
     alone = tf.distribute.OneDeviceStrategy("CPU:0")
     assert not internals.is_distributed(alone)
@@ -205,10 +232,11 @@ def test_shared_embeddings_say_how_they_are_made():
     key = tf.feature_column.categorical_column_with_identity("a", 3)
     with tf.Graph().as_default():
         (column,) = tf.feature_column.shared_embeddings(
-            [key], 2, initializer=initializer, shared_embedding_collection_name="table"
-        )
-    made = internals.initializer_and_name(column.shared_embedding_column_creator)
-    assert made == (initializer, "table")
+            [key], 2, initializer=initializer, shared_embedding_collection_name="table",
+            trainable=False,
+        )  # fmt: skip
+    made = internals.shared_table(column.shared_embedding_column_creator)
+    assert made == (initializer, "table", False, None)
 
 
 def test_iterators_of_the_first_version_are_made_by_one_module():

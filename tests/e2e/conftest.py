@@ -1,16 +1,10 @@
-"""What the tests of this folder share: one step server, an S3 server, a cache of their own."""
-
-import contextlib
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+"""What the tests of this folder share: one step server, a store and a cache."""
 
 import pytest
 
 from estimator_lib.core.places import Place
 from pipelines.local.warm_steps import WarmSteps
+from tests.stores import servers
 
 
 @pytest.fixture(scope="session")
@@ -29,39 +23,13 @@ def caches(tmp_path_factory):
         yield folder
 
 
-@pytest.fixture(scope="module")
-def s3(caches):
-    """An empty bucket of an S3 server of its own (moto)."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
-    address = f"http://127.0.0.1:{port}"
-    settings = {
-        "AWS_ENDPOINT_URL": address,
-        "AWS_ACCESS_KEY_ID": "nobody",
-        "AWS_SECRET_ACCESS_KEY": "nothing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with (
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
-        pytest.MonkeyPatch.context() as patched,
-    ):
-        for name, value in settings.items():
+@pytest.fixture(scope="module", params=servers.SCHEMES)
+def bucket(request, caches, tmp_path_factory):
+    """An empty bucket of a server of its own, for these tests and the steps that they start."""
+    if reason := servers.missing(request.param):
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp(request.param)
+    with servers.running(request.param, folder) as server, pytest.MonkeyPatch.context() as patched:
+        for name, value in server.environment(server.port).items():
             patched.setenv(name, value)
-        try:
-            _make_bucket(f"{address}/bucket")
-            yield Place("s3://bucket")
-        finally:
-            process.kill()
-
-
-def _make_bucket(address):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            request = urllib.request.Request(address, method="PUT")  # noqa: S310 - of this machine
-            urllib.request.urlopen(request, timeout=10)  # noqa: S310
-            return
-        time.sleep(0.1)
-    raise TimeoutError(f"no S3 server at {address}")
+        yield Place(server.root)

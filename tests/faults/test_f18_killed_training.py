@@ -6,6 +6,7 @@ trainings, each of which is killed by SIGKILL at a call drawn with a seed.
 """
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -100,6 +101,15 @@ def test_first_save_killed_between_its_two_files_is_no_lost_checkpoint(tmp_path)
     first_save(tmp_path)
     estimator(tmp_path, linear).train(data(), max_steps=2)
     assert estimator(tmp_path, linear).get_variable_value("global_step") == 2
+
+
+def test_what_a_dead_trainer_left_is_gone_though_nothing_is_saved_again(tmp_path):
+    made = estimator(tmp_path, linear)
+    made.train(data(), max_steps=1)
+    (tmp_path / ".ckpt-1.attempt-0f.owner").write_text("{}")
+    os.utime(tmp_path / ".ckpt-1.attempt-0f.owner", (0, 0))
+    made.train(data(), max_steps=1)
+    assert not list(tmp_path.glob(".ckpt-*"))
 
 
 def test_data_of_a_checkpoint_without_any_index_is_a_lost_one(tmp_path):

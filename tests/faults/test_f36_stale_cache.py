@@ -15,8 +15,10 @@ from kfp import dsl
 
 from estimator_lib.core import files
 from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.places import Place
 from pipelines import code_version
 from pipelines.local.engine import execute
+from pipelines.local.output import Output
 from pipelines.local.warm_steps import WarmSteps
 
 
@@ -43,7 +45,8 @@ def steps(tmp_path_factory):
 @pytest.fixture
 def run(steps, tmp_path):
     def run(**arguments):
-        return execute(lambda: one, arguments, output=tmp_path, steps=steps, show=lambda _: None)
+        output = Output(Place(str(tmp_path)), tmp_path)
+        return execute(lambda: one, arguments, output=output, steps=steps, show=lambda _: None)
 
     return run
 

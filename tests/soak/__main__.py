@@ -3,7 +3,8 @@
 python -m tests.soak [PART ...] [--minutes M] [--seed S]
 
 Parts: failures (calls that change the disk fail), kills (SIGKILL in every phase), publishing (four
-processes at once under a server), fuzz (mutated inputs). The exit code is 1 if there was a fault.
+processes at once under a server), stored (the same in a bucket), fuzz (mutated inputs). The exit
+code is 1 if there was a fault.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from tests.soak.tally import Tally
 PARTS = {
     # Part: how many it does, share of the time, function.
     "publishing": (200, 1, "tests.soak.publishing:publish"),
+    "stored": (200, 2, "tests.soak.publishing:publish_stored"),
     "kills": (200, 3, "tests.soak.attempts:kill"),
     "failures": (1_500, 6, "tests.soak.attempts:fail"),
     "fuzz": (100_000, 4, "tests.soak.fuzzing:fuzz"),

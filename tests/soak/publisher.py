@@ -1,4 +1,6 @@
-"""One of the processes that publish and roll back: python -m tests.soak.publisher DIR NUMBER SEED.
+"""One of the processes that publish and roll back.
+
+    python -m tests.soak.publisher DIR SERVING NUMBER SEED
 
 It needs no TensorFlow, and says in a line how each attempt ended.
 """
@@ -17,9 +19,9 @@ ROLLBACKS = 0.3
 PAUSE_S = 0.2
 
 
-def publish_until_told(folder: pathlib.Path, number: int, seed: int) -> None:
+def publish_until_told(folder: pathlib.Path, serving: str, number: int, seed: int) -> None:
     """Publishes model `number` and rolls back until there is a file `stop`."""
-    draw, serving = random.Random(f"{seed} {number}"), folder / "serving"
+    draw = random.Random(f"{seed} {number}")
     while not (folder / "stop").exists():
         try:
             if draw.random() < ROLLBACKS:
@@ -34,4 +36,4 @@ def publish_until_told(folder: pathlib.Path, number: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    publish_until_told(pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    publish_until_told(pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

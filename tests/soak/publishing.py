@@ -1,6 +1,7 @@
 """Four processes publish and roll back at once; a server loads every version there ever is."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tensorflow as tf
 from estimator_lib.core import manifest
 from estimator_lib.export import retention
 from tests.soak.tally import Tally
+from tests.stores import servers
 
 PROCESSES = 4
 
@@ -28,8 +30,26 @@ class Doubles(tf.Module):
 
 
 def publish(tally: Tally, seed: int, folder: pathlib.Path) -> None:
-    """Runs the publishers and the server until enough was published."""
-    serving = folder / "serving"
+    """Does it in a directory."""
+    publish_below(str(folder / "serving"), tally, seed, folder)
+
+
+def publish_stored(tally: Tally, seed: int, folder: pathlib.Path) -> None:
+    """Does it in a bucket of moto."""
+    with servers.running("s3", folder) as server:
+        os.environ.update(server.environment(server.port))
+        publish_below(f"{server.root}/serving", tally, seed, folder)
+
+
+def publish_below(serving: str, tally: Tally, seed: int, folder: pathlib.Path) -> None:
+    """Runs the publishers and the server until enough was published.
+
+    Args:
+        serving: Directory of the versions, a path or URI.
+        tally: Says how much is enough.
+        seed: Of what the publishers draw.
+        folder: Gets the models.
+    """
     for number in range(PROCESSES):
         model = folder / f"model-{number}"
         module = Doubles(float(number + 2))
@@ -38,7 +58,10 @@ def publish(tally: Tally, seed: int, folder: pathlib.Path) -> None:
         retention.publish(model, serving)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.publisher", str(folder), str(number), str(seed)],
+            [
+                sys.executable, "-m", "tests.soak.publisher", str(folder), serving, str(number),
+                str(seed),
+            ],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for number in range(PROCESSES)
@@ -65,15 +88,14 @@ def publish(tally: Tally, seed: int, folder: pathlib.Path) -> None:
         tally.fault(f"{made} publications and {PROCESSES} before gave version {last}")
 
 
-def _serve(tally: Tally, serving: pathlib.Path, served: set[int]) -> None:
+def _serve(tally: Tally, serving: str, served: set[int]) -> None:
     """Loads what is there and was not seen yet, as a server does that polls the directory."""
     for version in retention.versions(serving):
         if version in served:
             continue
         served.add(version)
-        path = serving / str(version)
         try:
-            manifest.verify(path, deep=True)
+            path = retention.fetch(f"{serving}/{version}")
             factor = float(json.loads((path / manifest.LINEAGE).read_text())["model"]) + 2
             loaded = tf.saved_model.load(str(path))
             found = loaded.signatures["serving_default"](tf.constant([1.0]))

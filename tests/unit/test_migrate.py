@@ -100,15 +100,22 @@ def test_parameters_that_are_gone_are_told(name, parameter):
     assert [e.found for e in found if e.advice.endswith("delete it")] == [f"{parameter}=1"]
 
 
+@pytest.mark.parametrize("name", ["dense", "conv1d", "max_pooling2d", "average_pooling3d"])
+def test_layers_of_the_first_version_need_no_edit(name):
+    source = f"import tensorflow as tf\ntf.compat.v1.layers.{name}(x, 3)\n"
+    assert not migrate.edits(source)
+
+
 @pytest.mark.parametrize(
     ("line", "advice"),
     [
         ("tf.contrib.estimator.forward_features(e)", "forward_features"),
         ("tf.contrib.learn.Experiment()", "tf.contrib"),
-        ("tf.compat.v1.layers.dense(x, 3)", "keras.layers"),
+        ("tf.compat.v1.layers.separable_conv2d(x, 3, 3)", "keras.layers"),
         ("tf.keras.layers.DenseFeatures(c)", "input_layer"),
         ("tf.keras.optimizers.legacy.Adam()", "estimator_lib.optimizers"),
-        ("tf.compat.v1.train.Scaffold(init_fn=f)", "init_fn"),
+        ("tf.compat.v1.train.Scaffold(init_feed_dict=f)", "init_fn"),
+        ("tf.compat.v1.train.Scaffold(saver=s)", "keep_checkpoint_max"),
         ("tf.compat.v1.estimator.DNNClassifier([1], c)", "loss_reduction='sum'"),
         ("tf.compat.v1.estimator.tpu.TPUEstimator(f)", "TPU"),
         ("tf.keras.estimator.model_to_estimator(m)", "model_fn"),

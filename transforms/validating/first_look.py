@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from estimator_lib.core import config, labels
 from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core.places import Place
 from transforms.reading import csv_reader, files, readers, records, tfrecord_reader
 from transforms.reading.files import InputFile
 from transforms.reading.problems import Problems
@@ -42,14 +43,13 @@ def check(part: config.PreprocessPart, base_dir: str) -> int:
             no fault yet.
         SchemaError: a field is missing, or the schema cannot be judged by.
     """
-    schema = part.data_schema.path if part.data_schema is not None else "://"
-    if "://" not in schema:
-        place = pathlib.Path(base_dir) / schema
-        anomalies.parsed_schema(place.read_bytes(), str(place))
+    if part.data_schema is not None and Place.parse(part.data_schema.path).is_local:
+        path = pathlib.Path(base_dir) / part.data_schema.path
+        anomalies.parsed_schema(path.read_bytes(), str(path))
     if part.data.bigquery is not None:
         return 0
     by_split = {
-        split: [pattern for pattern in patterns if "://" not in pattern]
+        split: [pattern for pattern in patterns if Place.parse(pattern).is_local]
         for split, patterns in part.data.patterns().items()
     }
     found = files.find({split: some for split, some in by_split.items() if some}, base_dir)

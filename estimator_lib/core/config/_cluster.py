@@ -132,6 +132,7 @@ PodLabelKey = Annotated[str, AfterValidator(_pod_label)]
 LabelValue = Annotated[str, Field(pattern=rf"^({_LABEL})?$")]
 ObjectName = Annotated[str, Field(pattern=rf"^{_DNS_NAME}$", max_length=_LONGEST_NAME)]
 VolumeName = Annotated[str, Field(pattern=rf"^{_DNS_LABEL}$")]
+ModuleName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 EnvironmentName = Annotated[str, AfterValidator(_variable)]
 MountPath = Annotated[str, AfterValidator(_mount_path)]
 Id = Annotated[int, Field(ge=0, le=_LARGEST)]
@@ -395,6 +396,8 @@ class Cluster(Section):
 
     image: Image | None = None
     """The image of all steps; by default the one this release names."""
+    code: list[ModuleName] = []
+    """Modules of your own that were built into it; a step without one of them is refused."""
     volume: Volume | None = None
     """A shared volume with the data; checkpoints and published models go there too."""
     namespace: ObjectName | None = None

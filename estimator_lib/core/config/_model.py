@@ -39,11 +39,37 @@ class EarlyStopping(Section):
     """Evaluations without improvement before stopping."""
 
 
+class Processes(Section):
+    """Processes that train one model together on the machine, or in the pod, of the step."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """How many train; the first is the chief."""
+    parameter_servers: Annotated[int, Field(ge=0, le=64)] = 0
+    """How many hold the variables; only in mode async, and at least one there."""
+    evaluator: bool = True
+    """Whether one more evaluates checkpoints meanwhile; early_stopping needs it."""
+    mode: Literal["sync", "async"] = "sync"
+    """sync: every step is shared by all, as of one process; async: each works at its own pace."""
+
+    @pydantic.model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.mode == "sync" and self.parameter_servers:
+            raise ValueError(
+                f"mode sync has no parameter_servers, got {self.parameter_servers}; remove them, "
+                "or set mode async"
+            )
+        if self.mode == "sync" and self.workers < 2:
+            raise ValueError(f"mode sync needs at least 2 workers, got {self.workers}")
+        if self.mode == "async" and not self.parameter_servers:
+            raise ValueError("mode async needs parameter_servers: 1 or more")
+        return self
+
+
 class Train(Section):
     """How long and on how much at a time."""
 
     batch_size: Annotated[int, Field(ge=1, le=1 << 24)] = 512
-    """Rows per step."""
+    """Rows per step; with cluster, in mode async, of one worker."""
     epochs: Several | None = None
     """Passes over the train split, or"""
     max_steps: Count | None = None
@@ -60,11 +86,29 @@ class Train(Section):
     by scale. What is evaluated and published has the correction."""
     warm_start: Literal["serving"] | None = None
     """"serving": pipeline continuous_training starts from the weights of the serving model."""
+    cluster: Processes | None = None
+    """Several processes that train together; one, if not given. Trials of `tune` train in one."""
 
     @pydantic.model_validator(mode="after")
     def _length(self) -> Self:
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError("give exactly one of epochs, max_steps")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _shared(self) -> Self:
+        if self.cluster is None:
+            return self
+        if self.early_stopping is not None and not self.cluster.evaluator:
+            raise ValueError("early_stopping needs cluster.evaluator: true")
+        if self.warm_start is not None:
+            raise ValueError("warm_start is for one process: remove it, or cluster")
+        workers = self.cluster.workers
+        if self.cluster.mode == "sync" and self.batch_size % workers:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be shared by {workers} workers; use "
+                f"{max(1, self.batch_size // workers) * workers}"
+            )
         return self
 
 

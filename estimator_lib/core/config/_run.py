@@ -204,6 +204,17 @@ class RunConfiguration(Section):
         sizes = [self.train.batch_size] if searched is None else searched.extremes
         for step in ("train", "tune"):
             gpus = self.cluster.placement(step).gpu or 1
+            if (
+                step == "train"
+                and self.train.cluster is not None
+                and self.cluster.placement(step).gpu
+            ):
+                raise ConfigError(
+                    "cluster.steps.train has gpu, and train.cluster starts several processes, "
+                    "which would share them: expected one of the two. One process trains on all "
+                    "GPUs of its pod.",
+                    reason=Reason.CONFLICT,
+                )
             for size in sizes:
                 if isinstance(size, int) and size % gpus:
                     raise ConfigError(
@@ -301,7 +312,9 @@ class RunConfiguration(Section):
                 "space to search.",
                 reason=Reason.MISSING_VALUE,
             )
-        return TunePart(train=self.train_part(), tune=self.tune)
+        alone = self.train.model_copy(update={"cluster": None})
+        part = TrainPart(columns=list(self.columns), estimator=self.estimator, train=alone)
+        return TunePart(train=part, tune=self.tune)
 
 
 def _role(head: str) -> str:

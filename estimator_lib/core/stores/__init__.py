@@ -7,12 +7,13 @@ Layer 0. An object store renames nothing, so that three promises take the place 
   writers one wins (`create`, `replace_if`);
 * an outage is survived until a deadline, and a refusal is final at once, whichever the store.
 
-The clients (s3fs, gcsfs, adlfs) are imported when a URI of theirs is met. `read`, `write`, `exists`
-and `remove` are for what may be a path or a URI.
+The clients (s3fs, gcsfs, adlfs) are imported when a URI of theirs is met. `read`, `find`, `write`,
+`exists` and `remove` are for what may be a path or a URI.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -159,6 +160,20 @@ def read(given: Where) -> bytes:
     return data
 
 
+def find(given: Where) -> bytes | None:
+    """Returns the content of a path or URI, or None if there is no such file.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    place = Place.parse(given)
+    if not place.is_local:
+        return of(place).read(place)
+    with storage.storage_errors("read", place.given), contextlib.suppress(FileNotFoundError):
+        return place.path.read_bytes()
+    return None
+
+
 def missing(place: Place) -> StorageError:
     """Returns the error for a file that is not in its store."""
     error = StorageError(
@@ -246,5 +261,9 @@ def _charset(chosen: str) -> str:
     return f"^/{plain}" if negated else plain
 
 
-# A client's connections belong to the process that made them.
-os.register_at_fork(after_in_child=_made.clear)
+def _forget() -> None:
+    """Forgets the clients: their connections belong to the process that made them."""
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_forget)

@@ -13,7 +13,7 @@ from azure.storage.blob import BlobBlock
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.core.places import Place
 from estimator_lib.core.stores import Entry
-from estimator_lib.core.stores._driver import ABSENT, Fault, Found, Meaning, Piece
+from estimator_lib.core.stores._driver import ABSENT, Fault, Found, Meaning, Part, Piece
 
 _ONCE: dict[str, Any] = {"retry_total": 0, "connection_timeout": 10, "read_timeout": 30}
 
@@ -84,14 +84,12 @@ class Driver:
             **_ONCE,
         )
 
-    async def begin(self, place: Place, writer: str, condition: str | None) -> str:
+    async def begin(self, place: Place, writer: str, condition: str | None, crc32c: str) -> str:
         return writer
 
-    async def part(
-        self, place: Place, upload: str, number: int, begin: int, data: bytes, size: int
-    ) -> str:
-        name = base64.b64encode(f"{upload}{number:08d}".encode()).decode()
-        await self._blob(place).stage_block(name, data, length=len(data), **_ONCE)
+    async def part(self, place: Place, upload: str, part: Part, *, again: bool) -> str:
+        name = base64.b64encode(f"{upload}{part.number:08d}".encode()).decode()
+        await self._blob(place).stage_block(name, part.data, length=len(part.data), **_ONCE)
         return name
 
     async def finish(

@@ -56,6 +56,16 @@ class Piece:
     version: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A part of a file of `size` bytes: the `number`th, from 1, which starts at `begin`."""
+
+    number: int
+    begin: int
+    data: bytes
+    size: int
+
+
 class Driver(Protocol):
     """The requests of one store.
 
@@ -79,14 +89,15 @@ class Driver(Protocol):
 
     async def put(self, place: Place, data: bytes, writer: str, condition: str | None) -> None: ...
 
-    async def begin(self, place: Place, writer: str, condition: str | None) -> str:
-        """Begins an upload in parts, and returns its name."""
+    async def begin(self, place: Place, writer: str, condition: str | None, crc32c: str) -> str:
+        """Begins an upload in parts of a file with a checksum, and returns its name."""
         ...
 
-    async def part(
-        self, place: Place, upload: str, number: int, begin: int, data: bytes, size: int
-    ) -> str:
-        """Sends part `number` (from 1) of a file of `size` bytes, and returns its name."""
+    async def part(self, place: Place, upload: str, part: Part, *, again: bool) -> str:
+        """Sends a part, perhaps not for the first time, and returns its name.
+
+        Where that cannot be done twice, the upload is `MISSING`: it must be begun anew.
+        """
         ...
 
     async def finish(

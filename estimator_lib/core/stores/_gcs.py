@@ -16,9 +16,10 @@ import google.auth.exceptions
 import requests.exceptions
 from gcsfs import core, retry
 
+from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.core.places import Place
-from estimator_lib.core.stores import Entry
-from estimator_lib.core.stores._driver import ABSENT, Fault, Found, Meaning, Piece
+from estimator_lib.core.stores import Entry, _checksum
+from estimator_lib.core.stores._driver import ABSENT, Fault, Found, Meaning, Part, Piece
 
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 _FIELDS = "nextPageToken,items(name,size,updated,generation)"
@@ -41,13 +42,19 @@ class Driver:
     parallel = 1  # parts follow one another
 
     def __init__(self) -> None:
-        self._files = core.GCSFileSystem(
-            project="",  # which buckets do not need
-            token="anon" if os.environ.get(_EMULATOR) else "google_default",
-            skip_instance_cache=True,
-            use_listings_cache=False,
-            session_kwargs={"auto_decompress": False},
-        )
+        try:
+            self._files = core.GCSFileSystem(
+                project="",  # which buckets do not need
+                token="anon" if os.environ.get(_EMULATOR) else "google_default",
+                skip_instance_cache=True,
+                use_listings_cache=False,
+                session_kwargs={"auto_decompress": False},
+            )
+        except google.auth.exceptions.GoogleAuthError as error:
+            raise ConfigError(
+                f"Google Cloud Storage cannot be used without credentials. {self.advice}",
+                reason=Reason.UNSUPPORTED,
+            ) from error
 
     async def _ask(
         self,
@@ -59,6 +66,7 @@ class Driver:
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, Any, bytes]:
         session = await self._files._set_session()
+        session._retry_connection = False  # it would send a part again, unasked
         url = path if path.startswith("http") else f"{self._files._location}/{path}"
         sent = self._files._get_headers({"Accept-Encoding": "identity", **(headers or {})})
         async with session.request(method, url, params=params, data=data, headers=sent) as answer:
@@ -73,7 +81,7 @@ class Driver:
         return Found(_entry(found), found.get("metadata", {}).get("writer", ""))
 
     async def get(self, place: Place, begin: int, end: int, version: str | None) -> Piece:
-        same = {} if version is None else {"ifGenerationMatch": version}
+        same = {} if version is None else {"generation": version}
         try:
             _, headers, data = await self._ask(
                 "GET",
@@ -102,7 +110,7 @@ class Driver:
 
     async def put(self, place: Place, data: bytes, writer: str, condition: str | None) -> None:
         line = f"=={uuid.uuid4().hex}=="
-        described = json.dumps({"name": place.key, "metadata": {"writer": writer}})
+        described = json.dumps(_described(place, writer, _checksum.of(data)))
         body = (
             f"--{line}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{described}\r\n"
             f"--{line}\r\nContent-Type: application/octet-stream\r\n\r\n"
@@ -115,12 +123,12 @@ class Driver:
             headers={"Content-Type": f'multipart/related; boundary="{line}"'},
         )
 
-    async def begin(self, place: Place, writer: str, condition: str | None) -> str:
+    async def begin(self, place: Place, writer: str, condition: str | None, crc32c: str) -> str:
         _, headers, _ = await self._ask(
             "POST",
             f"upload/{_bucket(place)}/o",
             {"uploadType": "resumable", "name": place.key, **_params(condition)},
-            data=json.dumps({"name": place.key, "metadata": {"writer": writer}}).encode(),
+            data=json.dumps(_described(place, writer, crc32c)).encode(),
             headers={
                 "Content-Type": "application/json; charset=UTF-8",
                 "X-Upload-Content-Type": "application/octet-stream",
@@ -128,13 +136,16 @@ class Driver:
         )
         return headers["Location"]
 
-    async def part(
-        self, place: Place, upload: str, number: int, begin: int, data: bytes, size: int
-    ) -> str:
-        # The last part ends the upload; what was sent already is ignored when it comes again.
-        span = f"bytes {begin}-{begin + len(data) - 1}/{size}"
-        await self._ask("PUT", upload, data=data, headers={"Content-Range": span})
-        return span
+    async def part(self, place: Place, upload: str, part: Part, *, again: bool) -> str:
+        """The last part ends the upload; the server refuses another content than it was told."""
+        if again:
+            # How much of it came before is not asked for: servers that speak the protocol take the
+            # question, or the same bytes again, for more of the file.
+            raise _Answer(410, "")
+        end = part.begin + len(part.data)
+        span = f"bytes {part.begin}-{end - 1}/{part.size}"
+        await self._ask("PUT", upload, data=part.data, headers={"Content-Range": span})
+        return str(part.number)
 
     async def finish(
         self, place: Place, upload: str, parts: list[str], writer: str, condition: str | None
@@ -179,6 +190,10 @@ def _object(place: Place) -> Any:
     return f"{_bucket(place)}/o/{parse.quote(place.key, safe='')}"
 
 
+def _described(place: Place, writer: str, crc32c: str) -> dict[str, Any]:
+    return {"name": place.key, "metadata": {"writer": writer}, "crc32c": crc32c}
+
+
 def _params(condition: str | None) -> dict[str, str]:
     if condition is None:
         return {}
@@ -204,7 +219,7 @@ def _answered(answer: _Answer) -> Fault:
     match answer.status:
         case 401 | 403 if answer.reason not in ("rateLimitExceeded", "userRateLimitExceeded"):
             return Fault(Meaning.DENIED, text)
-        case 404:
+        case 404 | 410:
             return Fault(Meaning.MISSING, text)
         case 304 | 412:
             return Fault(Meaning.CONDITION, text)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import io
+import itertools
 import os
 import pathlib
 import random
@@ -20,8 +22,8 @@ from fsspec import asyn
 from estimator_lib.core import storage
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason, StorageError
 from estimator_lib.core.places import Place
-from estimator_lib.core.stores import DEADLINE, Entry, missing
-from estimator_lib.core.stores._driver import ABSENT, Driver, Found, Meaning, Piece
+from estimator_lib.core.stores import DEADLINE, Entry, _checksum, missing
+from estimator_lib.core.stores._driver import ABSENT, Driver, Found, Meaning, Part, Piece
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ _PART = 8 << 20
 """Bytes of one request: each must get through within the deadline."""
 _PARTS = 9_000
 """Stores take 10,000 parts of a file, and more than that of Azure."""
+_BEGINS = 5
+"""How often an upload whose server forgot it is begun anew."""
 _AT_A_TIME = 16
 
 
@@ -135,17 +139,16 @@ class RemoteStore:
             return await self._try(
                 "read", place, lambda: self._driver.get(place, begin, end, version)
             )
-        except _Refused:
+        except (_Refused, _Missing):
+            if version is None:
+                raise
             raise StorageError(
                 f"Cannot read {place}: it was replaced while it was used. Run again.",
                 reason=Reason.IO,
             ) from None
 
     def _range(self, place: Place, version: str, begin: int, end: int) -> bytes:
-        try:
-            return self._wait(self._get(place, begin, end, version)).data
-        except _Missing:
-            raise missing(place) from None
+        return self._wait(self._get(place, begin, end, version)).data
 
     async def _whole(self, place: Place) -> bytes:
         first = await self._get(place, 0, _PART, None)
@@ -200,17 +203,28 @@ class RemoteStore:
         driver = self._driver
         begins = range(0, size, step)
         names = [""] * len(begins)
+        crc32c = _checksum.of_file(source)
 
         async def send(upload: str, at: int, begin: int) -> None:
             data = os.pread(source, step, begin)
             if len(data) != min(step, size - begin):
                 raise StorageError(f"Cannot write {place}: its source has changed. Run again.")
-            names[at] = await self._try(
-                "write", place, lambda: driver.part(place, upload, at + 1, begin, data, size)
-            )
+            part, tries = Part(at + 1, begin, data, size), itertools.count()
+
+            def request() -> Awaitable[str]:
+                return driver.part(place, upload, part, again=next(tries) > 0)
+
+            names[at] = await self._try("write", place, request)
 
         async def transfer() -> None:
-            upload = await self._try("write", place, lambda: driver.begin(place, writer, condition))
+            for _ in range(_BEGINS):
+                with contextlib.suppress(_Missing):
+                    return await attempt()
+            raise StorageError(f"Cannot write {place}: the upload is lost. Run again.")
+
+        async def attempt() -> None:
+            begin = functools.partial(driver.begin, place, writer, condition, crc32c)
+            upload = await self._try("write", place, begin)
             try:
                 sends = (functools.partial(send, upload, at, b) for at, b in enumerate(begins))
                 await _together(sends, driver.parallel)
@@ -242,9 +256,7 @@ class RemoteStore:
         except _Refused:
             found = await self._look(place)
             return found is not None and found.writer == writer
-        except _Missing:
-            if condition in (None, ABSENT):
-                raise StorageError(f"Cannot write {place}: it is gone. Run again.") from None
+        except _Missing:  # which has no version
             return False
         return True
 

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 import s3fs
-from botocore import exceptions
+from botocore import exceptions, parsers
 
 from estimator_lib.core.places import Place
 from estimator_lib.core.stores import Entry
-from estimator_lib.core.stores._driver import ABSENT, Fault, Found, Meaning, Piece
+from estimator_lib.core.stores._driver import ABSENT, Fault, Found, Meaning, Part, Piece
 
 _PASSING_CODES = frozenset((
     "ConditionalRequestConflict", "InternalError", "OperationAborted", "RequestTimeout",
@@ -27,6 +27,16 @@ _NO_CREDENTIALS = (
     exceptions.CredentialRetrievalError,
     exceptions.ProfileNotFound,
     exceptions.TokenRetrievalError,
+)
+
+
+_NO_ANSWER = (
+    exceptions.ConnectionError,
+    exceptions.HTTPClientError,
+    exceptions.IncompleteReadError,
+    parsers.ResponseParserError,
+    OSError,
+    asyncio.TimeoutError,
 )
 
 
@@ -100,17 +110,20 @@ class Driver:
             **_headers(condition),
         )
 
-    async def begin(self, place: Place, writer: str, condition: str | None) -> str:
+    async def begin(self, place: Place, writer: str, condition: str | None, crc32c: str) -> str:
         begun = await self._ask(
             "create_multipart_upload", place, Key=place.key, Metadata={"writer": writer}
         )
         return begun["UploadId"]
 
-    async def part(
-        self, place: Place, upload: str, number: int, begin: int, data: bytes, size: int
-    ) -> str:
+    async def part(self, place: Place, upload: str, part: Part, *, again: bool) -> str:
         sent = await self._ask(
-            "upload_part", place, Key=place.key, UploadId=upload, PartNumber=number, Body=data
+            "upload_part",
+            place,
+            Key=place.key,
+            UploadId=upload,
+            PartNumber=part.number,
+            Body=part.data,
         )
         return sent["ETag"]
 
@@ -142,7 +155,7 @@ class Driver:
             return _answered(error)
         if isinstance(error, _NO_CREDENTIALS):
             return Fault(Meaning.DENIED, "no credentials")
-        if isinstance(error, exceptions.HTTPClientError | OSError | asyncio.TimeoutError):
+        if isinstance(error, _NO_ANSWER):
             return Fault(Meaning.PASSING, f"no answer from the server ({type(error).__name__})")
         if isinstance(error, exceptions.NoRegionError):
             return Fault(Meaning.FINAL, "no region is given; set AWS_DEFAULT_REGION")

@@ -182,3 +182,23 @@ def test_a_step_asked_to_end_ends_so_whatever_a_library_makes_of_it(runs, capsys
         runs(run)
     assert caught.value.code == 75
     assert "SIGTERM" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lacking", ["my_columns", "mine.models", "json.models"])
+def test_an_image_without_the_users_modules_is_refused(runs, monkeypatch, capsys, lacking):
+    run, left = body("never")
+    monkeypatch.setenv(environment.CODE, f"json.decoder,{lacking}")
+    assert ended(runs, run) == 2
+    assert left == ["never"]
+    told = capsys.readouterr().out
+    assert told.startswith(f"error: Module {lacking} of cluster.code is not in the image")
+
+
+def test_modules_that_an_image_has_are_found_where_it_puts_them(runs, monkeypatch, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "models.py").write_text("")
+    (tmp_path / "my_columns.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv(environment.CODE, "my_columns,mine.models")
+    run, _ = body("done")
+    assert runs(run, word="given") == "done"

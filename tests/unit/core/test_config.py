@@ -284,3 +284,38 @@ def test_a_multilabel_label_needs_a_model_with_a_head(tmp_path):
     assert load(tmp_path, text, lists, "estimator.name=DNNLinearCombinedEstimator")
     with pytest.raises(ConfigError, match="learns several labels, but there is one"):
         load(tmp_path, text, lists, "estimator={name: MMoEEstimator, args: {feature_columns: []}}")
+
+
+def test_processes_of_a_training_are_told(tmp_path):
+    found = load(tmp_path, trained("batch_size: 512, epochs: 1, cluster: {workers: 4}"))
+    assert found.train.cluster == config.Processes(
+        workers=4, parameter_servers=0, evaluator=True, mode="sync"
+    )
+    assert found.train_part().train.cluster is not None
+
+
+@pytest.mark.parametrize(
+    ("train", "fault"),
+    [
+        ("batch_size: 512, epochs: 1, cluster: {workers: 1}", "at least 2 workers, got 1"),
+        ("batch_size: 512, epochs: 1, cluster: {workers: 3}", "shared by 3 workers; use 510"),
+        ("epochs: 1, cluster: {parameter_servers: 2}", "mode sync has no parameter_servers, got 2"),
+        ("epochs: 1, cluster: {mode: async}", "mode async needs parameter_servers"),
+        ("epochs: 1, cluster: {mode: fast}", "'sync' or 'async'"),
+        ("epochs: 1, early_stopping: {}, cluster: {evaluator: false}", "cluster.evaluator: true"),
+        ("epochs: 1, cluster: {workers: two}", "train.cluster.workers"),
+    ],
+)
+def test_processes_that_cannot_train_together_are_refused(tmp_path, train, fault):
+    with pytest.raises(ConfigError, match=re.escape(fault)):
+        load(tmp_path, trained(train))
+
+
+def test_processes_on_gpus_are_refused(tmp_path):
+    text = trained("epochs: 1, cluster: {workers: 2}")
+    with pytest.raises(ConfigError, match=r"cluster\.steps\.train has gpu"):
+        load(tmp_path, f"{text}\ncluster: {{steps: {{train: {{gpu: 1}}}}}}\n")
+
+
+def trained(train):
+    return re.sub(r"(?m)^train:.*(\n +.*)*", f"train: {{{train}}}", VALID)

@@ -125,7 +125,7 @@ def test_a_runner_heads_the_lines_of_its_steps(as_json):
     with logs.of_run("flights-2", shown.append) as show:
         show("flights: 12 files")
         show("\ntrain")
-        show(logs.record("step 1", step="train", run="flights-2"))
+        show(logs.record("step 1", {"step": "train", "run": "flights-2"}))
         show("  done in 1.2 s")
     told = [json.loads(line) for line in shown]
     assert [one.get("step") for one in told] == [None, "train", "train", "train"]

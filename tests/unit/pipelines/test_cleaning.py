@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from estimator_lib.core import storage
 from pipelines import cli
@@ -204,3 +205,19 @@ def test_other_directories_and_bounds_that_are_missing_are_refused(output, tmp_p
     with pytest.raises(SystemExit) as ended:
         clean(output, "--keep", "0")
     assert ended.value.code == 2
+
+
+def test_the_cron_job_of_the_page_runs_this_command(output):
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "operate.md").read_text()
+    blocks = [yaml.safe_load(part.split("```")[0]) for part in page.split("```yaml\n")[1:]]
+    (job,) = [block for block in blocks if block.get("kind") == "CronJob"]
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    program, command, place, *options = container["command"]
+    assert (program, command) == ("estimator-pipelines", "clean")
+    (mount,) = container["volumeMounts"]
+    assert mount["mountPath"] == place
+    assert [volume["name"] for volume in pod["volumes"]] == [mount["name"]]
+    runs = [output.run(days) for days in range(20, 80, 10)]
+    assert clean(output, *options) == 0
+    assert [path.exists() for path in runs] == [True] * 5 + [False]

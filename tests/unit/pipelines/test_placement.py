@@ -8,7 +8,7 @@ import yaml
 from estimator_lib.core import config as configuration
 from estimator_lib.core.config import SHARED_MEMORY, Section
 from estimator_lib.core.errors import ConfigError
-from pipelines import cli, compiling
+from pipelines import cli, code_version, compiling, definitions
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights")
 SPECS = pathlib.Path("pipeline_specs")
@@ -328,6 +328,29 @@ def test_notify_may_do_without_what_the_defaults_and_the_shared_volume_give():
         "cluster={volume: {claim: c, mount_path: /m}, "
         "steps: {notify: {volumes: [{claim: d, mount_path: /m}]}}}"
     )
+
+
+def test_steps_are_told_the_modules_that_their_image_must_have():
+    _, executors, _ = compiled("cluster.code=[my_columns, mine.models]")
+    told = {
+        name: {one["name"]: one["value"] for one in found["container"].get("env", [])}
+        for name, found in executors.items()
+    }
+    assert told.pop("exec-notify").get("STEP_CODE") is None  # it tells what else is missing
+    assert told
+    assert {env["STEP_CODE"] for env in told.values()} == {"my_columns,mine.models"}
+    with pytest.raises(ConfigError, match=r"cluster\.code"):
+        load("cluster.code=[my_columns.py/x]")
+
+
+def test_modules_of_the_image_are_part_of_the_code_version_here(tmp_path):
+    (tmp_path / "my_columns.py").write_text("SIZE = 1")
+    config = load("cluster.code=[my_columns]")
+    before = code_version.code_version(definitions.functions(config), [tmp_path])
+    (tmp_path / "my_columns.py").write_text("SIZE = 2")
+    assert code_version.code_version(definitions.functions(config), [tmp_path]) != before
+    with pytest.raises(ConfigError, match="'my_columns' of the configuration was not found"):
+        code_version.code_version(definitions.functions(config), [tmp_path / "elsewhere"])
 
 
 def test_digest_pins_an_image():

@@ -7,7 +7,7 @@ import pytest
 from estimator_lib.core import config as configuration
 from estimator_lib.core.errors import ConfigError, PipelineError, Reason
 from pipelines import cli, specification
-from pipelines.cluster import client, schedules, testing
+from pipelines.cluster import client, schedules, terminal, testing
 from pipelines.cluster.schedules import Change
 
 FLIGHTS = pathlib.Path("pipelines/examples/flights/config.yaml").resolve()
@@ -227,3 +227,32 @@ def test_a_schedule_without_start_and_end_keeps_the_digest_of_earlier_releases()
 def test_a_start_that_makes_no_sense_is_refused(start):
     with pytest.raises(ConfigError):
         want(f"cron: '0 0 3 * * *', start: {start}, end: 2026-12-31")
+
+
+@pytest.mark.parametrize(
+    ("trigger", "due", "minutes"),
+    [
+        ("0 0 3 * * *", "2026-11-22T03:00:00Z", 0),
+        ("0 0 3 * * *", "2026-11-22T02:00:00Z", 60),
+        ("0 0 3 * * *", "2026-11-22T08:00:00Z", -300),
+        ("0 0 3 * * *", "2026-11-21T21:30:00Z", 330),
+        ("0 0 * * * *", "2026-11-22T02:00:00Z", 0),
+        ("0 0 3 * * *", "2026-11-22T02:07:00Z", 0),
+        (3600, "2026-11-22T02:00:00Z", 0),
+    ],
+)
+def test_the_zone_of_the_server_is_the_least_that_explains_a_start(trigger, due, minutes):
+    found = schedules.zone(trigger, datetime.datetime.fromisoformat(due))
+    assert found == datetime.timedelta(minutes=minutes)
+
+
+def test_the_zone_of_the_server_is_shown(server, connection):
+    schedules.apply(connection, want())
+    (key,) = server.schedules
+    assert "reads cron" not in terminal.schedules(schedules.listing(connection), NOW)
+    server.trigger(key, due="2026-11-22T02:00:00Z")
+    found = schedules.listing(connection)
+    assert found[0].next_start(NOW) == datetime.datetime(2026, 11, 23, 2, tzinfo=datetime.UTC)
+    shown = terminal.schedules(found, NOW)
+    assert "2026-11-23 02:00" in shown
+    assert "flights: the server reads cron in UTC+01:00" in shown

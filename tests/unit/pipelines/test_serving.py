@@ -61,6 +61,10 @@ def test_labels_are_a_config_that_tf_serving_reads(serving, capsys):
     assert (config.name, config.base_path) == ("flights", "/models/flights")
     assert dict(config.version_labels) == {"stable": 1, "canary": 2}
     assert list(config.model_version_policy.specific.versions) == [1, 2]
+    before = (serving / version_labels.FILE).read_bytes()
+    code, out, _ = run(capsys, "label", serving)
+    assert (code, out.split()) == (0, ["canary", "version", "2", "stable", "version", "1"])
+    assert (serving / version_labels.FILE).read_bytes() == before
     code, out, _ = run(capsys, "label", serving, "stable=2", "canary=")
     assert (code, out.split()) == (0, ["stable", "version", "2"])
     assert run(capsys, "label", serving, "stable=")[0] == 0
@@ -83,6 +87,7 @@ def test_a_labelled_version_is_not_deleted(serving, tmp_path, capsys):
     [
         (["stable=9", "--name", "flights"], "1, 2"),
         (["stable=1"], "--name"),
+        (["stable=one", "--name", "flights"], "'one'"),
         (["Stable=1", "--name", "flights"], "Stable"),
         (["canary=", "--name", "flights"], "canary"),
         (["stable=1", "--name", "flights.v1"], "flights.v1"),

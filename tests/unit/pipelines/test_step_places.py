@@ -144,6 +144,7 @@ def test_submit_refuses_it_before_anything_is_sent(capsys):
 
 
 def test_no_folder_is_made_of_a_uri(tmp_path, monkeypatch):
+    import estimator_lib
     from estimator_lib.export import retention
 
     monkeypatch.chdir(tmp_path)
@@ -153,8 +154,10 @@ def test_no_folder_is_made_of_a_uri(tmp_path, monkeypatch):
         lambda: retention.publish("model", "hdfs://b/serving"),
         lambda: retention.versions("hdfs://b/serving"),
         lambda: retention.newest("hdfs://b/serving"),
+        lambda: retention.commit("s3://b/serving", lambda _: None),
+        lambda: estimator_lib.RunConfig(model_dir="s3://b/serving"),
     ):
-        with pytest.raises(ConfigError, match="hdfs://b/serving"):
+        with pytest.raises(ConfigError, match=r"(hdfs|s3)://b/serving"):
             act()
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert retention.newest("") is None
