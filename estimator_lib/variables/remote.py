@@ -284,9 +284,14 @@ class RemoteStore(VariableStore):
         ranges = self._ranges(full, sizes, kind, by_rows=by_rows)
         if len(ranges) == 1:
             variable = RemoteVariable(
-                name=name, shared_name=f"{self._place.run}/{full}", device=ranges[0][1], shape=sizes,
-                dtype=kind, trainable=trains, constraint=constraint,
-            )  # fmt: skip
+                name=name,
+                shared_name=f"{self._place.run}/{full}",
+                device=ranges[0][1],
+                shape=sizes,
+                dtype=kind,
+                trainable=trains,
+                constraint=constraint,
+            )
         else:
             parts = [
                 RemoteVariable(
