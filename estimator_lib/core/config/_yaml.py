@@ -27,6 +27,14 @@ class _Loader(yaml.SafeLoader):
     """Composes nodes; their tags are those of YAML 1.2's core schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
+    composed = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Composes a node; too many end the reading before the rest is looked at."""
+        self.composed += 1
+        if self.composed > 2 * _MOST_VALUES:  # keys are nodes, too
+            raise RecursionError("too many values")
+        return super().compose_node(parent, index)
 
 
 for _tag, _pattern, _first in (
