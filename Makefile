@@ -14,7 +14,7 @@ EXTRAS := --extra s3 --extra gcs --extra azure --extra trees
 LOCK = uv pip compile -q --universal --python-version 3.11.5 --generate-hashes --no-annotate \
   --custom-compile-command "make lock" $(ARGS)
 
-.PHONY: demo test faults soak cluster-test docs coverage lint format bench specs specs-check lock pythons sbom \
+.PHONY: demo test faults soak cluster-test store-test docs coverage lint format bench specs specs-check lock pythons sbom \
   image clean
 
 demo: $(READY)
@@ -31,6 +31,17 @@ faults: $(READY)
 # Two hours at most of what `faults` tries for minutes: ARGS="kills --minutes 30 --seed 1".
 soak: $(READY)
 	$(BIN)/python -m tests.soak $(ARGS)
+
+# Object stores on this machine, each with its faults. The first run installs fake-gcs-server (with
+# Go) and Azurite (with npm) into STORE_CACHE; what cannot be installed is skipped.
+STORE_CACHE ?= $(HOME)/.cache/estimator-pipelines/stores
+store-test: $(READY)
+	@mkdir -p $(STORE_CACHE)
+	@test -x $(STORE_CACHE)/fake-gcs-server \
+	  || GOBIN=$(STORE_CACHE) go install github.com/fsouza/fake-gcs-server@v1.56.1 || true
+	@test -x $(STORE_CACHE)/node_modules/.bin/azurite-blob \
+	  || npm install --silent --no-audit --no-fund --prefix $(STORE_CACHE) azurite@3 || true
+	STORE_CACHE=$(STORE_CACHE) $(BIN)/python -m pytest tests/stores -rs
 
 # A real one-node Kubernetes: root, Go and the package registries are needed. The first run builds
 # for about ten minutes, into CLUSTER_CACHE. Its tests are not among those of `make test`.

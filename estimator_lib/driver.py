@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from estimator_lib.core.errors import ConfigError, Reason, TrainingError, quote
+from estimator_lib.core.errors import CheckpointError, ConfigError, Reason, TrainingError, quote
 from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import RowsInput
 from estimator_lib.protocols import InputFn
@@ -24,7 +24,7 @@ from estimator_lib.training.early_stopping import MetricStoppingHook
 from estimator_lib.training.run_config import RunConfig
 
 _log = logging.getLogger(__name__)
-_POLL_S = 5.0
+_POLL_S = 1.0
 
 
 def train_and_evaluate(
@@ -115,12 +115,9 @@ def _train_as_chief(
 def _train(estimator: Estimator, train_spec: TrainSpec, evaluators: Sequence[_Periodic]) -> None:
     estimator.train(
         train_spec.input_fn,
-        hooks=[*(train_spec.hooks or ()), *(e for e in evaluators if e.every_steps)],
+        hooks=[*(train_spec.hooks or ()), *evaluators],
         max_steps=train_spec.max_steps,
-        saving_listeners=[
-            *(train_spec.saving_listeners or ()),
-            *(e.listener for e in evaluators),
-        ],
+        saving_listeners=train_spec.saving_listeners,
     )
 
 
@@ -184,10 +181,10 @@ class _Periodic(hooks.Hook):
         self.every_steps = spec.every_steps
         if spec.every_epochs is not None:
             self.every_steps = spec.every_epochs * _steps_per_epoch(train_spec.input_fn)
-        self.listener = _Listener(self)
+        self.listeners = (_Listener(self),)
 
     def after_step(self, context: hooks.StepContext) -> None:
-        # A checkpoint is asked for; the listener below evaluates it.
+        # A checkpoint is asked for; the listener evaluates it.
         self.wants_save = bool(self.every_steps and context.step % self.every_steps == 0)
 
     def saved(self, step: int, *, first: bool) -> bool:
@@ -280,17 +277,16 @@ class Evaluator:
         while True:
             # The trainer's word is read first: a checkpoint written before it is then seen.
             ending = following.ending() or alone.ending()
-            path = self._estimator.latest_checkpoint()
-            stamp = checkpoints.stamp(path) if path else None
+            path, stamp = self._newest()
             last = path is not None and self._is_last(checkpoints.step_of(path), ending)
             ended = last or (ending is not None and not ending.retryable)
             new = stamp != seen and (ended or self._clock() >= due_at)
             if path is not None and (new or (last and not was_last)):
                 due_at = self._clock() + self._specs[0].throttle_secs
-                for spec in self._specs:
-                    name = spec.name or "eval"
-                    result[name] = evaluate_and_export(self._estimator, spec, path, final=last)
-                seen, was_last = stamp, last
+                found = self._evaluated(path, final=last)
+                if found is not None:
+                    result |= found
+                    seen, was_last = stamp, last
             elif last:
                 return result
             elif ending is not None and ending.failure is not None and not ending.retryable:
@@ -302,6 +298,29 @@ class Evaluator:
             else:
                 alone.raise_if_too_long()
                 self._sleep(_POLL_S)
+
+    def _newest(self) -> tuple[str | None, tuple[str, int] | None]:
+        """Returns the newest checkpoint and what tells it from another of its name."""
+        path = self._estimator.latest_checkpoint()
+        try:
+            return path, None if path is None else checkpoints.stamp(path)
+        except FileNotFoundError:  # the trainer has just deleted it, for there are newer ones
+            return None, None
+
+    def _evaluated(
+        self, path: str, *, final: bool
+    ) -> dict[str, tuple[dict[str, Any], list[Any]]] | None:
+        """Evaluates and exports a checkpoint; None if the trainer deleted it meanwhile."""
+        try:
+            return {
+                spec.name or "eval": evaluate_and_export(self._estimator, spec, path, final=final)
+                for spec in self._specs
+            }
+        except CheckpointError:
+            if pathlib.Path(f"{path}.index").exists():
+                raise
+            _log.info("Checkpoint %s was deleted before it was evaluated: there are newer.", path)
+            return None
 
     def _is_last(self, step: int, ending: Ending | None) -> bool:
         if ending is not None and ending.failure is None:

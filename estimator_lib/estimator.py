@@ -68,6 +68,7 @@ class Estimator:
         self._params = copy.deepcopy({} if params is None else params)
         warm = warm_start.settings(warm_start_from)
         self._engine = Engine.of(model_fn, self._params, self._config, warm)
+        self._engine.model_fn.refuse_params(params)
 
     # --- What it is -----------------------------------------------------------------------
 
@@ -101,14 +102,8 @@ class Estimator:
     def with_model_fn(self, model_fn: Callable[..., EstimatorSpec]) -> Self:
         """Returns an Estimator of the same class that shares model_dir, with another model_fn."""
         twin = copy.copy(self)
-        Estimator.__init__(
-            twin,
-            model_fn,
-            model_dir=self.model_dir,
-            config=self.config,
-            params=self.params,
-            warm_start_from=self._engine.weights.warm_start,
-        )
+        warm = self._engine.weights.warm_start
+        twin._engine = Engine.of(model_fn, self._params, self._config, warm)
         return twin
 
     @property
@@ -148,6 +143,9 @@ class Estimator:
                 another process of the cluster is gone.
         """
         _check_steps(steps, max_steps)
+        for listener in saving_listeners or ():
+            if not hasattr(listener, "after_save"):
+                raise _mistyped("saving_listeners", "CheckpointSaverListeners", listener)
         if self._config.task_type in ("ps", "evaluator"):
             raise ConfigError(
                 f"train() is not for the task type {self._config.task_type!r}: only chief and "

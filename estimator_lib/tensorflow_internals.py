@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import tensorflow as tf
 from keras.src.backend.common import global_state
@@ -31,6 +33,7 @@ from tensorflow.python.saved_model.model_utils import export_output
 from tensorflow.python.summary import summary
 from tensorflow.python.summary.tb_summary import TBNotInstalledError
 from tensorflow.python.trackable import resource
+from tensorflow.python.training import checkpoint_utils
 from tensorflow.python.training.saver import Saver
 from tensorflow.python.training.training_util import GLOBAL_STEP_READ_KEY
 
@@ -39,6 +42,7 @@ __all__ = [
     "OwnedIterator",
     "TBNotInstalledError",
     "UnliftableError",
+    "checkpoint_utils",
     "convert_to_eager_tensor",
     "current_path",
     "dataset_ops",
@@ -125,6 +129,47 @@ def tracking_resources(into: list[object]) -> Iterator[None]:
             yield
     finally:
         into.extend(tracker.resources)
+
+
+_INIT_FROM_CHECKPOINT = checkpoint_utils.init_from_checkpoint
+_takers = threading.local()
+_taking_threads = 0
+_replacing = threading.Lock()
+
+
+@contextlib.contextmanager
+def taking_initial_values(take: Callable[[str, Any], None]) -> Iterator[None]:
+    """Lets `tf.compat.v1.train.init_from_checkpoint` call `take` in this thread, instead.
+
+    Args:
+        take: Gets the path and the map from names to names or variables.
+    """
+    global _taking_threads
+    outer, _takers.take = getattr(_takers, "take", None), take
+    with _replacing:
+        _taking_threads += 1
+        _replace_init_from_checkpoint(_init_from_checkpoint)
+    try:
+        yield
+    finally:
+        _takers.take = outer
+        with _replacing:
+            _taking_threads -= 1
+            if not _taking_threads:
+                _replace_init_from_checkpoint(_INIT_FROM_CHECKPOINT)
+
+
+def _replace_init_from_checkpoint(function: Callable[[str, Any], None]) -> None:
+    tf.compat.v1.train.init_from_checkpoint = function
+    checkpoint_utils.init_from_checkpoint = function  # which tf.compat.v1.train.warm_start calls
+
+
+def _init_from_checkpoint(ckpt_dir_or_file: str, assignment_map: Any) -> None:
+    take = getattr(_takers, "take", None)
+    if take is None:
+        _INIT_FROM_CHECKPOINT(ckpt_dir_or_file, assignment_map)
+    else:
+        take(os.fsdecode(ckpt_dir_or_file), assignment_map)
 
 
 @contextlib.contextmanager
@@ -215,13 +260,27 @@ def dataset_of(iterator: tf.data.Iterator) -> tf.data.Dataset:
 # --- Feature columns --------------------------------------------------------------------------
 
 
-def initializer_and_name(shared: object) -> tuple[Callable[..., tf.Tensor] | None, str]:
-    """Returns how a table that embedding columns of `tf.feature_column` share is made, and named.
+class SharedTable(NamedTuple):
+    """A table that embedding columns of `tf.feature_column` share, as its maker was told."""
+
+    initializer: Callable[..., tf.Tensor] | None
+    name: str
+    trainable: bool
+    checkpoint: str | None
+
+
+def shared_table(shared: object) -> SharedTable:
+    """Returns how a shared table is made.
 
     Args:
-        shared: The `shared_embedding_column_creator` of one of them.
+        shared: The `shared_embedding_column_creator` of one of its columns.
     """
-    return shared._initializer, shared._name  # type: ignore[attr-defined]
+    return SharedTable(
+        initializer=shared._initializer,  # type: ignore[attr-defined]
+        name=shared._name,  # type: ignore[attr-defined]
+        trainable=shared._trainable,  # type: ignore[attr-defined]
+        checkpoint=shared._ckpt_to_load_from,  # type: ignore[attr-defined]
+    )
 
 
 # --- Keras ------------------------------------------------------------------------------------

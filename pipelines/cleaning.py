@@ -1,8 +1,8 @@
 """What runs leave behind, and which of it is no longer needed.
 
-Served models, and what tells where they come from, are never looked at: `export.keep_versions` says how many
-of those stay. What a living process holds stays, as does everything that a run which stays took
-from the cache.
+Served models, and what tells where they come from, are never looked at: `export.keep_versions`
+says how many of those stay. What a living process holds stays, as does everything that a run
+which stays took from the cache.
 """
 
 from __future__ import annotations

@@ -21,6 +21,8 @@ from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 _CANNED = pathlib.Path(__file__).parents[1] / "canned"
 _OWN_ARGUMENTS = frozenset(("self", "model_dir", "config"))
 _COLUMN_ARGUMENT = "feature_columns"
+_OF_CATEGORIES = ("Linear", "GradientBoostedTrees")
+"""Models that read categories as they are."""
 _HEAD, HEAD_WEIGHTS = "head", "head_weights"
 _LABELS = {"for_classes": "head_for_classes", "for_numbers": "head_for_numbers"}
 """Decorators of classes for one kind of label, and what has the arguments of its head."""
@@ -186,7 +188,7 @@ def _check_kinds(name: str, argument: str, columns: Mapping[str, fc.Column], lis
             reason=Reason.DUPLICATE if columns else Reason.MISSING_VALUE,
         )
     sequences = argument.startswith("sequence")
-    linear = argument.startswith("linear") or name.startswith("Linear")
+    linear = argument.startswith("linear") or name.startswith(_OF_CATEGORIES)
     for own, column in columns.items():
         fault = ""
         if not linear and not isinstance(column, fc.DenseColumn):

@@ -148,7 +148,7 @@ def finished(directory: str | os.PathLike[str]) -> Manifest | None:
         DataError: it is damaged.
     """
     path = Place.parse(directory) / NAME
-    data = _read_local(path.path) if path.is_local else stores.of(path).read(path)
+    data = stores.find(path)
     if data is None:
         return None
     try:
@@ -164,14 +164,6 @@ def finished(directory: str | os.PathLike[str]) -> Manifest | None:
             f"Manifest {path} is damaged: {error}. Run the step that writes it again.",
             reason=Reason.CORRUPT_FILE,
         ) from error
-
-
-def _read_local(path: pathlib.Path) -> bytes | None:
-    with storage.storage_errors("read", path):
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
 
 
 def _entry(size: Any, sha256: Any, rows: Any = None) -> FileEntry:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from estimator_lib.core import columns as fc
-from estimator_lib.core.errors import ConfigError, Reason
-from estimator_lib.tensorflow_internals import initializer_and_name
+from estimator_lib.core.errors import ConfigError, Reason, quote
+from estimator_lib.tensorflow_internals import shared_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def from_feature_column(column: Any) -> fc.Column:
         return _from_file(column)
     if kind == "WeightedCategoricalColumn":
         return fc.weighted_categorical_column(
-            _category(column.categorical_column), column.weight_feature_key
+            _category(column.categorical_column), column.weight_feature_key, column.dtype
         )
     if kind == "SequenceCategoricalColumn":
         return fc.SequenceCategoricalColumn(categorical_column=_category(column.categorical_column))
@@ -100,14 +100,17 @@ def from_feature_column(column: Any) -> fc.Column:
         return fc.indicator_column(_category(column.categorical_column))
     if kind == "SharedEmbeddingColumn":
         creator = column.shared_embedding_column_creator
-        initializer, name = initializer_and_name(creator)
+        table = shared_table(creator)
+        if table.checkpoint is not None:
+            raise _loads_a_table(column)
         return fc.shared_embeddings(
             [_category(column.categorical_column)],
             creator.dimension,
             column.combiner,
-            initializer,
-            name,
+            table.initializer,
+            table.name,
             column.max_norm,
+            table.trainable,
         )[0]
     if kind == "_SharedEmbeddingColumn":  # of tf.compat.v1.feature_column
         _not_loaded(column)
@@ -127,11 +130,7 @@ def from_feature_column(column: Any) -> fc.Column:
 
 def _not_loaded(column: Any) -> None:
     if column.ckpt_to_load_from is not None:
-        raise ConfigError(
-            f"Column {column.name!r} loads its table from a checkpoint. Use warm_start_from "
-            "of the Estimator.",
-            reason=Reason.UNSUPPORTED,
-        )
+        raise _loads_a_table(column)
 
 
 def _embedding(column: Any) -> fc.EmbeddingColumn:
@@ -143,6 +142,14 @@ def _embedding(column: Any) -> fc.EmbeddingColumn:
         column.initializer,
         column.max_norm,
         column.trainable,
+    )
+
+
+def _loads_a_table(column: Any) -> ConfigError:
+    return ConfigError(
+        f"Column {column.name!r} loads its table from a checkpoint. Use warm_start_from of the "
+        "Estimator.",
+        reason=Reason.UNSUPPORTED,
     )
 
 
@@ -161,6 +168,13 @@ def _default(column: Any) -> Any:
 
 
 def _from_file(column: Any) -> fc.Column:
+    if column.file_format not in (None, "text"):
+        raise ConfigError(
+            f"Column {column.name!r} reads a vocabulary file of the format "
+            f"{quote(column.file_format)}: expected a text file with a value in each line. Write "
+            "one, or give categorical_column_with_vocabulary_list the values.",
+            reason=Reason.UNSUPPORTED,
+        )
     with tf.io.gfile.GFile(column.vocabulary_file) as file:
         values = [line.rstrip("\n") for line in file]
     size = column.vocabulary_size or len(values)

@@ -6,6 +6,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -119,6 +120,9 @@ def minimize_parts(
     }
     if len(made) == 1 and _updates_itself(made[0][0]):
         optimizer, owned = made[0]
+        # It counts the steps of the model, also where a training goes on.
+        with contextlib.suppress(AttributeError, RuntimeError):
+            optimizer.iterations = store.global_step()  # type: ignore[attr-defined]
         updates = optimizer.get_updates(loss, owned)  # type: ignore[attr-defined]
         return updates[0] if len(updates) == 1 else tf.group(*updates)
     trained = [v for _, owned in made for v in owned]

@@ -1,8 +1,8 @@
 """Early stopping: end training when evaluations say so, and go back to the best weights.
 
 Layer 3. The hooks look at the evaluations of a directory, so it does not matter whether this
-process evaluates or an evaluator job does. A metric that is missing from an
-evaluation, or not finite, is passed over.
+process evaluates or an evaluator job does. An evaluation that lacks the metric, or
+where it is not finite, is passed over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from estimator_lib.core.errors import ConfigError, Reason
+from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
 from estimator_lib.protocols import InputFn
 from estimator_lib.training import history, hooks
 from estimator_lib.training.checkpoints import CheckpointDirectory
@@ -129,11 +129,22 @@ class MetricStoppingHook(EarlyStoppingHook):
         self._restore_best = restore_best
 
     def results(self) -> list[tuple[int, float]]:
-        """Returns (step, value) of the evaluations so far, in order of steps, newest last."""
+        """Returns (step, value) of the evaluations so far, in order of steps, newest last.
+
+        Raises:
+            ConfigError: there are evaluations, and none has the metric.
+        """
         # A directory that tf.estimator wrote has no such record yet.
         made = history.evaluations(self._folder).all() or history.from_events(
             f"{self._folder}/*.tfevents.*"
         )
+        known = {name for entry in made for name in entry.metrics}
+        if made and self._metric not in known:
+            raise ConfigError(
+                f"Early stopping asks for the metric {self._metric!r}, which no evaluation in "
+                f"{self._folder} has.{did_you_mean(self._metric, known)}",
+                reason=Reason.UNKNOWN_NAME,
+            )
         found: dict[int, float] = {}
         for entry in made:
             value = entry.metrics.get(self._metric)

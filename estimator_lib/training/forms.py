@@ -126,9 +126,13 @@ def hooks_of(spec: EstimatorSpec) -> tuple[hooks.Hook, ...]:
     """Returns the hooks that a spec brings to its mode, the chief's too.
 
     Raises:
-        ConfigError: one is not a Hook.
+        ConfigError: one is not a Hook, or watches what is not the loss.
     """
-    return hooks.check([hook for field in _HOOKS[spec.mode] for hook in getattr(spec, field)])
+    found = hooks.check([hook for field in _HOOKS[spec.mode] for hook in getattr(spec, field)])
+    for hook in found:
+        if isinstance(hook, hooks.NanTensorHook):
+            hook.check_loss(spec.loss)
+    return found
 
 
 def fetched(

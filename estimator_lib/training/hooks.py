@@ -397,24 +397,46 @@ class NanTensorHook(Hook):
     The loop itself always stops at such a step; this hook decides whether that is an error.
 
     Args:
-        loss_tensor: Not used: it is always the model's loss.
+        loss_tensor: The model's loss, or its name; the loop watches that, and another tensor is
+            refused when training begins.
         fail_on_nan_loss: Whether to raise; else training ends quietly.
     """
 
     every_steps = None
 
     def __init__(self, loss_tensor: object = None, *, fail_on_nan_loss: bool = True) -> None:
-        del loss_tensor
+        self.loss_tensor = loss_tensor
         self.fail_on_nan_loss = fail_on_nan_loss
+
+    def check_loss(self, loss: tf.Tensor) -> None:
+        """Raises ConfigError unless this hook watches the loss of the model.
+
+        Args:
+            loss: Of the EstimatorSpec, in the graph that is being traced.
+        """
+        given = self.loss_tensor
+        if given is None or (isinstance(given, str) and given.removesuffix(":0") == "loss"):
+            return
+        # An EstimatorSpec takes a loss of one element too, and makes it a scalar.
+        if any(given is tensor for tensor in (loss, *loss.op.inputs)):
+            return
+        raise ConfigError(
+            f"NanTensorHook watches {quote(getattr(given, 'name', given))}: expected the model's "
+            "loss. Fetch another tensor in a hook of your own, and raise there.",
+            reason=Reason.UNSUPPORTED,
+        )
 
 
 class CheckpointSaverHook(Hook):
     """Says how often checkpoints are saved, instead of the RunConfig.
 
     Args:
-        checkpoint_dir: The model directory (always the Estimator's own).
+        checkpoint_dir: The model directory; another one is refused when training begins.
         save_secs: Seconds between two.
         save_steps: Steps between two.
+        saver: Refused, as the two that follow: checkpoints hold all variables, by their names.
+        checkpoint_basename: Only "model.ckpt".
+        scaffold: Refused.
         listeners: Told before and after each.
     """
 
@@ -428,7 +450,15 @@ class CheckpointSaverHook(Hook):
         scaffold: object = None,
         listeners: Sequence[CheckpointSaverListener] = (),
     ) -> None:
-        del saver, checkpoint_basename, scaffold
+        basename = None if checkpoint_basename == "model.ckpt" else checkpoint_basename
+        given = {"saver": saver, "checkpoint_basename": basename, "scaffold": scaffold}
+        for name, value in given.items():
+            if value is not None:
+                raise ConfigError(
+                    f"CheckpointSaverHook.{name} cannot be used: checkpoints hold all variables of "
+                    "the model, by their names. Leave it away.",
+                    reason=Reason.UNSUPPORTED,
+                )
         SecondOrStepTimer(save_secs, save_steps)  # refuses both and none
         self.checkpoint_dir = checkpoint_dir
         self.every_steps = save_steps

@@ -37,6 +37,19 @@ class ModelFunction:
         self._function = function
         self._accepted = _accepted(function, self.name)
 
+    def refuse_params(self, params: object) -> None:
+        """Refuses hyperparameters that the model_fn would not see.
+
+        Raises:
+            ConfigError: there are some, and no argument for them.
+        """
+        if params is not None and "params" not in self._accepted:
+            raise ConfigError(
+                f"model_fn {self.name} takes no params, but the Estimator has some: "
+                f"{quote(params)}. Add the argument params to model_fn.",
+                reason=Reason.CONFLICT,
+            )
+
     def refuse_labels(self, labels: Labels, mode: str) -> None:
         """Refuses labels that the model_fn would not see.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import logging
 import numbers
 import os
 import tempfile
@@ -19,6 +20,8 @@ import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.core.places import Place
+
+_log = logging.getLogger(__name__)
 
 
 class _Unset:
@@ -69,8 +72,8 @@ class RunConfig:
         device_fn: Not used.
         protocol: Not used.
         eval_distribute: A strategy for evaluation and prediction.
-        experimental_distribute: Not used.
-        experimental_max_worker_delay_secs: Longest delay of a worker's start.
+        experimental_distribute: Refused; use train_distribute and eval_distribute.
+        experimental_max_worker_delay_secs: Not used: workers start together.
         session_creation_timeout_secs: The longest wait for the other processes of a cluster to
             start; then training ends with an error that asks to run again.
         checkpoint_save_graph_def: Not used.
@@ -91,6 +94,8 @@ class RunConfig:
         peer_timeout_secs: The longest wait for another process of a cluster that has started:
             between two calls, while it saves, while it evaluates. One that is silent for longer
             is taken for dead; then training ends with an error that asks to run again.
+
+    A warning names what is given and not used.
 
     Raises:
         ConfigError: a value is out of range, or TF_CONFIG is malformed.
@@ -157,6 +162,7 @@ class RunConfig:
         given["save_checkpoints_secs"] = default_secs if secs is _UNSET else secs
         self.cluster = _read_tf_config(os.environ.get("TF_CONFIG"))
         self._values = _checked(given, self.cluster)
+        _warn_of_idle(given)
 
     def replace(self, **changes: object) -> RunConfig:
         """Returns a copy with `changes`, checked like a new one; own attributes stay."""
@@ -179,6 +185,7 @@ class RunConfig:
             fields[steps] = None
         copied = copy.copy(self)
         copied._values = _checked({**fields, **changes}, self.cluster)
+        _warn_of_idle(changes)
         return copied
 
     def __repr__(self) -> str:
@@ -320,6 +327,9 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
     device_fn = values["device_fn"]
     if device_fn is not None and not _takes_one(device_fn, "op"):
         raise _invalid("device_fn", "a function of one argument named op", device_fn)
+    if values["experimental_distribute"] is not None:
+        other = "None: a strategy is given as train_distribute or eval_distribute"
+        raise _invalid("experimental_distribute", other, values["experimental_distribute"])
     for name in ("train_distribute", "eval_distribute"):
         # Its variables are placed by an own coordinator, which no training loop here runs.
         if isinstance(values[name], tf.distribute.experimental.ParameterServerStrategy):
@@ -331,6 +341,23 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
         values["session_config"] = _session_config(cluster)
     values["model_dir"] = _model_dir(values["model_dir"], cluster.get("model_dir"))
     return values
+
+
+_IDLE: Final = {
+    "session_config": "there is no session. What it set of devices, set by tf.config",
+    "device_fn": "operations are placed by TensorFlow, or by a strategy in train_distribute",
+    "protocol": "a strategy in train_distribute chooses its own",
+    "experimental_max_worker_delay_secs": "workers train in step and start together",
+    "checkpoint_save_graph_def": "checkpoints hold no graph; an export does",
+}
+"""Fields that are checked and then not used, and why."""
+
+
+def _warn_of_idle(given: Mapping[str, object]) -> None:
+    defaults = inspect.signature(RunConfig.__init__).parameters
+    for name, why in _IDLE.items():
+        if name in given and given[name] != defaults[name].default:
+            _log.warning("RunConfig.%s has no effect: %s. Leave it away.", name, why)
 
 
 def _session_config(cluster: Mapping[str, Any]) -> Any:

@@ -146,11 +146,14 @@ class SessionHook(hooks.Hook):
         except KeyError as error:  # of a graph that has no such name
             raise _not_there(self.hook, str(error.args[0])) from error
         self._begun = not probing
-        arguments = hook.before_run(RunContext(self))
+        # A copy is asked: the hook itself is once per step, and may count.
+        arguments = copy.copy(hook).before_run(RunContext(self))
         flat: list[Fetch] = []
         if arguments is not None:
             if getattr(arguments, "feed_dict", None):
                 raise self.refused("it feeds values to the graph", _FEED)
+            if getattr(arguments, "options", None):
+                raise self.refused("it gives options")
             self._structure = arguments.fetches
             flat += tf.nest.flatten(arguments.fetches)
         self._in_step = len(flat)

@@ -69,14 +69,12 @@ class TrainFunction:
         run: The loop.
         over_chunk: The same over one chunk, compiled by XLA, if it is.
         hooks: Those that the model brings, and the caller's for sessions.
-        chief_hooks: Those that the model brings for the chief.
     """
 
     form: Form
     run: Loop[TrainState]
     over_chunk: ChunkLoop[TrainState] | None
     hooks: tuple[Hook, ...]
-    chief_hooks: tuple[Hook, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,8 +242,7 @@ def train_function(
         form=form,
         run=run,
         over_chunk=over_chunk,
-        hooks=tuple(spec.training_hooks),
-        chief_hooks=tuple(spec.training_chief_hooks),
+        hooks=(*spec.training_hooks, *spec.training_chief_hooks),
     )
 
 

@@ -21,7 +21,7 @@ from estimator_lib.inputs import datasets
 from estimator_lib.inputs.feed import ChunkLoop, ChunkLooped, Feed
 from estimator_lib.protocols import Features, Labels, Specs
 from estimator_lib.specs import EstimatorSpec, ModeKeys
-from estimator_lib.training import first_layers, forms, step, xla
+from estimator_lib.training import first_layers, forms, initial_values, step, xla
 from estimator_lib.training.forms import Form
 from estimator_lib.training.model_function import ModelFunction
 from estimator_lib.training.run_config import RunConfig
@@ -77,6 +77,8 @@ class TracedModel:
             tensorflow_internals.savers_without_operations(),
         ):
             spec = self._model_fn(features, labels, mode, self._params, self._config)
+        if not self._config.is_chief:
+            spec = spec._replace(training_chief_hooks=())
         decay = self._config.moving_average_decay
         if mode == ModeKeys.TRAIN and decay is not None:
             train = [forms.operation(op) for op in tf.nest.flatten(spec.train_op) if op is not None]
@@ -84,17 +86,22 @@ class TracedModel:
                 spec = spec._replace(train_op=variables.update_averages(decay))
         return spec
 
+    @contextlib.contextmanager
     def tracing(
         self, mode: str, *, store: variables.VariableStore | None = None, xla: bool = False
-    ) -> contextlib.AbstractContextManager[variables.Trace]:
+    ) -> Iterator[variables.Trace]:
         """Captures the variables of a call of model_fn in `mode`."""
-        return variables.trace(
-            store or self.store,
-            seed=self._config.tf_random_seed or 0,
-            averages=mode != ModeKeys.TRAIN and self._config.moving_average_decay is not None,
-            compute_dtype=self._config.compute_dtype,
-            xla=xla,
-        )
+        with (
+            variables.trace(
+                store or self.store,
+                seed=self._config.tf_random_seed or 0,
+                averages=mode != ModeKeys.TRAIN and self._config.moving_average_decay is not None,
+                compute_dtype=self._config.compute_dtype,
+                xla=xla,
+            ) as trace,
+            initial_values.taken(trace),
+        ):
+            yield trace
 
     def _compiling(self, mode: str) -> contextlib.AbstractContextManager[object]:
         if not self._config.jit_compile or mode != ModeKeys.TRAIN or variables.for_xla():

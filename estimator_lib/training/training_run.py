@@ -7,6 +7,7 @@ Layer 3. It decides where the input begins, which hooks run and how often checkp
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 from estimator_lib.core.errors import ConfigError, Reason, quote
@@ -84,6 +85,12 @@ class TrainingRun:
             weights.resume(newer, function.form.variables)
         every_hook = self._every_hook(own, function)
         config = _saving(engine.config, every_hook)
+        if self.listeners and config.is_chief and not _saves(config):
+            raise ConfigError(
+                "train() has saving_listeners, but the RunConfig saves no checkpoints. Give it "
+                "save_checkpoints_steps or save_checkpoints_secs, or leave the listeners away.",
+                reason=Reason.CONFLICT,
+            )
         replicas = strategy.num_replicas_in_sync if strategy else 1
         if config.is_chief:
             history.forget_after(f"{engine.model_dir}/{history.HISTORY}", start)
@@ -134,7 +141,6 @@ class TrainingRun:
         config = self.engine.config
         found = [*own, *function.hooks]
         if config.is_chief:
-            found += function.chief_hooks
             every = config.save_summary_steps
             if every is not None and _saves(_saving(config, found)):
                 found += [
@@ -170,6 +176,15 @@ def _saving(config: RunConfig, found: Sequence[Hook]) -> RunConfig:
     saver = next((h for h in found if isinstance(h, CheckpointSaverHook)), None)
     if saver is None:
         return config
+    given = saver.checkpoint_dir
+    if given is not None and os.path.abspath(os.fsdecode(given)) != os.path.abspath(
+        str(config.model_dir)
+    ):
+        raise ConfigError(
+            f"CheckpointSaverHook.checkpoint_dir is invalid: expected the model's "
+            f"{quote(config.model_dir)}, got {quote(given)}. Leave it away.",
+            reason=Reason.CONFLICT,
+        )
     return config.replace(
         save_checkpoints_steps=saver.every_steps, save_checkpoints_secs=saver.save_secs
     )

@@ -99,9 +99,7 @@ class VariableStore:
                 # Name scopes survive init_scope; the full name says it all already.
                 with tf.init_scope(), tf.name_scope(""), _made_by_store():
                     variable = make(self._factory)
-                self._put(name, variable)
-                if local:
-                    self.local.add(name)
+                self._put(name, variable, local=local)
             return self.variables[name]
 
     def spread(self, other: VariableStore, strategy: tf.distribute.Strategy) -> bool:
@@ -133,12 +131,14 @@ class VariableStore:
             self._put(name, variable)
         return replaced
 
-    def _put(self, name: str, variable: tf.Variable) -> None:
+    def _put(self, name: str, variable: tf.Variable, *, local: bool = False) -> None:
         self.variables[name] = variable
         self._names[id(variable)] = name
         # Metric variables are told apart only after the trace, so small non-trainable ones
         # are remembered now; nothing that is reset is large.
-        if not variable.trainable:
+        if local:
+            self.local.add(name)
+        if local or not variable.trainable:
             with tf.init_scope():
                 self.initial[name] = np.zeros(variable.shape, variable.dtype.as_numpy_dtype)
                 small = variable.shape.num_elements() <= _RESETTABLE

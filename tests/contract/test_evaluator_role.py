@@ -140,6 +140,23 @@ def test_evaluator_that_comes_late_evaluates_the_end(tmp_path):
     assert 60 <= time.now < 120
 
 
+def test_a_checkpoint_that_is_deleted_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    def to(step):
+        return lambda: classifier(tmp_path).train(data(epochs=None), max_steps=step)
+
+    evaluate = tf_estimator.LinearClassifier.evaluate
+
+    def slowly(self, *args, checkpoint_path=None, **options):
+        if checkpoint_path.endswith("-2"):
+            self.checkpoints.delete(2)
+        return evaluate(self, *args, checkpoint_path=checkpoint_path, **options)
+
+    monkeypatch.setattr(tf_estimator.LinearClassifier, "evaluate", slowly)
+    step, exported = follow(tmp_path, Time({2: to(2), 3: to(4)}), max_steps=4)
+    assert step == 4
+    assert exported is not None
+
+
 def test_evaluator_ends_where_early_stopping_ended_training(tmp_path):
     class Stop(tf_estimator.Hook):
         every_steps = 3

@@ -255,7 +255,7 @@ def test_run_config_takes_own_attributes_and_properties_of_subclasses():
     config.use_bf16 = True
     assert config.replace(tf_random_seed=3).use_bf16
     assert isinstance(config.replace(tf_random_seed=3), Config)
-    model = tf_estimator.Estimator(lambda features: None, config=config, params=object())
+    model = tf_estimator.Estimator(lambda features, params: None, config=config, params=object())
     assert model.model_dir == "of_the_cluster"
     with pytest.raises(AttributeError, match="replace"):
         config.save_summary_steps = 8

@@ -232,10 +232,11 @@ def test_shared_embeddings_say_how_they_are_made():
     key = tf.feature_column.categorical_column_with_identity("a", 3)
     with tf.Graph().as_default():
         (column,) = tf.feature_column.shared_embeddings(
-            [key], 2, initializer=initializer, shared_embedding_collection_name="table"
-        )
-    made = internals.initializer_and_name(column.shared_embedding_column_creator)
-    assert made == (initializer, "table")
+            [key], 2, initializer=initializer, shared_embedding_collection_name="table",
+            trainable=False,
+        )  # fmt: skip
+    made = internals.shared_table(column.shared_embedding_column_creator)
+    assert made == (initializer, "table", False, None)
 
 
 def test_iterators_of_the_first_version_are_made_by_one_module():

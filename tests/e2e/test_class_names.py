@@ -57,6 +57,20 @@ def test_what_is_doubtful_is_on_the_page(result):
     assert "alone gives the label away" in pathlib.Path(result["report"]).read_text()
 
 
+def test_two_processes_train_the_same_model(project, warm_steps, result):
+    config = configuration.load(
+        project / "config.yaml", ["train.cluster={workers: 2}", "evaluate.importance.rows=0"]
+    )
+    second = run.run(
+        config, base_dir=project, output=project / "two", show=lambda _: None, steps=warm_steps
+    )
+    assert second["evaluation"]["verdict"] == "blessed"
+    one, two = (found["evaluation"]["metrics"]["auc"]["value"] for found in (result, second))
+    assert two == pytest.approx(one, abs=0.005)
+    logs = [path.name for path in (project / "two").rglob("cluster/*.log")]
+    assert sorted(logs) == ["evaluator-0.log", "worker-0.log"]
+
+
 def test_the_model_says_names_and_keeps_their_order(result):
     model = tf.saved_model.load(result["model"])
     served = model.signatures["predict" if "predict" in model.signatures else "serving_default"]

@@ -104,8 +104,8 @@ def _known(file: InputFile, source: Source, directory: str) -> str:
     """The SHA-256 of a version of a URI, or "" if it was never read."""
     if not file.version:
         return ""
-    mark = _mark(file, source, directory)
-    return stores.read(mark).decode(errors="replace") if stores.exists(mark) else ""
+    known = stores.find(_mark(file, source, directory))
+    return "" if known is None else known.decode(errors="replace")
 
 
 def _mark(file: InputFile, source: Source, directory: str) -> Place:

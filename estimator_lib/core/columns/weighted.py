@@ -69,10 +69,11 @@ def weighted_categorical_column(
     Args:
         categorical_column: The categories.
         weight_feature_key: The field with one weight per value.
-        dtype: Kept for compatibility; weights are float32.
+        dtype: Of the weights in the examples; only float32 is read.
     """
-    if not dtype_name(dtype).startswith(("float", "int")):
-        raise invalid("weighted_categorical_column", "dtype", "a number type", dtype)
+    if dtype_name(dtype) != "float32":
+        expected = "float32 (write the weights so)"
+        raise invalid("weighted_categorical_column", "dtype", expected, dtype)
     return WeightedColumn(
         categorical_column=category("weighted_categorical_column", categorical_column),
         weight_feature_key=field_key("weighted_categorical_column", weight_feature_key),

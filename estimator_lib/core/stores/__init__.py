@@ -7,12 +7,13 @@ Layer 0. An object store renames nothing, so that three promises take the place 
   writers one wins (`create`, `replace_if`);
 * an outage is survived until a deadline, and a refusal is final at once, whichever the store.
 
-The clients (s3fs, gcsfs, adlfs) are imported when a URI of theirs is met. `read`, `write`, `exists`
-and `remove` are for what may be a path or a URI.
+The clients (s3fs, gcsfs, adlfs) are imported when a URI of theirs is met. `read`, `find`, `write`,
+`exists` and `remove` are for what may be a path or a URI.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
@@ -157,6 +158,20 @@ def read(given: Where) -> bytes:
     if data is None:
         raise missing(place)
     return data
+
+
+def find(given: Where) -> bytes | None:
+    """Returns the content of a path or URI, or None if there is no such file.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    place = Place.parse(given)
+    if not place.is_local:
+        return of(place).read(place)
+    with storage.storage_errors("read", place.given), contextlib.suppress(FileNotFoundError):
+        return place.path.read_bytes()
+    return None
 
 
 def missing(place: Place) -> StorageError:
