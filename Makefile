@@ -41,7 +41,7 @@ store-test: $(READY)
 	  || GOBIN=$(STORE_CACHE) go install github.com/fsouza/fake-gcs-server@v1.56.1 || true
 	@test -x $(STORE_CACHE)/node_modules/.bin/azurite-blob \
 	  || npm install --silent --no-audit --no-fund --prefix $(STORE_CACHE) azurite@3 || true
-	STORE_CACHE=$(STORE_CACHE) $(BIN)/python -m pytest tests/stores -rs
+	STORE_CACHE=$(STORE_CACHE) $(BIN)/python -m pytest tests/stores tests/e2e/test_stores.py -rs
 
 # A real one-node Kubernetes: root, Go and the package registries are needed. The first run builds
 # for about ten minutes, into CLUSTER_CACHE. Its tests are not among those of `make test`.

@@ -1,5 +1,7 @@
 """What the tests of this folder share: one step server, a store and a cache."""
 
+import os
+
 import pytest
 
 from estimator_lib.core.places import Place
@@ -26,6 +28,8 @@ def caches(tmp_path_factory):
 @pytest.fixture(scope="module", params=servers.SCHEMES)
 def bucket(request, caches, tmp_path_factory):
     """An empty bucket of a server of its own, for these tests and the steps that they start."""
+    if request.param != "s3" and "STORE_CACHE" not in os.environ:
+        pytest.skip("the same road in other stores takes minutes: make store-test")
     if reason := servers.missing(request.param):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp(request.param)
