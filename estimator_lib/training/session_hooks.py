@@ -317,7 +317,7 @@ class InitHook(SessionHook):
         self._created = True
 
 
-class ScaffoldInit(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+class ScaffoldInit(tf.compat.v1.train.SessionRunHook):
     """Calls `init_fn` where a session was made."""
 
     def __init__(self, scaffold: tf.compat.v1.train.Scaffold) -> None:
