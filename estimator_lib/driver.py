@@ -18,7 +18,7 @@ from estimator_lib.estimator import Estimator
 from estimator_lib.inputs.arrays import RowsInput
 from estimator_lib.protocols import InputFn
 from estimator_lib.specs import EvalSpec, ExporterLike, TrainSpec
-from estimator_lib.training import checkpoints, hooks
+from estimator_lib.training import checkpoints, hooks, parameter_servers
 from estimator_lib.training.attempts import Attempt, Ending, Following
 from estimator_lib.training.early_stopping import MetricStoppingHook
 from estimator_lib.training.run_config import RunConfig
@@ -67,12 +67,11 @@ def train_and_evaluate(
         Evaluator(estimator, specs, train_spec.max_steps).follow()
         return None
     if config.task_type == "ps":
-        raise ConfigError(
-            "Task type 'ps' is not supported: variables live with the workers. Use a "
-            "MultiWorkerMirroredStrategy without ps tasks.",
-            reason=Reason.UNSUPPORTED,
-        )
-    if config.num_worker_replicas > 1 and config.train_distribute is None:
+        parameter_servers.serve(config)
+        return None
+    if config.num_worker_replicas > 1 and not (
+        config.train_distribute is not None or config.is_asynchronous
+    ):
         raise ConfigError(
             f"TF_CONFIG has {config.num_worker_replicas} workers but RunConfig no strategy: each "
             'would train alone. Set train_distribute="sync".',

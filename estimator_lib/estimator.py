@@ -22,7 +22,7 @@ from estimator_lib.inputs import datasets
 from estimator_lib.protocols import Features, InputFn, Labels, Path
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 from estimator_lib.tensorflow_internals import in_eager_mode
-from estimator_lib.training import checkpoints, prediction, session_hooks, warm_start
+from estimator_lib.training import asynchronous, checkpoints, prediction, session_hooks, warm_start
 from estimator_lib.training.engine import Engine
 from estimator_lib.training.evaluation import EvaluationRun
 from estimator_lib.training.hooks import CheckpointSaverListener
@@ -152,6 +152,22 @@ class Estimator:
                 "worker train.",
                 reason=Reason.CONFLICT,
             )
+        if self._config.is_asynchronous:
+            if steps is not None:
+                raise ConfigError(
+                    "train() argument steps has no meaning where several workers count together: "
+                    f"expected max_steps, got steps={steps}. Give max_steps.",
+                    reason=Reason.UNSUPPORTED,
+                )
+            with datasets.explain_errors(input_fn):
+                asynchronous.train(
+                    self._engine,
+                    input_fn,
+                    hooks=hooks or (),
+                    listeners=saving_listeners or (),
+                    max_steps=max_steps,
+                )
+            return self
         # Only the chief writes to the directory.
         owned: contextlib.AbstractContextManager[Lease | None] = (
             Lease(self.model_dir) if self._config.is_chief else contextlib.nullcontext()
@@ -183,6 +199,12 @@ class Estimator:
             start: Called with a dataset of its batches and the variables by name.
         """
         engine = self._engine
+        if self._config.is_asynchronous:
+            raise ConfigError(
+                f"{type(self).__name__} begins with a pass over its data, which parameter servers "
+                "do not support. Train it in one process.",
+                reason=Reason.UNSUPPORTED,
+            )
         if engine.weights.are_given:
             return
         with datasets.explain_errors(input_fn):

@@ -25,8 +25,9 @@ from tensorflow.python.eager.lift_to_graph import lift_to_graph
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.framework.constant_op import convert_to_eager_tensor
 from tensorflow.python.framework.func_graph import func_graph_from_py_func
-from tensorflow.python.ops import summary_ops_v2, variable_scope
+from tensorflow.python.ops import handle_data_util, summary_ops_v2, variable_scope
 from tensorflow.python.ops.op_selector import UnliftableError
+from tensorflow.python.ops.resource_variable_ops import BaseResourceVariable
 from tensorflow.python.platform import gfile
 from tensorflow.python.saved_model.loader_impl import parse_saved_model
 from tensorflow.python.saved_model.model_utils import export_output
@@ -39,6 +40,7 @@ from tensorflow.python.training.training_util import GLOBAL_STEP_READ_KEY
 
 __all__ = [
     "GLOBAL_STEP_READ_KEY",
+    "BaseResourceVariable",
     "OwnedIterator",
     "TBNotInstalledError",
     "UnliftableError",
@@ -191,6 +193,37 @@ def default_writer(writer: tf.summary.SummaryWriter) -> Iterator[None]:
         yield
     finally:
         state.writer = outer
+
+
+def shared_handle(name: str, device: str, shape: Sequence[int], dtype: tf.DType) -> tf.Tensor:
+    """Returns the handle of the variable that all clients of a server know by `name`.
+
+    Nothing is assigned, and the variable lives on when the handle is gone.
+    """
+    with tf.device(device):
+        handle = tf.raw_ops.VarHandleOp(dtype=dtype, shape=shape, shared_name=name, container="")
+    form = handle_data_util.create_handle_data(tf.TensorShape(shape), tf.as_dtype(dtype))
+    handle._handle_data = form
+    return handle
+
+
+def connect_to_servers(servers: Mapping[str, Sequence[str]], own: str) -> None:
+    """Makes the devices of servers those of this process, too, which they reach at `own`.
+
+    `tf.config.experimental_connect_to_cluster` also makes a server the leader of collective
+    operations, of which there are none. The job of this process keeps its name, so that tensors
+    that exist stay usable.
+    """
+    cluster = tf.train.ClusterSpec({**servers, "localhost": {0: own}})
+    context.set_server_def(
+        tf.train.ServerDef(
+            cluster=cluster.as_cluster_def(),
+            job_name="localhost",
+            task_index=0,
+            protocol="grpc",
+            default_session_config=context.context().config,
+        )
+    )
 
 
 # --- Checkpoints ------------------------------------------------------------------------------

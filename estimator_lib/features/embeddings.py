@@ -41,6 +41,7 @@ def embedding_table(column: fc.EmbeddingColumn) -> tf.Variable:
             (column.categorical_column.num_buckets, column.width),
             initializer=column.initializer or truncated_normal(column.width**-0.5),
             trainable=column.trainable,
+            by_rows=True,
         )
 
 

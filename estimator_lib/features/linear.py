@@ -65,7 +65,7 @@ def linear_logits(
         for column in ordered:
             if isinstance(column, fc.CategoricalColumn):
                 ids, amounts = lowering.ids_and_weights(column, sources)
-                weights = _weights(column.name, column.rows, units)
+                weights = _weights(column.name, column.rows, units, by_rows=True)
                 if ids.shape.rank == 1 and amounts is None:
                     single.append((weights, ids))
                 else:
@@ -108,6 +108,6 @@ def _single_valued(reads: list[tuple[Any, tf.Tensor]]) -> tf.Tensor:
     return lookup.total(values, [ids for _, ids in reads])
 
 
-def _weights(name: str, rows: int, units: int) -> Any:
+def _weights(name: str, rows: int, units: int, *, by_rows: bool = False) -> Any:
     with variables.scope(name):
-        return variables.get_variable("weights", (rows, units), initializer=0.0)
+        return variables.get_variable("weights", (rows, units), initializer=0.0, by_rows=by_rows)

@@ -168,10 +168,12 @@ class Caller:
     Attributes:
         params: Handed to those that ask for them.
         config: The run's.
+        share: Which part of an input this process takes, where several train without a strategy.
     """
 
     params: object
     config: object
+    share: tf.distribute.InputContext | None = None
 
     def feed(
         self,
@@ -181,7 +183,8 @@ class Caller:
         first_batch: int = 0,
     ) -> Feed:
         """Returns the batches of an input; see `dataset`."""
-        if strategy is None and isinstance(input_fn, InputSource):
+        alone = strategy is None and (self.share is None or self.share.num_input_pipelines == 1)
+        if alone and isinstance(input_fn, InputSource):
             chunks = input_fn.chunks(first_batch)
             if chunks is not None:
                 return chunks
@@ -220,7 +223,7 @@ class Caller:
             return _called(lambda: input_fn(**arguments), input_fn, repeat=mode == "train")
 
         if strategy is None:
-            return call().prefetch(tf.data.AUTOTUNE)
+            return call(self.share).prefetch(tf.data.AUTOTUNE)
         return strategy.distribute_datasets_from_function(call)
 
 

@@ -16,6 +16,7 @@ they are in its checkpoints; an instance keeps nothing itself and can be used fo
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, NamedTuple, Protocol
@@ -91,7 +92,7 @@ class Apply:
         self, variable: tf.Variable, slots: Sequence[tf.Variable]
     ) -> Mapping[str, object]:
         handles = {name: slot.handle for name, slot in zip(self.slots, slots, strict=True)}
-        return {"var": variable.handle, **handles, **self.arguments}
+        return {"var": variable.handle, **handles, **self.arguments, "use_locking": True}
 
 
 @dataclasses.dataclass(eq=False)
@@ -215,11 +216,23 @@ class Optimizer(abc.ABC):
     # --- the three forms ----------------------------------------------------------------------
 
     def _update(self, grad: Gradient, variable: tf.Variable, now: Now) -> tf.Operation:
+        slots = [self._slot(variable, *slot) for slot in self.slots.items()]
+        updates = []
+        for n, (own, part) in enumerate(gradients.of_parts(grad, variable)):
+            kept = [variables.parts_of(slot)[n] for slot in slots]
+            # The rule runs where the numbers are; only the gradient goes there.
+            remote = isinstance(part, variables.RemoteVariable)
+            with tf.device(part.device) if remote else contextlib.nullcontext():
+                updates.append(self._update_part(own, part, kept, now))
+        return updates[0] if len(updates) == 1 else tf.group(*updates)
+
+    def _update_part(
+        self, grad: Gradient, variable: tf.Variable, slots: Sequence[tf.Variable], now: Now
+    ) -> tf.Operation:
         before = []
         if self.weight_decay:
             before = gradients.decay(variable, now.rate * self.weight_decay)
         with tf.control_dependencies(before):
-            slots = [self._slot(variable, *slot) for slot in self.slots.items()]
             fused = self.fused(now)
             if isinstance(grad, tf.IndexedSlices):
                 grad = gradients.unique_rows(grad, variable)
@@ -252,6 +265,12 @@ class Optimizer(abc.ABC):
         values = grad.values if grad.place is None else tf.gather(grad.values, grad.place)
         weights, *slots = [tf.gather(table, grad.indices) for table in tables]
         new = self.rule(values, weights, slots, now)
+        if isinstance(tables[0], variables.RemoteVariable):
+            # Rows that others update meanwhile are left alone.
+            changed = [tf.IndexedSlices(made, grad.indices) for made in new]
+            return tf.group(
+                *(t.scatter_update(rows) for t, rows in zip(tables, changed, strict=True))
+            )
         at = grad.indices[:, tf.newaxis]
         # Equal indices have equal new rows, so that their order does not matter.
         return tf.group(

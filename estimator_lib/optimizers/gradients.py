@@ -61,7 +61,7 @@ class Indices:
             self._distinct, self._place = indices, _places(indices, rows)
             self._position, self._count = self._place, tf.size(indices)
         else:
-            self._distinct, self._position = tf.unique(indices)
+            self._distinct, self._position = variables.distinct(indices)
             self._count = tf.size(self._distinct)
 
     def sums(self, values: tf.Tensor) -> UniqueRows:
@@ -96,6 +96,31 @@ def unique_rows(grad: tf.IndexedSlices, variable: tf.Variable) -> UniqueRows:
 def dense_of(grad: tf.IndexedSlices, variable: tf.Variable) -> tf.Tensor:
     """Returns the rows of `grad` in a tensor of the variable's shape, zeros elsewhere."""
     return tf.math.unsorted_segment_sum(grad.values, grad.indices, variable.shape[0])
+
+
+def of_parts(grad: Gradient, variable: tf.Variable) -> list[tuple[Gradient, tf.Variable]]:
+    """Returns each part of a variable with its part of the gradient; most have one part."""
+    if not isinstance(variable, variables.SplitVariable):
+        return [(grad, variable)]
+    if not isinstance(grad, tf.IndexedSlices):
+        return list(zip(variable.parts_of_dense(grad), variable.parts, strict=True))
+    grad = unique_rows(grad, variable)
+    cut = variable.parts_of_rows(grad.indices, grad.values)
+    return [
+        (UniqueRows(values, indices), part)
+        for part, (indices, values) in zip(variable.parts, cut, strict=True)
+    ]
+
+
+def of_whole(found: Sequence[Gradient | None], parts: Sequence[tf.Variable]) -> Gradient | None:
+    """Returns the gradient of a variable, given those of its parts; the inverse of `of_parts`."""
+    if len(parts) == 1 or all(g is None for g in found):
+        return found[0]
+    whole = [
+        tf.zeros(part.shape, part.dtype) if g is None else tf.convert_to_tensor(g)
+        for g, part in zip(found, parts, strict=True)
+    ]
+    return tf.concat(whole, 0)
 
 
 # --- Clipping and decay -----------------------------------------------------------------------

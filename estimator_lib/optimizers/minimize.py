@@ -7,6 +7,7 @@ nowhere else.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
@@ -19,7 +20,7 @@ from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.features.lookup import Lookup, lookups
 from estimator_lib.losses import LossReduction
 from estimator_lib.optimizers._base import Optimizer
-from estimator_lib.optimizers.gradients import Gradient, Indices, UniqueRows
+from estimator_lib.optimizers.gradients import Gradient, Indices, UniqueRows, of_whole
 from estimator_lib.optimizers.optimizers import BY_NAME
 from estimator_lib.optimizers.schedules import Rate
 
@@ -173,14 +174,18 @@ def _gradients(
     known = {id(v) for v in raw}
     reads = [read for read in lookups() if id(store.raw(read.table)) in known]
     outputs = [read.output for read in reads]
-    found = tf.gradients(loss, [*raw, *outputs], stop_gradients=outputs)
+    parts_of = [store.parts_of(v) for v in raw]
+    flat = [part for parts in parts_of for part in parts]
+    found = tf.gradients(loss, [*flat, *outputs], stop_gradients=outputs)
+    of_reads, of_parts = found[len(flat) :], iter(found)
+    whole = [of_whole(list(itertools.islice(of_parts, len(parts))), parts) for parts in parts_of]
     by_table: dict[int, list[tuple[Lookup, tf.Tensor]]] = {}
-    for read, gradient in zip(reads, found[len(raw) :], strict=True):
+    for read, gradient in zip(reads, of_reads, strict=True):
         if gradient is not None:
             by_table.setdefault(id(store.raw(read.table)), []).append((read, gradient))
     unique: dict[tuple[int, int], Indices] = {}
     gradients: list[Gradient | None] = []
-    for variable, other in zip(raw, found, strict=False):
+    for variable, other in zip(raw, whole, strict=True):
         parts = by_table.get(id(variable))
         if parts is None:
             gradients.append(other)
@@ -247,6 +252,14 @@ def _times(gradient: Gradient, factor: tf.Tensor) -> Gradient:
 def _apply_keras(
     optimizer: AppliesGradients, pairs: Pairs, reduction: LossReduction
 ) -> tf.Operation:
+    split = [store.name_of(v) for _, v in pairs if isinstance(v, store.SplitVariable)]
+    if split:
+        raise ConfigError(
+            f"Optimizer {type(optimizer).__name__} cannot update table {split[0]!r}, which is "
+            "split over several parameter servers: expected one of estimator_lib.optimizers. Use "
+            "one of those, or RunConfig(partitioner=tf.compat.v1.fixed_size_partitioner(1)).",
+            reason=Reason.UNSUPPORTED,
+        )
     if reduction != LossReduction.SUM:
         # It adds up the gradients of the replicas itself.
         pairs = _shared(pairs)

@@ -32,7 +32,7 @@ class _Descent:
     ) -> tf.Operation:
         del slots
         return tf.raw_ops.ResourceApplyGradientDescent(
-            var=variable.handle, alpha=self.rate, delta=grad
+            var=variable.handle, alpha=self.rate, delta=grad, use_locking=True
         )
 
     def rows(

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from estimator_lib import variables
 from estimator_lib.core import constraints
+from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.features.linear import LinearTerm
 
 _PROBES = 64
@@ -79,6 +80,12 @@ class LinearSDCA:
         slots = table.slots_of(example_ids)
         labels = tf.reshape(labels, (-1,))
         importance = tf.ones_like(labels) if weights is None else tf.reshape(weights, (-1,))
+        if any(isinstance(term.weights, variables.RemoteVariable) for term in terms):
+            raise ConfigError(
+                "LinearSDCA keeps a number per example, which parameter servers do not support. "
+                "Use Ftrl, or train in one process.",
+                reason=Reason.UNSUPPORTED,
+            )
         by_id = [term for term in terms if term.ids is not None]
         dense = [term for term in terms if term.ids is None]
         found = [_present(term) for term in by_id]

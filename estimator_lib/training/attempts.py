@@ -131,8 +131,8 @@ class Attempt:
         storage.write_json(self._directory / _TRAINED, dataclasses.asdict(ending))
 
 
-class Following:
-    """The evaluator's side of the attempts in a model directory, a context manager.
+class Watching:
+    """What others can see of the attempts in a model directory.
 
     Args:
         directory: The model directory.
@@ -140,20 +140,19 @@ class Following:
 
     def __init__(self, directory: str) -> None:
         self._directory = pathlib.Path(directory)
-        self._lease = leases.Lease(self._directory / _EVALUATOR)
         self._stale: Ending | None = None
         self._attempt: str | None = None
+        self._skip_old()
 
-    def __enter__(self) -> Following:
-        storage.make_directory(self._directory)
-        with storage.storage_errors("write", self._lease.path):
-            holder = self._lease.take()
-        if holder is not None:
-            _log.warning("Another evaluator follows %s as well: %s.", self._directory, holder)
+    def _skip_old(self) -> None:
+        """What lies here now is an earlier attempt's, unless that one still runs."""
         found = self._ending()
         if found is not None and found.attempt != self.running():
             self._stale = found
-        return self
+
+    def skip(self, ending: Ending) -> None:
+        """Says that another attempt is to follow the one that has ended so."""
+        self._stale = ending
 
     def is_running(self) -> bool:
         """Whether a living process trains here, as an attempt or by a call of `train` alone."""
@@ -169,7 +168,7 @@ class Following:
         return owner.token
 
     def ending(self) -> Ending | None:
-        """Returns how the attempt that was followed has ended, or None."""
+        """Returns how the attempt has ended, or None."""
         found = self._ending()
         return None if found == self._stale else found
 
@@ -189,6 +188,27 @@ class Following:
             )
         except (KeyError, ValueError):
             return None
+
+
+class Following(Watching):
+    """The evaluator's side of the attempts in a model directory, a context manager.
+
+    Args:
+        directory: The model directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
+        self._lease = leases.Lease(self._directory / _EVALUATOR)
+
+    def __enter__(self) -> Following:
+        storage.make_directory(self._directory)
+        with storage.storage_errors("write", self._lease.path):
+            holder = self._lease.take()
+        if holder is not None:
+            _log.warning("Another evaluator follows %s as well: %s.", self._directory, holder)
+        self._skip_old()
+        return self
 
     def __exit__(
         self,

@@ -14,11 +14,13 @@ from estimator_lib.inputs.datasets import Caller
 from estimator_lib.specs import EstimatorSpec
 from estimator_lib.training import devices
 from estimator_lib.training.checkpoints import CheckpointDirectory
+from estimator_lib.training.claims import Claims
 from estimator_lib.training.model_function import ModelFunction
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.traced_model import TracedModel
 from estimator_lib.training.warm_start import WarmStartSettings
 from estimator_lib.training.weights import Weights
+from estimator_lib.variables import VariableStore
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,26 @@ class Engine:
             inputs=Caller(params=params, config=config),
             config=config,
             strategy=strategy,
+        )
+
+    def with_store(
+        self, store: VariableStore, claims: Claims, share: tf.distribute.InputContext
+    ) -> Engine:
+        """Returns an engine of the same model whose variables are in `store`.
+
+        Args:
+            store: Empty.
+            claims: Says which steps this process makes.
+            share: Says which part of the input this process takes.
+        """
+        model = TracedModel(self.model_fn, self.inputs.params, self.config, store, claims)
+        return Engine(
+            model_fn=self.model_fn,
+            model=model,
+            weights=Weights(store, self.weights.directory, self.weights.warm_start),
+            inputs=Caller(params=self.inputs.params, config=self.config, share=share),
+            config=self.config,
+            strategy=None,
         )
 
     @property

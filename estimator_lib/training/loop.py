@@ -7,6 +7,7 @@ and time-based work are served.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -15,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from estimator_lib.core.errors import Reason, TrainingError
-from estimator_lib.inputs.feed import Feed, Flow
+from estimator_lib.inputs.feed import Feed, Flow, Looped
 from estimator_lib.protocols import Features
 from estimator_lib.training import history
 from estimator_lib.training.hooks import (
@@ -57,6 +59,31 @@ class Outcome:
     reason: str | None = None
 
 
+class Crew(Protocol):
+    """Those that train the same variables, as one of them sees it.
+
+    Attributes:
+        over: Whether the chief has said that training has ended.
+    """
+
+    over: bool
+
+    def enter(self) -> bool:
+        """Before a call: waits where it must; returns whether there is a step to make."""
+
+    def leave(self) -> None:
+        """After a call."""
+
+    def cut(self) -> contextlib.AbstractContextManager[None]:
+        """While a checkpoint is written: nobody changes variables in the block."""
+
+    def settle(self) -> None:
+        """At the last step: lets those finish who still make steps."""
+
+    def finish(self, *, others_go_on: bool) -> None:
+        """After the last call: lets others end, or waits until they have."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class TrainingLoop:
     """The steps of one training.
@@ -75,6 +102,7 @@ class TrainingLoop:
         saved_step: The global step of the newest checkpoint, if there is one.
         diagnose: Describes the model and the batch at fault, given the batch's number.
         fail_on_nan: Whether a loss that is not finite is an error.
+        crew: Those that train the same variables; None if nobody else does.
     """
 
     model: TracedModel
@@ -89,6 +117,7 @@ class TrainingLoop:
     saved_step: int | None
     diagnose: Callable[[int], str]
     fail_on_nan: bool
+    crew: Crew | None = None
 
     def __post_init__(self) -> None:
         first = int(self.model.global_step().numpy())
@@ -142,17 +171,27 @@ class TrainingLoop:
         )
 
     def _finished(self) -> bool:
-        last = self.last_step
-        return (
-            self._ended
-            or self._context.stop_requested
-            or (last is not None and self._context.step >= last)
-        )
+        if self._ended or self._context.stop_requested:
+            return True
+        if self.last_step is None or self._context.step < self.last_step:
+            return False
+        if self.crew is not None:
+            # Steps that others have begun may yet come back unmade.
+            self.crew.settle()
+            self._context.step = self._global_step()
+        return self._context.step >= self.last_step
+
+    def _global_step(self) -> int:
+        return int(self.model.global_step().numpy())
 
     # --- One call -------------------------------------------------------------------------
 
     def _vote(self, signal: int) -> Vote:
-        step, finished = self._context.step, self._finished()
+        finished = self._finished()
+        if finished and self.crew is not None:
+            self.crew.finish(others_go_on=self._ended and not self._context.stop_requested)
+            self._context.step = self._global_step()
+        step = self._context.step
         due = [hook.next_step(step) for hook in self.hooks]
         return Vote(
             steps=0 if finished else self._steps(step, due),
@@ -169,10 +208,11 @@ class TrainingLoop:
         for hook in self.hooks:
             hook.before_step(context)
         started = time.monotonic()
-        with self.peers.working():
-            result = flow.run(self.function.run, steps, self.function.over_chunk)
+        result = self._call(flow, steps)
+        if result is None:
+            return
         done, finite = int(result.done), bool(result.state.finite)
-        context.step = int(self.model.global_step().numpy())
+        context.step = self._global_step()
         now = time.monotonic()
         self._ended = not bool(result.more)
         self._consumed += done
@@ -187,11 +227,28 @@ class TrainingLoop:
             return
         if not done:
             return
-        self._write_log()
+        self._write_log(before)
         for hook in self.hooks:
             due = due_at[hook]
             if due is None or context.step >= due:
                 hook.after_step(context)
+
+    def _call(self, flow: Flow, steps: int) -> Looped[TrainState] | None:
+        """Runs steps; None if none are left, or others have ended the training."""
+        crew = self.crew
+        if crew is None:
+            with self.peers.working():
+                return flow.run(self.function.run, steps, self.function.over_chunk)
+        if not crew.enter():
+            if crew.over:
+                self._context.request_stop("the chief has ended training")
+            crew.settle()
+            self._context.step = self._global_step()
+            return None
+        try:
+            return flow.run(self.function.run, steps, self.function.over_chunk)
+        finally:
+            crew.leave()
 
     def _steps(self, step: int, due: Iterable[int | None]) -> int:
         config = self.config
@@ -227,9 +284,12 @@ class TrainingLoop:
         self._window.steps += done
         self._window.rows += rows
 
-    def _write_log(self, *, force: bool = False) -> None:
+    def _write_log(self, before: int | None = None) -> None:
+        """Writes a line if steps since `before` have come to one that is due; None forces it."""
         every, window = self.config.log_step_count_steps, self._window
-        if not window.steps or every is None or not (force or self._context.step % every == 0):
+        if not window.steps or every is None:
+            return
+        if before is not None and before // every == self._context.step // every:
             return
         seconds = time.monotonic() - window.began
         rate = window.rows / seconds if seconds > 0 else 0.0
@@ -255,26 +315,28 @@ class TrainingLoop:
         if not self._context.is_chief:
             return False
         steps, secs = self.config.save_checkpoints_steps, self.config.save_checkpoints_secs
-        if self._context.step == self._context.first_step:
+        if self.saved_step is None or self._context.step == self._context.first_step:
             return True
         if steps is not None:
-            return bool(self._context.step % steps == 0)
+            return self._context.step // steps > self.saved_step // steps
         return secs is not None and time.monotonic() - self._saved_time >= secs
 
     def _save(self) -> None:
         context = self._context
         if self.save is None:
             return
-        if self.saved_step == context.step:
-            # Only the input's position is new: it has ended.
+        with contextlib.nullcontext() if self.crew is None else self.crew.cut():
+            context.step = self._global_step()
+            if self.saved_step == context.step:
+                # Only the input's position is new: it has ended.
+                self._write()
+                return
+            if self.fail_on_nan and not _finite(context.variables):
+                # Gradients may be infinite where the loss is not.
+                self._not_finite("Weights are")
+            for listener in self.listeners:
+                listener.before_save(context, context.step)
             self._write()
-            return
-        if self.fail_on_nan and not _finite(context.variables):
-            # Gradients may be infinite where the loss is not.
-            self._not_finite("Weights are")
-        for listener in self.listeners:
-            listener.before_save(context, context.step)
-        self._write()
         self.saved_step, self._saved_time = context.step, time.monotonic()
         for listener in self.listeners:
             if listener.after_save(context, context.step):
@@ -287,7 +349,7 @@ class TrainingLoop:
 
     def _finish(self) -> None:
         context = self._context
-        self._write_log(force=True)
+        self._write_log()
         self.model.summaries.flush()
         for listener in self.listeners:
             listener.end(context, context.step)

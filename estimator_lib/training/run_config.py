@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 from estimator_lib.core.places import Place
+from estimator_lib.variables import Partitioner
 
 _log = logging.getLogger(__name__)
 
@@ -91,6 +92,13 @@ class RunConfig:
             but for dropout, whose random numbers are others.
         max_call_secs: Longest time one call of the training function should take; signals,
             time-based hooks and progress wait for it.
+        partitioner: Into how many parts the rows of a table are cut, each on a parameter server:
+            a function of `shape` and `dtype`, such as `tf.compat.v1.fixed_size_partitioner(2)`,
+            asked for tables that are read by rows (embeddings, weights of categories). None cuts
+            tables of more than 64 MiB, into at most as many parts as there are servers.
+        consistent_checkpoints: Whether workers pause while the chief writes a checkpoint, with
+            parameter servers. False lets them go on: a checkpoint then has some variables of
+            earlier steps than others, as those of tf.estimator had.
         peer_timeout_secs: The longest wait for another process of a cluster that has started:
             between two calls, while it saves, while it evaluates. One that is silent for longer
             is taken for dead; then training ends with an error that asks to run again.
@@ -122,6 +130,8 @@ class RunConfig:
     moving_average_decay = _Field()
     compute_dtype = _Field()
     jit_compile = _Field()
+    partitioner = _Field()
+    consistent_checkpoints = _Field()
     peer_timeout_secs = _Field()
 
     def __init__(
@@ -147,6 +157,8 @@ class RunConfig:
         moving_average_decay: float | None = None,
         compute_dtype: str = "float32",
         jit_compile: bool | None = None,
+        partitioner: Partitioner | None = None,
+        consistent_checkpoints: bool = True,
         peer_timeout_secs: float = 600,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in _FIELDS}
@@ -253,6 +265,11 @@ class RunConfig:
         return len(self._tasks.get("ps", ()))
 
     @property
+    def is_asynchronous(self) -> bool:
+        """Whether variables live on parameter servers and each worker trains for itself."""
+        return self.num_ps_replicas > 0 and self.train_distribute is None
+
+    @property
     def num_worker_replicas(self) -> int:
         """Workers in the cluster, the chief counted; 1 without a cluster."""
         if not self._tasks:
@@ -334,6 +351,8 @@ def _checked(given: dict[str, Any], cluster: Mapping[str, Any]) -> dict[str, Any
         # Its variables are placed by an own coordinator, which no training loop here runs.
         if isinstance(values[name], tf.distribute.experimental.ParameterServerStrategy):
             raise _invalid(name, "another strategy", type(values[name]).__name__)
+    if values["partitioner"] is not None and not callable(values["partitioner"]):
+        raise _invalid("partitioner", "a function or None", values["partitioner"])
     synchronous = values["train_distribute"]
     if isinstance(synchronous, str) and synchronous != SYNC:
         raise _invalid("train_distribute", f"a tf.distribute.Strategy or {SYNC!r}", synchronous)

@@ -20,6 +20,7 @@ from estimator_lib.protocols import Features, Labels, Metric, Predictions
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 from estimator_lib.tensorflow_internals import without_warnings
 from estimator_lib.training import forms
+from estimator_lib.training.claims import Claims
 from estimator_lib.training.forms import Form
 from estimator_lib.training.hooks import Hook
 from estimator_lib.training.pruning import only_results, writes
@@ -112,7 +113,13 @@ class PredictFunction:
 
 
 class Model(Protocol):
-    """What a step needs of a model."""
+    """What a step needs of a model.
+
+    Attributes:
+        claims: Which steps this process makes, where several train; None is all.
+    """
+
+    claims: Claims | None
 
     def call(self, features: Features, labels: Labels, mode: str) -> EstimatorSpec:
         """Calls model_fn once, inside the current graph."""
@@ -147,9 +154,11 @@ class _Training:
     def run(
         self, iterator: tf.data.Iterator, held: Held | None, limit: tf.Tensor
     ) -> Looped[TrainState]:
-        return self.feed.loop(
-            iterator, held, limit, self._start(), self._next, lambda state: state.finite
-        )
+        return self.feed.loop(iterator, held, limit, self._start(), self._next, self._goes_on)
+
+    def _goes_on(self, state: TrainState) -> tf.Tensor:
+        claims = self.model.claims
+        return state.finite if claims is None else state.finite & claims.are_left()
 
     def over_chunk(
         self, chunk: Rows, at: tf.Tensor, end: tf.Tensor, limit: tf.Tensor
@@ -196,12 +205,18 @@ class _Training:
     def _counted(self, step: Callable[..., Step], batch: Rows) -> Step:
         """Runs a step on all replicas and counts it."""
         features, labels = datasets.split(batch)
-        counter = self.model.global_step()
-        before = counter.read_value()
+        counter, claims = self.model.global_step(), self.model.claims
+        if claims is None:
+            before = counter.read_value()
+        else:
+            before, claimed = claims.number, claims.claim()
+            counter.assign(before)
         with self.model.recording():
             found = _on_replicas(self.strategy, step, features, labels)
         with tf.control_dependencies([found.loss]):
             counter.assign(before + 1)
+            if claims is not None:
+                claims.next(claimed)
         return found
 
     def _after(self, state: TrainState, step: Step) -> TrainState:

@@ -22,6 +22,7 @@ from estimator_lib.inputs.feed import ChunkLoop, ChunkLooped, Feed
 from estimator_lib.protocols import Features, Labels, Specs
 from estimator_lib.specs import EstimatorSpec, ModeKeys
 from estimator_lib.training import first_layers, forms, initial_values, step, xla
+from estimator_lib.training.claims import Claims
 from estimator_lib.training.forms import Form
 from estimator_lib.training.model_function import ModelFunction
 from estimator_lib.training.run_config import RunConfig
@@ -40,15 +41,26 @@ class TracedModel:
         model_fn: Called once per trace.
         params: Handed to model_fn (a copy per call).
         config: The run's; `tf.summary` calls inside model_fn write to its model_dir in training.
+        store: Where its variables go; None is a new one.
+        claims: Which steps this process makes, where several train; None is all.
 
     Attributes:
         store: The variables.
+        claims: See above.
         summaries: Of model_fn.
         traces: How often model_fn has been called.
     """
 
-    def __init__(self, model_fn: ModelFunction, params: object, config: RunConfig) -> None:
-        self.store = variables.VariableStore()
+    def __init__(
+        self,
+        model_fn: ModelFunction,
+        params: object,
+        config: RunConfig,
+        store: variables.VariableStore | None = None,
+        claims: Claims | None = None,
+    ) -> None:
+        self.store = variables.VariableStore() if store is None else store
+        self.claims = claims
         self.summaries = ModelSummaries(
             str(config.model_dir), config.save_summary_steps if config.is_chief else None
         )
@@ -190,7 +202,7 @@ class TracedModel:
             given: The caller's hooks for sessions.
         """
         form = self.build(ModeKeys.TRAIN, feed.element_spec, strategy, given)
-        alone = strategy is None and not given
+        alone = strategy is None and not given and self.claims is None
         wanted = alone and xla.wants(self._config, self._model_fn, feed, steps)
 
         def compiled(

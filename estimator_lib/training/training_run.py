@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Protocol
 
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.inputs import datasets
@@ -31,6 +32,20 @@ from estimator_lib.training.peers import Peers
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TrainFunction
 
+
+class Crew(loop.Crew, Protocol):
+    """Those that train the same variables, as one of them sees it.
+
+    Attributes:
+        restores: Whether this process gives the variables their values.
+    """
+
+    restores: bool
+
+    def join(self) -> None:
+        """Takes part from now on: all variables have been made."""
+
+
 _ALWAYS_FETCHED = ("loss", "global_step")
 
 
@@ -46,6 +61,7 @@ class TrainingRun:
         listeners: The caller's.
         steps: Steps to add; or
         max_steps: the global step to end at. With neither, it ends when the input does.
+        crew: Those that train the same variables; None if nobody else does.
     """
 
     engine: Engine
@@ -55,6 +71,7 @@ class TrainingRun:
     listeners: Sequence[CheckpointSaverListener]
     steps: int | None
     max_steps: int | None
+    crew: Crew | None = None
 
     def run(self) -> None:
         """Trains; nothing is done where max_steps is reached already.
@@ -71,8 +88,10 @@ class TrainingRun:
 
     def _run(self, peers: Peers) -> None:
         engine, weights, strategy = self.engine, self.engine.weights, self.engine.strategy
+        crew = self.crew
+        restores = crew is None or crew.restores
         with peers.starting():
-            newer = weights.load_newer()
+            newer = weights.load_newer() if restores else None
             start = newer.step if newer else engine.step()
             position = InputPosition.of(newer.engine) if newer else weights.position
             first = position.first_batch(self.input_fn)
@@ -82,7 +101,10 @@ class TrainingRun:
             feed = engine.inputs.feed(self.input_fn, ModeKeys.TRAIN, strategy, first)
             own, for_sessions = session_hooks.split(self.hooks)
             function = engine.model.train_function(feed, strategy, self._expected(), for_sessions)
-            weights.resume(newer, function.form.variables)
+            if restores:
+                weights.resume(newer, function.form.variables)
+            if crew is not None:
+                crew.join()
         every_hook = self._every_hook(own, function)
         config = _saving(engine.config, every_hook)
         if self.listeners and config.is_chief and not _saves(config):
@@ -91,12 +113,13 @@ class TrainingRun:
                 "save_checkpoints_steps or save_checkpoints_secs, or leave the listeners away.",
                 reason=Reason.CONFLICT,
             )
-        replicas = strategy.num_replicas_in_sync if strategy else 1
+        together = strategy or engine.inputs.share
+        replicas = together.num_replicas_in_sync if together else 1
         if config.is_chief:
             history.forget_after(f"{engine.model_dir}/{history.HISTORY}", start)
 
         def save(consumed: int | None) -> None:
-            # Every replica takes a batch of its own in each step.
+            # Every replica, or worker, takes a batch of its own in each step.
             batch = None if consumed is None else first + replicas * consumed
             left = InputPosition(datasets.fingerprint(self.input_fn), batch)
             with peers.working():
@@ -119,6 +142,7 @@ class TrainingRun:
             saved_step=weights.directory.newest_step(),
             diagnose=lambda batch: self._diagnose(first + batch),
             fail_on_nan=all(h.fail_on_nan_loss for h in nan_hooks),
+            crew=crew,
         )
         try:
             outcome = steps.run()

@@ -13,6 +13,7 @@ the name scopes they are made in, and a second one of the same name gets `_1`.
     naming       names that follow from scopes
     store        the variables by name, and the one place that makes them
     tracing      one call of a model_fn, whose variables go to a store
+    remote       variables on parameter servers, large tables split over several
     access       what model code asks for: variables, the global step, seeds
     averages     running means of the weights
     xla          conditions on a batch, where XLA has no assertions
@@ -36,6 +37,15 @@ from estimator_lib.variables.access import (
 )
 from estimator_lib.variables.averages import update_averages
 from estimator_lib.variables.naming import AVERAGE, GLOBAL_STEP, graph_name
+from estimator_lib.variables.remote import (
+    Partitioner,
+    Place,
+    RemoteStore,
+    RemoteVariable,
+    SplitVariable,
+    distinct,
+    parts_of,
+)
 from estimator_lib.variables.store import VariableFactory, VariableStore, raw
 from estimator_lib.variables.tracing import Trace, in_trace, trace
 from estimator_lib.variables.xla import for_xla, require, requirements_met
@@ -43,11 +53,17 @@ from estimator_lib.variables.xla import for_xla, require, requirements_met
 __all__ = [
     "AVERAGE",
     "GLOBAL_STEP",
+    "Partitioner",
+    "Place",
+    "RemoteStore",
+    "RemoteVariable",
+    "SplitVariable",
     "Trace",
     "VariableFactory",
     "VariableStore",
     "adopt",
     "compute_dtype",
+    "distinct",
     "for_xla",
     "get_variable",
     "global_step",
@@ -55,6 +71,7 @@ __all__ = [
     "graph_name",
     "in_trace",
     "name_of",
+    "parts_of",
     "raw",
     "replica_rows",
     "require",

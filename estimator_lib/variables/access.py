@@ -13,7 +13,13 @@ import tensorflow as tf
 from estimator_lib import tensorflow_internals
 from estimator_lib.core.errors import ConfigError, Reason
 from estimator_lib.variables.naming import GLOBAL_STEP, graph_name
-from estimator_lib.variables.store import AnyVariable, VariableFactory, VariableStore, raw
+from estimator_lib.variables.store import (
+    AnyVariable,
+    VariableFactory,
+    VariableStore,
+    plain_variable,
+    raw,
+)
 from estimator_lib.variables.tracing import current, needed
 
 
@@ -55,6 +61,7 @@ def get_variable(
     initializer: Callable[..., tf.Tensor] | npt.ArrayLike | tf.Tensor,
     dtype: tf.DType | str = tf.float32,
     trainable: bool = True,
+    by_rows: bool = False,
     **options: object,
 ) -> tf.Variable:
     """Returns the variable `<scope>/<name>`, made at its first use.
@@ -65,6 +72,8 @@ def get_variable(
         initializer: Called with (shape, dtype), such as a Keras initializer; or a constant.
         dtype: Of the variable.
         trainable: Whether `trainable_variables` lists it.
+        by_rows: Whether it is a table that is read by rows (`features.lookup`), so that its rows
+            may lie on several parameter servers.
         options: `aggregation`, `synchronization`, `constraint` of `tf.Variable`.
 
     Raises:
@@ -81,11 +90,14 @@ def get_variable(
         return tf.fill(sizes, tf.cast(initializer, kind)) if sizes else initializer
 
     def make(factory: VariableFactory) -> tf.Variable:
-        return factory(initial, dtype=kind, trainable=trainable, name=graph_name(full), **options)
+        return factory(
+            initial, dtype=kind, trainable=trainable, name=graph_name(full), shape=sizes,
+            by_rows=by_rows, **options,
+        )  # fmt: skip
 
     if now is None:
         with tf.init_scope():
-            return make(tf.Variable)
+            return make(plain_variable)
     variable = now.use(full, make)
     if tuple(variable.shape) != sizes or variable.dtype != kind:
         raise ConfigError(

@@ -15,6 +15,7 @@ _CLUSTERS = {"Variable": "cluster_counts", "clusters_updated": "clusters_next"}
 """The state of KMeans, and its names here."""
 _LAYER = "input_from_feature_columns/"
 _TABLE = "/embedding_weights"
+_TRAINED = re.compile(r"training(?:_\d+)?/([^/]+)/")
 _POWER = re.compile(r"(?<![^/])beta[12]_power$")
 
 
@@ -178,8 +179,11 @@ def _slot(key: str, saved: Collection[str]) -> _Slot | None:
     before, _, last = key.rpartition("/")
     if before in saved:
         return _first_slot(before, last, saved)
-    variable = _variable_in(before, saved)
-    kind = before.removesuffix(variable).rstrip("/").rpartition("/")[2]
+    if trained := _TRAINED.match(before):
+        kind, variable = trained[1], before[trained.end() :]
+    else:
+        variable = _variable_in(before, saved)
+        kind = before.removesuffix(variable).rstrip("/").rpartition("/")[2]
     optimizer = _OPTIMIZERS.get(re.sub(r"_\d+$", "", kind).lower())
     if not variable or optimizer is None or last not in optimizer.slots:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -15,10 +15,16 @@ from estimator_lib.protocols import Array
 
 AnyVariable: TypeAlias = tf.Variable | keras.Variable
 VariableFactory: TypeAlias = Callable[..., tf.Variable]
-"""Makes a variable, given what `tf.Variable` takes."""
+"""Makes a variable, given what `tf.Variable` takes, and `by_rows` of one that is read by rows."""
 _RESETTABLE = 65_536
 
 _making = threading.local()
+
+
+def plain_variable(initial: Any, *, by_rows: bool = False, **options: Any) -> tf.Variable:
+    """Makes a variable of this process."""
+    del by_rows
+    return tf.Variable(initial, **options)
 
 
 def is_making() -> bool:
@@ -48,7 +54,7 @@ class VariableStore:
         resources: Lookup tables and the like that traces made; they live as long as the store.
     """
 
-    def __init__(self, factory: VariableFactory = tf.Variable) -> None:
+    def __init__(self, factory: VariableFactory = plain_variable) -> None:
         self.variables: dict[str, tf.Variable] = {}
         self.local: set[str] = set()
         self.initial: dict[str, Array] = {}
@@ -98,7 +104,7 @@ class VariableStore:
             if name not in self.variables:
                 # Name scopes survive init_scope; the full name says it all already.
                 with tf.init_scope(), tf.name_scope(""), _made_by_store():
-                    variable = make(self._factory)
+                    variable = make(self._factory_of(name, local=local))
                 self._put(name, variable, local=local)
             return self.variables[name]
 
@@ -131,13 +137,21 @@ class VariableStore:
             self._put(name, variable)
         return replaced
 
+    def _factory_of(self, name: str, *, local: bool) -> VariableFactory:
+        """Returns what makes the variable `name`; `local` as in `get`."""
+        del name, local
+        return self._factory
+
     def _put(self, name: str, variable: tf.Variable, *, local: bool = False) -> None:
         self.variables[name] = variable
         self._names[id(variable)] = name
-        # Metric variables are told apart only after the trace, so small non-trainable ones
-        # are remembered now; nothing that is reset is large.
         if local:
             self.local.add(name)
+        self._note_initial(name, variable, local=local)
+
+    def _note_initial(self, name: str, variable: tf.Variable, *, local: bool) -> None:
+        # Metric variables are told apart only after the trace, so small non-trainable ones
+        # are remembered now; nothing that is reset is large.
         if local or not variable.trainable:
             with tf.init_scope():
                 self.initial[name] = np.zeros(variable.shape, variable.dtype.as_numpy_dtype)

@@ -519,8 +519,8 @@ def without_tensorboard(monkeypatch):
 def test_summaries_of_the_first_version_are_written_without_tensorboard(tmp_path):
     def model_fn(features, labels, mode):
         spec = second_version(features, labels, mode)
-        tf.compat.v1.summary.scalar("mean", tf.reduce_mean(features["x"]))
-        with tf.name_scope("tower"):
+        tf.compat.v1.summary.scalar("center", tf.reduce_mean(features["x"]))
+        with tf.name_scope("given"):
             tf.compat.v1.summary.histogram("spread", features["x"])
         return spec
 
@@ -533,9 +533,9 @@ def test_summaries_of_the_first_version_are_written_without_tensorboard(tmp_path
         for value in event.summary.value
     ]
     for step in (2, 4):
-        assert (step, "mean") in found
-        assert (step, "tower/spread") in found
-    assert (3, "mean") not in found
+        assert (step, "center") in found
+        assert (step, "given/spread") in found
+    assert (3, "center") not in found
 
 
 @pytest.mark.usefixtures("without_tensorboard")

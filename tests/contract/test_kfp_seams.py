@@ -17,7 +17,9 @@ from kfp import dsl
 
 from estimator_lib.core import manifest
 from estimator_lib.core.errors import PipelineError
+from estimator_lib.core.places import Place
 from pipelines.local.engine import execute
+from pipelines.local.output import Output
 from pipelines.local.warm_steps import WarmSteps
 
 
@@ -100,7 +102,8 @@ def steps(tmp_path_factory):
 def run(steps, tmp_path):
     def run(pipeline, shown=None):
         show = (shown if shown is not None else []).append
-        return execute(lambda: pipeline, {}, output=tmp_path, steps=steps, show=show)
+        output = Output(Place(str(tmp_path)), tmp_path)
+        return execute(lambda: pipeline, {}, output=output, steps=steps, show=show)
 
     return run
 
