@@ -1128,7 +1128,7 @@ def spec():
             "evaluation_hooks": hooked,
             "prediction_hooks": hooked,
             "scaffold": Refused(
-                lambda _: tf.compat.v1.train.Scaffold(ready_op=tf.no_op()), "ready_op"
+                lambda _: tf.compat.v1.train.Scaffold(init_feed_dict={"x": 1}), "init_feed_dict"
             ),
         },
     )
