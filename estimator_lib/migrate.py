@@ -114,6 +114,9 @@ _V1_ADVICE = (
     "the learning rate 0.05: to keep the numbers, give loss_reduction='sum' and the optimizer "
     "with its rate"
 )
+_WRITER = (
+    "it writes in graphs only, and hooks run outside of them: use tf.summary.create_file_writer"
+)
 # What TensorFlow 2.21 lacks, by its name there; the longest that fits is taken.
 _ELSEWHERE = {
     "tensorflow.contrib": "tf.contrib has gone: use what took its place in TensorFlow",
@@ -128,12 +131,15 @@ _ELSEWHERE = {
     "tensorflow.keras.layers.experimental": "Keras 3 lacks it: use tf.keras.layers",
     "tensorflow.keras.optimizers.legacy": "Keras 3 lacks it: use estimator_lib.optimizers, which "
     "have the same numbers",
+    "tensorflow.summary.FileWriter": _WRITER,
+    "tensorflow.summary.FileWriterCache": _WRITER,
     "tensorflow.layers": "Keras 3 lacks it: use its like of keras.layers",
 }
 _LAYERS = re.compile(
     r"tensorflow\.layers\.(dense|batch_normalization|dropout|flatten|(conv|(max|average)_pooling)[123]d)"
 )
 """Layers of the first version that a model_fn can call here."""
+_MEANS = re.compile(r"tensorflow\.losses\.Reduction\.(MEAN|SUM_BY_NONZERO_WEIGHTS)")
 _SCAFFOLD_FEEDS = ("init_feed_dict", "local_init_feed_dict")
 
 
@@ -212,6 +218,18 @@ class _Reader(ast.NodeVisitor):
                         "checkpoints hold all variables: RunConfig(keep_checkpoint_max=...) says "
                         "how many are kept",
                     )
+        for keyword in node.keywords:
+            if (
+                keyword.arg == "loss_reduction"
+                and full
+                and _is_below(_plain(full), _ROOT)
+                and _MEANS.fullmatch(_plain(self._dotted(keyword.value) or ""))
+            ):
+                self._tell(
+                    keyword.value,
+                    "heads know 'sum' and 'sum_over_batch_size', which divides by the rows and "
+                    "not by the weights",
+                )
         if name == "FinalOpsHook" and node.args and not isinstance(node.args[0], ast.Lambda):
             self._tell(node.args[0], "final_ops is a function that returns the tensors")
         if isinstance(node.func, ast.Attribute):

@@ -64,7 +64,8 @@ class EarlyStoppingHook(hooks.Hook):
             )
         if run_every_secs is not None and run_every_steps is not None:
             raise ConfigError(
-                "Early stopping has both run_every_secs and run_every_steps. Give only one.",
+                "Early stopping has both run_every_secs and run_every_steps. Give "
+                "run_every_secs=None for steps.",
                 reason=Reason.CONFLICT,
             )
         self.every_steps = run_every_steps
@@ -210,13 +211,7 @@ def make_early_stopping_hook(
         raise ConfigError(
             "make_early_stopping_hook needs an Estimator.", reason=Reason.TYPE_MISMATCH
         )
-    if run_every_steps is not None and run_every_secs == 60:
-        run_every_secs = None
     return EarlyStoppingHook(should_stop_fn, run_every_secs, run_every_steps)
-
-
-def _secs(run_every_secs: float | None, run_every_steps: int | None) -> float | None:
-    return None if run_every_steps is not None and run_every_secs == 60 else run_every_secs
 
 
 def stop_if_higher_hook(
@@ -231,7 +226,7 @@ def stop_if_higher_hook(
     """Returns a hook that ends training when the metric is above `threshold`."""
     return MetricStoppingHook(
         estimator, metric_name, higher_is_better=True, threshold=threshold, eval_dir=eval_dir,
-        min_steps=min_steps, run_every_secs=_secs(run_every_secs, run_every_steps),
+        min_steps=min_steps, run_every_secs=run_every_secs,
         run_every_steps=run_every_steps,
     )  # fmt: skip
 
@@ -248,7 +243,7 @@ def stop_if_lower_hook(
     """Returns a hook that ends training when the metric is below `threshold`."""
     return MetricStoppingHook(
         estimator, metric_name, higher_is_better=False, threshold=threshold, eval_dir=eval_dir,
-        min_steps=min_steps, run_every_secs=_secs(run_every_secs, run_every_steps),
+        min_steps=min_steps, run_every_secs=run_every_secs,
         run_every_steps=run_every_steps,
     )  # fmt: skip
 
@@ -268,7 +263,7 @@ def stop_if_no_increase_hook(
     return MetricStoppingHook(
         estimator, metric_name, higher_is_better=True, patience_steps=max_steps_without_increase,
         eval_dir=eval_dir, min_steps=min_steps,
-        run_every_secs=_secs(run_every_secs, run_every_steps), run_every_steps=run_every_steps,
+        run_every_secs=run_every_secs, run_every_steps=run_every_steps,
         restore_best=restore_best,
     )  # fmt: skip
 
@@ -288,7 +283,7 @@ def stop_if_no_decrease_hook(
     return MetricStoppingHook(
         estimator, metric_name, higher_is_better=False, patience_steps=max_steps_without_decrease,
         eval_dir=eval_dir, min_steps=min_steps,
-        run_every_secs=_secs(run_every_secs, run_every_steps), run_every_steps=run_every_steps,
+        run_every_secs=run_every_secs, run_every_steps=run_every_steps,
         restore_best=restore_best,
     )  # fmt: skip
 

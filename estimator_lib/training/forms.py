@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -182,7 +182,8 @@ def with_session_hooks(
     adapted = [h for field in fields for h in found[field] if isinstance(h, SessionHook)]
     if adapted:
         _name_in_graph(spec)
-    for hook in adapted:
+    for place, hook in enumerate(adapted):
+        hook.place = place
         hook.trace(functools.partial(_named, spec), probing=probing)
     return spec._replace(**found)
 
@@ -213,6 +214,45 @@ def _named(spec: EstimatorSpec, name: str) -> tf.Tensor:
         + did_you_mean(name, ("loss", variables.GLOBAL_STEP, *predictions)),
         reason=Reason.UNKNOWN_NAME,
     )
+
+
+def check_steps(spec: EstimatorSpec, made_before: int) -> None:
+    """Refuses a step of an optimizer that train_op does not hold: it would run nevertheless.
+
+    Args:
+        spec: Of one call of model_fn in training.
+        made_before: How many operations the graph had before the call.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    fetches = fetched(spec).values()
+    roots = [*tf.nest.flatten(spec.train_op), *fetches]
+    held = _ancestors(operation(op) for op in roots if op is not None)
+    made = tf.compat.v1.get_default_graph().get_operations()[made_before:]
+    for one in made:
+        if _APPLIES.match(one.type) and one not in held:
+            raise ConfigError(
+                f"model_fn makes the optimizer's step {one.name!r}, which train_op does not hold, "
+                "and which would run with each step. Make only the step that shall run: give "
+                "tf.no_op() as the train_op of the others, such as heads that are joined.",
+                reason=Reason.CONFLICT,
+            )
+
+
+_APPLIES = re.compile(r"Resource(Sparse)?Apply")
+
+
+def _ancestors(ops: Iterable[tf.Operation | tf.Tensor]) -> set[tf.Operation]:
+    found: set[tf.Operation] = set()
+    ahead = [getattr(op, "op", op) for op in ops]
+    while ahead:
+        op = ahead.pop()
+        if op not in found:
+            found.add(op)
+            ahead += [tensor.op for tensor in op.inputs]
+            ahead += op.control_inputs
+    return found
 
 
 def operation(op: tf.Operation | tf.Tensor | tf.Variable) -> tf.Operation | tf.Tensor:

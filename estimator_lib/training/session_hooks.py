@@ -122,6 +122,8 @@ class SessionHook(hooks.Hook):
         self.every_steps = None if runs == [plain.before_run, plain.after_run] else 1
         self.context: hooks.StepContext | None = None
         self.tensors: Mapping[str, Any] = {}
+        # Among the hooks of a step: a model_fn makes others, at the same places, in each trace.
+        self.place = 0
         self._structure: Any = None
         self._in_step = 0
         self._names: dict[str, str] = {}
@@ -167,7 +169,7 @@ class SessionHook(hooks.Hook):
         self.tensors = {self._key(at): self._tensor(fetch, find) for at, fetch in enumerate(flat)}
 
     def _key(self, at: int) -> str:
-        return f"session hook {id(self)}/{at}"
+        return f"session hook {self.place}/{at}"
 
     def _tensor(self, fetch: Fetch, find: Callable[[str], tf.Tensor]) -> tf.Tensor:
         if isinstance(fetch, tf.Operation):

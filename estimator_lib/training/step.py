@@ -194,8 +194,11 @@ class _Training:
         rows = _rows(features, labels)
         with self.model.tracing(ModeKeys.TRAIN, xla=xla) as trace:
             trace.rows = None if self.strategy is None else rows
+            made_before = len(tf.compat.v1.get_default_graph().get_operations())
             called = self.model.call(features, labels, ModeKeys.TRAIN)
             self.spec = spec = forms.with_session_hooks(called, self.given)
+            if self.strategy is None:
+                forms.check_steps(spec, made_before)
             fetches = forms.fetched(spec)
             train = [forms.operation(op) for op in tf.nest.flatten(spec.train_op) if op is not None]
             with tf.control_dependencies(train):

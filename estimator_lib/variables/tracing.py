@@ -178,7 +178,7 @@ def trace(
         averages=averages,
         compute_dtype=tf.as_dtype(compute_dtype),
         xla=xla,
-        names=Names(tf.get_current_name_scope()),
+        names=Names(tf.get_current_name_scope(), tf.compat.v1.get_default_graph()),
         read_before=frozenset(id(v) for v in tensorflow_internals.variables_read()),
     )
     outer, _here.trace = getattr(_here, "trace", None), now

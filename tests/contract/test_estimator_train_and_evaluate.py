@@ -117,7 +117,7 @@ def test_early_stopping_restores_the_best_weights(tmp_path):
 
     made = estimator(tmp_path, worse_later, keep_checkpoint_max=1)
     hook = tf_estimator.experimental.stop_if_no_decrease_hook(
-        made, "away", 8, run_every_steps=4, restore_best=True
+        made, "away", 8, run_every_secs=None, run_every_steps=4, restore_best=True
     )
     spec = tf_estimator.TrainSpec(data(epochs=None), max_steps=100, hooks=[hook])
     metrics, _ = run(made, spec, tf_estimator.EvalSpec(data(), every_steps=4))

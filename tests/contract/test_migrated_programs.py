@@ -450,3 +450,24 @@ def test_program_that_disables_the_second_version_runs(tmp_path):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda model, **every: tf_estimator.experimental.make_early_stopping_hook(
+            model, lambda: True, **every
+        ),
+        lambda model, **every: tf_estimator.experimental.stop_if_lower_hook(
+            model, "loss", 1.0, **every
+        ),
+        lambda model, **every: tf_estimator.experimental.stop_if_no_increase_hook(
+            model, "loss", 10, **every
+        ),
+    ],
+)
+def test_stopping_by_steps_needs_no_seconds_as_in_2_15(make, tmp_path):
+    model = tf_estimator.BaselineRegressor(model_dir=str(tmp_path))
+    with pytest.raises(ValueError, match="run_every_secs=None"):
+        make(model, run_every_steps=5)
+    assert make(model, run_every_secs=None, run_every_steps=5).every_steps == 5

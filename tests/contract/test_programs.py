@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import estimator_lib as tf_estimator
 from estimator_lib.core.errors import CheckpointError, ConfigError
-from tests.contract import programs
+from tests.contract import library_programs, programs
 
 
 def test_tuning_from_a_checkpoint_gives_the_numbers_of_2_15(tmp_path):
@@ -30,6 +30,82 @@ def test_flowers_are_told_apart(tmp_path):
     assert found["accuracy"] > 0.5
     assert found["class"] == 2
     assert 1 / 3 < found["probability"] < 1
+
+
+def test_click_models_give_the_numbers_of_2_15(tmp_path):
+    found = library_programs.click_model(tf_estimator, str(tmp_path))
+    assert found["loss"] == pytest.approx(26.5136337, abs=1e-4)
+    assert found["LogLoss"] == pytest.approx(0.6628408, abs=1e-6)
+    assert found["AUC"] == pytest.approx(0.8383247, abs=1e-6)
+    assert found["predicted"] == pytest.approx([0.4772120, 0.4745528], abs=1e-6)
+    assert found["steps seen"] == found["global_step"] == 15
+    layers = [name for name in found["variables"] if "dense" in name]
+    assert layers == [
+        "dnn/dense/bias", "dnn/dense/bias/Adagrad", "dnn/dense/kernel", "dnn/dense/kernel/Adagrad",
+        "dnn/dense_1/kernel", "dnn/dense_1/kernel/Adagrad",
+    ]  # fmt: skip
+
+
+def test_rankers_of_two_tasks_give_the_numbers_of_2_15(tmp_path):
+    found = library_programs.ranker(tf_estimator, str(tmp_path))
+    assert found["loss"] == pytest.approx(0.1372367, abs=1e-5)
+    assert found["click precision"] == 1.0
+    assert found["labels"] == pytest.approx(0.3)
+    assert found["signatures"] == [
+        "buy/predict", "buy/regression", "buy/serving_default", "click/predict",
+        "click/regression", "click/serving_default", "predict", "serving_default",
+    ]  # fmt: skip
+    assert found["score"] == pytest.approx(
+        {"buy/output": 20.29029, "click/output": 20.29029}, rel=1e-4
+    )
+
+
+def test_steps_of_optimizers_that_train_op_does_not_hold_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="which train_op does not hold"):
+        library_programs.ranker(tf_estimator, str(tmp_path), own_steps=True)
+
+
+def test_ensembles_of_models_are_trained_by_iterations(tmp_path):
+    found = library_programs.ensemble(tf_estimator, str(tmp_path))
+    assert found["losses"][1] < found["losses"][0]
+    assert [step for step, _ in found["told"]] == [20, 40]
+    assert found["global_step"] == 40
+    assert found["variables"] == [
+        "candidate_dnn/dnn/hiddenlayer_0/bias", "candidate_dnn/dnn/hiddenlayer_0/kernel",
+        "candidate_dnn/dnn/logits/bias", "candidate_dnn/dnn/logits/kernel",
+        "candidate_linear/linear/linear_model/bias_weights",
+        "candidate_linear/linear/linear_model/x/weights", "ensemble/mixture", "global_step",
+    ]  # fmt: skip
+
+
+SIGNATURES = ["predict", "regression", "serving_default"]
+METRICS = ["average_loss", "global_step", "label/mean", "loss", "prediction/mean"]
+
+
+def test_taxi_rides_are_trained_and_served_from_raw_examples(tmp_path):
+    found = library_programs.taxi(tf_estimator, str(tmp_path))
+    assert found["global_step"] == 60
+    assert found["metrics"] == sorted(
+        [*METRICS, "accuracy", "accuracy_baseline", "auc", "auc_precision_recall", "precision",
+         "recall"]
+    )  # fmt: skip
+    assert found["evaluated"]
+    assert found["signatures"] == ["classification", *SIGNATURES]
+    assert found["scores"] == [1, 2]
+
+
+def test_films_are_rated_with_hooks_and_exported(tmp_path):
+    found = library_programs.films(tf_estimator, str(tmp_path))
+    assert found == {
+        "global_step": 20, "metrics": METRICS, "told": True, "signatures": SIGNATURES,
+    }  # fmt: skip
+
+
+def test_irises_give_the_numbers_of_2_15(tmp_path):
+    found = library_programs.irises(tf_estimator, str(tmp_path))
+    assert found["loss"] == pytest.approx(0.6310872, abs=1e-5)
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert found["probabilities"] == pytest.approx([0.0159012, 0.1941300, 0.7899687], abs=1e-5)
 
 
 def started(tmp_path, name, assignment):

@@ -111,6 +111,11 @@ def test_layers_of_the_first_version_need_no_edit(name):
     [
         ("tf.contrib.estimator.forward_features(e)", "forward_features"),
         ("tf.contrib.learn.Experiment()", "tf.contrib"),
+        ("tf.compat.v1.summary.FileWriterCache.get(d)", "create_file_writer"),
+        (
+            "tf.estimator.DNNRegressor([1], c, loss_reduction=tf.losses.Reduction.MEAN)",
+            "_batch_size",
+        ),
         ("tf.compat.v1.layers.separable_conv2d(x, 3, 3)", "keras.layers"),
         ("tf.keras.layers.DenseFeatures(c)", "input_layer"),
         ("tf.keras.optimizers.legacy.Adam()", "estimator_lib.optimizers"),
