@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 
+import apache_beam as beam
 import distributed
 import pytest
 
 from estimator_lib.core.errors import PipelineError
+from transforms import dataset
 from transforms.beam import runners
 from transforms.testing import Job
 
@@ -94,6 +96,17 @@ def in_process(tmp_path_factory):
     return digests(made)
 
 
+def test_workers_that_only_read_do_not_load_tensorflow(tmp_path, cluster):
+    for at in range(4):
+        (tmp_path / f"{at}.csv").write_text("x\n1\n2\n")
+    found = dataset.find(["*.csv"], base_dir=str(tmp_path))
+    statistics, _ = dataset.compute(found, options(cluster))
+    assert statistics.datasets[0].num_examples == 8
+    with distributed.Client(cluster, set_as_default=False) as client:
+        seen = client.run(lambda: {"tensorflow", "transforms.learning.first_pass"} & {*sys.modules})
+        assert [*seen.values()] == [{"transforms.learning.first_pass"}] * 2
+
+
 def test_two_worker_processes_write_the_bytes_that_this_process_writes(
     tmp_path, cluster, in_process
 ):
@@ -135,6 +148,7 @@ PROGRAM = """
 import sys, time
 import apache_beam as beam
 from components.steps.step import step
+from transforms import dataset
 from transforms.beam import runners
 
 def sleeps(path):
@@ -174,4 +188,21 @@ def test_a_step_that_is_asked_to_end_leaves_no_job_on_the_cluster(tmp_path, clus
 def test_a_scheduler_that_is_not_there_asks_for_a_retry():
     with pytest.raises(PipelineError, match="Timed out trying to connect") as caught:
         runners.run(lambda p: p, options("tcp://127.0.0.1:1", "--dask_connection_timeout=1"))
+    assert caught.value.exit_code == 75
+
+
+def test_a_scheduler_without_workers_is_waited_for_so_long(monkeypatch):
+    monkeypatch.setattr(runners, "START_S", 0.5)
+    empty = distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None)
+    with empty, pytest.raises(PipelineError, match="0/1 workers arrived") as caught:
+        runners.run(lambda p: p | beam.Create([1]), options(empty.scheduler_address))
+    assert caught.value.exit_code == 75
+
+
+def test_a_job_that_loses_its_workers_again_and_again_asks_for_a_retry(cluster):
+    def dies(_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(PipelineError, match="KilledWorker") as caught:
+        runners.run(lambda p: p | beam.Create([1]) | beam.Map(dies), options(cluster))
     assert caught.value.exit_code == 75

@@ -159,14 +159,20 @@ CANCEL_S = 10.0
 """Seconds that an engine has to cancel a job; a step that is asked to end has twenty."""
 
 
+START_S = 300.0
+"""Seconds that a Dask scheduler has to get a worker; so long Beam waits for a job server."""
+
+
 def _wait(result: Any) -> None:
+    client = getattr(result, "client", None)  # Dask's: it waits for ever, and Beam leaves it open
     try:
+        if client is not None:
+            client.wait_for_workers(1, timeout=START_S)
         result.wait_until_finish()
     except BaseException:
         _cancel(result)
         raise
     finally:
-        client = getattr(result, "client", None)  # Dask's, which Beam leaves open
         if client is not None:
             client.close(timeout=CANCEL_S)
 
