@@ -15,6 +15,7 @@ import distributed
 import pytest
 
 from estimator_lib.core.errors import PipelineError
+from tests.contract import left_job
 from transforms import dataset
 from transforms.beam import runners
 from transforms.testing import Job
@@ -144,29 +145,10 @@ def test_a_worker_that_is_killed_while_it_writes_changes_nothing(tmp_path, clust
     assert digests(made) == in_process
 
 
-PROGRAM = """
-import sys, time
-import apache_beam as beam
-from components.steps.step import step
-from transforms import dataset
-from transforms.beam import runners
-
-def sleeps(path):
-    open(path, "w").close()
-    for _ in range(3000):
-        time.sleep(0.1)
-
-with step():
-    runners.run(lambda p: p | beam.Create([sys.argv[1]]) | beam.Map(sleeps), sys.argv[2:])
-"""
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_a_step_that_is_asked_to_end_leaves_no_job_on_the_cluster(tmp_path, cluster, number, code):
-    program, begun = tmp_path / "program.py", tmp_path / "begun"
-    program.write_text(PROGRAM)
+def test_a_step_that_is_asked_to_end_leaves_no_job_on_the_cluster(tmp_path, cluster):
+    begun = tmp_path / "begun"
     asked = subprocess.Popen(
-        [sys.executable, str(program), str(begun), *options(cluster)],
+        [sys.executable, left_job.__file__, str(begun), *options(cluster)],
         start_new_session=True,
         stdout=subprocess.PIPE,
     )
@@ -176,9 +158,9 @@ def test_a_step_that_is_asked_to_end_leaves_no_job_on_the_cluster(tmp_path, clus
             assert asked.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        asked.send_signal(number)
+        asked.send_signal(signal.SIGTERM)
         out, _ = asked.communicate(timeout=60)
-        assert asked.returncode == code, out
+        assert asked.returncode == 75, out
         assert b"may still run" not in out
         left = client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
         assert left == 0
