@@ -15,6 +15,7 @@ from estimator_lib.core.version import VERSION
 INTERRUPTED = 130
 
 _COMMANDS = {
+    "init": ("drafting:init", "draft a configuration from a table"),
     "run": ("running:run", "run a pipeline on this machine"),
     "compile": ("compiling:compile", "compile a pipeline for Kubernetes"),
     "katib": ("compiling:katib", "write the search for arguments as a Katib Experiment"),
