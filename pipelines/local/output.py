@@ -46,6 +46,11 @@ class Output:
     def keep(self, entry: str, paths: Iterable[pathlib.Path]) -> None:
         """Keeps an entry of the cache, and before it what it names, for later runs."""
 
+    def has(self, entry: str) -> bool:
+        """Whether later runs find an entry of the cache."""
+        del entry
+        return True
+
     def bring(self, entry: str) -> None:
         """Brings an entry of the cache and what it names, where an earlier run kept it."""
 
@@ -64,12 +69,13 @@ class _Stored(Output):
         stores.of(self.place).upload(self.folder / name, self.place / name)
 
     def keep(self, entry: str, paths: Iterable[pathlib.Path]) -> None:
-        if entry in self._entries:
-            return
         for path in paths:
             self._carry_tree(path)
         self._carry_tree(self.folder / CACHE / entry)
         self._entries.add(entry)
+
+    def has(self, entry: str) -> bool:
+        return entry in self._entries
 
     def _carry_tree(self, path: pathlib.Path) -> None:
         if not path.is_relative_to(self.folder):

@@ -43,8 +43,8 @@ class VerifiedCache(cache.LocalCache):  # type: ignore[misc, unused-ignore]
         return key
 
     def get(self, key: str) -> dict[str, Any] | None:
-        self._output.bring(f"{key}.json")
         try:
+            self._output.bring(f"{key}.json")
             found: dict[str, Any] | None = super().get(key)
             whole = found is not None and all(map(_is_whole, found.values()))
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
@@ -53,7 +53,8 @@ class VerifiedCache(cache.LocalCache):  # type: ignore[misc, unused-ignore]
             return None
         with storage.storage_errors("touch", self._root):
             os.utime(self._entry_path(key))  # used now, which `cleaning` looks at
-        self._output.keep(f"{key}.json", _paths(found))
+        if not self._output.has(f"{key}.json"):
+            self._output.keep(f"{key}.json", _paths(found))
         self.outputs[self._names[key]] = found
         self._taken(self._names[key])
         return found

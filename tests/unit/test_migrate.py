@@ -16,7 +16,7 @@ PROGRAM = """\
 import tensorflow as tf
 
 
-def model_fn(features, labels, mode):
+def model_fn(features, labels, mode, params):
     größe = tf.estimator.EstimatorSpec(mode, predictions=features["x"])  # tf.estimator
     return größe
 
