@@ -228,7 +228,10 @@ def check_steps(spec: EstimatorSpec, made_before: int) -> None:
     """
     fetches = fetched(spec).values()
     roots = [*tf.nest.flatten(spec.train_op), *fetches]
-    held = _ancestors(operation(op) for op in roots if op is not None)
+    ops = [getattr(root, "op", root) for root in roots if root is not None]
+    if not all(isinstance(op, tf.Operation) for op in ops):
+        return  # A variable says not what has changed it.
+    held = _ancestors(ops)
     made = tf.compat.v1.get_default_graph().get_operations()[made_before:]
     for one in made:
         if _APPLIES.match(one.type) and one not in held:
@@ -243,9 +246,9 @@ def check_steps(spec: EstimatorSpec, made_before: int) -> None:
 _APPLIES = re.compile(r"Resource(Sparse)?Apply")
 
 
-def _ancestors(ops: Iterable[tf.Operation | tf.Tensor]) -> set[tf.Operation]:
+def _ancestors(ops: Iterable[tf.Operation]) -> set[tf.Operation]:
     found: set[tf.Operation] = set()
-    ahead = [getattr(op, "op", op) for op in ops]
+    ahead = list(ops)
     while ahead:
         op = ahead.pop()
         if op not in found:

@@ -51,7 +51,7 @@ class Names:
         return f"{full}_{count}" if count else full
 
     def _variable_scope(self) -> str:
-        """The `tf.compat.v1.variable_scope` that the call is in, also where Keras left the graph."""
+        """The `tf.compat.v1.variable_scope` that the call is in, even in a lifted part."""
         if self.graph is None:
             return ""
         with self.graph.as_default():
