@@ -20,7 +20,7 @@ from estimator_lib.protocols import Metric
 from estimator_lib.specs import RESERVED_METRICS, EstimatorSpec, ModeKeys
 from estimator_lib.tensorflow_internals import savers_without_operations
 from estimator_lib.training import hooks, metric_pairs
-from estimator_lib.training.session_hooks import InitHook, SessionHook, is_for_sessions
+from estimator_lib.training.session_hooks import InitHook, SessionHook, is_for_sessions, read_step
 
 _log = logging.getLogger(__name__)
 
@@ -182,8 +182,9 @@ def with_session_hooks(
     adapted = [h for field in fields for h in found[field] if isinstance(h, SessionHook)]
     if adapted:
         _name_in_graph(spec)
-    for hook in adapted:
-        hook.trace(functools.partial(_named, spec), probing=probing)
+    find = functools.partial(_named, spec)
+    for at, hook in enumerate(adapted):
+        hook.trace(find, label=f"session hook {at}", probing=probing)
     return spec._replace(**found)
 
 
@@ -207,7 +208,7 @@ def _named(spec: EstimatorSpec, name: str) -> tf.Tensor:
     if name in predictions:
         return predictions[name]
     if name == variables.GLOBAL_STEP:
-        return variables.global_step()
+        return read_step()
     raise ConfigError(
         f"A hook asks for the tensor {name!r}, which the model does not have."
         + did_you_mean(name, ("loss", variables.GLOBAL_STEP, *predictions)),
