@@ -146,8 +146,14 @@ def fetched(
     """
     found: dict[str, tf.Tensor] = {}
     for hook in hooks_of(spec):
-        for name, tensor in hook.tensors.items():
-            found[name] = _named(spec, tensor) if isinstance(tensor, str) else tensor
+        for name, asked in hook.tensors.items():
+            tensor = _named(spec, asked) if isinstance(asked, str) else asked
+            if found.setdefault(name, tensor) is not tensor:
+                raise ConfigError(
+                    f"Two hooks ask for different tensors as {name!r}, the second is "
+                    f"{type(hook).__name__}: each would be told the same. Rename one of them.",
+                    reason=Reason.CONFLICT,
+                )
     for name, metric in (spec.eval_metric_ops or {}).items():
         if _is_pair(metric) and spec.mode == ModeKeys.EVAL:
             found[f"metric/{name}"] = metric_pairs.latest(metric[0], updates)

@@ -422,6 +422,17 @@ def test_hooks_for_sessions_that_a_model_fn_makes_fetch_and_begin_once(tmp_path)
     assert told == [(mode, act) for mode in ("train", "eval", "infer") for act in ("begin", "end")]
 
 
+def test_one_label_for_two_tensors_is_refused(tmp_path):
+    def model_fn(features, labels, mode):
+        ask = tf_estimator.LoggingTensorHook
+        loss = tf.reduce_mean(features["x"])
+        hooks = [ask({"v": value}, 1) for value in (loss, 2 * loss)]
+        return tf_estimator.EstimatorSpec(mode, loss=loss, evaluation_hooks=hooks)
+
+    with pytest.raises(ConfigError, match="different tensors as 'v'"):
+        tf_estimator.Estimator(model_fn, str(tmp_path)).evaluate(numbers)
+
+
 def test_hook_that_feeds_a_session_is_refused(tmp_path):
     class Feeding(tf.compat.v1.train.SessionRunHook):
         def before_run(self, run_context):
