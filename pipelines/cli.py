@@ -15,12 +15,14 @@ from estimator_lib.core.version import VERSION
 INTERRUPTED = 130
 
 _COMMANDS = {
+    "init": ("drafting:init", "draft a configuration from a table"),
     "run": ("running:run", "run a pipeline on this machine"),
     "compile": ("compiling:compile", "compile a pipeline for Kubernetes"),
     "katib": ("compiling:katib", "write the search for arguments as a Katib Experiment"),
     "jobset": ("compiling:jobset", "write the training of many pods as a JobSet"),
     "predict": ("predicting:predict", "score files of raw rows with a published model"),
     "config": ("configs:config", "check a configuration, or print its JSON Schema"),
+    "estimators": ("estimators:estimators", "list the ready-made models and their arguments"),
     "models": ("models:models", "list published models, go back to one, label and serve them"),
     "statistics": ("data:statistics", "summarise raw files"),
     "validate": ("data:validate", "judge raw files by a schema"),

@@ -115,7 +115,7 @@ def run(
     """
     began = time.monotonic()
     runner_options = [*(part.data.beam or ()), *runner_options]
-    runners.use_for_files(runner_options)
+    runners.accept(runner_options)
     for directory in (examples_dir, transform_dir, statistics_dir, analysis_cache):
         if directory is not None and not (place := Place.parse(directory)).is_local:
             stores.of(place)  # refused before any work

@@ -127,7 +127,7 @@ def preprocess(
 def _compute(
     files: Files, schema: str | None = None
 ) -> tuple[statistics_pb2.DatasetFeatureStatisticsList, schema_pb2.Schema, Looked]:
-    runners.use_for_files(files.runner_options)
+    runners.accept(files.runner_options)
     # A command line names files wherever they are, so each is taken as an absolute path.
     patterns = [str(Place.parse(p).absolute()) for p in files.patterns]
     found = dataset.find(

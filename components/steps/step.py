@@ -7,17 +7,15 @@ import importlib
 import importlib.util
 import logging
 import os
-import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.steps.quiet import startup_lines_hidden
-from estimator_lib.core import environment, logs, places, storage
-from estimator_lib.core.errors import ConfigError, EstimatorLibError, PipelineError, Reason
+from estimator_lib.core import environment, logs, places, processes, storage
+from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 
 ERROR_MARK = logs.ERROR_MARK
 """Begins the lines on standard output that say why a step failed."""
@@ -75,7 +73,7 @@ def step() -> Iterator[None]:
     """
     logging.getLogger().setLevel(logging.WARNING)
     try:
-        with _end_on_sigterm(), storage.errors_of_libraries():
+        with processes.ending_on_sigterm("step"), storage.errors_of_libraries():
             _use_scratch()
             yield
     except EstimatorLibError as error:
@@ -84,42 +82,6 @@ def step() -> Iterator[None]:
         raise SystemExit(error.exit_code) from error
     except KeyboardInterrupt as error:
         raise SystemExit(130) from error
-
-
-@contextlib.contextmanager
-def _end_on_sigterm() -> Iterator[None]:
-    """Makes SIGTERM an error that asks to run again; a second one ends the process at once.
-
-    Training notes it itself, and saves first. A library that the error is raised into may swallow
-    it, or make another of it (as TensorFlow does while it traces): the step ends with it anyway.
-    """
-    asked: list[PipelineError] = []
-
-    def leave(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        error = PipelineError(
-            "The step was asked to end by SIGTERM. Run it again; nothing half-written is left.",
-            reason=Reason.INTERRUPTED,
-        )
-        error.retryable = True
-        asked.append(error)
-        raise error
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    except Exception as error:
-        if asked and error is not asked[0]:
-            raise asked[0] from error
-        raise
-    else:
-        if asked:
-            raise asked[0]
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _require_code() -> None:

@@ -24,6 +24,8 @@ _COLUMN_ARGUMENT = "feature_columns"
 _OF_CATEGORIES = ("Linear", "GradientBoostedTrees")
 """Models that read categories as they are."""
 _HEAD, HEAD_WEIGHTS = "head", "head_weights"
+_VOCABULARY = "label_vocabulary"
+"""The configuration's label has the names of the classes."""
 _LABELS = {"for_classes": "head_for_classes", "for_numbers": "head_for_numbers"}
 """Decorators of classes for one kind of label, and what has the arguments of its head."""
 
@@ -32,8 +34,56 @@ _LABELS = {"for_classes": "head_for_classes", "for_numbers": "head_for_numbers"}
 class _Parameter:
     """One argument of a constructor, as its source declares it."""
 
-    has_default: bool
+    default: str | None
+    """As the source has it; None if it must be given."""
     constraint: constraints.Constraint | None
+    about: str
+
+    @property
+    def has_default(self) -> bool:
+        """Whether it may be left away."""
+        return self.default is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """One argument of a ready-made Estimator, as a configuration gives it.
+
+    Attributes:
+        name: Below `estimator.args`.
+        default: As Python writes it; None if the argument must be given.
+        about: What it is.
+    """
+
+    name: str
+    default: str | None
+    about: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A ready-made Estimator: its class, what it is in a sentence, and its arguments."""
+
+    name: str
+    about: str
+    arguments: tuple[Argument, ...]
+
+
+def describe(name: str) -> Described:
+    """Returns what a configuration may say of a ready-made Estimator.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    _check_name(name)
+    found = [
+        Argument(own, parameter.default, parameter.about)
+        for own, parameter in _parameters()[name].items()
+        if own not in (_HEAD, _VOCABULARY)
+    ]
+    if takes_head(name):
+        found.append(Argument(HEAD_WEIGHTS, "{}", "How much the loss of a label counts, by label."))
+    return Described(name, _abouts()[name], tuple(found))
 
 
 @functools.cache
@@ -42,35 +92,81 @@ def signatures() -> Mapping[str, Collection[str]]:
     return {name: tuple(known) for name, known in _parameters().items()}
 
 
+def takes_head(name: str) -> bool:
+    """Whether a ready-made Estimator learns any label."""
+    return _HEAD in signatures().get(name, ())
+
+
 @functools.cache
 def _parameters() -> Mapping[str, Mapping[str, _Parameter]]:
     """Returns the arguments of each class, by name."""
     shared = ast.parse((_CANNED / "networks.py").read_text()).body
-    heads = {n.name: _of_function(n) for n in shared if isinstance(n, ast.FunctionDef)}
+    heads = {n.name: _of_function(n, _documented(n)) for n in shared
+             if isinstance(n, ast.FunctionDef)}  # fmt: skip
     found: dict[str, Mapping[str, _Parameter]] = {}
-    for path in sorted(_CANNED.glob("[a-z]*.py")):
-        for node in ast.parse(path.read_text()).body:
-            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
-                continue
-            label = {_last_name(decorator) for decorator in node.decorator_list} & {*_LABELS}
-            if label:  # see `canned.networks.for_classes`
-                base = dict(found[_last_name(node.bases[0])])
-                del base[_HEAD]
-                found[node.name] = base | {**heads[_LABELS[label.pop()]]}
-            for member in node.body:
-                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    found[node.name] = _of_function(member)
+    of_heads = {name: own.about for several in heads.values() for name, own in several.items()}
+    for node in _classes():
+        label = {_last_name(decorator) for decorator in node.decorator_list} & {*_LABELS}
+        base = dict(found.get(_last_name(node.bases[0]), {}) if node.bases else {})
+        if label:  # see `canned.networks.for_classes`
+            del base[_HEAD]
+            found[node.name] = base | {**heads[_LABELS[label.pop()]]}
+        inherited = of_heads | {name: own.about for name, own in base.items()}
+        for member in node.body:
+            if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+                found[node.name] = _of_function(member, inherited | _documented(node))
     return found
 
 
-def _of_function(node: ast.FunctionDef) -> Mapping[str, _Parameter]:
+@functools.cache
+def _classes() -> tuple[ast.ClassDef, ...]:
+    """The public classes of the models' modules, bases before those derived from them."""
+    return tuple(
+        node
+        for path in sorted(_CANNED.glob("[a-z]*.py"))
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+
+
+@functools.cache
+def _abouts() -> Mapping[str, str]:
+    """The first paragraph of each class's docstring."""
+    texts = {node.name: ast.get_docstring(node) or "" for node in _classes()}
+    return {name: " ".join(text.split("\n\n")[0].split()) for name, text in texts.items()}
+
+
+def _documented(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str]:
+    """What the section Args of a docstring says of each argument."""
+    found: dict[str, list[str]] = {}
+    lines = iter((ast.get_docstring(node) or "").splitlines())
+    for line in lines:
+        if line == "Args:":
+            break
+    last: list[str] = []
+    for line in lines:
+        if line and not line.startswith(" "):
+            break
+        name, colon, text = line.strip().partition(": ")
+        if colon and line.startswith("    ") and not line.startswith("     "):
+            last = found[name] = [text]
+        elif line:
+            last.append(line.strip())
+    return {name: " ".join(texts) for name, texts in found.items()}
+
+
+def _of_function(node: ast.FunctionDef, abouts: Mapping[str, str]) -> Mapping[str, _Parameter]:
     own = node.args
     needed = len(own.args) - len(own.defaults)
-    defaults = [at >= needed for at in range(len(own.args))]
-    defaults += [default is not None for default in own.kw_defaults]
+    defaults: list[ast.expr | None] = [None] * needed
+    defaults += [*own.defaults, *own.kw_defaults]
     return {
-        argument.arg: _Parameter(has_default, _constraint(argument.annotation))
-        for argument, has_default in zip([*own.args, *own.kwonlyargs], defaults, strict=True)
+        argument.arg: _Parameter(
+            None if default is None else ast.unparse(default),
+            _constraint(argument.annotation),
+            abouts.get(argument.arg, ""),
+        )
+        for argument, default in zip([*own.args, *own.kwonlyargs], defaults, strict=True)
         if argument.arg not in _OWN_ARGUMENTS
     }
 
@@ -110,11 +206,7 @@ def check_arguments(
         ConfigError: naming the Estimator, the argument and the nearest known name.
     """
     if name is not None:
-        if name not in signatures():
-            raise ConfigError(
-                f"estimator.name {quote(name)} is unknown.{did_you_mean(name, signatures())}",
-                reason=Reason.UNKNOWN_NAME,
-            )
+        _check_name(name)
         # The head follows from the labels; how much each counts is the only choice left.
         known = [HEAD_WEIGHTS if own == _HEAD else own for own in signatures()[name]]
         for argument in arguments:
@@ -143,9 +235,17 @@ def check_arguments(
                 )
 
 
+def _check_name(name: str) -> None:
+    if name not in signatures():
+        raise ConfigError(
+            f"estimator.name {quote(name)} is unknown.{did_you_mean(name, signatures())}",
+            reason=Reason.UNKNOWN_NAME,
+        )
+
+
 def _check_value(name: str, argument: str, value: object) -> None:
     """Refuses what a ready-made Estimator's constructor would, before TensorFlow is imported."""
-    if argument == "label_vocabulary":
+    if argument == _VOCABULARY:
         raise ConfigError(
             "estimator.args.label_vocabulary: the classes are the label's. Remove it, and give "
             "label.classes.",
@@ -283,11 +383,6 @@ _KINDS = {
     labels.MultiLabel: "multilabel",
     labels.SeveralLabels: "heads",
 }
-
-
-def takes_head(name: str) -> bool:
-    """Whether a ready-made Estimator learns any label."""
-    return _HEAD in signatures().get(name, ())
 
 
 def _check_heads(name: str, weights: object, label: labels.Label) -> None:

@@ -19,12 +19,13 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import IO, Any, NoReturn
 
 from estimator_lib.core import storage
-from estimator_lib.core.errors import EstimatorLibError, Failure, PipelineError
+from estimator_lib.core.errors import EstimatorLibError, Failure, PipelineError, Reason
 
 INTERRUPTED = 130
 _PR_SET_PDEATHSIG = 1
@@ -290,6 +291,48 @@ def _last_word(body: Callable[[], object]) -> dict[str, object]:
         problem = f"{type(error).__name__}: {error}"
         failure = PipelineError(problem)
     return {"failure": Failure.of(failure)}
+
+
+@contextlib.contextmanager
+def ending_on_sigterm(what: str) -> Iterator[None]:
+    """Makes SIGTERM an error that asks to run again; a second one ends the process at once.
+
+    Training notes it itself, and saves first. A library that the error is raised into may swallow
+    it, or make another of it (as TensorFlow does while it traces): it is raised at the end anyway.
+
+    Args:
+        what: Who is asked to end, "step" or "command".
+
+    Raises:
+        PipelineError: `retryable`; the reason is INTERRUPTED.
+    """
+    asked: list[PipelineError] = []
+
+    def leave(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        error = PipelineError(
+            f"The {what} was asked to end by SIGTERM. Run it again; nothing half-written is left.",
+            reason=Reason.INTERRUPTED,
+        )
+        error.retryable = True
+        asked.append(error)
+        raise error
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    except Exception as error:
+        if asked and error is not asked[0]:
+            raise asked[0] from error
+        raise
+    else:
+        if asked:
+            raise asked[0]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -81,9 +81,11 @@ class TracedModel:
         """
         self._model_fn.refuse_labels(labels, mode)
         self.traces += 1
-        # Names begin anew, whatever loop the call is traced in: they are tags of summaries.
+        # Names begin anew, whatever loop the call is traced in: they are tags of summaries. Each of
+        # several replicas has a scope of its own, within which they are the same.
+        several = tf.distribute.get_strategy().num_replicas_in_sync > 1
         with (
-            tf.name_scope(""),
+            contextlib.nullcontext() if several else tf.name_scope(""),
             self._compiling(mode),
             first_layers.in_place(),
             tensorflow_internals.savers_without_operations(),

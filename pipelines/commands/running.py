@@ -11,8 +11,9 @@ import click
 from estimator_lib.core import logs
 from estimator_lib.core.errors import ConfigError, EstimatorLibError, Reason
 from estimator_lib.core.places import Place
+from pipelines.commands import drafting
 from pipelines.commands.imports import defer_imports
-from pipelines.commands.options import PLACE, config_argument, say, set_option
+from pipelines.commands.options import PLACE, say, set_option
 
 with defer_imports(__name__):
     from components.steps import metrics
@@ -25,10 +26,15 @@ with defer_imports(__name__):
 REFUSED = 3
 """Exit code of a run that went well and whose model did not meet its bounds."""
 INTERRUPTED = 130
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".tfrecord")
+"""How names of tables end that are no configurations."""
 
 
 @click.command()
-@config_argument
+@click.argument("path", type=PLACE, metavar="CONFIG")
+@click.option(
+    "--label", metavar="FIELD", help="CONFIG is a table, of which this field is predicted"
+)
 @set_option("train.epochs=3")
 @click.option(
     "--output",
@@ -42,12 +48,16 @@ INTERRUPTED = 130
     help="refuse to begin a run: go on with one that failed or was killed (which the same command "
     "does without this, too)",
 )
-def run(path: Place, settings: Sequence[str], output: Place | None, resume: bool) -> int:
+def run(
+    path: Place, label: str | None, settings: Sequence[str], output: Place | None, resume: bool
+) -> int:
     """Run the pipeline of a configuration on this machine, without a cluster.
 
-    The exit code is 0, 3 if the model was refused, 2 for a mistake, 75 to try again.
+    With --label, CONFIG is a table: a configuration is drafted as `init` does, and run. The exit
+    code is 0, 3 if the model was refused, 2 for a mistake, 75 to try again.
     """
     local.interruptible()
+    path = _configuration(path, label)
     config = configuration.load(path, settings)
     output = output or Place("runs") / config.name
     if resume and not outputs.has_begun(output):
@@ -79,6 +89,25 @@ def run(path: Place, settings: Sequence[str], output: Place | None, resume: bool
         if problem:
             click.echo(problem, err=True)
     return code
+
+
+def _configuration(path: Place, label: str | None) -> Place:
+    """Returns the configuration's file, which is drafted if there is a table instead."""
+    is_configuration = path.name.endswith((".yaml", ".yml"))
+    if is_configuration and label is not None:
+        raise ConfigError(
+            f"{path} is a configuration, which names its label: expected a table beside --label. "
+            "Leave --label away.",
+            reason=Reason.CONFLICT,
+        )
+    if label is not None:
+        return Place.parse(str(drafting.draft([str(path)], label, None, show=say)))
+    if path.name.endswith(TABLES):
+        raise ConfigError(
+            f"{path} is a table: expected a configuration. Add --label and the field to predict.",
+            reason=Reason.MISSING_VALUE,
+        )
+    return path
 
 
 def _measured(pipeline: str, code: int, result: Mapping[str, Any]) -> metrics.RunMetrics:

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
+import grpc
 import pytest
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 
 from estimator_lib.core import manifest
 from tests import memory_store
+from tests.contract import left_job
 from transforms import preprocess
 from transforms.testing import Job
 
@@ -116,3 +119,34 @@ def test_a_step_has_its_options_in_the_configuration_and_fetches_what_workers_wr
     assert not memory_store.FILES
     found = manifest.verify(elsewhere.examples, deep=True)
     assert found.digest == manifest.read(made.examples).digest
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_step_that_is_asked_to_end_cancels_its_job(tmp_path, job_service, number, code):
+    begun = tmp_path / "begun"
+    program = [sys.executable, left_job.__file__, str(begun), *options(job_service)]
+    asked = subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not begun.exists():
+            assert asked.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        before = states(job_service)
+        asked.send_signal(number)
+        out, _ = asked.communicate(timeout=60)
+    finally:
+        asked.kill()
+        asked.wait()
+    assert asked.returncode == code, out
+    assert b"may still run" not in out
+    assert before.count("RUNNING") == 1
+    assert states(job_service).count("CANCELLED") == before.count("CANCELLED") + 1
+    assert "RUNNING" not in states(job_service)
+
+
+def states(service):
+    with grpc.insecure_channel(service) as channel:
+        jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        found = jobs.GetJobs(beam_job_api_pb2.GetJobsRequest()).job_info
+    return [beam_job_api_pb2.JobState.Enum.Name(job.state) for job in found]

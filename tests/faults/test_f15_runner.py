@@ -11,13 +11,13 @@ import apache_beam as beam
 import pytest
 
 from estimator_lib.core.errors import DataError, PipelineError, Reason, StorageError
-from transforms.beam import runners
+from transforms.beam import engines, runners
 from transforms.testing import Job
 
 
 def test_runner_is_named_unless_the_caller_names_one():
-    assert runners.options([]).get_all_options()["runner"] == "FnApiRunner"
-    chosen = runners.options(["--runner=DataflowRunner", "--project=p"]).get_all_options()
+    assert engines.options([]).get_all_options()["runner"] == "FnApiRunner"
+    chosen = engines.options(["--runner=DataflowRunner", "--project=p"]).get_all_options()
     assert (chosen["runner"], chosen["project"]) == ("DataflowRunner", "p")
 
 

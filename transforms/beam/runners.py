@@ -7,6 +7,8 @@ import contextlib
 import logging
 import os
 import re
+import signal
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +17,14 @@ from typing import Any, TypeVar, cast
 
 import apache_beam as beam
 from apache_beam.io import filesystems
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+from apache_beam.runners.runner import PipelineState
 
-from estimator_lib.core import errors, storage, stores
+from estimator_lib.core import errors, processes, storage, stores
 from estimator_lib.core.errors import EstimatorLibError, PipelineError, Reason, StorageError
 from estimator_lib.core.places import Place
-
-DEFAULT_RUNNER = "FnApiRunner"
-"""Runs in this process. DirectRunner would try to download a binary first."""
+from estimator_lib.core.progress import Progress
+from transforms.beam import engines, failures
 
 MAX_THREADS = 8
 """Threads of a job in this process at most; each holds a few blocks of rows."""
@@ -31,15 +33,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def options(given: Sequence[str]) -> PipelineOptions:
-    """Returns Beam's options for `given`, with the runner named whatever they are."""
-    named = any(o == "--runner" or o.startswith("--runner=") for o in given)
-    return PipelineOptions([*given] if named else [f"--runner={DEFAULT_RUNNER}", *given])
+def accept(given: Sequence[str]) -> None:
+    """Checks Beam's options, and gives its file systems theirs, such as --hdfs_host.
 
-
-def use_for_files(given: Sequence[str]) -> None:
-    """Gives Beam's file systems their options, such as --hdfs_host, for use on this machine."""
-    filesystems.FileSystems.set_options(options(given))
+    Raises:
+        ConfigError: the runner cannot work with them; see `engines.check`.
+    """
+    engines.check(given)
+    filesystems.FileSystems.set_options(engines.options(given))
 
 
 @contextlib.contextmanager
@@ -75,7 +76,7 @@ def hands_over_by_uri(given: Sequence[str]) -> bool:
 
 
 def _temporary_location(given: Sequence[str]) -> Place | None:
-    found: str | None = options(given).view_as(GoogleCloudOptions).temp_location
+    found: str | None = engines.options(given).view_as(GoogleCloudOptions).temp_location
     return None if found is None else Place.parse(found)
 
 
@@ -119,45 +120,93 @@ def in_parallel(
 def run(build: Callable[[beam.Pipeline], Any], given: Sequence[str]) -> None:
     """Builds a pipeline and runs it to its end.
 
+    A job that is left before its end, by Ctrl-C, SIGTERM or a broken connection, is cancelled on
+    its engine; where that fails, a line says which job to cancel.
+
     Args:
         build: Called with the pipeline.
         given: Beam options, such as ["--runner=DataflowRunner", "--project=..."].
 
     Raises:
+        ConfigError: the runner cannot work with these options.
         EstimatorLibError: what a function of the pipeline raised, as it was raised.
-        PipelineError: the job failed in another way.
+        PipelineError: the job failed in another way; `retryable` if a worker was lost, or the
+            engine could not be reached or had no room.
     """
-    with _quiet():
+    engines.check(given)
+    own = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with processes.ending_on_sigterm("command") if own else contextlib.nullcontext():
         try:
-            pipeline = beam.Pipeline(options=options(given))
-            build(pipeline)
-            pipeline.run().wait_until_finish()
+            with _quiet():
+                pipeline = beam.Pipeline(options=engines.options(given))
+                build(pipeline)
+                _wait(pipeline.run())
         except Exception as error:
             original = _original(error) or _from_text(str(error))
             if original is not None:
                 raise original from None
-            refusal = next(filter(None, map(storage.refused, _chain(error))), None)
+            refusal = next(filter(None, map(storage.refused, failures.chain(error))), None)
             if refusal is not None:
                 place = refusal.filename or "a file"
                 raise storage.storage_error("run the Beam job with", place, refusal) from error
-            raise PipelineError(f"Beam job failed: {_last_line(error)}.") from error
+            failed = PipelineError(f"Beam job failed: {failures.cause(error)}.")
+            if failures.passes(error):
+                failed.retryable, failed.reason = True, Reason.UNREACHABLE
+            raise failed from error
+
+
+CANCEL_S = 10.0
+"""Seconds that an engine has to cancel a job; a step that is asked to end has twenty."""
+
+
+START_S = 300.0
+"""Seconds that a Dask scheduler has to get a worker; so long Beam waits for a job server."""
+
+
+def _wait(result: Any) -> None:
+    client = getattr(result, "client", None)  # Dask's: it waits for ever, and Beam leaves it open
+    try:
+        if client is not None:
+            client.wait_for_workers(1, timeout=START_S)
+        result.wait_until_finish()
+    except BaseException:
+        _cancel(result)
+        raise
+    finally:
+        if client is not None:
+            client.close(timeout=CANCEL_S)
+
+
+def _cancel(result: Any) -> None:
+    """Cancels a job unless it has ended, or says that it may go on."""
+    problems: list[str] = []
+
+    def cancel() -> None:
+        try:
+            if not PipelineState.is_terminal(result.state):
+                result.cancel()
+        except Exception as error:  # noqa: BLE001 - of any engine; it is told
+            problems.append(failures.cause(error))
+
+    asking = threading.Thread(target=cancel, name="cancel", daemon=True)
+    asking.start()
+    asking.join(CANCEL_S)
+    if asking.is_alive():
+        problems.append(f"the engine did not answer within {CANCEL_S:g} s")
+    if problems:
+        job = getattr(result, "_job_id", None) or getattr(result, "job_id", lambda: None)()
+        named = f"The Beam job {job}" if job else "The Beam job"
+        Progress("beam").line(
+            f"{named} could not be cancelled: {problems[0]}. It may still run: cancel it there."
+        )
 
 
 def _original(error: BaseException) -> EstimatorLibError | None:
-    for one in _chain(error):
+    for one in failures.chain(error):
         # One that Beam made anew, with a longer message, has lost its reason.
         if isinstance(one, EstimatorLibError) and not hasattr(one, "_tagged_with_step"):
             return one
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yields an error and what led to it: Beam raises one for each that it met."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        yield error
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
 
 
 _OWN = re.compile(r"^estimator_lib\.core\.errors\.(\w+): ", re.MULTILINE)
@@ -172,12 +221,6 @@ def _from_text(text: str) -> EstimatorLibError | None:
         return None
     message = _WHILE.split(text[found.end() :], maxsplit=1)[0].strip()
     return cast(EstimatorLibError, kind(message, reason=Reason.STEP_FAILED))
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines() or ["no message"]
-    text = _WHILE.sub("", lines[-1]).rstrip(".")
-    return text if len(lines) > 1 else f"{type(error).__name__}: {text}"
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from apache_beam.options.pipeline_options import StandardOptions
 from estimator_lib.core import config, stores
 from estimator_lib.core.errors import DataError, Reason, SchemaError
 from estimator_lib.core.places import Place
-from transforms.beam import runners
+from transforms.beam import engines, runners
 from transforms.reading import bigquery_reader
 from transforms.reading import values as physical
 from transforms.reading.files import InputFile
@@ -55,7 +55,7 @@ def take(
         SchemaError: a field is missing, or is a RECORD.
         DataError: there are no rows, or a text is not UTF-8.
     """
-    runner = runners.options(runner_options).view_as(StandardOptions).runner
+    runner = engines.options(runner_options).view_as(StandardOptions).runner
     rows = bigquery_reader.rows_of(runner, table=table.table, query=table.query, fields=fields)
 
     def build(pipeline: beam.Pipeline) -> None:
