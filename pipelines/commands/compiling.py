@@ -56,7 +56,7 @@ def katib(
 
 @click.command()
 @config_argument
-@set_option("train.cluster.workers=4")
+@set_option("train.batch_size=1024")
 @click.option("-o", "--output", type=LOCAL_PATH, required=True, metavar="MANIFEST")
 @click.option(
     "--prepared", metavar="DIR", help="there, as pods see it (default: MOUNT_PATH/prepared)"
