@@ -87,6 +87,10 @@ specs: $(READY)
 	  -o pipeline_specs/flights-batch-prediction.yaml $(CHECK)
 	@$(BIN)/estimator-pipelines katib $(FLIGHTS)/config.yaml $(TUNE) \
 	  -o pipeline_specs/flights-katib.yaml $(CHECK)
+	@$(BIN)/estimator-pipelines jobset $(FLIGHTS)/config.yaml \
+	  --set cluster=@$(FLIGHTS)/cluster-cpu.yaml \
+	  --set 'train.cluster={mode: async, workers: 3, parameter_servers: 2}' \
+	  -o pipeline_specs/flights-jobset.yaml $(CHECK)
 	@$(BIN)/estimator-pipelines compile $(RETRAINING)/config.yaml \
 	  -o pipeline_specs/flights-monthly.yaml $(CHECK)
 

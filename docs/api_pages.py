@@ -20,6 +20,7 @@ NAMESPACES = (
     "estimator_lib.core.config",
     "estimator_lib.core.errors",
     "transforms",
+    "pipelines.running",
 )
 # Their classes are tuples that `__new__` makes, whose parameters griffe does not see.
 MADE_BY_NEW = ("estimator_lib.specs", "estimator_lib.training.warm_start")

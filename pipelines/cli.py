@@ -19,6 +19,7 @@ _COMMANDS = {
     "run": ("running:run", "run a pipeline on this machine"),
     "compile": ("compiling:compile", "compile a pipeline for Kubernetes"),
     "katib": ("compiling:katib", "write the search for arguments as a Katib Experiment"),
+    "jobset": ("compiling:jobset", "write the training of many pods as a JobSet"),
     "predict": ("predicting:predict", "score files of raw rows with a published model"),
     "config": ("configs:config", "check a configuration, or print its JSON Schema"),
     "estimators": ("estimators:estimators", "list the ready-made models and their arguments"),

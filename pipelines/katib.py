@@ -11,7 +11,6 @@ joins a command's words with blanks to one line for `sh -c`, and adds to that li
 from __future__ import annotations
 
 import json
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +25,6 @@ _COMMAND = ["python", "-m", "components.steps.tune_once"]
 _REFERENCE = "${trialParameters."
 _SUFFIX = "-tune"
 _LONGEST_NAME = 40 - len(_SUFFIX)
-_LONGEST_VARIABLE = 128 * 1024
-"""Bytes of one variable with its name and end; Linux starts no program with a longer one."""
 _METRICS = "/var/log/katib"
 """Where Katib mounts a volume of its own into a trial's pod."""
 _KEPT_S = 3 * 24 * 3600
@@ -144,11 +141,7 @@ def _check_mounts(job: Mapping[str, Any], prepared: str) -> None:
     mounted = [one["mountPath"] for one in container["volumeMounts"]]
     if _METRICS in mounted:
         raise _placement_error(f"the mount_path {_METRICS}", "Katib takes for a volume of its own")
-    if not any(pathlib.PurePosixPath(prepared).is_relative_to(path) for path in mounted):
-        raise ConfigError(
-            f"Trials cannot read {quote(prepared)}: expected a directory below one that is mounted "
-            f"into them, {', '.join(mounted)}. Give --prepared as a pod sees it.",
-        )
+    pods.check_mounted(job["spec"]["template"], "--prepared", prepared)
 
 
 def _placement_error(what: str, why: str) -> ConfigError:
@@ -164,20 +157,10 @@ def _environment(part: TunePart, prepared: str, shorts: Mapping[str, str]) -> di
     A dollar means something to Katib, which puts a trial's values into the template's text, and
     to Kubernetes, which expands `$(NAME)`.
     """
-    found = {CONFIG: part.to_json().replace("$", "\\u0024"), PREPARED: _plain(prepared)}
-    if len(f"{CONFIG}={found[CONFIG]}\0".encode()) > _LONGEST_VARIABLE:
-        raise ConfigError(
-            f"The configuration is too long for a trial's environment: expected at most "
-            f"{_LONGEST_VARIABLE // 1024} KiB. Move long lists, such as vocabularies, to files.",
-            reason=Reason.TOO_MANY_VALUES,
-        )
+    found = {CONFIG: pods.json_value(CONFIG, part.to_json()), PREPARED: pods.value(prepared)}
     for number, (name, short) in enumerate(shorts.items()):
-        found[f"{VALUE}{number}"] = f"{_plain(name)}={_REFERENCE}{short}}}"
+        found[f"{VALUE}{number}"] = f"{pods.value(name)}={_REFERENCE}{short}}}"
     return found
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", "$$")
 
 
 def _check_references(job: Mapping[str, Any], count: int) -> None:

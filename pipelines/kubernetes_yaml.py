@@ -29,6 +29,10 @@ class Block(str):
 
 
 class _Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: object) -> bool:
+        del data
+        return True
+
     def represent_str(self, data: str) -> yaml.ScalarNode:
         # Go's YAML leaves underscores out of what begins like a number.
         number = data if data.startswith("_") else data.replace("_", "")

@@ -5,6 +5,7 @@ It says what `pipelines.placement` says of a KFP task.
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,10 @@ from estimator_lib.core.config import (
     Step,
     Toleration,
 )
+from estimator_lib.core.errors import ConfigError, Reason, quote
 
+_LONGEST_VARIABLE = 128 * 1024
+"""Bytes of one variable with its name and end; Linux starts no program with a longer one."""
 PLACED = frozenset(
     ("cpu", "memory", "disk", "shared_memory", "empty_dirs", "gpu", "gpu_type", "node_selector",
      "tolerations", "affinity", "volumes", "env", "secrets", "config_maps", "labels", "image",
@@ -104,6 +108,47 @@ def variables(placement: Placement) -> list[dict[str, Any]]:
                 reference = {"name": source.name, "key": key, **_some("optional", source.optional)}
                 found.append({"name": name, "valueFrom": {kind: reference}})
     return found
+
+
+def value(text: str) -> str:
+    """Returns text as the value of a container's variable, of which `$(NAME)` is expanded."""
+    return text.replace("$", "$$")
+
+
+def json_value(name: str, text: str) -> str:
+    """Returns JSON without a dollar, as the value of a container's variable.
+
+    Raises:
+        ConfigError: no program starts with a variable as long as this.
+    """
+    written = text.replace("$", "\\u0024")
+    if len(f"{name}={written}\0".encode()) > _LONGEST_VARIABLE:
+        raise ConfigError(
+            f"The configuration is too long for a pod's environment: expected at most "
+            f"{_LONGEST_VARIABLE // 1024} KiB. Move long lists, such as vocabularies, to files.",
+            reason=Reason.TOO_MANY_VALUES,
+        )
+    return written
+
+
+def check_mounted(made: Mapping[str, Any], option: str, path: str) -> None:
+    """Refuses a path that the pods of a template do not see.
+
+    Args:
+        made: What `template` returned.
+        option: What gave the path, such as --prepared.
+        path: A directory.
+
+    Raises:
+        ConfigError: it is below no directory that is mounted.
+    """
+    (container,) = made["spec"]["containers"]
+    mounted = [one["mountPath"] for one in container["volumeMounts"]]
+    if not any(pathlib.PurePosixPath(path).is_relative_to(one) for one in mounted):
+        raise ConfigError(
+            f"Pods cannot see {quote(path)}: expected a directory below one that is mounted into "
+            f"them, {', '.join(mounted)}. Give {option} as a pod sees it.",
+        )
 
 
 def _some(name: str, value: object) -> dict[str, Any]:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import json
 import math
+import os
 import pathlib
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +23,7 @@ from components.steps.scoring import BATCH_ROWS
 from estimator_lib.core import labels, manifest, storage
 from estimator_lib.core.config import EarlyStopping, Processes, TrainPart
 from estimator_lib.core.errors import ConfigError, Reason, did_you_mean
+from estimator_lib.core.processes import Child
 from estimator_lib.export import retention
 from estimator_lib.inputs.arrays import RowsInput
 from estimator_lib.inputs.parquet import examples_input
@@ -33,6 +39,8 @@ KEPT_TRAININGS = 3
 """How many trainings' working directories stay below checkpoint_root, newest first."""
 
 _STOPPING = "train.early_stopping.metric"
+GRACE_S = 45.0
+"""How long a chief that was asked to end may take to save; a pod is given a minute."""
 CURVE_POINTS = 60
 """About how many points the training curve has."""
 
@@ -59,27 +67,14 @@ def run(
     }
     columns = artifact.read_columns(transform.path)
     identity = storage.canonical_json([config, parents])
-    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     with (
-        work.directory(checkpoint_root, key, keep=KEPT_TRAININGS) as held,
+        work.directory(checkpoint_root, _key(identity), keep=KEPT_TRAININGS) as held,
         manifest.committed_artifact(model.path) as writer,
     ):
         checkpoint, step, metrics = fit(
             part, columns, examples.path, prepared.metadata, held.path, serving, carry=held.carry
         )
-        writer.kind, writer.made_of = artifact.KIND, identity
-        for path in sorted(held.path.glob(f"{checkpoint}.*")):
-            storage.copy(path, writer.directory / path.name)
-        for name in artifact.BESIDE:
-            if (held.path / name).is_file():
-                storage.copy(held.path / name, writer.directory / name)
-        declaration = {
-            "config": part.model_dump(exclude_none=True),
-            "checkpoint": checkpoint,
-            "step": step,
-            **parents,
-        }
-        storage.write_json(writer.directory / artifact.DECLARATION, declaration)
+        _write(writer, identity, part, held.path, checkpoint, {"step": step, **parents})
     model.framework = "tensorflow"
     model.metadata.update(
         {
@@ -93,6 +88,88 @@ def run(
     )
 
 
+def run_role(config: str, prepared: str, directory: str, code_version: str) -> None:
+    """Trains in the role that TF_CONFIG gives this process; the chief then writes the model.
+
+    All roles see the same directories. The processes of an earlier attempt are gone on with.
+
+    Args:
+        config: A `TrainPart` with `train.cluster`, as JSON.
+        prepared: What preprocess wrote: `examples` and `transform`.
+        directory: Where the checkpoints go, and `model`, what the step train writes.
+        code_version: Of the code; a part of what a training is told by.
+
+    Raises:
+        ConfigError: `model` is there and was made of something else.
+    """
+    part = TrainPart.from_json(config)
+    examples, transform = (f"{prepared}/{name}" for name in ("examples", "transform"))
+    role = json.loads(os.environ["TF_CONFIG"])["task"]["type"]
+    of_chief = role == "chief"
+    read = functools.partial(manifest.verify, deep=True) if of_chief else manifest.read
+    rows = read(examples)
+    parents = {
+        "examples": rows.digest,
+        "transform": read(transform).digest,
+        "code_version": code_version,
+    }
+    identity = storage.canonical_json([config, parents])
+    folder = pathlib.Path(directory) / "trainings" / _key(identity)
+    columns = artifact.read_columns(transform)
+    if not of_chief:
+        if part.train.cluster is None:
+            raise TypeError("expected a configuration with train.cluster")
+        _Training(
+            part=part, columns=columns, examples=examples, metadata=rows.metadata, folder=folder,
+            start=None, watch=None,
+        ).run_in_role(part.train.cluster)  # fmt: skip
+        return
+    target = f"{directory}/{artifact.KIND}"
+    _check_target(target, identity)
+    with manifest.committed_artifact(target) as writer:
+        checkpoint, step, _ = fit(part, columns, examples, rows.metadata, folder, is_chief=True)
+        _write(writer, identity, part, folder, checkpoint, {"step": step, **parents})
+    sys.stdout.write(f"wrote {target}\n")
+
+
+def _key(identity: str) -> str:
+    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+
+
+def _check_target(target: str, identity: str) -> None:
+    """Refuses a model of another training before this one begins."""
+    found = manifest.whole(pathlib.Path(target))
+    if found is not None and not found.is_made_of(identity):
+        raise ConfigError(
+            f"{target} is the model of another training: another configuration, data or code. "
+            "Remove it, or write the manifest with another --directory.",
+            reason=Reason.CONFLICT,
+        )
+
+
+def _write(
+    writer: manifest.ArtifactWriter,
+    identity: str,
+    part: TrainPart,
+    folder: pathlib.Path,
+    checkpoint: str,
+    declared: Mapping[str, Any],
+) -> None:
+    """Writes the model that was trained in `folder`."""
+    writer.kind, writer.made_of = artifact.KIND, identity
+    for path in sorted(folder.glob(f"{checkpoint}.*")):
+        storage.copy(path, writer.directory / path.name)
+    for name in artifact.BESIDE:
+        if (folder / name).is_file():
+            storage.copy(folder / name, writer.directory / name)
+    declaration = {
+        "config": part.model_dump(exclude_none=True),
+        "checkpoint": checkpoint,
+        **declared,
+    }
+    storage.write_json(writer.directory / artifact.DECLARATION, declaration)
+
+
 def fit(
     part: TrainPart,
     columns: Mapping[str, Any],
@@ -103,11 +180,13 @@ def fit(
     *,
     watch: Callable[[estimator_lib.Estimator, int], estimator_lib.Hook] | None = None,
     carry: Callable[[], None] | None = None,
+    is_chief: bool = False,
 ) -> tuple[str, int, dict[str, float]]:
     """Trains in `folder`, or goes on there; returns the final checkpoint, step and metrics.
 
     `watch` returns one more hook for an Estimator that is evaluated every so many steps. `carry` is
-    called after each save, and after the evaluation of what was saved.
+    called after each save, and after the evaluation of what was saved. With `is_chief` the other
+    processes of `train.cluster` run elsewhere, and TF_CONFIG has their addresses.
     """
     options = part.train
     start = None
@@ -123,7 +202,10 @@ def fit(
         with carry_over.explain_errors(serving, estimator):
             metrics, _ = training.run(estimator, spread.batch_size, carry)
     else:
-        _in_cluster(training, options.cluster, carry)
+        if is_chief:
+            _as_chief(training, options.cluster)
+        else:
+            _in_cluster(training, options.cluster, carry)
         estimator = training.estimator(None)
         metrics = estimator.evaluate(training.validation())
     if options.early_stopping is not None:
@@ -203,6 +285,12 @@ class _Training:
         )
         return artifact.build_estimator(self.part, self.columns, self.metadata, config, self.start)
 
+    def run_in_role(self, cluster: Processes) -> None:
+        """Trains and evaluates in the role that TF_CONFIG gives this process."""
+        in_step, batch_size = cluster.mode == "sync", self.part.train.batch_size
+        estimator = self.estimator("sync" if in_step else None)
+        self.run(estimator, batch_size // cluster.workers if in_step else batch_size)
+
     def run(
         self,
         estimator: estimator_lib.Estimator,
@@ -242,17 +330,29 @@ class _Training:
         )
 
 
+def _as_chief(training: _Training, cluster: Processes) -> None:
+    """Trains as the chief, in a process of its own: this one then has no ties to the others."""
+
+    def body(_parent: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # training notes it, and saves
+        training.run_in_role(cluster)
+
+    child = Child("the chief", body, output=sys.stdout.fileno(), session=True)
+    try:
+        ended = child.wait()
+    except BaseException:
+        child.ask_to_end()
+        child.wait(GRACE_S)
+        raise
+    if ended.failure is not None:
+        raise ended.failure
+    del os.environ["TF_CONFIG"]
+
+
 def _in_cluster(training: _Training, cluster: Processes, carry: Callable[[], None] | None) -> None:
     """Trains in several processes of this machine."""
-    in_step = cluster.mode == "sync"
-    batch_size = training.part.train.batch_size
-
-    def body() -> None:
-        estimator = training.estimator("sync" if in_step else None)
-        training.run(estimator, batch_size // cluster.workers if in_step else batch_size)
-
     estimator_lib.run_local_cluster(
-        body,
+        lambda: training.run_in_role(cluster),
         workers=cluster.workers,
         parameter_servers=cluster.parameter_servers,
         evaluator=cluster.evaluator,

@@ -590,6 +590,7 @@ class _Grower:
         bend = np.ones_like(curvature) if flat else np.maximum(curvature, 0.0)
         booster = self._booster or self._new_booster(shape.outputs)
         before = booster.current_iteration()
+        booster.reset_parameter({"verbosity": -1})  # what is told is said for each thread
         sizes = (-1,) if shape.outputs == 1 else bend.shape
         booster.update(fobj=lambda *_: (gradients.reshape(sizes), bend.reshape(sizes)))
         self._booster = booster

@@ -73,6 +73,10 @@ class Manifest:
         """SHA-256 over kind, files and metadata; equal artifacts have equal digests."""
         return hashlib.sha256(storage.canonical_json(self._as_json()).encode()).hexdigest()
 
+    def is_made_of(self, made_of: str) -> bool:
+        """Whether an `ArtifactWriter` with this `made_of` has written it."""
+        return self.metadata.get(_MADE_OF) == _hash(made_of)
+
     def _as_json(self) -> dict[str, Any]:
         files = {name: dataclasses.asdict(entry) for name, entry in self.files.items()}
         return {"kind": self.kind, "files": files, "metadata": dict(self.metadata)}
@@ -321,6 +325,10 @@ def whole(target: str | os.PathLike[str]) -> Manifest | None:
         return None
 
 
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _sweep(target: Place, store: stores.ObjectStore, artifact: str) -> None:
     """Removes attempts that wrote nothing for a day."""
     newest: dict[str, float] = {}
@@ -365,7 +373,7 @@ class ArtifactWriter:
     def finish(self) -> Manifest:
         """Writes the manifest; called by `committed_artifact`."""
         if self.made_of is not None:
-            self.metadata[_MADE_OF] = hashlib.sha256(self.made_of.encode()).hexdigest()
+            self.metadata[_MADE_OF] = _hash(self.made_of)
         return write(
             self.directory,
             kind=self.kind,

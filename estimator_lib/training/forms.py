@@ -20,7 +20,7 @@ from estimator_lib.protocols import Metric
 from estimator_lib.specs import RESERVED_METRICS, EstimatorSpec, ModeKeys
 from estimator_lib.tensorflow_internals import savers_without_operations
 from estimator_lib.training import hooks, metric_pairs
-from estimator_lib.training.session_hooks import InitHook, SessionHook, is_for_sessions
+from estimator_lib.training.session_hooks import InitHook, SessionHook, is_for_sessions, read_step
 
 _log = logging.getLogger(__name__)
 
@@ -146,8 +146,14 @@ def fetched(
     """
     found: dict[str, tf.Tensor] = {}
     for hook in hooks_of(spec):
-        for name, tensor in hook.tensors.items():
-            found[name] = _named(spec, tensor) if isinstance(tensor, str) else tensor
+        for name, asked in hook.tensors.items():
+            tensor = _named(spec, asked) if isinstance(asked, str) else asked
+            if found.setdefault(name, tensor) is not tensor:
+                raise ConfigError(
+                    f"Two hooks ask for different tensors as {name!r}, the second is "
+                    f"{type(hook).__name__}: each would be told the same. Rename one of them.",
+                    reason=Reason.CONFLICT,
+                )
     for name, metric in (spec.eval_metric_ops or {}).items():
         if _is_pair(metric) and spec.mode == ModeKeys.EVAL:
             found[f"metric/{name}"] = metric_pairs.latest(metric[0], updates)
@@ -182,9 +188,9 @@ def with_session_hooks(
     adapted = [h for field in fields for h in found[field] if isinstance(h, SessionHook)]
     if adapted:
         _name_in_graph(spec)
-    for place, hook in enumerate(adapted):
-        hook.place = place
-        hook.trace(functools.partial(_named, spec), probing=probing)
+    find = functools.partial(_named, spec)
+    for at, hook in enumerate(adapted):
+        hook.trace(find, label=f"session hook {at}", probing=probing)
     return spec._replace(**found)
 
 
@@ -208,7 +214,7 @@ def _named(spec: EstimatorSpec, name: str) -> tf.Tensor:
     if name in predictions:
         return predictions[name]
     if name == variables.GLOBAL_STEP:
-        return variables.global_step()
+        return read_step()
     raise ConfigError(
         f"A hook asks for the tensor {name!r}, which the model does not have."
         + did_you_mean(name, ("loss", variables.GLOBAL_STEP, *predictions)),

@@ -63,6 +63,19 @@ def _asks_by_name(hook: hooks.Hook) -> bool:
     return any(name not in ("loss", variables.GLOBAL_STEP) for name in asked)
 
 
+def read_step() -> tf.Tensor:
+    """Returns the global step as it was when this was called first in the graph of a step.
+
+    It is kept where TensorFlow's own hooks look for it. Of a step that trains it is read before the
+    model counts, for a session told its hooks the number of the step that it ran.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    if not graph.get_collection(GLOBAL_STEP_READ_KEY):
+        step = tf.identity(variables.global_step(), name="global_step_read")
+        graph.add_to_collection(GLOBAL_STEP_READ_KEY, step)
+    return graph.get_collection(GLOBAL_STEP_READ_KEY)[0]
+
+
 class Session:
     """What stands where hooks expect a session: it reads values that the loop knows."""
 
@@ -122,27 +135,27 @@ class SessionHook(hooks.Hook):
         self.every_steps = None if runs == [plain.before_run, plain.after_run] else 1
         self.context: hooks.StepContext | None = None
         self.tensors: Mapping[str, Any] = {}
-        # Among the hooks of a step: a model_fn makes others, at the same places, in each trace.
-        self.place = 0
+        self._label = ""
         self._structure: Any = None
         self._in_step = 0
         self._names: dict[str, str] = {}
         self._begun = False
         self._created = False
 
-    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
+    def trace(self, find: Callable[[str], tf.Tensor], *, label: str, probing: bool = False) -> None:
         """Finds out what the hook fetches, in the graph of a step.
 
         Args:
             find: Returns the tensor of a name that no operation of the graph has.
+            label: Of this hook among those of the step, the same in every trace: a model_fn makes
+                its hooks anew.
             probing: Whether only the form is wanted; then a copy of the hook is asked.
         """
+        self._label = label
+        if probing and not self._fetches():
+            return  # it begins once
         hook = copy.copy(self.hook) if probing else self.hook
-        graph = tf.compat.v1.get_default_graph()
-        if not graph.get_collection(GLOBAL_STEP_READ_KEY):
-            # Where TensorFlow's own hooks look for the step, and would read the variable.
-            step = tf.identity(variables.global_step(), name="global_step_read")
-            graph.add_to_collection(GLOBAL_STEP_READ_KEY, step)
+        read_step()
         try:
             hook.begin()
         except KeyError as error:  # of a graph that has no such name
@@ -168,13 +181,21 @@ class SessionHook(hooks.Hook):
         }
         self.tensors = {self._key(at): self._tensor(fetch, find) for at, fetch in enumerate(flat)}
 
+    def _fetches(self) -> bool:
+        """Whether the hook may ask for tensors of a step, or of the last one."""
+        plain = tf.compat.v1.train.SessionRunHook.before_run
+        own = getattr(type(self.hook), "before_run", None) is not plain
+        return own or isinstance(self.hook, tf.compat.v1.train.FinalOpsHook)
+
     def _key(self, at: int) -> str:
-        return f"session hook {self.place}/{at}"
+        return f"{self._label}/{at}"
 
     def _tensor(self, fetch: Fetch, find: Callable[[str], tf.Tensor]) -> tf.Tensor:
         if isinstance(fetch, tf.Operation):
             with tf.control_dependencies([fetch]):
                 return tf.constant(0)
+        if isinstance(fetch, tf.Variable) and fetch.name == f"{variables.GLOBAL_STEP}:0":
+            return read_step()
         if not isinstance(fetch, str):
             return tf.convert_to_tensor(fetch)
         try:
@@ -248,8 +269,8 @@ class NamingHook(SessionHook):
         self.wants_save = hook.wants_save
         self.listeners = hook.listeners
 
-    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
-        del probing
+    def trace(self, find: Callable[[str], tf.Tensor], *, label: str, probing: bool = False) -> None:
+        del label, probing
         self.tensors = {
             label: self._tensor(tensor, find) for label, tensor in self._loops.tensors.items()
         }
@@ -306,8 +327,8 @@ class InitHook(SessionHook):
         super().__init__(ScaffoldInit(scaffold))
         self._variables: Mapping[str, tf.Variable] = {}
 
-    def trace(self, find: Callable[[str], tf.Tensor], *, probing: bool = False) -> None:
-        super().trace(find, probing=probing)
+    def trace(self, find: Callable[[str], tf.Tensor], *, label: str, probing: bool = False) -> None:
+        super().trace(find, label=label, probing=probing)
         self._variables = tracing.needed("init_fn").store.variables
 
     def begin(self) -> None:

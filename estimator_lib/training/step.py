@@ -24,7 +24,7 @@ from estimator_lib.training.claims import Claims
 from estimator_lib.training.forms import Form
 from estimator_lib.training.hooks import Hook
 from estimator_lib.training.pruning import only_results, writes
-from estimator_lib.training.session_hooks import SessionHook
+from estimator_lib.training.session_hooks import SessionHook, read_step
 
 
 class TrainState(NamedTuple):
@@ -194,6 +194,8 @@ class _Training:
         rows = _rows(features, labels)
         with self.model.tracing(ModeKeys.TRAIN, xla=xla) as trace:
             trace.rows = None if self.strategy is None else rows
+            if self.form.fetches:
+                read_step()
             made_before = len(tf.compat.v1.get_default_graph().get_operations())
             called = self.model.call(features, labels, ModeKeys.TRAIN)
             self.spec = spec = forms.with_session_hooks(called, self.given)

@@ -96,7 +96,9 @@ class TrainingRun:
             position = InputPosition.of(newer.engine) if newer else weights.position
             first = position.first_batch(self.input_fn)
             peers.agree_on_start(start, first, datasets.fingerprint(self.input_fn))
-            if self.max_steps is not None and start >= self.max_steps:
+            # A chief that comes back may find that workers have made the last step: it saves it.
+            unsaved = not restores and engine.config.is_chief
+            if self.max_steps is not None and start >= self.max_steps and not unsaved:
                 return
             feed = engine.inputs.feed(self.input_fn, ModeKeys.TRAIN, strategy, first)
             own, for_sessions = session_hooks.split(self.hooks)

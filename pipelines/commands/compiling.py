@@ -1,4 +1,4 @@
-"""`compile` and `katib`: what a cluster is given, as files."""
+"""`compile`, `katib` and `jobset`: what a cluster is given, as files."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pipelines.commands.options import LOCAL_PATH, config_argument, say, set_opt
 with defer_imports(__name__):
     from estimator_lib.core import config as configuration
     from pipelines import compiling, definitions, placement
+    from pipelines import jobset as training
     from pipelines import katib as experiment
 
 
@@ -51,6 +52,38 @@ def katib(
     """
     config = configuration.load(path, settings)
     _write(experiment.manifest(config, prepared), output, check)
+
+
+@click.command()
+@config_argument
+@set_option("train.batch_size=1024")
+@click.option("-o", "--output", type=LOCAL_PATH, required=True, metavar="MANIFEST")
+@click.option(
+    "--prepared", metavar="DIR", help="there, as pods see it (default: MOUNT_PATH/prepared)"
+)
+@click.option(
+    "--directory",
+    metavar="DIR",
+    help="checkpoints and the model, as pods see it (default: MOUNT_PATH/NAME-train)",
+)
+@click.option("--queue", metavar="NAME", help="Kueue's queue that admits it")
+@click.option("--check", is_flag=True, help="write nothing; fail if MANIFEST is not up to date")
+def jobset(
+    path: Place,
+    settings: Sequence[str],
+    output: pathlib.Path,
+    prepared: str | None,
+    directory: str | None,
+    queue: str | None,
+    check: bool,
+) -> None:
+    """Write the training by the processes of train.cluster as a JobSet, a pod for each.
+
+    It trains on what `preprocess CONFIG -o DIR` wrote to the shared volume.
+    """
+    config = configuration.load(path, settings)
+    text = training.manifest(config, prepared=prepared, directory=directory, queue=queue)
+    _write(text, output, check)
 
 
 def _write(text: str, path: pathlib.Path, check: bool) -> None:

@@ -383,6 +383,56 @@ def test_hooks_for_sessions_run_around_every_step(tmp_path):
     list(model.predict(numbers, hooks=[train.SessionRunHook()]))
 
 
+def test_hooks_for_sessions_that_a_model_fn_makes_fetch_and_begin_once(tmp_path):
+    made = {}
+    told = []
+
+    class Telling(tf_estimator.SessionRunHook):
+        def __init__(self, mode):
+            self.mode = mode
+
+        def begin(self):
+            told.append((self.mode, "begin"))
+
+        def end(self, session):
+            told.append((self.mode, "end"))
+
+    def model_fn(features, labels, mode):
+        made[mode] = Seeing()
+        hooks = [Telling(mode), made[mode]]
+        train = tf.compat.v1.train
+        weight = tf.compat.v1.get_variable("weight", [], initializer=tf.zeros_initializer())
+        outputs = features["x"] * weight
+        if mode == "infer":
+            return tf_estimator.EstimatorSpec(mode, predictions=outputs, prediction_hooks=hooks[:1])
+        loss = tf.reduce_mean((outputs - labels) ** 2)
+        step = train.GradientDescentOptimizer(0.1).minimize(loss, train.get_global_step())
+        return tf_estimator.EstimatorSpec(
+            mode, loss=loss, train_op=step, training_hooks=hooks, evaluation_hooks=hooks
+        )
+
+    model = tf_estimator.Estimator(model_fn, str(tmp_path))
+    model.train(lambda: numbers().repeat(), steps=3)
+    assert [step for step, _ in made["train"].seen] == [0, 1, 2]
+    assert made["train"].seen[0][1] == pytest.approx(3.5)  # the mean square of 0, 1, 2 and 3
+    result = model.evaluate(numbers)
+    assert np.mean([loss for _, loss in made["eval"].seen]) == pytest.approx(float(result["loss"]))
+    assert made["eval"].last == 3
+    list(model.predict(numbers))
+    assert told == [(mode, act) for mode in ("train", "eval", "infer") for act in ("begin", "end")]
+
+
+def test_one_label_for_two_tensors_is_refused(tmp_path):
+    def model_fn(features, labels, mode):
+        ask = tf_estimator.LoggingTensorHook
+        loss = tf.reduce_mean(features["x"])
+        hooks = [ask({"v": value}, 1) for value in (loss, 2 * loss)]
+        return tf_estimator.EstimatorSpec(mode, loss=loss, evaluation_hooks=hooks)
+
+    with pytest.raises(ConfigError, match="different tensors as 'v'"):
+        tf_estimator.Estimator(model_fn, str(tmp_path)).evaluate(numbers)
+
+
 def test_hook_that_feeds_a_session_is_refused(tmp_path):
     class Feeding(tf.compat.v1.train.SessionRunHook):
         def before_run(self, run_context):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from pipelines import cli
+from pipelines.running import run
 
 
 def test_one_command_makes_a_model_of_a_table(tmp_path, monkeypatch, capsys):
@@ -17,8 +18,9 @@ def test_one_command_makes_a_model_of_a_table(tmp_path, monkeypatch, capsys):
               zip(price, city, churned, strict=True)]  # fmt: skip
     (tmp_path / "kunden.csv").write_text("\n".join(lines), encoding="latin-1")
     monkeypatch.chdir(tmp_path)
-    given = ["run", "kunden.csv", "--label", "gekündigt", "--set", "evaluate.importance.rows=50"]
-    assert cli.main([*given, "--set", "train.max_steps=40"]) == 0
+    settings = ["evaluate.importance.rows=50", "train.max_steps=40"]
+    given = ["run", "kunden.csv", "--label", "gekündigt"]
+    assert cli.main([*given, *(f"--set={setting}" for setting in settings)]) == 0
     said = capsys.readouterr().out
     assert "split     at random" in said
     assert "verdict   blessed" in said
@@ -27,3 +29,19 @@ def test_one_command_makes_a_model_of_a_table(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs/kunden/serving/1/saved_model.pb").exists()
     assert (tmp_path / "runs/kunden/report.html").exists()
     assert sum(result["rows"]["splits"].values()) == rows
+
+    shown = []
+    bound = "evaluate.thresholds.loss.max=0"
+    refused = run("kunden.yaml", settings=[*settings, bound], show=shown.append)
+    assert set(refused.cached) == {"preprocess", "train"}
+    assert "train" in " ".join(shown)
+    assert refused.verdict == "refused"
+    assert refused.model is None
+    assert "above the maximum 0" in refused.reasons[0]
+    assert sum(refused.rows.values()) == rows
+    auc = refused.metrics["auc"]
+    assert auc.value == result["evaluation"]["metrics"]["auc"]["value"]
+    assert auc.low <= auc.value <= auc.high
+    page = refused._repr_html_()
+    assert "verdict   refused" in page
+    assert "<iframe srcdoc=" in page

@@ -172,7 +172,7 @@ def _look(inputs: Sequence[InputFile], layout: Layout) -> Table:
             f"File {inputs[0].name} has no rows. Give a table with some.",
             reason=Reason.EMPTY_INPUT,
         )
-    distinct = {name: pc.unique(pc.utf8_trim(t.drop_null(), " \t")) for name, t in texts.items()}
+    distinct = {name: pc.unique(t.drop_null()) for name, t in texts.items()}
     decimal, thousands = _marks(list(distinct.values()), layout)
     layout = dataclasses.replace(layout, decimal=decimal, thousands=thousands)
     tokens = sorted({token for some in distinct.values() for token in _tokens(some, layout)})
@@ -216,10 +216,8 @@ def _texts(
 
 def _judged(name: str, column: pa.Array, layout: Layout) -> TableField:
     """Returns a field with what its texts are."""
-    texts = column
     tokens = pa.array(layout.missing, pa.string())
-    trimmed = pc.utf8_trim(texts, " \t")
-    texts = pc.if_else(pc.is_in(trimmed, value_set=tokens), pa.scalar(None, pa.string()), trimmed)
+    texts = pc.if_else(pc.is_in(column, value_set=tokens), pa.scalar(None, pa.string()), column)
     encoded = texts.dictionary_encode()
     distinct = encoded.dictionary
     kind, own, unit = _kind(distinct, layout)
@@ -239,7 +237,7 @@ def _kind(distinct: pa.Array, layout: Layout) -> tuple[Kind, Array, str]:
     if sign:
         unit = Unit(sign=sign, decimal=layout.decimal, thousands=layout.thousands)
         return "float", np.array([unit.number(text) for text in distinct.to_pylist()], float), sign
-    plain = layout.marks.plain(distinct)
+    plain = layout.marks.plain(_trimmed(distinct))
     narrow = values.narrowest(plain)
     if narrow != "string":
         parsed, faults = numbers.parsed(plain, pa.float64())
@@ -263,12 +261,20 @@ def _sign(distinct: pa.Array, layout: Layout) -> str:
 
 def _tokens(distinct: pa.Array, layout: Layout) -> list[str]:
     """Returns the texts that mean missing, among those of a field of numbers or dates."""
-    known = pc.is_in(distinct, value_set=pa.array(MISSING, pa.string()))
+    known = _means_missing(distinct)
     rest = distinct.filter(pc.invert(known))
-    rest = rest.filter(pc.not_equal(rest, ""))
-    if not len(rest) or not pc.any(known).as_py() or _kind(rest, layout)[0] == "text":
+    if not len(rest) or _kind(rest, layout)[0] == "text":
         return []
-    return list(distinct.filter(known).to_pylist())
+    return [text for text in distinct.filter(known).to_pylist() if text]
+
+
+def _means_missing(distinct: pa.Array) -> pa.Array:
+    return pc.is_in(_trimmed(distinct), value_set=pa.array(("", *MISSING), pa.string()))
+
+
+def _trimmed(texts: pa.Array) -> pa.Array:
+    """Texts as numbers are read: blanks around a number are no part of it."""
+    return pc.utf8_trim(texts, " \t")
 
 
 def _marks(columns: Sequence[pa.Array], layout: Layout) -> tuple[str, str]:
@@ -278,8 +284,7 @@ def _marks(columns: Sequence[pa.Array], layout: Layout) -> tuple[str, str]:
     comma, grouped = (",", ""), (".", ",")  # 1,234 may be either
     first = [comma, grouped] if layout.delimiter == ";" else [grouped, comma]
     ways = [(".", ""), *first, (",", "."), (".", " "), (",", " "), (".", "'")]
-    unknown = pa.array(("", *MISSING), pa.string())
-    texts = [some.filter(pc.invert(pc.is_in(some, value_set=unknown))) for some in columns]
+    texts = [some.filter(pc.invert(_means_missing(some))) for some in columns]
 
     def fit(way: tuple[str, str]) -> int:
         written = dataclasses.replace(layout, decimal=way[0], thousands=way[1])
@@ -290,7 +295,9 @@ def _marks(columns: Sequence[pa.Array], layout: Layout) -> tuple[str, str]:
 
 def _is_numeric(distinct: pa.Array, layout: Layout) -> bool:
     marks = Marks(decimal=layout.decimal, thousands=layout.thousands)
-    return values.narrowest(marks.plain(distinct)) != "string" or bool(_sign(distinct, layout))
+    return values.narrowest(marks.plain(_trimmed(distinct))) != "string" or bool(
+        _sign(distinct, layout)
+    )
 
 
 # --- Files ---------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def _pod_label(key: str) -> str:
 _RESERVED_LABELS = frozenset(("job-name", "controller-uid"))
 _RESERVED_PREFIXES = (
     "batch.kubernetes.io/", "workflows.argoproj.io/", "pipelines.kubeflow.org/",
-    "pipeline/", "katib.kubeflow.org/",
+    "pipeline/", "katib.kubeflow.org/", "jobset.sigs.k8s.io/",
 )  # fmt: skip
 
 

@@ -64,6 +64,17 @@ class Processes(Section):
             raise ValueError("mode async needs parameter_servers: 1 or more")
         return self
 
+    @property
+    def tasks(self) -> dict[str, int]:
+        """How many processes each role has, without those that have none."""
+        counts = {
+            "ps": self.parameter_servers,
+            "chief": 1,
+            "worker": self.workers - 1,
+            "evaluator": int(self.evaluator),
+        }
+        return {role: count for role, count in counts.items() if count}
+
 
 class Train(Section):
     """How long and on how much at a time."""

@@ -86,6 +86,15 @@ def test_thousands_units_and_missing_tokens_are_found_out(init):
     assert "'NA', in every field" in said
 
 
+def test_blanks_behind_commas_are_part_of_texts_and_not_of_numbers(init):
+    hours = [" ?" if i % 7 == 0 else f" {20 + i % 50}" for i in range(ROWS)]
+    income = np.array([" <=50K", " >50K"])[Y]
+    _, config, _ = init({"x": X, " hours": hours, " income": income}, label=" income")
+    assert config["label"]["classes"] == [" <=50K", " >50K"]
+    assert config["data"]["missing"] == ["", " ?"]
+    assert config["columns"][" hours"] == {"kind": "numeric", "default": "mean"}
+
+
 def test_a_date_divides_by_time_and_later_rows_judge(init):
     days = np.datetime64("2024-01-01") + np.arange(ROWS)
     _, config, _ = init({"day": days, "x": X, "y": Y})
