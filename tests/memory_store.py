@@ -79,7 +79,8 @@ class MemoryStore:
 
     def listed(self, folder):
         called("list", folder)
-        return {name: _entry(f"{_uri(folder)}/{name}") for name in sorted(below(_uri(folder)))}
+        with _lock:
+            return {name: _entry(f"{_uri(folder)}/{name}") for name in sorted(below(_uri(folder)))}
 
     def create(self, place, data):
         return self._put(place, data, lambda there: there is None)
@@ -100,9 +101,11 @@ class MemoryStore:
 
     def remove(self, place):
         called("delete", place)
-        for name in list(FILES):
+        with _lock:
+            names = [*FILES]
+        for name in names:
             if name == _uri(place) or name.startswith(f"{_uri(place)}/"):
-                FILES.pop(name)
+                FILES.pop(name, None)
 
     def _put(self, place, data, holds):
         called("write", place)

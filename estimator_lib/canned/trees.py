@@ -27,7 +27,7 @@ import tensorflow as tf
 from estimator_lib import heads, variables
 from estimator_lib.canned import networks
 from estimator_lib.core import columns as fc
-from estimator_lib.core import constraints
+from estimator_lib.core import constraints, constructors
 from estimator_lib.core.errors import ConfigError, DataError, Reason
 from estimator_lib.estimator import Estimator
 from estimator_lib.features import _lowering as lowering
@@ -191,13 +191,11 @@ def _tree_columns(model: str, given: networks.Columns) -> tuple[fc.Column, ...]:
     """Returns the columns that trees read, by name, each once."""
     found = {}
     for column in networks.checked_columns(model, "feature_columns", given, dense=False):
-        own = column
-        if isinstance(column, fc.EmbeddingColumn | fc.IndicatorColumn):
-            own = column.categorical_column
-        if isinstance(own, fc.PiecewiseLinearColumn | fc.PeriodicColumn | fc.WeightedColumn):
+        own = constructors.read_by_trees(column)
+        if own is None:
             raise ConfigError(
-                f"{model}: feature_columns holds {own.name!r}, a {own.kind} column: expected "
-                "numbers and categories. Give the field as a numeric column.",
+                f"{model}: feature_columns holds {column.name!r}, a {column.kind} column: expected "
+                "numbers and categories. Give the field as a numeric or vocabulary column.",
                 reason=Reason.TYPE_MISMATCH,
             )
         found[own.name] = own

@@ -21,7 +21,8 @@ from estimator_lib.core.errors import ConfigError, Reason, did_you_mean, quote
 _CANNED = pathlib.Path(__file__).parents[1] / "canned"
 _OWN_ARGUMENTS = frozenset(("self", "model_dir", "config"))
 _COLUMN_ARGUMENT = "feature_columns"
-_OF_CATEGORIES = ("Linear", "GradientBoostedTrees")
+_TREES = "GradientBoostedTrees"
+_OF_CATEGORIES = ("Linear", _TREES)
 """Models that read categories as they are."""
 _HEAD, HEAD_WEIGHTS = "head", "head_weights"
 _VOCABULARY = "label_vocabulary"
@@ -303,11 +304,25 @@ def _check_kinds(name: str, argument: str, columns: Mapping[str, fc.Column], lis
             )
         elif not sequences and fc.is_sequence(column):
             fault = "which has positions. Use an RNN model, or a column without them"
+        elif name.startswith(_TREES) and read_by_trees(column) is None:
+            fault = "which trees do not read. Declare the field as a numeric or vocabulary column"
         if fault:
             raise ConfigError(
                 f"estimator.args.{argument}: column {own!r} is a {column.kind} column, {fault}.",
                 reason=Reason.TYPE_MISMATCH,
             )
+
+
+def read_by_trees(column: fc.Column) -> fc.Column | None:
+    """Returns the column that trees read in place of one: of an embedding its category.
+
+    None is for those that they do not read: numbers that are embedded, and categories with weights.
+    """
+    own = column
+    if isinstance(column, fc.EmbeddingColumn | fc.IndicatorColumn):
+        own = column.categorical_column
+    refused = fc.PiecewiseLinearColumn | fc.PeriodicColumn | fc.WeightedColumn
+    return None if isinstance(own, refused) else own
 
 
 def check_complete(name: str | None, given: Collection[str]) -> None:
