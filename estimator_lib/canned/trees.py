@@ -136,9 +136,9 @@ class GradientBoostedTreesEstimator(Estimator):
             ConfigError: the input does not end.
         """
         with datasets.explain_errors(input_fn):
-            first = self._grower.data = self._read(input_fn)
+            data = self._grower.data = self._read(input_fn)
         try:
-            return super().train(first.source, hooks, steps, max_steps, saving_listeners)
+            return super().train(data.source, hooks, steps, max_steps, saving_listeners)
         finally:
             self._grower.forget()
 

@@ -25,7 +25,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 from estimator_lib.core import leases
@@ -403,24 +403,45 @@ def leased(
         StorageError: another process holds it (`retryable`), or the file system refused.
     """
     lease = leases.Lease(pathlib.Path(directory) / name)
-    deadline = time.monotonic() + wait_s
-    while True:
-        make_directory(directory)
-        with storage_errors("write", lease.path), contextlib.suppress(FileNotFoundError):
-            holder = lease.take()
-            if holder is None:
-                break
-            if time.monotonic() > deadline:
-                raise StorageError(
-                    f"{what} {directory} is in use by {holder}. Try again when it has ended.",
-                    reason=Reason.LEASED,
-                )
-        time.sleep(_POLL_S)
+
+    def take() -> leases.Owner | None:
+        while True:
+            make_directory(directory)
+            # Whoever clears up may remove the directory in between.
+            with storage_errors("write", lease.path), contextlib.suppress(FileNotFoundError):
+                return lease.take()
+            time.sleep(_POLL_S)
+
+    wait_for(take, what=f"{what} {directory}", wait_s=wait_s)
     try:
         yield lease
     finally:
         with contextlib.suppress(OSError):  # it is taken over when this process has ended
             lease.release()
+
+
+def wait_for(
+    take: Callable[[], leases.Owner | None], *, what: str, wait_s: float, poll_s: float = _POLL_S
+) -> None:
+    """Takes a lease as soon as its holder gives it up.
+
+    Args:
+        take: Tries to; returns the holder if there is one.
+        what: What is held, for messages.
+        wait_s: How long to wait for the holder.
+        poll_s: How long to wait before the next try.
+
+    Raises:
+        StorageError: it holds the lease for longer (`retryable`).
+    """
+    deadline = time.monotonic() + wait_s
+    while (holder := take()) is not None:
+        if time.monotonic() > deadline:
+            raise StorageError(
+                f"{what} is in use by {holder}. Try again when it has ended.",
+                reason=Reason.LEASED,
+            )
+        time.sleep(poll_s)
 
 
 def copy(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:

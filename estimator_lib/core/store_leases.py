@@ -17,8 +17,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from estimator_lib.core import leases, stores
-from estimator_lib.core.errors import EstimatorLibError, Reason, StorageError
+from estimator_lib.core import leases, storage, stores
+from estimator_lib.core.errors import EstimatorLibError, StorageError
 from estimator_lib.core.places import Place
 
 _POLL_S = 0.2
@@ -130,14 +130,7 @@ def leased(place: Place, *, what: str, wait_s: float = 0.0) -> Iterator[StoreLea
         StorageError: another process holds it (`retryable`), or the store cannot be reached.
     """
     lease = StoreLease(place)
-    deadline = time.monotonic() + wait_s
-    while (holder := lease.take()) is not None:
-        if time.monotonic() > deadline:
-            raise StorageError(
-                f"{what} {place.parent} is in use by {holder}. Try again when it has ended.",
-                reason=Reason.LEASED,
-            )
-        time.sleep(_POLL_S)
+    storage.wait_for(lease.take, what=f"{what} {place.parent}", wait_s=wait_s, poll_s=_POLL_S)
     try:
         yield lease
     finally:

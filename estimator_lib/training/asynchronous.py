@@ -70,7 +70,7 @@ def train(
             _train(crew, lease, input_fn, hooks, listeners, max_steps)
 
 
-def _join(engine: Engine, lease: Lease | None) -> Crew | None:
+def _join(engine: Engine, lease: Lease | None) -> _Member | None:
     """Connects to the servers; returns None where training has finished already."""
     config = engine.config
     timeout_s = config.session_creation_timeout_secs
@@ -87,7 +87,7 @@ def _join(engine: Engine, lease: Lease | None) -> Crew | None:
 
 
 def _train(
-    crew: Crew,
+    crew: _Member,
     lease: Lease | None,
     input_fn: InputFn,
     hooks: Sequence[object],
@@ -134,7 +134,7 @@ def check(config: RunConfig) -> None:
             )
 
 
-class Crew(abc.ABC):
+class _Member(abc.ABC):
     """One process among those that train together.
 
     Attributes:
@@ -214,7 +214,7 @@ class Crew(abc.ABC):
         self._step.assign(self._claims.count())
 
 
-class _Chief(Crew):
+class _Chief(_Member):
     """Gives the variables their values and writes checkpoints."""
 
     @classmethod
@@ -282,7 +282,7 @@ class _Chief(Crew):
             self.board.close(outcome)
 
 
-class _Worker(Crew):
+class _Worker(_Member):
     """Trains along."""
 
     @classmethod

@@ -63,10 +63,15 @@ class Crew(Protocol):
     """Those that train the same variables, as one of them sees it.
 
     Attributes:
+        restores: Whether this process gives the variables their values.
         over: Whether the chief has said that training has ended.
     """
 
+    restores: bool
     over: bool
+
+    def join(self) -> None:
+        """Takes part from now on: all variables have been made."""
 
     def enter(self) -> bool:
         """Before a call: waits where it must; returns whether there is a step to make."""

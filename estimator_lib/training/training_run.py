@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Protocol
 
 from estimator_lib.core.errors import ConfigError, Reason, quote
 from estimator_lib.inputs import datasets
@@ -31,20 +30,6 @@ from estimator_lib.training.lease import Lease
 from estimator_lib.training.peers import Peers
 from estimator_lib.training.run_config import RunConfig
 from estimator_lib.training.step import TrainFunction
-
-
-class Crew(loop.Crew, Protocol):
-    """Those that train the same variables, as one of them sees it.
-
-    Attributes:
-        restores: Whether this process gives the variables their values.
-    """
-
-    restores: bool
-
-    def join(self) -> None:
-        """Takes part from now on: all variables have been made."""
-
 
 _ALWAYS_FETCHED = ("loss", "global_step")
 
@@ -71,7 +56,7 @@ class TrainingRun:
     listeners: Sequence[CheckpointSaverListener]
     steps: int | None
     max_steps: int | None
-    crew: Crew | None = None
+    crew: loop.Crew | None = None
 
     def run(self) -> None:
         """Trains; nothing is done where max_steps is reached already.

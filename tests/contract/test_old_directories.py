@@ -3,6 +3,7 @@
 tests/golden/make_old_directories.py made them; see there for what each kind is.
 """
 
+import gzip
 import importlib.util
 import pathlib
 import shutil
@@ -61,7 +62,10 @@ class Losses(tf_estimator.Hook):
 
 
 def copied(name, tmp_path):
-    return shutil.copytree(old.HERE / name, tmp_path / name)
+    found = shutil.copytree(old.HERE / name, tmp_path / name)
+    for packed in found.glob("*.gz"):
+        packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    return found
 
 
 def expected(name):

@@ -16,6 +16,7 @@ or in what `World` names.
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import pathlib
 import shutil
 import sys
@@ -27,6 +28,8 @@ import numpy as np
 
 HERE = pathlib.Path(__file__).parent / "old_directories"
 ROWS, BATCH, STEPS, MORE = 40, 10, 6, 3
+LARGE = 1 << 20
+"""Files of more bytes are packed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -590,6 +593,11 @@ def make(world: World, name: str) -> None:
         build(model_dir).train(input_fn(tf, name, None), steps=MORE, hooks=[losses])
     arrays["losses"] = np.array(losses.values, np.float32)
     np.savez_compressed(folder / "expected.npz", **arrays)
+    for path in list(folder.iterdir()):
+        if path.stat().st_size > LARGE:  # the empty places of a table, such as SDCA's
+            packed = gzip.compress(path.read_bytes(), mtime=0)
+            path.with_name(f"{path.name}.gz").write_bytes(packed)
+            path.unlink()
 
 
 def main() -> None:
