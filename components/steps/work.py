@@ -105,6 +105,8 @@ class _Carried(Work):
             written = self._store.create(place, data)
         else:
             written = self._store.replace_if(place, data, known)
+        # A server that died after it wrote may have forgotten who did.
+        written = written or self._store.read(place) == data
         found = self._store.look(place)
         if not written or found is None:
             raise self._taken_over()

@@ -98,6 +98,11 @@ def refused(error: BaseException | None) -> OSError | None:
     return None
 
 
+def may_pass(error: OSError) -> bool:
+    """Whether the file system refused, and may not refuse again: no space, a volume away."""
+    return error.errno in _REFUSALS and error.errno not in _FINAL
+
+
 def storage_error(action: str, path: str | os.PathLike[str], error: OSError) -> StorageError:
     """Returns the StorageError for an OSError."""
     cause, advice, reason = error.strerror or str(error), "", Reason.IO

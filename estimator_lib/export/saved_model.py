@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 import shutil
 import time
@@ -246,10 +247,14 @@ def write(
     _set_names(directory / "saved_model.pb", methods, inputs, as_text=as_text)
     for name, source in assets_extra.items():
         target = storage.safe_join(directory / "assets.extra", name)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        storage.make_directory(target.parent)
         try:
             shutil.copyfile(source, target)
         except OSError as error:
+            if storage.refused(error) is not None:
+                unread = error.filename == os.fspath(source) and error.filename2 is None
+                what = source if unread else target
+                raise storage.storage_error("read" if unread else "write", what, error) from error
             raise ExportError(
                 f"Extra asset {source} cannot be copied: {error.strerror}.",
                 reason=Reason.FILE_NOT_FOUND,

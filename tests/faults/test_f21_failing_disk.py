@@ -6,6 +6,7 @@ every single call of a training and an export fail.
 """
 
 import errno
+import io
 import json
 import os
 import pathlib
@@ -18,6 +19,10 @@ from estimator_lib.core.errors import DataError, EstimatorLibError, Reason, Stor
 from estimator_lib.export import retention
 from pipelines import cli
 from pipelines.local import output
+from tests.contract.test_estimator import data, estimator, linear
+from tests.faults.every_call import RECEIVER
+from transforms.reading import files, readers
+from transforms.reading.rows import Field, Layout
 
 FAULTS = {
     errno.ENOSPC: (Reason.NO_SPACE, 75, "Free some space"),
@@ -57,6 +62,36 @@ WRITERS = {
     "a deletion": (lambda place: storage.remove(place / "file"), "unlink"),
     "a version": (lambda place: retention.publish(place / "model", place / "serving"), "rename"),
 }
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "tfrecord"])
+def test_raw_data_on_a_disk_that_fails_may_be_read_again(tmp_path, monkeypatch, form, fault):
+    class Failing(io.BytesIO):
+        read = readinto = fails(fault)
+
+    file = files.InputFile(name="a", path=str(tmp_path / "a"))
+    monkeypatch.setattr(files.InputFile, "open", lambda self: Failing(bytes(100)))
+    layout = Layout(fields=(Field(name="x", type="int"),), format=form)
+    with pytest.raises(DataError, match="File a") as caught:
+        list(readers.reader(form).read_rows(file, layout))
+    assert caught.value.exit_code == FAULTS[fault][1]
+
+
+def test_files_beside_a_model_are_copied_or_the_disk_is_named(tmp_path, monkeypatch, fault):
+    model = estimator(tmp_path / "model", linear)
+    model.train(data(), max_steps=1)
+    asset = tmp_path / "asset"
+    asset.write_text("kept with the model")
+    given = (str(tmp_path / "exports"), RECEIVER, {"beside/asset": str(asset)})
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copyfile", fails(fault))
+        with pytest.raises(StorageError) as caught:
+            model.export_saved_model(*given)
+    reason, code, _ = FAULTS[fault]
+    assert (caught.value.reason, caught.value.exit_code) == (reason, code)
+    assert "assets.extra/beside/asset" in caught.value.message
+    path = pathlib.Path(os.fsdecode(model.export_saved_model(*given)))
+    assert (path / "assets.extra" / "beside" / "asset").read_text() == asset.read_text()
 
 
 @pytest.mark.parametrize("writer", WRITERS)

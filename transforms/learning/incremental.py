@@ -16,7 +16,7 @@ import hashlib
 
 from estimator_lib.core import columns as fc
 from estimator_lib.core import storage, stores
-from estimator_lib.core.errors import DataError, EstimatorLibError, Reason
+from estimator_lib.core.errors import DataError, EstimatorLibError
 from estimator_lib.core.places import Place
 from transforms.learning.analysis import Analysis
 from transforms.reading import readers
@@ -54,9 +54,7 @@ def content_key(file: InputFile, source: Source) -> str:
     try:
         return key(_sha256(file, source), file, source)
     except OSError as error:
-        raise DataError(
-            f"File {file.name} cannot be read: {error.strerror or error}.", reason=Reason.IO
-        ) from error
+        raise file.unread(error) from error
 
 
 def find(file: InputFile, source: Source, directory: str) -> Analysis | None:

@@ -85,9 +85,6 @@ def _corrupt(file: InputFile, error: Exception) -> DataError:
     )
 
 
-_DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowInvalid, pa.ArrowIOError)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Block:
     """Whole records: their bytes, and the 1-based line on which they start."""
@@ -165,7 +162,8 @@ def _scanned(data: bytes, layout: Layout) -> _Quoting:
     """Goes through the quotes one by one."""
     mark = layout.quote.encode()
     begins = (b"\n", b"\r", layout.delimiter.encode())
-    quoted = re.compile(rb"%b[^%b]*(?:%b%b[^%b]*)*%b" % ((re.escape(mark),) * 6))
+    # Possessive: a doubled quote at the end of a block is not taken for the end of its field.
+    quoted = re.compile(rb"%b[^%b]*+(?:%b%b[^%b]*+)*+%b" % ((re.escape(mark),) * 6))
     end = at = 0
     faults: list[tuple[int, int]] = []
     while (opens := data.find(mark, at)) >= 0:
@@ -256,13 +254,10 @@ def _blocks(
                     yield block
                 elif len(carry) > MAX_RECORD_BYTES:
                     raise _too_long(file, data, line, quoting).as_error()
-        except _DAMAGED as error:
-            raise _corrupt(file, error) from error
-        except OSError as error:
-            raise DataError(
-                f"File {file.name} cannot be read: {error.strerror or error}.",
-                reason=Reason.IO,
-            ) from error
+        except (EOFError, zlib.error, pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise file.unread(error) from error
+            raise _corrupt(file, error) from error  # decoders raise an OSError, too
         yield _Block(data=data, line=line, last=True)
         while raw.read(1 << 20):
             pass

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 from estimator_lib.core import files as local_files
-from estimator_lib.core import spans, stores
+from estimator_lib.core import spans, storage, stores
 from estimator_lib.core.errors import DataError, Reason, StorageError
 from estimator_lib.core.places import RAW_DATA_SCHEMES, Place
 
@@ -79,10 +79,16 @@ class InputFile:
                 raise
             raise DataError(error.message, reason=Reason.FILE_NOT_FOUND) from error
         except OSError as error:
-            raise DataError(
-                f"File {self.name} cannot be read: {error.strerror or error}.",
-                reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else Reason.IO,
-            ) from error
+            raise self.unread(error) from error
+
+    def unread(self, error: OSError) -> DataError:
+        """Returns the error of a file that cannot be read; `retryable` if its disk may be back."""
+        found = DataError(
+            f"File {self.name} cannot be read: {error.strerror or error}.",
+            reason=Reason.FILE_NOT_FOUND if isinstance(error, FileNotFoundError) else Reason.IO,
+        )
+        found.retryable = storage.may_pass(error)
+        return found
 
 
 def find(patterns: Mapping[str, Sequence[str]], base_dir: str) -> list[InputFile]:

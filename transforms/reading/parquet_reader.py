@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from estimator_lib.core import storage
 from estimator_lib.core.errors import DataError, Reason, SchemaError
 from transforms.reading import values
 from transforms.reading.files import InputFile, Part
@@ -124,6 +125,7 @@ def _next(
     try:
         return next(batches, None)
     except (pa.ArrowException, OSError) as error:
+        _require_disk(file, error)
         found = f"{_short(error)} at row group {group}, after row {before:,}"
         raise _damaged(file, found) from error
 
@@ -145,7 +147,14 @@ def _opened(
         return opened(metadata=parquet.metadata, read_dictionary=few) if few else parquet
     except (pa.ArrowException, OSError) as error:
         stream.close()
+        _require_disk(file, error)
         raise _damaged(file, _short(error)) from error
+
+
+def _require_disk(file: InputFile, error: Exception) -> None:
+    """Tells a disk that failed from content that is damaged: Arrow has one error for both."""
+    if isinstance(error, OSError) and storage.may_pass(error):
+        raise file.unread(error) from error
 
 
 def _of_few_texts(metadata: pq.FileMetaData, names: Sequence[str]) -> list[str]:

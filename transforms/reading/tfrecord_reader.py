@@ -77,10 +77,10 @@ def _records(
     """
     digested = Digested(file.open(), wanted=summary is not None)
     with io.BufferedReader(digested, 1 << 20) as raw:
-        zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-        source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
         offset, number = 0, 0
         try:
+            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+            source: Any = gzip.GzipFile(fileobj=raw) if zipped else raw
             while header := source.read(_LENGTH.size):
                 number += 1
                 if len(header) < _LENGTH.size:
@@ -103,9 +103,7 @@ def _records(
             found = f"damaged gzip ({str(error).rstrip('.')})"
             raise _damaged(file, number + 1, offset, found) from error
         except OSError as error:
-            raise DataError(
-                f"File {file.name} cannot be read: {error.strerror or error}.", reason=Reason.IO
-            ) from error
+            raise file.unread(error) from error
         while raw.read(1 << 20):
             pass
         if summary is not None:

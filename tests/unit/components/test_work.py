@@ -111,6 +111,22 @@ def test_an_attempt_that_was_taken_for_dead_changes_nothing_any_more():
     assert stores.read(f"{THERE}/checkpoint") == before
 
 
+def test_a_save_whose_answer_the_server_forgot_is_no_take_over(monkeypatch):
+    def forgets(method):
+        def call(self, place, *given):
+            written = method(self, place, *given)
+            return written and place.name != "checkpoint"
+
+        return call
+
+    for name in ("create", "replace_if"):
+        kept = getattr(memory_store.MemoryStore, name)
+        monkeypatch.setattr(memory_store.MemoryStore, name, forgets(kept))
+    attempt(2)
+    with work.directory(ROOT, KEY, keep=3) as held:
+        assert newest(held.path) == 2
+
+
 def test_two_attempts_at_once_are_refused():
     with (
         work.directory(ROOT, KEY, keep=3),

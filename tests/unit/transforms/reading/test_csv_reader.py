@@ -439,6 +439,13 @@ PIECE = st.sampled_from([",", ",", "\n", "\n", "\r\n", '"', '"', '""', "x", " ",
 ESCAPED = st.sampled_from([",", "\n", '"', '"', "x", '\\"', "\\\\", "\\,"])
 
 
+@pytest.mark.parametrize("block_bytes", [*range(4, 24), 1 << 20])
+def test_a_doubled_quote_at_the_end_of_a_block_ends_no_field(tmp_path, block_bytes):
+    content = 'a,b\n,xy1"\n,",,""\r\n"'  # the first quote is text, in a field that none begins
+    columns = good(tmp_path, content, layout(A, B), block_bytes=block_bytes)
+    assert columns == {"a": [None, None], "b": ['xy1"', ',,"\r\n']}
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     pieces=st.one_of(
